@@ -1,0 +1,1 @@
+//! What is to be done to the system: ordered steps as data.

@@ -1,0 +1,1 @@
+//! One counter a drop reason.
