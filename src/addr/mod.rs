@@ -3,13 +3,13 @@
 mod eam;
 mod prefix;
 mod rfc6052;
-mod special;
+pub mod special;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub use eam::{Eam, EamError};
 pub use prefix::{Prefix4, Prefix6, PrefixError};
-pub use rfc6052::{Nat64Prefix, Nat64PrefixError};
+pub use rfc6052::{Nat64Prefix, Nat64PrefixError, ReservedOctet};
 
 /// Which rule mapped an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
