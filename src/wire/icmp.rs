@@ -1,12 +1,18 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443) messages, and the extensions of their errors (RFC 4884).
 
-use super::{Malformed, checksum::Sum};
+use super::{
+    Malformed,
+    checksum::{self, Sum},
+    u16_at,
+};
 
 /// Length of the header that all messages translated here have, in octets: type, code, checksum, four octets more.
 pub const HEADER_LEN: usize = 8;
 /// An extended message quotes at least this much of the datagram, in octets (RFC 4884 section 4).
 pub const MIN_EXTENDED_QUOTE: usize = 128;
 
+/// Where messages and extension structures have their checksum.
+const CHECKSUM_AT: usize = 2;
 const EXTENSION_HEADER_LEN: usize = 4;
 const EXTENSION_VERSION: u8 = 2;
 const OBJECT_HEADER_LEN: usize = 4;
@@ -267,11 +273,27 @@ pub fn extension_fitting(extension: &[u8], room: usize) -> Option<usize> {
     (end > EXTENSION_HEADER_LEN).then_some(end)
 }
 
-/// Writes the checksum of an extension structure that was cut (RFC 4884 section 7).
-pub fn put_extension_checksum(extension: &mut [u8]) {
-    extension[2..4].fill(0);
-    let checksum = Sum::of(extension).checksum();
-    extension[2..4].copy_from_slice(&checksum.to_be_bytes());
+/// Writes the checksum of a message or of an extension structure (RFC 4884 section 7), which is in the same place.
+/// `pseudo` is the pseudo-header of an ICMPv6 message, else zero.
+pub fn put_checksum(octets: &mut [u8], pseudo: Sum) {
+    octets[CHECKSUM_AT..CHECKSUM_AT + 2].fill(0);
+    let checksum = (Sum::of(octets) + pseudo).checksum();
+    octets[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Changes the type of a message, and replaces `removed` by `added` in what its checksum covers besides. Of a message
+/// that was cut off before its checksum (in a quoted packet), only the type is changed.
+pub fn replace_type(message: &mut [u8], kind: u8, removed: Sum, added: Sum) {
+    let Some(first) = message.first_mut() else {
+        return;
+    };
+    let removed = removed + Sum::word(u16::from(*first) << 8);
+    let added = added + Sum::word(u16::from(kind) << 8);
+    *first = kind;
+    if let Some(old) = u16_at(message, CHECKSUM_AT) {
+        let new = checksum::update(old, removed, added);
+        message[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&new.to_be_bytes());
+    }
 }
 
 #[cfg(test)]
@@ -384,6 +406,19 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_type_is_changed_with_its_checksum_if_that_is_there() {
+        let mut message = [8, 0, 0, 0, 0x12, 0x34, 0, 1, 0xa5];
+        put_checksum(&mut message, Sum::default());
+        replace_type(&mut message, 128, Sum::default(), Sum::word(0x4321));
+        assert_eq!(message[0], 128);
+        assert!((Sum::of(&message) + Sum::word(0x4321)).verifies());
+        let mut cut = [8, 0, 0xa5];
+        replace_type(&mut cut, 128, Sum::default(), Sum::default());
+        assert_eq!(cut, [128, 0, 0xa5]);
+        replace_type(&mut [], 128, Sum::default(), Sum::default());
+    }
+
     /// E84-07
     #[test]
     fn extensions_are_cut_between_objects() {
@@ -398,7 +433,7 @@ mod tests {
             "an object of no length"
         );
         let mut cut = extension[..12].to_vec();
-        put_extension_checksum(&mut cut);
+        put_checksum(&mut cut, Sum::default());
         assert!(Sum::of(&cut).verifies());
     }
 }

@@ -63,15 +63,18 @@ pub fn update_checksum(protocol: u8, transport: &mut [u8], removed: Sum, added: 
     );
 }
 
-/// Gives a whole UDP packet a checksum. `pseudo` is its pseudo-header for a length of `transport.len()` octets; no
-/// checksum is written, and `None` returned, if the length in the UDP header is another.
-pub fn compute_udp_checksum(transport: &mut [u8], pseudo: Sum) -> Option<()> {
-    if usize::from(u16_at(transport, 4)?) != transport.len() {
-        return None;
-    }
-    let sum = Sum::of(transport) + pseudo; // the field is zero
-    put_checksum(protocol::UDP, transport, UDP_CHECKSUM_AT, sum.checksum());
-    Some(())
+/// The length of a UDP packet by its own header, in octets, if there is so much.
+pub fn udp_len(transport: &[u8]) -> Option<usize> {
+    let len = usize::from(u16_at(transport, 4)?);
+    (UDP_HEADER_LEN..=transport.len())
+        .contains(&len)
+        .then_some(len)
+}
+
+/// Gives a UDP packet that has none a checksum; `pseudo` is its pseudo-header.
+pub fn put_udp_checksum(udp: &mut [u8], pseudo: Sum) {
+    let sum = Sum::of(udp) + pseudo; // the field is zero
+    put_checksum(protocol::UDP, udp, UDP_CHECKSUM_AT, sum.checksum());
 }
 
 /// "If the computed checksum is zero, it is transmitted as all ones" (RFC 768): zero would say that there is none.
@@ -132,10 +135,25 @@ mod tests {
     fn a_computed_udp_checksum_verifies() {
         let pseudo = Sum::word(0x8765);
         let mut udp = [0, 7, 0, 9, 0, 11, 0, 0, b'a', b'b', b'c'];
-        assert_eq!(compute_udp_checksum(&mut udp, pseudo), Some(()));
+        assert_eq!(udp_len(&udp), Some(11));
+        put_udp_checksum(&mut udp, pseudo);
         assert!((Sum::of(&udp) + pseudo).verifies());
-        let mut lying = [0, 7, 0, 9, 0, 12, 0, 0, b'a', b'b', b'c'];
-        assert_eq!(compute_udp_checksum(&mut lying, pseudo), None);
+    }
+
+    #[test]
+    fn a_udp_length_is_believed_only_if_it_can_be() {
+        let mut udp = [0, 7, 0, 9, 0, 0, 0, 0, b'a', b'b', b'c'];
+        for (len, expected) in [
+            (7, None),
+            (8, Some(8)),
+            (11, Some(11)),
+            (12, None),
+            (255, None),
+        ] {
+            udp[5] = len;
+            assert_eq!(udp_len(&udp), expected);
+        }
+        assert_eq!(udp_len(&udp[..5]), None);
     }
 
     #[test]
