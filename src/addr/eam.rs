@@ -16,8 +16,8 @@ use super::{
 /// One explicit address mapping: a prefix of each family
 /// ([RFC 7757 section 3.1](https://www.rfc-editor.org/rfc/rfc7757#section-3.1)).
 ///
-/// What follows the prefix in an IPv4 address follows it in the IPv6 address as well; if there is more room, the rest is
-/// zero, and ignored on the way back (sections 3.3.1 and 3.3.2).
+/// What follows the prefix in an IPv4 address follows it in the IPv6 address as well; if there is more room, the rest
+/// is zero, and ignored on the way back (sections 3.3.1 and 3.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Eam {
     v4: Prefix4,
@@ -84,8 +84,9 @@ impl std::error::Error for EamError {}
 #[derive(Clone, Debug, Default)]
 pub(super) struct EamTable {
     by_v4: LongestMatch<u32, Prefix6>,
-    // As octets, not as a number: FxHasher multiplies a number half by half and keeps the low halves of the products, so
-    // addresses that differ only in the top 16 bits of either half would meet in a few buckets. Octets it mixes in full.
+    // As octets, not as a number: FxHasher multiplies a number half by half and keeps the low halves of the products,
+    // so addresses that differ only in the top 16 bits of either half would meet in a few buckets. Octets it mixes in
+    // full.
     by_v6: LongestMatch<[u8; 16], Prefix4>,
 }
 

@@ -1,8 +1,7 @@
 //! Who is whom: IPv4 addresses to IPv6 addresses and back. No packets.
 //!
-//! [`AddressMap`] decides. Under it lie two ways to map an address: embedded in a prefix ([`Nat64Prefix`], RFC 6052) and by
-//! a table of pairs of prefixes ([`Eam`], RFC 7757). A map does not change under the translator: whoever has news
-//! makes a new one and hands it over.
+//! [`AddressMap`] decides. Under it lie two ways to map an address: embedded in a prefix ([`Nat64Prefix`], RFC 6052)
+//! and by a table of pairs of prefixes ([`Eam`], RFC 7757).
 
 mod eam;
 mod prefix;
@@ -53,8 +52,8 @@ pub enum Unmapped {
 /// Everything that decides which address is whose.
 ///
 /// Precedence: the translator's own addresses, explicit mappings by longest match, the prefix
-/// ([RFC 7757 section 3.3](https://www.rfc-editor.org/rfc/rfc7757#section-3.3)). A search takes the same time with any
-/// number of mappings.
+/// ([RFC 7757 section 3.3](https://www.rfc-editor.org/rfc/rfc7757#section-3.3)).
+/// A search takes the same time with any number of mappings.
 #[derive(Clone, Debug)]
 pub struct AddressMap {
     own_v4: Ipv4Addr,
@@ -115,8 +114,8 @@ impl AddressMap {
 
     /// The IPv4 address of an IPv6 host.
     ///
-    /// An address below the prefix is taken for what it embeds, also if that has an explicit mapping: whether the host may be
-    /// addressed so is the translator's question (hairpinning and spoofed sources, RFC 7757 section 4).
+    /// An address below the prefix is taken for what it embeds, also if that has an explicit mapping: whether the
+    /// host may be addressed so is the translator's question (hairpinning and spoofed sources, RFC 7757 section 4).
     pub fn to_v4(&self, address: Ipv6Addr) -> Result<Mapped<Ipv4Addr>, Unmapped> {
         if address == self.own_v6 {
             return Ok(Mapped {
@@ -138,6 +137,7 @@ impl AddressMap {
         }
         let address = self
             .prefix
+            .as_ref()
             .and_then(|prefix| prefix.extract(address))
             .ok_or(Unmapped::NoMapping)?
             .map_err(|ReservedOctet| Unmapped::ReservedOctet)?;
@@ -157,10 +157,11 @@ impl AddressMap {
 
     /// `address` in the prefix, whatever explicit mapping it has (hairpinning, RFC 7757 section 4).
     ///
-    /// Illegal addresses are embedded as well: sources of ICMP errors may be such (RFC 7915 section 4.1). Only the well-known
-    /// prefix with `wkpf-strict` takes neither them nor private ones, since none of them is global (RFC 6052 section 3.1).
+    /// Illegal addresses are embedded as well: sources of ICMP errors may be such (RFC 7915 section 4.1). Only the
+    /// well-known prefix with `wkpf-strict` takes neither them nor private ones, since none of them is global (RFC
+    /// 6052 section 3.1).
     pub fn embed(&self, address: Ipv4Addr) -> Result<Ipv6Addr, Unmapped> {
-        let prefix = self.prefix.ok_or(Unmapped::NoMapping)?;
+        let prefix = self.prefix.as_ref().ok_or(Unmapped::NoMapping)?;
         let is_global =
             || !special::is_private_for_wkpf(address) && !special::is_illegal_v4(address);
         if self.is_strict() && !is_global() {
