@@ -19,18 +19,18 @@ pub struct Prefix4 {
 impl Prefix4 {
     /// `address/length`; an error if `length` is over 32, or a bit of `address` after it is set.
     pub fn new(address: Ipv4Addr, length: u8) -> Result<Self, PrefixError> {
-        let host_bits = 32_u8
-            .checked_sub(length)
-            .ok_or(PrefixError::Length { max: 32 })?;
-        let network = unshift4(network4(address, length), host_bits);
-        if network != address {
+        if length > 32 {
+            return Err(PrefixError::Length { max: 32 });
+        }
+        let prefix = Self::from_network(network4(address, length), length);
+        if prefix.address != address {
             return Err(PrefixError::HostBits {
                 address: address.into(),
-                network: network.into(),
+                network: prefix.address.into(),
                 length,
             });
         }
-        Ok(Self { address, length })
+        Ok(prefix)
     }
 
     /// The prefix of one address, a /32.
@@ -38,6 +38,15 @@ impl Prefix4 {
         Self {
             address,
             length: 32,
+        }
+    }
+
+    /// The prefix whose first `length` bits are the number `network`, as [`network4`] gives it.
+    pub(super) fn from_network(network: u32, length: u8) -> Self {
+        let bits = network.checked_shl(u32::from(32 - length)).unwrap_or(0);
+        Self {
+            address: Ipv4Addr::from_bits(bits),
+            length,
         }
     }
 
@@ -86,18 +95,18 @@ pub struct Prefix6 {
 impl Prefix6 {
     /// `address/length`; an error if `length` is over 128, or a bit of `address` after it is set.
     pub fn new(address: Ipv6Addr, length: u8) -> Result<Self, PrefixError> {
-        let host_bits = 128_u8
-            .checked_sub(length)
-            .ok_or(PrefixError::Length { max: 128 })?;
-        let network = unshift6(network6(address, length), host_bits);
-        if network != address {
+        if length > 128 {
+            return Err(PrefixError::Length { max: 128 });
+        }
+        let prefix = Self::from_network(network6(address, length), length);
+        if prefix.address != address {
             return Err(PrefixError::HostBits {
                 address: address.into(),
-                network: network.into(),
+                network: prefix.address.into(),
                 length,
             });
         }
-        Ok(Self { address, length })
+        Ok(prefix)
     }
 
     /// The prefix of one address, a /128.
@@ -105,6 +114,15 @@ impl Prefix6 {
         Self {
             address,
             length: 128,
+        }
+    }
+
+    /// The prefix whose first `length` bits are the number `network`, as [`network6`] gives it.
+    pub(super) fn from_network(network: u128, length: u8) -> Self {
+        let bits = network.checked_shl(u32::from(128 - length)).unwrap_or(0);
+        Self {
+            address: Ipv6Addr::from_bits(bits),
+            length,
         }
     }
 
@@ -200,16 +218,6 @@ pub(super) fn network6(address: Ipv6Addr, length: u8) -> u128 {
         .to_bits()
         .checked_shr(u32::from(128 - length))
         .unwrap_or(0)
-}
-
-/// The first address of a network of `host_bits` host bits.
-pub(super) fn unshift4(network: u32, host_bits: u8) -> Ipv4Addr {
-    Ipv4Addr::from_bits(network.checked_shl(host_bits.into()).unwrap_or(0))
-}
-
-/// The first address of a network of `host_bits` host bits.
-pub(super) fn unshift6(network: u128, host_bits: u8) -> Ipv6Addr {
-    Ipv6Addr::from_bits(network.checked_shl(host_bits.into()).unwrap_or(0))
 }
 
 /// `address/length`, or `address` with the length `max`. A wrong length is returned apart from the address, so that the
