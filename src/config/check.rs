@@ -8,8 +8,6 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use rustc_hash::FxHashMap;
-
 use super::{
     Config, IpPrefix, Level, LineError, LogClasses, Notice, Problem,
     parse::{Again, Directive, Line, Refused, Spot},
@@ -29,8 +27,8 @@ pub(super) struct Check<'a> {
     first: HashMap<&'static str, usize>,
     ipv6_addr: Option<(Spot<'a>, Ipv6Addr)>,
     /// Where each prefix is mapped first.
-    maps4: FxHashMap<Prefix4, Spot<'a>>,
-    maps6: FxHashMap<Prefix6, Spot<'a>>,
+    maps4: HashMap<Prefix4, Spot<'a>>,
+    maps6: HashMap<Prefix6, Spot<'a>>,
     /// The line in which each `tun-ip` and `tun-route` is first.
     on_device: HashMap<(&'static str, IpPrefix), usize>,
 }
@@ -58,8 +56,8 @@ impl Default for Check<'_> {
             notices: Vec::new(),
             first: HashMap::new(),
             ipv6_addr: None,
-            maps4: FxHashMap::default(),
-            maps6: FxHashMap::default(),
+            maps4: HashMap::default(),
+            maps6: HashMap::default(),
             on_device: HashMap::new(),
         }
     }
@@ -350,7 +348,7 @@ impl<'a> Check<'a> {
 
 /// Notes that `prefix` is mapped at `spot`; an error if it was before.
 fn first_use<'a, P: fmt::Display + Eq + Hash>(
-    uses: &mut FxHashMap<P, Spot<'a>>,
+    uses: &mut HashMap<P, Spot<'a>>,
     prefix: P,
     spot: Spot<'a>,
 ) -> Option<LineError> {

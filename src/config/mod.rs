@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    addr::{AddressMap, Eam, Nat64Prefix, Prefix4},
+    addr::{AddressMap, Eam, Nat64Prefix, Prefix4, Prefix6},
     translate::{IcmpErrors, Settings, TrafficClass, UdpChecksum},
 };
 
@@ -142,7 +142,7 @@ impl fmt::Display for Config {
             writeln!(f, "tun-route {route}")?;
         }
         for eam in maps {
-            writeln!(f, "map {} {}", eam.v4(), eam.v6())?;
+            writeln!(f, "map {}", map_words(eam).join(" "))?;
         }
         Ok(())
     }
@@ -345,6 +345,23 @@ fn default_ipv6_addr(prefix: Option<Nat64Prefix>, ipv4_addr: Ipv4Addr) -> Option
     prefix.map(|prefix| prefix.embed(ipv4_addr))
 }
 
+/// The arguments of `map`. A host is written without its length, which tayga 0.9.2 does not take.
+pub(crate) fn map_words(eam: &Eam) -> [String; 2] {
+    let (v4, v6) = (eam.v4(), eam.v6());
+    [
+        if v4 == Prefix4::host(v4.address()) {
+            v4.address().to_string()
+        } else {
+            v4.to_string()
+        },
+        if v6 == Prefix6::host(v6.address()) {
+            v6.address().to_string()
+        } else {
+            v6.to_string()
+        },
+    ]
+}
+
 /// The directives that make [`Settings`].
 fn write_translation(settings: &Settings, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let default = Settings::default();
@@ -377,7 +394,10 @@ fn write_translation(settings: &Settings, f: &mut fmt::Formatter<'_>) -> fmt::Re
         writeln!(f, "icmp-source {address}")?;
     }
     if *icmp_errors != default.icmp_errors {
-        writeln!(f, "icmp-errors {}", icmp_errors_word(*icmp_errors))?;
+        match icmp_errors {
+            IcmpErrors::Off => writeln!(f, "icmp-errors no")?,
+            IcmpErrors::PerSecond(rate) => writeln!(f, "icmp-errors {rate}")?,
+        }
     }
     Ok(())
 }
@@ -388,13 +408,5 @@ pub(crate) fn udp_checksum_word(mode: UdpChecksum) -> &'static str {
         UdpChecksum::Drop => "drop",
         UdpChecksum::Forward => "fwd",
         UdpChecksum::Calculate => "calc",
-    }
-}
-
-/// The argument of `icmp-errors`.
-pub(crate) fn icmp_errors_word(limit: IcmpErrors) -> Cow<'static, str> {
-    match limit {
-        IcmpErrors::Off => "no".into(),
-        IcmpErrors::PerSecond(rate) => rate.to_string().into(),
     }
 }

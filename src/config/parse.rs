@@ -217,7 +217,7 @@ pub(super) struct At<'a, T> {
     pub(super) value: T,
 }
 
-/// The one list of directives: nothing else knows a name.
+/// The one list of directives; the documents are compared with it.
 const TABLE: &[Kind] = &[
     Kind {
         name: "tun-device",
