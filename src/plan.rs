@@ -297,3 +297,177 @@ fn section<const N: usize>(text: &mut String, heading: &str, rows: &[[String; N]
         text.push('\n');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails to read fails")]
+
+    use super::*;
+
+    fn config(text: &str) -> (Config, Vec<Notice>) {
+        let text = format!("tun-device nat64\nipv4-addr 192.0.2.254\n{text}");
+        Config::read(text).unwrap()
+    }
+
+    fn steps(text: &str) -> Vec<String> {
+        let (config, _) = config(text);
+        setup(&config).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_done() {
+        assert_eq!(
+            steps("prefix 2001:db8::/96"),
+            ["attach to nat64, or create it"]
+        );
+    }
+
+    /// The kernel refuses routes by a device that is down, and routes with host bits.
+    #[test]
+    fn the_device_is_up_before_its_routes() {
+        assert_eq!(
+            steps(
+                "prefix 2001:db8::/96\n\
+                 tun-route 192.0.2.7/24\n\
+                 tun-route 2001:db8::1/32\n\
+                 tun-ip 192.0.2.1/24\n\
+                 tun-ip 2001:db8:1::1\n\
+                 tun-up yes\n"
+            ),
+            [
+                "attach to nat64, or create it",
+                "set nat64 up",
+                "add address 192.0.2.1/24 to nat64",
+                "add address 2001:db8:1::1/128 to nat64",
+                "route 192.0.2.0/24 to nat64",
+                "route 2001:db8::/32 to nat64",
+            ]
+        );
+    }
+
+    #[test]
+    fn tun_route_does_not_set_the_device_up() {
+        assert_eq!(
+            steps("prefix 2001:db8::/96\ntun-route 192.0.2.0/24"),
+            [
+                "attach to nat64, or create it",
+                "route 192.0.2.0/24 to nat64"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_undo_is_undone_by_its_step() {
+        let (config, _) =
+            config("prefix 2001:db8::/96\ntun-up yes\ntun-ip 192.0.2.1\ntun-route ::/0");
+        let steps = setup(&config);
+        let undos: Vec<_> = steps.iter().filter_map(Step::undo).collect();
+        assert_eq!(
+            undos.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "set nat64 down",
+                "remove address 192.0.2.1/32 from nat64",
+                "remove the route ::/0 to nat64",
+            ]
+        );
+        let again: Vec<_> = undos.iter().filter_map(Step::undo).collect();
+        assert_eq!(again, steps[1..], "a device goes with its descriptor");
+    }
+
+    #[test]
+    fn a_description_shows_all_there_is() {
+        let (config, notices) = config(
+            "prefix 64:ff9b::/96\n\
+             ipv6-addr 2001:db8:46::1\n\
+             map 192.0.2.1 2001:db8:aaaa::80\n\
+             map 192.0.2.16/28 2001:db8:cccc::/124\n\
+             tun-up yes\n\
+             tun-route 192.0.2.0/24\n\
+             tun-route 64:ff9b::/96\n\
+             strict-frag-hdr on\n",
+        );
+        assert_eq!(
+            describe(&config, &notices),
+            "\
+Settings:
+  tun-device      nat64
+  tun-up          yes
+  tun-ip          none
+  tun-route       2 routes
+  ipv4-addr       192.0.2.254
+  ipv6-addr       2001:db8:46::1
+  prefix          64:ff9b::/96
+  wkpf-strict     yes
+  map             2 maps
+  map-file        none
+  dynamic-pool    none
+  data-dir        none
+  offlink-mtu     1280 octets
+  udp-cksum-mode  drop
+  traffic-class   copy
+  tos             copy
+  hairpin         yes
+  icmp-errors     1000 a second
+  icmp-source     192.0.2.254
+  log             none
+
+Addresses:
+  192.0.2.254    2001:db8:46::1       xlatd itself
+  192.0.2.1      2001:db8:aaaa::80    map
+  192.0.2.16/28  2001:db8:cccc::/124  map
+  all others     64:ff9b::/96         prefix
+  198.41.0.4     64:ff9b::c629:4      prefix, for example
+  private ones   none                 wkpf-strict
+
+Steps at the start:
+  1.  attach to nat64, or create it
+  2.  set nat64 up
+  3.  route 192.0.2.0/24 to nat64
+  4.  route 64:ff9b::/96 to nat64
+
+Notices:
+  line 10  warning  strict-frag-hdr is ignored
+"
+        );
+    }
+
+    /// A directive that is added is not forgotten here; the two that change nothing are not settings.
+    #[test]
+    fn every_directive_has_a_setting() {
+        let (config, _) = config("prefix 2001:db8::/96");
+        let mut names: Vec<_> = settings(&config)
+            .into_iter()
+            .map(|[name, _]| name)
+            .collect();
+        names.extend(["workers", "strict-frag-hdr"].map(str::to_owned));
+        names.sort();
+        let mut directives = config::DIRECTIVES.map(str::to_owned);
+        directives.sort();
+        assert_eq!(names, directives);
+    }
+
+    #[test]
+    fn a_description_of_many_maps_is_short() {
+        let maps: String = (0..1000)
+            .map(|host| {
+                format!(
+                    "map 10.0.{}.{} 2001:db8::{host:x}\n",
+                    host / 256,
+                    host % 256
+                )
+            })
+            .collect();
+        let (config, notices) = config(&format!("ipv6-addr 2001:db8:1::1\n{maps}"));
+        let text = describe(&config, &notices);
+        assert!(text.lines().count() < 60, "{text}");
+        assert!(text.contains("and 980 more maps"), "{text}");
+    }
+
+    /// A width of over 65535 is not one that Rust can pad to.
+    #[test]
+    fn a_value_may_be_of_any_length() {
+        let path = "x".repeat(100_000);
+        let (config, notices) = config(&format!("prefix 2001:db8::/96\nmap-file {path}\n"));
+        assert!(describe(&config, &notices).contains(&path));
+    }
+}

@@ -211,8 +211,9 @@ impl<'a> Check<'a> {
             && prefix.prefix().contains(address)
         {
             let line = self.line_of("prefix");
-            self.errors
-                .push(spot.refuse(format!("an address outside the prefix {prefix} of {line}")));
+            self.errors.push(spot.refuse(format!(
+                "an address outside the prefix {prefix} of line {line}"
+            )));
         } else if self.config.wkpf_strict && is_well_known(address) {
             self.errors
                 .push(spot.refuse("an address outside 64:ff9b::/96, or wkpf-strict no"));

@@ -233,7 +233,7 @@ impl fmt::Display for IpPrefix {
 
 /// Why a line of the configuration is refused.
 ///
-/// As text it is `7:8: expected an IPv6 prefix, found "64:ff9b::/129"`: line, column, and the mistake.
+/// As text it is `7:8: expected an IPv6 prefix, found "64:ff9b:/96"`: line, column, and the mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineError {
     /// From 1; 0 if the mistake is in no line, as with a directive that is not there.
@@ -408,5 +408,287 @@ pub(crate) fn udp_checksum_word(mode: UdpChecksum) -> &'static str {
         UdpChecksum::Drop => "drop",
         UdpChecksum::Forward => "fwd",
         UdpChecksum::Calculate => "calc",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails to read fails")]
+
+    use super::*;
+
+    const SHORTEST: &str = "tun-device nat64\n\
+                            ipv4-addr 192.168.255.1\n\
+                            prefix 2001:db8:1:ffff::/96\n";
+
+    /// Every directive, each at another value than its default.
+    const EVERYTHING: &str = "tun-device nat64\n\
+                              ipv4-addr 192.168.255.1\n\
+                              ipv6-addr 2001:db8:1::2\n\
+                              prefix 64:ff9b::/96\n\
+                              wkpf-strict no\n\
+                              dynamic-pool 192.168.255.0/24\n\
+                              data-dir /var/spool/tayga\n\
+                              map-file maps.conf\n\
+                              offlink-mtu 1480\n\
+                              udp-cksum-mode calc\n\
+                              traffic-class 0x00\n\
+                              tos 0xb8\n\
+                              hairpin no\n\
+                              icmp-source 192.0.0.8\n\
+                              icmp-errors 200\n\
+                              log drop reject icmp self dyn\n\
+                              tun-up yes\n\
+                              tun-ip 192.168.255.2/24\n\
+                              tun-ip 2001:db8:1::3/128\n\
+                              tun-route 192.0.2.1/24\n\
+                              tun-route ::/0\n\
+                              map 192.0.2.1 2001:db8::1\n\
+                              map 192.0.2.0/24 2001:db8:5::/64\n";
+
+    fn read(text: &str) -> (Config, Vec<Notice>) {
+        Config::read(text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"))
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for text in [SHORTEST, EVERYTHING] {
+            let (config, _) = read(text);
+            assert_eq!(config.to_string(), text);
+            assert_eq!(read(&config.to_string()).0, config);
+        }
+        for change in [
+            "udp-cksum-mode fwd",
+            "icmp-errors no",
+            "icmp-errors 1",
+            "tos 255",
+            "log self",
+        ] {
+            let (config, _) = read(&format!("{SHORTEST}{change}\n"));
+            assert_ne!(config, read(SHORTEST).0, "{change}");
+            assert_eq!(read(&config.to_string()).0, config, "{change}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_taygas() {
+        let (config, notices) = read(SHORTEST);
+        assert_eq!(notices, []);
+        let Config {
+            wkpf_strict,
+            tun_up,
+            log,
+            translation,
+            ..
+        } = config;
+        assert!(wkpf_strict && !tun_up);
+        assert_eq!(log, LogClasses::default());
+        assert_eq!(translation.offlink_mtu, 1280);
+        assert_eq!(translation.udp_checksum, UdpChecksum::Drop);
+    }
+
+    #[test]
+    fn without_ipv6_addr_it_is_ipv4_addr_in_the_prefix() {
+        let own = |text| read(text).0.ipv6_addr.to_string();
+        assert_eq!(own(SHORTEST), "2001:db8:1:ffff::c0a8:ff01");
+        assert_eq!(
+            own("tun-device n\nipv4-addr 192.0.2.33\nprefix 2001:db8:122::/48"),
+            "2001:db8:122:c000:2:2100::"
+        );
+    }
+
+    /// What clatd writes for tayga: no `ipv6-addr`, also with the well-known prefix.
+    #[test]
+    fn clatd_is_understood() {
+        let (config, notices) = read(
+            "tun-device clat\nprefix 64:ff9b::/96\nipv4-addr 192.0.0.2\nmap 192.0.0.1 2001:db8::c1a7\n",
+        );
+        assert_eq!(notices, []);
+        assert_eq!(
+            config.ipv6_addr,
+            "64:ff9b::192.0.0.2".parse::<Ipv6Addr>().unwrap()
+        );
+        let map = config.address_map();
+        let v6 = map.to_v6(Ipv4Addr::new(192, 0, 0, 1)).unwrap();
+        assert_eq!(v6.address, "2001:db8::c1a7".parse::<Ipv6Addr>().unwrap());
+        assert_eq!(map.own_v6(), config.ipv6_addr);
+    }
+
+    /// Files that tayga 0.9.2 starts with, by trial.
+    #[test]
+    fn what_starts_tayga_starts() {
+        for text in [
+            "tun-device 0123456789abcde\nipv4-addr 192.168.255.1\nprefix 2001:db8::/96",
+            "tun-device a%d\nipv4-addr 192.168.255.1\nprefix 2001:db8:1:ff00:ff00::/96",
+            "tun-device n\nipv4-addr 100.64.0.1\nprefix 64:ff9b::/96",
+            "tun-device n\nipv4-addr 192.88.99.1\nprefix 64:ff9b::/96",
+            "tun-device n\nipv4-addr 192.0.2.1\nprefix 64:ff9b::/96\nipv6-addr 2001:db8::1",
+            "tun-device n\nipv4-addr 192.168.255.1\nprefix fd00::/096 # c",
+            "tun-device n\nipv4-addr 192.168.255.1\nprefix 2001:db8::/32\nipv6-addr 2001:db9::1",
+            "tun-device n\nipv4-addr 192.168.255.1\nprefix 2001:db8:1:ffff::/96\n\
+             dynamic-pool 192.168.255.0/24\nmap 192.168.255.7 2001:db8::1",
+            "tun-device n\nipv4-addr 192.168.255.1\nprefix 2001:db8:1:ffff::/96\nmap 192.168.255.0 2001:db8::1",
+        ] {
+            read(text);
+        }
+    }
+
+    /// EAM-05, and what tayga refuses: prefixes within each other on both sides, longer IPv6 suffixes.
+    #[test]
+    fn maps_may_overlap() {
+        let (config, notices) = read(&format!(
+            "{SHORTEST}map 192.0.2.0/24 2001:db8:5::/64\n\
+             map 192.0.2.1 2001:db8:5::1\n\
+             map 0.0.0.0/0 2001:db8:6::/96\n\
+             map 192.168.0.0/16 2001:db8:1:ffff::/112\n"
+        ));
+        assert_eq!(notices, []);
+        let map = config.address_map();
+        let to_v6 = |octets: [u8; 4]| map.to_v6(octets.into()).unwrap().address.to_string();
+        assert_eq!(to_v6([192, 0, 2, 1]), "2001:db8:5::1");
+        assert_eq!(to_v6([192, 0, 2, 2]), "2001:db8:5:0:200::");
+        assert_eq!(to_v6([9, 9, 9, 9]), "2001:db8:6::909:909");
+        // An own address is its own, whatever encloses it.
+        assert_eq!(to_v6([192, 168, 255, 1]), "2001:db8:1:ffff::c0a8:ff01");
+    }
+
+    fn notices(more: &str) -> Vec<String> {
+        let (_, notices) = read(&format!("{SHORTEST}{more}"));
+        notices
+            .iter()
+            .map(|notice| format!("{:?} {notice}", notice.level))
+            .collect()
+    }
+
+    #[test]
+    fn notices_name_their_lines() {
+        for (line, notice) in [
+            (
+                "dynamic-pool 192.168.255.0/24",
+                "Warning 4: dynamic-pool does not take effect yet: IPv6 hosts without a map get no IPv4 address",
+            ),
+            (
+                "map-file maps",
+                "Warning 4: map-file does not take effect yet: no map of it is used",
+            ),
+            (
+                "data-dir /tmp",
+                "Warning 4: data-dir does not take effect yet: nothing is kept in it",
+            ),
+            (
+                "strict-frag-hdr on",
+                "Warning 4: strict-frag-hdr is ignored",
+            ),
+            (
+                "workers 4",
+                "Info 4: workers changes nothing in a single-threaded program",
+            ),
+            (
+                "hairpin yes\ntun-up yes\ntun-up no",
+                "Warning 6: tun-up is also in line 5: the last one counts",
+            ),
+            (
+                "tun-up yes\ntun-route 192.0.2.1/24\ntun-route 192.0.2.2/24",
+                "Warning 6: tun-route 192.0.2.2/24 is also in line 5",
+            ),
+            (
+                "tun-ip 192.168.255.1/24",
+                "Warning 4: tun-ip 192.168.255.1/24 is the translator's own address: the kernel will take its packets",
+            ),
+            (
+                "tun-route 192.0.2.0/24",
+                "Info 4: tun-route needs the device to be up: say tun-up yes, or set it up before the start",
+            ),
+        ] {
+            assert_eq!(notices(line), [notice], "{line}");
+        }
+    }
+
+    #[test]
+    fn doubtful_addresses_are_taken_with_a_warning() {
+        let (config, notices) =
+            read("tun-device n\nipv4-addr 169.254.0.1\nprefix 2001:db8:0:0:100::/96");
+        assert_eq!(config.ipv4_addr, Ipv4Addr::new(169, 254, 0, 1));
+        let lines: Vec<_> = notices
+            .iter()
+            .map(|notice| (notice.line, notice.level))
+            .collect();
+        // A52-02: bits 64 to 71 of a /96.
+        assert_eq!(lines, [(2, Level::Warning), (3, Level::Warning)]);
+
+        let (config, notices) = read("tun-device n\nipv4-addr 100.64.0.1\nprefix 64:ff9b::/96");
+        assert_eq!(config.ipv6_addr.to_string(), "64:ff9b::6440:1");
+        assert_eq!(notices.len(), 1);
+    }
+
+    #[test]
+    fn the_last_one_counts_of_what_may_be_repeated() {
+        let (config, _) = read(&format!("{SHORTEST}wkpf-strict yes\nwkpf-strict no\n"));
+        assert!(!config.wkpf_strict);
+    }
+
+    /// wkpf-strict counts wherever in the file it is.
+    #[test]
+    fn order_does_not_matter() {
+        read(
+            "wkpf-strict yes\nprefix 64:ff9b::/96\nwkpf-strict no\nipv4-addr 10.0.0.1\ntun-device n\n",
+        );
+        read(
+            "ipv6-addr 64:ff9b::1\nmap 192.0.2.1 2001:db8::1\nwkpf-strict no\nipv4-addr 10.0.0.1\ntun-device n\n",
+        );
+    }
+
+    #[test]
+    fn host_bits_are_cut_at_every_length() {
+        for length in 0..=32_u8 {
+            let ones = IpPrefix::V4(Ipv4Addr::BROADCAST, length).network();
+            let IpPrefix::V4(address, _) = ones else {
+                panic!()
+            };
+            assert_eq!(address.to_bits().leading_ones(), length.into());
+            assert_eq!(address.to_bits().count_ones(), length.into());
+        }
+        for length in 0..=128_u8 {
+            let ones = IpPrefix::V6(Ipv6Addr::from_bits(u128::MAX), length).network();
+            let IpPrefix::V6(address, _) = ones else {
+                panic!()
+            };
+            assert_eq!(address.to_bits().leading_ones(), length.into());
+            assert_eq!(address.to_bits().count_ones(), length.into());
+        }
+    }
+
+    /// tayga takes 26 s for these. The bound is wide for a slow machine, and would not hold for anything quadratic.
+    #[test]
+    fn a_hundred_thousand_maps_load() {
+        use std::fmt::Write;
+        let mut text = SHORTEST.to_owned();
+        for host in 0..100_000_u32 {
+            let v4 = Ipv4Addr::from_bits(0x0a00_0000 + host);
+            writeln!(
+                text,
+                "map {v4} 2001:db8::{:x}:{:x}",
+                host >> 16,
+                host & 0xffff
+            )
+            .unwrap();
+        }
+        let start = std::time::Instant::now();
+        let (config, _) = read(&text);
+        let map = config.address_map();
+        assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+        assert_eq!(config.maps.len(), 100_000);
+        let last = map
+            .to_v6(Ipv4Addr::from_bits(0x0a00_0000 + 99_999))
+            .unwrap();
+        assert_eq!(last.address.to_string(), "2001:db8::1:869f");
+    }
+
+    /// One run shows all mistakes; what is missing comes last.
+    #[test]
+    fn mistakes_are_in_the_order_of_the_lines() {
+        let errors = Config::read("tun-up maybe\nipv4-addr 1\nmap 1.1.1.1 2001:db8::1\nmap 1.1.1.1 x\nmap 1.1.1.1 2001:db8::2\n\u{7f}").unwrap_err();
+        let lines: Vec<_> = errors.iter().map(|error| error.line).collect();
+        assert_eq!(lines, [1, 2, 4, 5, 6, 0, 0]);
     }
 }

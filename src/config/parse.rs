@@ -698,7 +698,7 @@ fn traffic_class(word: &[u8]) -> Result<TrafficClass, Cow<'static, str>> {
         .ok_or("copy or a number from 0 to 255 (0xff)".into())
 }
 
-const ILLEGAL_V4: &str = "outside 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4 and 255.255.255.255/32";
+const ILLEGAL_V4: &str = "outside 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4 and 255.255.255.255";
 const ILLEGAL_V6: &str = "outside ::/8 (but for 64:ff9b::/32), fe80::/10 and ff00::/8";
 
 fn host_bits(prefix: IpPrefix) -> Cow<'static, str> {
@@ -729,4 +729,383 @@ fn from_text<T: FromStr>(word: &[u8]) -> Option<T> {
 /// What is not UTF-8 is no address, number or name: it reads as nothing.
 fn text(word: &[u8]) -> &str {
     str::from_utf8(word).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The directive of a line that must be right.
+    fn parsed(text: &[u8]) -> Directive<'_> {
+        match line(1, text) {
+            Ok(Some(line)) => line.directive,
+            Ok(None) => panic!("{}: blank", text.escape_ascii()),
+            Err(refused) => panic!("{}: {}", text.escape_ascii(), refused.error),
+        }
+    }
+
+    /// The message for a line that must be wrong.
+    fn message(text: &[u8]) -> String {
+        match line(7, text) {
+            Ok(_) => panic!("{}: accepted", text.escape_ascii()),
+            Err(refused) => refused.error.to_string(),
+        }
+    }
+
+    #[test]
+    fn blank_lines_and_comments_say_nothing() {
+        for text in ["", " \t\r", "#", "  # map", "#map 192.0.2.1", "\r"] {
+            assert!(matches!(line(1, text.as_bytes()), Ok(None)), "{text:?}");
+        }
+        assert!(
+            matches!(line(1, b"# caf\xe9"), Ok(None)),
+            "Latin-1 in a comment"
+        );
+    }
+
+    /// TAYGA's manual: names in any case, blanks, tabs and CR between words, comments at any word.
+    #[test]
+    fn names_and_blanks_are_read_as_by_tayga() {
+        for text in [
+            "tun-device nat64",
+            "TUN-Device nat64",
+            "\t tun-device\t\tnat64 \r",
+            "tun-device nat64 # the device",
+            "tun-device nat64 #",
+            "tun-device nat64 \t#caf\u{e9}",
+        ] {
+            let Directive::TunDevice(device) = parsed(text.as_bytes()) else {
+                panic!("{text:?}");
+            };
+            assert_eq!(device, "nat64", "{text:?}");
+        }
+        // A # within a word is part of it.
+        let Directive::TunDevice(device) = parsed(b"tun-device nat#64") else {
+            panic!();
+        };
+        assert_eq!(device, "nat#64");
+    }
+
+    /// tayga stops at 10 words and 511 octets; nothing is gained by that.
+    #[test]
+    fn long_lines_are_lines() {
+        let comment = format!("tun-up yes #{}", " word".repeat(1000));
+        assert!(matches!(parsed(comment.as_bytes()), Directive::TunUp(true)));
+        let log = format!("log {}", "drop ".repeat(1000));
+        assert!(matches!(
+            parsed(log.as_bytes()),
+            Directive::Log(LogClasses {
+                drop: true,
+                reject: false,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn yes_and_no_have_four_words_each() {
+        for word in ["yes", "true", "on", "1", "YES"] {
+            assert_eq!(yes_or_no(word.as_bytes()), Ok(true), "{word}");
+        }
+        for word in ["no", "false", "off", "0", "No"] {
+            assert_eq!(yes_or_no(word.as_bytes()), Ok(false), "{word}");
+        }
+        assert!(yes_or_no(b"up").is_err());
+        assert_eq!(up(b"up"), Ok(true), "the example file of tayga has it");
+        assert!(up(b"down").is_err());
+    }
+
+    /// tayga compares only the first letters.
+    #[test]
+    fn udp_cksum_mode_is_known_by_its_start() {
+        for (word, mode) in [
+            ("drop", UdpChecksum::Drop),
+            ("dr", UdpChecksum::Drop),
+            ("calc", UdpChecksum::Calculate),
+            ("Calculate", UdpChecksum::Calculate),
+            ("fwd", UdpChecksum::Forward),
+            ("forward", UdpChecksum::Forward),
+        ] {
+            assert_eq!(udp_checksum(word.as_bytes()), Ok(mode), "{word}");
+        }
+        for word in ["d", "cal", "for", "fw", ""] {
+            assert!(udp_checksum(word.as_bytes()).is_err(), "{word}");
+        }
+    }
+
+    #[test]
+    fn log_takes_any_number_of_classes() {
+        let log = |text| match parsed(text) {
+            Directive::Log(classes) => classes.to_string(),
+            _ => panic!(),
+        };
+        assert_eq!(log(b"log"), "");
+        assert_eq!(log(b"log # nothing"), "");
+        assert_eq!(log(b"log SELF drop self"), "drop self");
+        assert_eq!(
+            log(b"log dyn self icmp reject drop"),
+            "drop reject icmp self dyn"
+        );
+    }
+
+    #[test]
+    fn numbers_are_in_their_range() {
+        assert_eq!(mtu(b"1280"), Ok(1280));
+        assert_eq!(mtu(b"65535"), Ok(65535));
+        for word in ["1279", "65536", "-1", "0x600", "1500b", ""] {
+            assert!(mtu(word.as_bytes()).is_err(), "{word}");
+        }
+        assert!(workers(b"0").is_ok() && workers(b"64").is_ok() && workers(b"65").is_err());
+
+        assert_eq!(icmp_errors(b"yes"), Ok(IcmpErrors::PerSecond(1000)));
+        assert_eq!(icmp_errors(b"no"), Ok(IcmpErrors::Off));
+        assert_eq!(icmp_errors(b"0"), Ok(IcmpErrors::Off));
+        assert_eq!(
+            icmp_errors(b"1"),
+            Ok(IcmpErrors::PerSecond(1)),
+            "a rate, not yes"
+        );
+        assert_eq!(
+            icmp_errors(b"1000000"),
+            Ok(IcmpErrors::PerSecond(1_000_000))
+        );
+        assert!(icmp_errors(b"1000001").is_err());
+
+        assert_eq!(traffic_class(b"copy"), Ok(TrafficClass::Copy));
+        assert_eq!(traffic_class(b"255"), Ok(TrafficClass::Fixed(255)));
+        assert_eq!(traffic_class(b"0XfF"), Ok(TrafficClass::Fixed(255)));
+        for word in ["256", "0x100", "0x", "-1", "b8", ""] {
+            assert!(traffic_class(word.as_bytes()).is_err(), "{word}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_no_host_are_refused() {
+        for word in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "224.0.0.1",
+            "239.1.1.1",
+            "255.255.255.255",
+        ] {
+            assert!(unicast4(word.as_bytes()).is_err(), "{word}");
+        }
+        for word in ["169.254.0.1", "240.0.0.1", "10.0.0.1"] {
+            assert!(unicast4(word.as_bytes()).is_ok(), "{word}");
+        }
+        for word in [
+            "::",
+            "::1",
+            "::ffff:192.0.2.1",
+            "fe80::1",
+            "febf::1",
+            "ff02::1",
+        ] {
+            assert!(unicast6(word.as_bytes()).is_err(), "{word}");
+        }
+        for word in [
+            "64:ff9b::1",
+            "64:ff9b:1::1",
+            "fd00::1",
+            "2001:db8::192.0.2.1",
+        ] {
+            assert!(unicast6(word.as_bytes()).is_ok(), "{word}");
+        }
+    }
+
+    /// A52-01, A52-07: the six lengths of RFC 6052 section 2.2; 64:ff9b:1::/48 is as good as any.
+    #[test]
+    fn prefix_has_one_of_six_lengths() {
+        for length in 0..=128 {
+            let word = format!("2000::/{length}");
+            let taken = nat64_prefix(word.as_bytes()).is_ok();
+            assert_eq!(taken, [32, 40, 48, 56, 64, 96].contains(&length), "{word}");
+        }
+        assert!(nat64_prefix(b"64:ff9b::/96").is_ok());
+        assert!(nat64_prefix(b"64:ff9b:1::/48").is_ok());
+        for word in ["::/96", "::ffff:0:0/96", "fe80::/64", "ff00::/32"] {
+            assert!(nat64_prefix(word.as_bytes()).is_err(), "{word}");
+        }
+        // tayga reads lengths by strtol.
+        assert!(nat64_prefix(b"64:ff9b::/096").is_ok());
+        assert!(nat64_prefix(b"64:ff9b::/+96").is_ok());
+    }
+
+    /// A whole range of impossible addresses is a mistake; one that has others in it is not.
+    #[test]
+    fn map_may_only_enclose_impossible_addresses() {
+        for word in [
+            "0.0.0.0/0",
+            "0.0.0.0/1",
+            "0.0.0.0/7",
+            "224.0.0.0/3",
+            "240.0.0.0/4",
+            "192.0.2.0/31",
+        ] {
+            assert!(prefix4(word.as_bytes()).is_ok(), "{word}");
+        }
+        for word in [
+            "0.0.0.0/8",
+            "0.0.0.0",
+            "127.0.0.0/8",
+            "127.0.0.1/32",
+            "224.0.0.0/4",
+            "255.255.255.255",
+        ] {
+            assert!(prefix4(word.as_bytes()).is_err(), "{word}");
+        }
+        for word in [
+            "::/0",
+            "fe00::/8",
+            "fe80::/9",
+            "2001:db8::/127",
+            "64:ff9b::/127",
+        ] {
+            assert!(prefix6(word.as_bytes()).is_ok(), "{word}");
+        }
+        for word in ["::/128", "::1", "fe80::/10", "fe80::1", "ff00::/8"] {
+            assert!(prefix6(word.as_bytes()).is_err(), "{word}");
+        }
+    }
+
+    /// TAYGA-compatible files have `map` with host bits or a length over 32: tayga maps other addresses than they say.
+    #[test]
+    fn map_says_what_it_means() {
+        assert_eq!(
+            message(b"map 10.0.0.0/33 2001:db8::/129"),
+            "7:5: expected an IPv4 prefix length from 0 to 32, found \"10.0.0.0/33\""
+        );
+        assert_eq!(
+            message(b"map 10.0.0.1/24 2001:db8::/120"),
+            "7:5: expected a prefix without host bits (10.0.0.0/24), found \"10.0.0.1/24\""
+        );
+        assert_eq!(
+            message(b"map 10.0.0.0/24 2001:db8::1/120"),
+            "7:17: expected a prefix without host bits (2001:db8::/120), found \"2001:db8::1/120\""
+        );
+    }
+
+    /// EAM-01: the IPv6 suffix is at least as long as the IPv4 suffix (RFC 7757 section 3.2).
+    #[test]
+    fn map_leaves_room_for_the_ipv4_suffix() {
+        for v4 in 0..=32_u8 {
+            for v6 in 0..=128_u8 {
+                let text = format!("map 0.0.0.0/{v4} ::/{v6}");
+                // Only the lengths matter here: ::/8 and longer prefixes of it, and 0.0.0.0/8, are refused for another reason.
+                let text = text.replace("0.0.0.0", if v4 < 8 { "0.0.0.0" } else { "1.0.0.0" });
+                let text = text.replace("::/", if v6 < 8 { "::/" } else { "2000::/" });
+                let taken = line(1, text.as_bytes()).is_ok();
+                assert_eq!(taken, 128 - v6 >= 32 - v4, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn paths_are_octets() {
+        let Directive::MapFile(path) = parsed(b"map-file maps-\xe9.conf") else {
+            panic!();
+        };
+        assert_eq!(path.as_os_str().as_bytes(), b"maps-\xe9.conf");
+        assert!(matches!(
+            parsed(b"data-dir /var/lib"),
+            Directive::DataDir(_)
+        ));
+        assert_eq!(
+            message(b"data-dir lib"),
+            "7:10: expected an absolute path, found \"lib\""
+        );
+    }
+
+    /// What Linux refuses as the name of a device, and what would name another file.
+    #[test]
+    fn device_names_are_the_kernels() {
+        for word in ["a", "fifteen-octets-", "nat64.1", "nat%d"] {
+            assert!(device(word.as_bytes()).is_ok(), "{word}");
+        }
+        for word in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a:b",
+            "sixteen-octets--",
+            "a\u{a0}b",
+            "a\0",
+        ] {
+            assert!(device(word.as_bytes()).is_err(), "{word}");
+        }
+        assert!(device(b"nat\xff").is_err());
+    }
+
+    #[test]
+    fn a_directive_that_is_almost_right_is_suggested() {
+        for (word, name) in [
+            ("offlink-mut", Some("offlink-mtu")),
+            ("Tun-Devcie", Some("tun-device")),
+            ("maps", Some("map")),
+            ("tun_up", Some("tun-up")),
+            ("dynamic-pool4", Some("dynamic-pool")),
+            ("foo", None),
+            ("m", None),
+            ("mtu", None),
+            ("ipv4", None),
+        ] {
+            assert_eq!(similar(word.as_bytes()), name, "{word}");
+        }
+    }
+
+    /// A file from elsewhere cannot move the cursor of whoever reads the messages, nor fill the screen.
+    #[test]
+    fn a_found_word_is_printable_and_short() {
+        assert_eq!(
+            message(b"\x1b[2Jmap"),
+            r#"7:1: expected a directive, found "\u{1b}[2Jmap""#
+        );
+        let long = vec![b'x'; 1_000_000];
+        assert!(message(&long).len() < 120);
+    }
+
+    /// Every directive wants its arguments, and no more of them.
+    #[test]
+    fn arguments_are_counted() {
+        for kind in TABLE.iter().filter(|kind| kind.name != "log") {
+            let bare = message(kind.name.as_bytes());
+            let column = kind.name.len() + 1;
+            assert!(
+                bare.starts_with(&format!("7:{column}: expected ")),
+                "{bare}"
+            );
+            assert!(bare.ends_with(", found end of line"), "{bare}");
+            let comment = message(format!("{} # none", kind.name).as_bytes());
+            assert!(comment.ends_with(", found a comment"), "{comment}");
+        }
+        assert_eq!(
+            message(b"tun-up yes  no"),
+            "7:13: expected end of line, found \"no\""
+        );
+    }
+
+    proptest! {
+        /// Any octets: no panic, and an error is within its line.
+        #[test]
+        fn any_octets_are_read(text in proptest::collection::vec(any::<u8>(), 0..80)) {
+            if let Err(refused) = line(1, &text) {
+                prop_assert!((1..=text.len() + 1).contains(&refused.error.column));
+            }
+        }
+
+        /// The same with lines that get further: names, followed by anything printable.
+        #[test]
+        fn any_arguments_are_read(
+            name in proptest::sample::select(DIRECTIVES.as_slice()),
+            arguments in "[ \t0-9a-f:./#xyesno-]{0,40}",
+        ) {
+            let text = format!("{name} {arguments}");
+            if let Err(refused) = line(1, text.as_bytes()) {
+                prop_assert!((name.len() + 1..=text.len() + 1).contains(&refused.error.column));
+            }
+        }
+    }
 }
