@@ -66,7 +66,7 @@ impl fmt::Display for Error {
                 write!(f, "{device}: cannot attach to the TUN device")?;
                 f.write_str(match errno(cause) {
                     Some(Errno::EBUSY) => ", which another process is using",
-                    Some(Errno::EPERM) => " without CAP_NET_ADMIN",
+                    Some(Errno::EPERM | Errno::EACCES) => ", which takes root or CAP_NET_ADMIN",
                     Some(Errno::ENOENT) => ", since there is no /dev/net/tun (modprobe tun)",
                     _ => "",
                 })
@@ -79,7 +79,7 @@ impl fmt::Display for Error {
             Self::Step { step, cause } => {
                 write!(f, "cannot {step}")?;
                 f.write_str(match (step, errno(cause)) {
-                    (_, Some(Errno::EPERM)) => " without CAP_NET_ADMIN",
+                    (_, Some(Errno::EPERM)) => ", which takes root or CAP_NET_ADMIN",
                     (Step::AddRoute { .. }, Some(Errno::ENETDOWN)) => {
                         ", which is down (tun-up yes sets it up)"
                     }

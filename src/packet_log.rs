@@ -140,7 +140,8 @@ fn belongs(class: Class, summary: &Summary, outcome: &Outcome<'_>) -> bool {
         (Class::Own, Outcome::Drop(reason) | Outcome::Reply(Reply::Error(reason))) => {
             matches!(reason, DropReason::OwnAddress | DropReason::EchoLimit)
         }
-        (Class::Drop, Outcome::Drop(_)) | (Class::Reject, Outcome::Reply(Reply::Error(_))) => true,
+        (Class::Drop, Outcome::Drop(_)) => !summary.is_ipv6_multicast(),
+        (Class::Reject, Outcome::Reply(Reply::Error(_))) => true,
         (Class::Icmp, Outcome::Forward | Outcome::Fragments(_)) => summary.is_icmp_error(),
         _ => false,
     }
@@ -211,6 +212,13 @@ impl Summary {
         {
             self.icmp = Some((*kind, *code));
         }
+    }
+
+    /// The kernel sends such packets to every device by itself (RFC 3810, RFC 4861); they tell an administrator nothing.
+    fn is_ipv6_multicast(&self) -> bool {
+        self.header.is_some_and(
+            |header| matches!(header.destination, IpAddr::V6(address) if address.is_multicast()),
+        )
     }
 
     fn is_icmp_error(&self) -> bool {
@@ -326,7 +334,7 @@ mod tests {
         }
     }
 
-    /// TAYGA-COMPAT: `TYPE: [v4|v6] [SRC]->[DST] (N bytes) (proto P) TEXT`.
+    /// As tayga: `TYPE: [v4|v6] [SRC]->[DST] (N bytes) (proto P) TEXT`.
     #[test]
     fn lines_read_as_with_tayga() {
         let echo = Outcome::Reply(Reply::Echo);
@@ -371,6 +379,16 @@ mod tests {
         }
     }
 
+    /// As tayga: drops of ff00::/8 are not logged.
+    #[test]
+    fn the_kernels_own_multicast_is_not_logged() {
+        let mut packet = v6(58, &[143, 0, 0, 0]);
+        let dropped = || Outcome::Drop(DropReason::IllegalAddress);
+        assert!(line(ALL, &packet, dropped()).is_some());
+        packet[24..26].copy_from_slice(&[0xff, 0x02]);
+        assert_eq!(line(ALL, &packet, dropped()), None);
+    }
+
     #[test]
     fn what_cannot_be_read_is_left_out() {
         let dropped =
@@ -390,7 +408,7 @@ mod tests {
         )));
     }
 
-    /// TAYGA-COMPAT: a packet of several classes is logged as the first that is on.
+    /// As tayga: a packet of several classes is logged as the first that is on.
     #[test]
     fn the_first_class_that_is_on_counts() {
         let packet = v4(17, 0, &UDP);
@@ -413,7 +431,7 @@ mod tests {
         assert!(PacketLog::new(OFF).is_none());
     }
 
-    /// SEC-05, TAYGA-COMPAT section 8: 50 lines at once, then 10 a second a class, and the count of the others.
+    /// SEC-05: 50 lines at once, then 10 a second a class, and the count of the others.
     #[test]
     fn no_flood_of_packets_is_a_flood_of_lines() {
         let mut now = Instant::now();

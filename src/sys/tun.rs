@@ -17,6 +17,7 @@ mod ioctl {
 
     nix::ioctl_write_ptr!(tunsetiff, b'T', 202, c_int);
     nix::ioctl_write_int!(tunsetpersist, b'T', 203);
+    nix::ioctl_write_int!(tunsetoffload, b'T', 208);
 }
 
 /// A device with one queue has one user at a time, and its last one may take tens of milliseconds to be gone after its
@@ -52,6 +53,10 @@ impl Tun {
             }
         };
         device.set_nonblock()?;
+        // A device that stays keeps the offloads that its last user asked for: packets without checksums, and some that are
+        // larger than the MTU.
+        // SAFETY: the descriptor is open as long as `device`, and the argument is a number.
+        unsafe { ioctl::tunsetoffload(device.as_raw_fd(), 0) }?;
         Ok(Self { device })
     }
 
