@@ -8,8 +8,8 @@ use std::{
 
 /// An IPv4 prefix without host bits.
 ///
-/// As text it is `192.0.2.0/24` ([RFC 4632 section 3.1](https://www.rfc-editor.org/rfc/rfc4632#section-3.1)); an address
-/// alone reads as the prefix of this one host. Prefixes sort by address, a shorter one before those in it.
+/// As text it is `192.0.2.0/24` ([RFC 4632 section 3.1](https://www.rfc-editor.org/rfc/rfc4632#section-3.1)); an
+/// address alone reads as the prefix of this one host. Prefixes sort by address, a shorter one before those in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix4 {
     address: Ipv4Addr,
@@ -84,8 +84,8 @@ impl FromStr for Prefix4 {
 
 /// An IPv6 prefix without host bits.
 ///
-/// As text it is `2001:db8::/32` ([RFC 4291 section 2.3](https://www.rfc-editor.org/rfc/rfc4291#section-2.3)); an address
-/// alone reads as the prefix of this one host. Prefixes sort by address, a shorter one before those in it.
+/// As text it is `2001:db8::/32` ([RFC 4291 section 2.3](https://www.rfc-editor.org/rfc/rfc4291#section-2.3)); an
+/// address alone reads as the prefix of this one host. Prefixes sort by address, a shorter one before those in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix6 {
     address: Ipv6Addr,
@@ -220,8 +220,8 @@ pub(super) fn network6(address: Ipv6Addr, length: u8) -> u128 {
         .unwrap_or(0)
 }
 
-/// `address/length`, or `address` with the length `max`. A wrong length is returned apart from the address, so that the
-/// caller can complain of the address first.
+/// `address/length`, or `address` with the length `max`. A wrong length is returned apart from the address, so that
+/// the caller can complain of the address first.
 fn split(text: &str, max: u8) -> Result<(&str, Result<u8, PrefixError>), PrefixError> {
     Ok(match text.split_once('/') {
         None => (text, Ok(max)),

@@ -56,7 +56,8 @@ impl Nat64Prefix {
         self.prefix
     }
 
-    /// `address` in this prefix; the suffix is zero. Any address is embedded: which ones may be is the caller's to say.
+    /// `address` in this prefix; the suffix is zero. Any address is embedded: which ones may be is the caller's to
+    /// say.
     pub fn embed(&self, address: Ipv4Addr) -> Ipv6Addr {
         let embedded = u128::from(address.to_bits()) << self.shift;
         // What lies in the low half makes room for the reserved octet.
@@ -83,12 +84,14 @@ impl Nat64Prefix {
         Some(Ok(Ipv4Addr::from_bits(embedded as u32)))
     }
 
-    /// Whether this is 64:ff9b::/96 (RFC 6052 section 2.1). Its neighbour for local use, 64:ff9b:1::/48 (RFC 8215), is not.
+    /// Whether this is 64:ff9b::/96 (RFC 6052 section 2.1). Its neighbour for local use, 64:ff9b:1::/48 (RFC 8215),
+    /// is not.
     pub fn is_well_known(&self) -> bool {
         self.prefix.length() == 96 && self.prefix.address() == WELL_KNOWN
     }
 
-    /// Whether this is a /96 with a bit of 64 to 71 set, against RFC 6052 section 2.2. It works, but is worth a warning.
+    /// Whether this is a /96 with a bit of 64 to 71 set, against RFC 6052 section 2.2. It works, but is worth a
+    /// warning.
     pub fn has_reserved_bits(&self) -> bool {
         has_reserved_bits(self.prefix.address())
     }
@@ -273,7 +276,8 @@ mod tests {
     }
 
     proptest! {
-        /// A52-01, A52-02, A52-03, S6-01: at every length the octets lie where the figure has them, and all else is zero.
+        /// A52-01, A52-02, A52-03, S6-01: at every length the octets lie where the figure has them, and all else is
+        /// zero.
         #[test]
         fn s6_01_a52_02_octets_lie_as_in_the_figure(prefix: u128, host: u32) {
             let host = Ipv4Addr::from_bits(host);

@@ -16,9 +16,9 @@ pub fn is_illegal_v4(address: Ipv4Addr) -> bool {
     )
 }
 
-/// Whether `address` can be no host's on a wire that a router may forward from or to: ::/8, which has the unspecified and
-/// the loopback address and those with an IPv4 address at their end (RFC 4291 section 2.5), ff00::/8 (multicast, RFC 4291
-/// section 2.7) and fe80::/10 (link-local, RFC 4291 section 2.5.6).
+/// Whether `address` can be no host's on a wire that a router may forward from or to: ::/8, which has the unspecified
+/// and the loopback address and those with an IPv4 address at their end (RFC 4291 section 2.5), ff00::/8 (multicast,
+/// RFC 4291 section 2.7) and fe80::/10 (link-local, RFC 4291 section 2.5.6).
 ///
 /// 64:ff9b::/32 is not, though within ::/8: it has the prefixes that IANA gave to translators, 64:ff9b::/96
 /// (RFC 6052 section 2.1) and 64:ff9b:1::/48 (RFC 8215).
@@ -29,9 +29,9 @@ pub fn is_illegal_v6(address: Ipv6Addr) -> bool {
     }
 }
 
-/// Whether `wkpf-strict` keeps `address` out of 64:ff9b::/96, as "non-global" (RFC 6052 section 3.1): 10.0.0.0/8, 172.16.0.0/12
-/// and 192.168.0.0/16 (RFC 1918), 100.64.0.0/10 (RFC 6598), 198.18.0.0/15 (RFC 2544), 192.0.2.0/24, 198.51.100.0/24 and
-/// 203.0.113.0/24 (RFC 5737).
+/// Whether `wkpf-strict` keeps `address` out of 64:ff9b::/96, as "non-global" (RFC 6052 section 3.1): 10.0.0.0/8,
+/// 172.16.0.0/12 and 192.168.0.0/16 (RFC 1918), 100.64.0.0/10 (RFC 6598), 198.18.0.0/15 (RFC 2544), 192.0.2.0/24,
+/// 198.51.100.0/24 and 203.0.113.0/24 (RFC 5737).
 ///
 /// This is tayga's list to the bit: an existing tayga.conf goes on to reach what it reached, so 192.0.0.0/24,
 /// 192.88.99.0/24, 169.254.0.0/16 and 240.0.0.0/4 are not in it.
