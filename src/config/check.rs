@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     fmt,
     hash::Hash,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -25,6 +25,8 @@ pub(super) struct Check<'a> {
     notices: Vec<Notice>,
     /// In which line each directive is first, be it right or wrong: one that is wrong is not also missing.
     first: HashMap<&'static str, usize>,
+    /// Directives whose name was misspelt, as far as can be guessed: they are not also missing.
+    meant: HashSet<&'static str>,
     ipv6_addr: Option<(Spot<'a>, Ipv6Addr)>,
     /// Where each prefix is mapped first.
     maps4: HashMap<Prefix4, Spot<'a>>,
@@ -55,9 +57,10 @@ impl Default for Check<'_> {
             errors: Vec::new(),
             notices: Vec::new(),
             first: HashMap::new(),
+            meant: HashSet::new(),
             ipv6_addr: None,
-            maps4: HashMap::default(),
-            maps6: HashMap::default(),
+            maps4: HashMap::new(),
+            maps6: HashMap::new(),
             on_device: HashMap::new(),
         }
     }
@@ -169,8 +172,14 @@ impl<'a> Check<'a> {
 
     /// Takes a line that is wrong in itself.
     pub(super) fn refused(&mut self, line: Refused) {
-        if let Some(name) = line.directive {
-            self.first.entry(name).or_insert(line.error.line);
+        match (line.directive, &line.error.problem) {
+            (Some(name), Problem::UnknownDirective { .. }) => {
+                self.meant.insert(name);
+            }
+            (Some(name), _) => {
+                self.first.entry(name).or_insert(line.error.line);
+            }
+            (None, _) => {}
         }
         self.errors.push(line.error);
     }
@@ -301,9 +310,9 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Whether `name` is in the file, be it right or wrong.
+    /// Whether `name` is in the file, be it right, wrong or misspelt.
     fn given(&self, name: &str) -> bool {
-        self.first.contains_key(name)
+        self.first.contains_key(name) || self.meant.contains(name)
     }
 
     /// The first line of `name`.

@@ -1,7 +1,7 @@
 //! tayga.conf: text to settings, and back.
 //!
-//! [`Config::read`] goes through the text line by line. [`parse`] makes a directive of a line, or says which word of it
-//! is wrong; [`check`] compares the directives with each other. Neither stops at a mistake: one run shows all of them.
+//! [`Config::read`] goes through the text line by line. `parse` makes a directive of a line, or says which word of it is
+//! wrong; `check` compares the directives with each other. Neither stops at a mistake: one run shows all of them.
 
 mod check;
 mod parse;
@@ -682,6 +682,23 @@ mod tests {
             .to_v6(Ipv4Addr::from_bits(0x0a00_0000 + 99_999))
             .unwrap();
         assert_eq!(last.address.to_string(), "2001:db8::1:869f");
+    }
+
+    /// A guess at what a misspelt name was meant to be is good for not calling that missing, and for nothing else.
+    #[test]
+    fn a_misspelt_directive_is_one_mistake() {
+        let errors = |text| {
+            let errors = Config::read(text).unwrap_err();
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            errors("tun-devcie n\nipv4-addr 192.0.2.1\nprefix 2001:db8::/96"),
+            ["1:1: expected a directive, found \"tun-devcie\" (did you mean tun-device?)"]
+        );
+        assert_eq!(
+            errors("ipv5-addr ::1\ntun-device n\nipv4-addr 192.0.2.1\nprefix 2001:db8::/96"),
+            ["1:1: expected a directive, found \"ipv5-addr\" (did you mean ipv4-addr?)"]
+        );
     }
 
     /// One run shows all mistakes; what is missing comes last.
