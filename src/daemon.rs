@@ -193,10 +193,10 @@ impl Daemon {
     /// Translates the packet that was read, and writes what comes of it.
     fn translate(&mut self, now: Instant) {
         let direction = Direction::of(self.packet.bytes());
-        let summary = match &self.packet_log {
-            Some(_) => Some(Summary::of(self.packet.bytes())),
-            None => None,
-        };
+        let summary = self
+            .packet_log
+            .is_some()
+            .then(|| Summary::of(self.packet.bytes()));
         let outcome = self.translator.translate(&mut self.packet, now);
         self.stats.count(direction, &outcome);
         if let (Some(log), Some(summary)) = (&mut self.packet_log, &summary)

@@ -404,3 +404,84 @@ fn messages(
         Some(message.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string())))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use netlink_packet_core::DefaultNla;
+    use netlink_packet_route::link::InfoTun;
+
+    use super::*;
+
+    fn octets(index: u32) -> Vec<u8> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes
+            .push(LinkAttribute::IfName("abc".to_owned()));
+        link.attributes.push(LinkAttribute::Mtu(1500));
+        let mut message = NetlinkMessage::new(
+            NetlinkHeader::default(),
+            NetlinkPayload::from(RouteNetlinkMessage::NewLink(link)),
+        );
+        message.finalize();
+        let mut octets = vec![0; message.buffer_len()];
+        message.serialize(&mut octets);
+        octets
+    }
+
+    /// Whatever comes in, reading it ends, and what is before a broken message counts.
+    #[test]
+    fn messages_are_read_up_to_one_that_is_broken() {
+        let whole = [octets(7), octets(8)].concat();
+        let first = octets(7).len();
+        for len in 0..=whole.len() {
+            let read: Vec<_> = messages(&whole[..len]).collect();
+            let good = read.iter().filter(|message| message.is_ok()).count();
+            assert_eq!(good, len / first, "{len} octets");
+            assert_eq!(read.len(), len.div_ceil(first), "{len} octets");
+        }
+        assert_eq!(messages(&[0; 64]).count(), 1);
+    }
+
+    #[test]
+    fn a_link_is_read() {
+        let message = messages(&octets(7)).next().unwrap().unwrap();
+        let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = message.payload
+        else {
+            panic!("another message");
+        };
+        let expected = Link {
+            index: 7,
+            name: "abc".to_owned(),
+            mtu: 1500,
+            kind: Kind::Other(None),
+        };
+        assert_eq!(Link::read(&link), Some(expected));
+        assert_eq!(Link::read(&LinkMessage::default()), None);
+    }
+
+    /// linux/if_link.h: attribute 3 is IFF_TUN (1) or IFF_TAP (2), attribute 7 says whether there are several queues.
+    #[test]
+    fn the_kinds_of_tun_devices_are_told_apart() {
+        let kind = |kind, attributes: &[(u16, u8)]| {
+            let attributes = attributes
+                .iter()
+                .map(|&(kind, value)| InfoTun::Other(DefaultNla::new(kind, vec![value])));
+            Kind::read(&[
+                LinkInfo::Kind(kind),
+                LinkInfo::Data(InfoData::Tun(attributes.collect())),
+            ])
+        };
+        let single = Kind::Tun { multi_queue: false };
+        assert_eq!(kind(InfoKind::Tun, &[(3, 1), (7, 0)]), single);
+        let multi = Kind::Tun { multi_queue: true };
+        assert_eq!(kind(InfoKind::Tun, &[(7, 1), (3, 1)]), multi);
+        assert_eq!(kind(InfoKind::Tun, &[(3, 2), (7, 1)]), Kind::Tap);
+        assert_eq!(kind(InfoKind::Tun, &[]), single);
+        assert_eq!(
+            kind(InfoKind::Veth, &[]),
+            Kind::Other(Some("veth".to_owned()))
+        );
+    }
+}
