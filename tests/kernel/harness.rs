@@ -2,7 +2,6 @@
 
 use std::{
     any, env,
-    ffi::OsString,
     fs::{self, File},
     io::{self, Write},
     os::fd::AsRawFd,
@@ -343,7 +342,7 @@ impl Net {
     pub(crate) fn translate_with(&self, config: &str) -> Daemon {
         self.xlat.ip("tuntap add dev nat64 mode tun");
         self.route_to_device();
-        let daemon = Daemon::start(&self.xlat, config, &[]);
+        let daemon = Daemon::start(&self.xlat, config);
         self.wait_for_daemon();
         daemon
     }
@@ -401,37 +400,30 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Starts the program in the foreground. It has not necessarily opened its device when this returns.
-    pub(crate) fn start(ns: &Netns, config: &str, options: &[&str]) -> Self {
-        let directory = Directory::new();
-        fs::write(directory.file("tayga.conf"), config).unwrap();
-        let path = directory.file("tayga.conf");
-        let mut command = vec![
-            daemon().into_os_string(),
-            "-n".into(),
-            "-c".into(),
-            path.into(),
-        ];
-        command.extend(options.iter().map(Into::into));
-        Self::spawn(ns, directory, &command)
+    pub(crate) fn start(ns: &Netns, config: &str) -> Self {
+        Self::start_by(&[], ns, config)
     }
 
-    /// Starts a command that ends up as the program under test.
-    pub(crate) fn spawn(ns: &Netns, directory: Directory, command: &[OsString]) -> Self {
+    /// As [`start`](Self::start), by a command that takes the program and its arguments for its own and becomes it.
+    pub(crate) fn start_by(launcher: &[&str], ns: &Netns, config: &str) -> Self {
+        let directory = Directory::new();
+        let path = directory.file("tayga.conf");
+        fs::write(&path, config).unwrap();
         let log = File::create(directory.file("log")).unwrap();
+        let mut command = Command::new("setpriv");
         // setpriv(1) of util-linux: the kernel kills the program when this thread ends, however it ends.
-        let child = ns.inside(|| {
-            Command::new("setpriv")
-                .args(["--pdeathsig", "KILL", "--"])
-                .args(command)
-                .stdin(Stdio::null())
-                .stdout(log.try_clone().unwrap())
-                .stderr(log)
-                .spawn()
-        });
-        Self {
-            child: child.expect("setpriv(1) of util-linux"),
-            directory,
-        }
+        command.args(["--pdeathsig", "KILL", "--"]);
+        command
+            .args(launcher)
+            .arg(daemon())
+            .args(["-n", "-c"])
+            .arg(path);
+        command.stdin(Stdio::null());
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let child = ns
+            .inside(|| command.spawn())
+            .expect("setpriv(1) of util-linux");
+        Self { child, directory }
     }
 
     /// What it has printed so far.
@@ -441,6 +433,12 @@ impl Daemon {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
+    }
+
+    /// Whether it is asleep for a time that it has chosen: not in poll(2) and not in read(2).
+    pub(crate) fn sleeps(&self) -> bool {
+        let path = format!("/proc/{}/wchan", self.child.id());
+        fs::read_to_string(path).unwrap().contains("nanosleep")
     }
 
     /// Waits until it ends by itself.
