@@ -1,22 +1,26 @@
 //! Who is whom: IPv4 addresses to IPv6 addresses and back. No packets.
+//!
+//! [`AddressMap`] decides. Under it lie two ways to map an address: embedded in a prefix ([`Nat64Prefix`], RFC 6052)
+//! and by a table of pairs of prefixes ([`Eam`], RFC 7757).
 
 mod eam;
 mod prefix;
 mod rfc6052;
-mod special;
+pub mod special;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use eam::EamTable;
 pub use eam::{Eam, EamError};
 pub use prefix::{Prefix4, Prefix6, PrefixError};
-pub use rfc6052::{Nat64Prefix, Nat64PrefixError};
+pub use rfc6052::{Nat64Prefix, Nat64PrefixError, ReservedOctet};
 
 /// Which rule mapped an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
     /// It is the translator's own address (`ipv4-addr`, `ipv6-addr`).
     Own,
-    /// An explicit address mapping (RFC 7757): `map`, and later `map-file` and the dynamic pool.
+    /// An explicit address mapping (RFC 7757): `map`.
     Explicit,
     /// The translation prefix (RFC 6052): `prefix`.
     Prefix,
@@ -37,7 +41,7 @@ pub enum Unmapped {
     /// No explicit mapping and no prefix covers it.
     NoMapping,
     /// Never an address of a host on a wire: "this network", loopback, multicast, broadcast, link-local IPv6, ...
-    /// (RFC 7915 sections 4.1 and 5.1). For IPv6 also: what the prefix embeds is such an IPv4 address.
+    /// (RFC 7915 sections 4.1 and 5.1; [`special`]). Also: its counterpart would be such an address.
     Illegal,
     /// A private address may not be written with 64:ff9b::/96 while `wkpf-strict` is on (RFC 6052 section 3.1).
     WkpfStrict,
@@ -47,48 +51,420 @@ pub enum Unmapped {
 
 /// Everything that decides which address is whose.
 ///
-/// Precedence: the translator's own addresses, explicit mappings by longest match, the prefix (RFC 7757 section 3.3).
+/// Precedence: the translator's own addresses, explicit mappings by longest match, the prefix
+/// ([RFC 7757 section 3.3](https://www.rfc-editor.org/rfc/rfc7757#section-3.3)).
+/// A search takes the same time with any number of mappings.
 #[derive(Clone, Debug)]
-pub struct AddressMap {}
+pub struct AddressMap {
+    own_v4: Ipv4Addr,
+    own_v6: Ipv6Addr,
+    explicit: EamTable,
+    prefix: Option<Nat64Prefix>,
+    wkpf_strict: bool,
+}
 
 impl AddressMap {
-    /// Only the translator's own addresses and the prefix.
+    /// Only the translator's own addresses and the prefix. `wkpf_strict` concerns 64:ff9b::/96 alone.
     pub fn new(
-        _own_v4: Ipv4Addr,
-        _own_v6: Ipv6Addr,
-        _prefix: Option<Nat64Prefix>,
-        _wkpf_strict: bool,
+        own_v4: Ipv4Addr,
+        own_v6: Ipv6Addr,
+        prefix: Option<Nat64Prefix>,
+        wkpf_strict: bool,
     ) -> Self {
-        Self {}
+        Self {
+            own_v4,
+            own_v6,
+            explicit: EamTable::default(),
+            prefix,
+            wkpf_strict,
+        }
     }
+
     /// Adds an explicit mapping; the mapping that has the same prefix on either side is returned if there is one,
     /// and nothing changes.
-    pub fn insert(&mut self, _eam: Eam) -> Result<(), Eam> {
-        Ok(())
+    pub fn insert(&mut self, eam: Eam) -> Result<(), Eam> {
+        self.explicit.insert(eam)
     }
+
     /// The IPv6 address of an IPv4 host.
-    pub fn to_v6(&self, _address: Ipv4Addr) -> Result<Mapped<Ipv6Addr>, Unmapped> {
-        Err(Unmapped::NoMapping)
+    pub fn to_v6(&self, address: Ipv4Addr) -> Result<Mapped<Ipv6Addr>, Unmapped> {
+        if address == self.own_v4 {
+            return Ok(Mapped {
+                address: self.own_v6,
+                via: Via::Own,
+            });
+        }
+        if special::is_illegal_v4(address) {
+            return Err(Unmapped::Illegal);
+        }
+        if let Some(address) = self.explicit.to_v6(address) {
+            if special::is_illegal_v6(address) {
+                return Err(Unmapped::Illegal);
+            }
+            return Ok(Mapped {
+                address,
+                via: Via::Explicit,
+            });
+        }
+        Ok(Mapped {
+            address: self.embed(address)?,
+            via: Via::Prefix,
+        })
     }
+
     /// The IPv4 address of an IPv6 host.
-    pub fn to_v4(&self, _address: Ipv6Addr) -> Result<Mapped<Ipv4Addr>, Unmapped> {
-        Err(Unmapped::NoMapping)
+    ///
+    /// An address below the prefix is taken for what it embeds, also if that has an explicit mapping: whether the
+    /// host may be addressed so is the translator's question (hairpinning and spoofed sources, RFC 7757 section 4).
+    pub fn to_v4(&self, address: Ipv6Addr) -> Result<Mapped<Ipv4Addr>, Unmapped> {
+        if address == self.own_v6 {
+            return Ok(Mapped {
+                address: self.own_v4,
+                via: Via::Own,
+            });
+        }
+        if special::is_illegal_v6(address) {
+            return Err(Unmapped::Illegal);
+        }
+        if let Some(address) = self.explicit.to_v4(address) {
+            if special::is_illegal_v4(address) {
+                return Err(Unmapped::Illegal);
+            }
+            return Ok(Mapped {
+                address,
+                via: Via::Explicit,
+            });
+        }
+        let address = self
+            .prefix
+            .as_ref()
+            .and_then(|prefix| prefix.extract(address))
+            .ok_or(Unmapped::NoMapping)?
+            .map_err(|ReservedOctet| Unmapped::ReservedOctet)?;
+        if special::is_illegal_v4(address) {
+            return Err(Unmapped::Illegal);
+        }
+        if self.is_strict() && special::is_private_for_wkpf(address) {
+            return Err(Unmapped::WkpfStrict);
+        }
+        let via = if address == self.own_v4 {
+            Via::Own
+        } else {
+            Via::Prefix
+        };
+        Ok(Mapped { address, via })
     }
+
     /// `address` in the prefix, whatever explicit mapping it has (hairpinning, RFC 7757 section 4).
-    /// Illegal addresses are embedded as well: sources of ICMP errors may be such (RFC 7915 section 4.1).
-    pub fn embed(&self, _address: Ipv4Addr) -> Result<Ipv6Addr, Unmapped> {
-        Err(Unmapped::NoMapping)
+    ///
+    /// Illegal addresses are embedded as well: sources of ICMP errors may be such (RFC 7915 section 4.1). Only the
+    /// well-known prefix with `wkpf-strict` takes neither them nor private ones, since none of them is global (RFC
+    /// 6052 section 3.1).
+    pub fn embed(&self, address: Ipv4Addr) -> Result<Ipv6Addr, Unmapped> {
+        let prefix = self.prefix.as_ref().ok_or(Unmapped::NoMapping)?;
+        let is_global =
+            || !special::is_private_for_wkpf(address) && !special::is_illegal_v4(address);
+        if self.is_strict() && !is_global() {
+            return Err(Unmapped::WkpfStrict);
+        }
+        Ok(prefix.embed(address))
     }
+
     /// The explicit mapping of `address`, whatever else it is.
-    pub fn explicit_v6(&self, _address: Ipv4Addr) -> Option<Ipv6Addr> {
-        None
+    pub fn explicit_v6(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
+        self.explicit.to_v6(address)
     }
+
+    /// Every explicit mapping, in no particular order.
+    pub fn explicit(&self) -> impl Iterator<Item = Eam> {
+        self.explicit.iter()
+    }
+
     /// The translator's own IPv4 address.
-    pub fn own_v4(&self) -> Ipv4Addr {
-        Ipv4Addr::UNSPECIFIED
+    pub const fn own_v4(&self) -> Ipv4Addr {
+        self.own_v4
     }
+
     /// The translator's own IPv6 address.
-    pub fn own_v6(&self) -> Ipv6Addr {
-        Ipv6Addr::UNSPECIFIED
+    pub const fn own_v6(&self) -> Ipv6Addr {
+        self.own_v6
+    }
+
+    /// The prefix that IPv4 addresses are embedded in.
+    pub const fn prefix(&self) -> Option<Nat64Prefix> {
+        self.prefix
+    }
+
+    /// Whether private addresses are kept out of 64:ff9b::/96.
+    pub const fn wkpf_strict(&self) -> bool {
+        self.wkpf_strict
+    }
+
+    /// Whether the prefix embeds global addresses only (RFC 6052 section 3.1).
+    fn is_strict(&self) -> bool {
+        self.wkpf_strict && self.prefix.is_some_and(|prefix| prefix.is_well_known())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OWN_V4: &str = "192.168.255.1";
+    const OWN_V6: &str = "2001:db8:1::1";
+
+    fn v4(text: &str) -> Ipv4Addr {
+        text.parse().unwrap()
+    }
+
+    fn v6(text: &str) -> Ipv6Addr {
+        text.parse().unwrap()
+    }
+
+    fn map(prefix: Option<&str>, wkpf_strict: bool, eams: &[(&str, &str)]) -> AddressMap {
+        let prefix = prefix.map(|prefix| Nat64Prefix::new(prefix.parse().unwrap()).unwrap());
+        let mut map = AddressMap::new(v4(OWN_V4), v6(OWN_V6), prefix, wkpf_strict);
+        for (v4, v6) in eams {
+            let eam = Eam::new(v4.parse().unwrap(), v6.parse().unwrap()).unwrap();
+            map.insert(eam).unwrap();
+        }
+        map
+    }
+
+    const PREFIX: Option<&str> = Some("2001:db8:64::/96");
+    const WELL_KNOWN: Option<&str> = Some("64:ff9b::/96");
+
+    fn to_v6(map: &AddressMap, host: &str, address: &str, via: Via) {
+        let address = v6(address);
+        assert_eq!(map.to_v6(v4(host)), Ok(Mapped { address, via }), "{host}");
+    }
+
+    fn to_v4(map: &AddressMap, host: &str, address: &str, via: Via) {
+        let address = v4(address);
+        assert_eq!(map.to_v4(v6(host)), Ok(Mapped { address, via }), "{host}");
+    }
+
+    /// EAM-04, X46-06, S6-01, S6-02: own addresses, explicit mappings, the prefix.
+    #[test]
+    fn eam_04_order_of_precedence() {
+        // The mappings also cover the translator's own addresses, the second lies below the prefix.
+        let map = map(
+            PREFIX,
+            true,
+            &[
+                ("192.168.255.0/24", "2001:db8:1::/120"),
+                ("198.51.100.0/24", "2001:db8:64::c633:6400/120"),
+                ("198.51.100.7", "2001:db8:2::7"),
+            ],
+        );
+        to_v6(&map, OWN_V4, OWN_V6, Via::Own);
+        to_v4(&map, OWN_V6, OWN_V4, Via::Own);
+        to_v6(&map, "192.168.255.2", "2001:db8:1::2", Via::Explicit);
+        to_v4(&map, "2001:db8:1::2", "192.168.255.2", Via::Explicit);
+        to_v6(&map, "198.51.100.7", "2001:db8:2::7", Via::Explicit);
+        to_v4(
+            &map,
+            "2001:db8:64::c633:6408",
+            "198.51.100.8",
+            Via::Explicit,
+        );
+        to_v6(&map, "203.0.113.9", "2001:db8:64::cb00:7109", Via::Prefix);
+        to_v4(&map, "2001:db8:64::cb00:7109", "203.0.113.9", Via::Prefix);
+        assert_eq!(map.to_v4(v6("2001:db8:3::1")), Err(Unmapped::NoMapping));
+    }
+
+    /// EAM-04: without a prefix, what has no mapping has none.
+    #[test]
+    fn eam_04_nothing_to_fall_back_to() {
+        let map = map(None, true, &[("192.0.2.1", "2001:db8:2::1")]);
+        to_v6(&map, "192.0.2.1", "2001:db8:2::1", Via::Explicit);
+        assert_eq!(map.to_v6(v4("192.0.2.2")), Err(Unmapped::NoMapping));
+        assert_eq!(map.to_v4(v6("64:ff9b::808:808")), Err(Unmapped::NoMapping));
+        assert_eq!(map.embed(v4("192.0.2.1")), Err(Unmapped::NoMapping));
+    }
+
+    /// What the prefix embeds is the translator itself, or a host that has an explicit mapping (hairpinning).
+    #[test]
+    fn below_the_prefix_are_own_address_and_mapped_hosts() {
+        let map = map(PREFIX, true, &[("192.0.2.1", "2001:db8:2::1")]);
+        to_v4(&map, "2001:db8:64::c0a8:ff01", OWN_V4, Via::Own);
+        to_v4(&map, "2001:db8:64::c000:201", "192.0.2.1", Via::Prefix);
+        assert_eq!(map.explicit_v6(v4("192.0.2.1")), Some(v6("2001:db8:2::1")));
+        assert_eq!(map.explicit_v6(v4("192.0.2.2")), None);
+        assert_eq!(map.explicit_v6(v4(OWN_V4)), None);
+        assert_eq!(map.embed(v4("192.0.2.1")), Ok(v6("2001:db8:64::c000:201")));
+    }
+
+    /// X46-07, X64-09, A52-09, G-02: neither a packet's address nor what it maps to is one that no host has.
+    #[test]
+    fn x46_07_x64_09_a52_09_illegal_on_either_side() {
+        let map = map(
+            PREFIX,
+            true,
+            &[
+                ("0.0.0.0/0", "2001:db8:ffff::/96"),
+                ("192.0.2.0/24", "fe80::/120"),
+                ("198.51.100.0/24", "ff0e::/120"),
+            ],
+        );
+        for host in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "224.0.0.1",
+            "239.255.255.255",
+            "255.255.255.255",
+            "192.0.2.1",
+            "198.51.100.1",
+        ] {
+            assert_eq!(map.to_v6(v4(host)), Err(Unmapped::Illegal), "{host}");
+        }
+        for host in [
+            "::",
+            "::1",
+            "::ffff:203.0.113.1",
+            "fe80::1",
+            "ff02::1",
+            "ff0e::1",
+            "2001:db8:64::7f00:1",
+            "2001:db8:64::e000:1",
+            "2001:db8:64::ffff:ffff",
+            "2001:db8:64::",
+            "2001:db8:ffff::7f00:1",
+        ] {
+            assert_eq!(map.to_v4(v6(host)), Err(Unmapped::Illegal), "{host}");
+        }
+        to_v6(&map, "169.254.0.1", "2001:db8:ffff::a9fe:1", Via::Explicit);
+        to_v4(&map, "2001:db8:64::f000:1", "240.0.0.1", Via::Prefix);
+    }
+
+    /// X46-08: sources of ICMP errors are embedded whatever they are.
+    #[test]
+    fn x46_08_embed_takes_illegal_sources() {
+        let map = map(PREFIX, true, &[]);
+        for (host, address) in [
+            ("0.0.0.0", "2001:db8:64::"),
+            ("127.0.0.1", "2001:db8:64::7f00:1"),
+            ("224.0.0.1", "2001:db8:64::e000:1"),
+        ] {
+            assert_eq!(map.embed(v4(host)), Ok(v6(address)));
+        }
+    }
+
+    /// A52-05: `wkpf-strict` keeps private addresses out of 64:ff9b::/96.
+    #[test]
+    fn a52_05_wkpf_strict() {
+        let eams = [("10.0.0.1", "2001:db8:2::1")];
+        let strict = map(WELL_KNOWN, true, &eams);
+        for (host4, host6) in [
+            ("10.0.0.2", "64:ff9b::a00:2"),
+            ("100.64.0.1", "64:ff9b::6440:1"),
+            ("203.0.113.1", "64:ff9b::cb00:7101"),
+        ] {
+            assert_eq!(
+                strict.to_v6(v4(host4)),
+                Err(Unmapped::WkpfStrict),
+                "{host4}"
+            );
+            assert_eq!(
+                strict.to_v4(v6(host6)),
+                Err(Unmapped::WkpfStrict),
+                "{host6}"
+            );
+            assert_eq!(
+                strict.embed(v4(host4)),
+                Err(Unmapped::WkpfStrict),
+                "{host4}"
+            );
+
+            let lax = map(WELL_KNOWN, false, &eams);
+            to_v6(&lax, host4, host6, Via::Prefix);
+            to_v4(&lax, host6, host4, Via::Prefix);
+            assert_eq!(lax.embed(v4(host4)), Ok(v6(host6)));
+        }
+        // Illegal addresses are not global either.
+        assert_eq!(strict.embed(v4("127.0.0.1")), Err(Unmapped::WkpfStrict));
+        // Global addresses, and private ones with an explicit mapping, have nothing to do with it.
+        to_v6(&strict, "8.8.8.8", "64:ff9b::808:808", Via::Prefix);
+        to_v4(&strict, "64:ff9b::808:808", "8.8.8.8", Via::Prefix);
+        to_v6(&strict, "10.0.0.1", "2001:db8:2::1", Via::Explicit);
+        to_v4(&strict, "2001:db8:2::1", "10.0.0.1", Via::Explicit);
+    }
+
+    /// A52-07: other prefixes take private addresses, the one for local use next to the well-known one included.
+    #[test]
+    fn a52_07_wkpf_strict_is_about_one_prefix() {
+        to_v6(
+            &map(Some("64:ff9b:1::/96"), true, &[]),
+            "10.0.0.1",
+            "64:ff9b:1::a00:1",
+            Via::Prefix,
+        );
+        to_v4(
+            &map(Some("64:ff9b:1::/48"), true, &[]),
+            "64:ff9b:1:a00:0:100::",
+            "10.0.0.1",
+            Via::Prefix,
+        );
+    }
+
+    /// A52-02, A52-03
+    #[test]
+    fn a52_02_a52_03_reserved_octet_and_suffix() {
+        let map = map(Some("2001:db8:64::/64"), true, &[]);
+        to_v4(
+            &map,
+            "2001:db8:64:0:cb:71:900::",
+            "203.0.113.9",
+            Via::Prefix,
+        );
+        to_v4(
+            &map,
+            "2001:db8:64:0:cb:71:9ab:cdef",
+            "203.0.113.9",
+            Via::Prefix,
+        );
+        assert_eq!(
+            map.to_v4(v6("2001:db8:64:0:1cb:71:900::")),
+            Err(Unmapped::ReservedOctet)
+        );
+    }
+
+    #[test]
+    fn what_was_given_can_be_read() {
+        let map = map(WELL_KNOWN, true, &[("192.0.2.1", "2001:db8:2::1")]);
+        assert_eq!((map.own_v4(), map.own_v6()), (v4(OWN_V4), v6(OWN_V6)));
+        assert!(map.wkpf_strict() && map.prefix().unwrap().is_well_known());
+        let explicit: Vec<String> = map.explicit().map(|eam| eam.to_string()).collect();
+        assert_eq!(explicit, ["192.0.2.1/32 2001:db8:2::1/128"]);
+    }
+
+    proptest! {
+        /// There and back gives the host, by the same rule, unless the way there has no answer.
+        #[test]
+        fn there_and_back(host: u32, near in 0..4_u32) {
+            let map = map(PREFIX, true, &[
+                ("10.0.0.0/8", "2001:db8:a::/96"),
+                ("172.16.0.0/12", "2001:db8:b::/48"),
+                ("192.0.2.0/28", "2001:db8:c::/124"),
+            ]);
+            let near = [0x0a00_0000, 0xac10_0000, 0xc000_0200, 0xc0a8_ff01][near as usize];
+            for host in [host, near | host >> 16, near | host >> 28, near] {
+                let host = Ipv4Addr::from_bits(host);
+                match map.to_v6(host) {
+                    Ok(Mapped { address, via }) => {
+                        prop_assert_eq!(map.to_v4(address), Ok(Mapped { address: host, via }));
+                    }
+                    Err(why) => {
+                        prop_assert_eq!(why, Unmapped::Illegal);
+                        prop_assert!(special::is_illegal_v4(host));
+                    }
+                }
+            }
+        }
     }
 }

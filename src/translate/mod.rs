@@ -1,74 +1,73 @@
 //! One packet in, one decision out (RFC 7915).
+//!
+//! The two directions mirror each other: `four_to_six` is section 4 of the RFC, `six_to_four` section 5. Each first
+//! decides, from the packet as it is, and only then changes it: what is dropped or refused is still what came in.
 
-use std::{fmt, net::Ipv4Addr, time::Instant};
+mod checksum;
+mod four_to_six;
+mod fragment;
+mod icmp_types;
+mod limit;
+mod packet;
+mod quoted;
+mod reply;
+mod settings;
+mod six_to_four;
 
-use crate::addr::AddressMap;
+use std::{fmt, time::Instant};
 
-/// How the translator treats what RFC 7915 leaves to the administrator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// MTU of the TUN device, in octets, 1280 to 65535: the next hop's MTU in both families.
-    pub mtu: u16,
-    /// Largest IPv6 packet to be made of an IPv4 packet that may be fragmented (DF clear), in octets, 1280 to 65535
-    /// (`offlink-mtu`; "lowest-ipv6-mtu" of RFC 7915 section 4).
-    pub offlink_mtu: u16,
-    /// What becomes of a UDP packet without a checksum (`udp-cksum-mode`).
-    pub udp_checksum: UdpChecksum,
-    /// Traffic Class of IPv6 packets made of IPv4 packets (`traffic-class`).
-    pub traffic_class: TrafficClass,
-    /// TOS of IPv4 packets made of IPv6 packets (`tos`).
-    pub tos: TrafficClass,
-    /// Whether IPv6 hosts with an explicit mapping reach each other through the prefix (`hairpin`; RFC 7757 section 4).
-    pub hairpin: bool,
-    /// IPv4 source of translated ICMPv6 errors whose own source has no mapping (`icmp-source`; RFC 6791).
-    /// `None`: the translator's own address.
-    pub icmp_source: Option<Ipv4Addr>,
-    /// ICMP errors that the translator itself may send (`icmp-errors`).
-    pub icmp_errors: IcmpErrors,
+pub use fragment::Fragments;
+pub use packet::Packet;
+pub use settings::{IcmpErrors, Settings, TrafficClass, UdpChecksum};
+
+use crate::{addr::AddressMap, wire::Malformed};
+
+/// Translates packets between IPv4 and IPv6.
+///
+/// Reads no clock and does no I/O: the same packets, times, settings and seed give the same outcomes.
+#[derive(Debug)]
+pub struct Translator {
+    settings: Settings,
+    map: AddressMap,
+    limits: limit::Limits,
+    identification: fragment::Identification,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
+impl Translator {
+    /// `seed` makes identifications unpredictable, and who shares a rate limit with whom; `now` is when the limits
+    /// start.
+    pub fn new(settings: Settings, map: AddressMap, seed: u64, now: Instant) -> Self {
+        let limits = limit::Limits::new(settings.icmp_errors, seed, now);
+        // Not the seed itself: what one of the two gives away must not help with the other.
+        let identification = fragment::Identification::new(!seed);
         Self {
-            mtu: 1500,
-            offlink_mtu: 1280,
-            udp_checksum: UdpChecksum::Drop,
-            traffic_class: TrafficClass::Copy,
-            tos: TrafficClass::Copy,
-            hairpin: true,
-            icmp_source: None,
-            icmp_errors: IcmpErrors::PerSecond(1000),
+            settings,
+            map,
+            limits,
+            identification,
         }
     }
-}
 
-/// What becomes of a UDP packet whose checksum field is zero (RFC 7915 section 4.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UdpChecksum {
-    /// It is dropped.
-    Drop,
-    /// It is forwarded, still without a checksum.
-    Forward,
-    /// It gets a checksum; a first fragment, whose checksum would cover what is not here, is dropped.
-    Calculate,
-}
+    /// The MTU of the device is now `mtu` octets; one below 1280, which IPv6 does not allow, counts as 1280.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        self.settings.mtu = mtu.max(crate::wire::ipv6::MIN_MTU);
+    }
 
-/// Where the Traffic Class or TOS octet of a translated packet comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TrafficClass {
-    /// From the packet.
-    Copy,
-    /// From the configuration.
-    Fixed(u8),
-}
+    /// Who is whom.
+    pub fn map(&self) -> &AddressMap {
+        &self.map
+    }
 
-/// How many ICMP errors the translator may send (RFC 7915 sections 4.4 and 5.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IcmpErrors {
-    /// None.
-    Off,
-    /// So many a second in all, with a burst of as many; a tenth of it to one destination.
-    PerSecond(u32),
+    /// Translates one IP packet of either family in place (RFC 7915 sections 4 and 5).
+    ///
+    /// `now` is for the rate limits, and may be as old as the turn of the loop it is called in.
+    pub fn translate<'p>(&mut self, packet: &'p mut Packet, now: Instant) -> Outcome<'p> {
+        match Direction::of(packet.bytes()) {
+            Some(Direction::FourToSix) => four_to_six::translate(self, packet, now),
+            Some(Direction::SixToFour) => six_to_four::translate(self, packet, now),
+            None => Outcome::Drop(DropReason::Malformed(Malformed::Version)),
+        }
+    }
 }
 
 /// Which way a packet goes.
@@ -80,32 +79,15 @@ pub enum Direction {
     SixToFour,
 }
 
-/// Why a packet was not passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DropReason {
-    /// Shorter than its headers say.
-    Truncated,
-}
-
-impl DropReason {
-    /// Every reason, in the order in which the counters are printed.
-    pub const ALL: &[Self] = &[Self::Truncated];
-}
-
-impl fmt::Display for DropReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("shorter than its headers say")
+impl Direction {
+    /// By the version of the packet that came in.
+    pub fn of(octets: &[u8]) -> Option<Self> {
+        match octets.first()? >> 4 {
+            4 => Some(Self::FourToSix),
+            6 => Some(Self::SixToFour),
+            _ => None,
+        }
     }
-}
-
-/// What a reply to the sender is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// An echo reply from one of the translator's own addresses.
-    Echo,
-    /// An ICMP error: the packet was not passed on, for this reason.
-    Error(DropReason),
 }
 
 /// What to do with a packet that was read from the TUN device.
@@ -118,82 +100,174 @@ pub enum Outcome<'p> {
     Fragments(Fragments<'p>),
     /// The packet now holds an ICMP message to its sender: write it.
     Reply(Reply),
-    /// Write nothing, and count why.
+    /// Write nothing, and count why. The packet is as it was, but for one that was hairpinned.
     Drop(DropReason),
 }
 
-/// One packet in one buffer, with headroom before it.
-#[derive(Debug)]
-pub struct Packet {
-    storage: Vec<u8>,
-    start: usize,
-    end: usize,
+/// What a reply to the sender is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// An echo reply from one of the translator's own addresses.
+    Echo,
+    /// An ICMP error: the packet was not passed on, for this reason.
+    Error(DropReason),
 }
 
-impl Packet {
-    /// A buffer for the largest packet there is.
-    pub fn new() -> Self {
+/// Why a packet was not passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// It is not the packet it claims to be.
+    Malformed(Malformed),
+    /// A fragment that cannot be part of a datagram: not a multiple of 8 octets before the end, or past 65535.
+    FragmentLength,
+    /// Shorter than the header of its transport protocol.
+    TransportTruncated,
+    /// An ICMP error with a wrong checksum.
+    IcmpChecksum,
+    /// Source or destination is no address of a host: loopback, multicast, ... (RFC 7915 sections 4.1, 5.1).
+    IllegalAddress,
+    /// Nothing maps the destination.
+    NoDestination,
+    /// Nothing maps the source.
+    NoSource,
+    /// A private IPv4 address in 64:ff9b::/96, while `wkpf-strict` is on (RFC 6052 section 3.1).
+    WkpfStrict,
+    /// Bits 64 to 71 of an address in the prefix are not zero (RFC 6052 section 2.2).
+    ReservedOctet,
+    /// The source claims, through the prefix, to be a host that has an explicit mapping (RFC 6052 section 5.1).
+    SpoofedSource,
+    /// TTL or hop limit is used up.
+    HopLimit,
+    /// An IPv4 source route with hops left (RFC 7915 section 4.1).
+    SourceRoute,
+    /// An IPv6 Routing header with segments left (RFC 7915 section 5.1).
+    RoutingHeader,
+    /// A protocol number that means something else in the other family: IPv6 extension headers, the other's ICMP.
+    Protocol,
+    /// An extension header behind a Fragment header (RFC 7915 section 5.1.1).
+    HeaderAfterFragment,
+    /// A fragment of an ICMP message: its checksum covers what is not here (RFC 7915 section 1.2).
+    FragmentedIcmp,
+    /// An ICMP message that has no counterpart (RFC 7915 sections 4.2, 5.2).
+    IcmpType,
+    /// An ICMP error that quotes what cannot be translated (RFC 7915 sections 4.3, 5.3).
+    QuotedPacket,
+    /// UDP without a checksum, and `udp-cksum-mode` or fragmentation forbids to pass it (RFC 7915 section 4.5).
+    UdpChecksum,
+    /// Too big for the next hop, and not to be fragmented.
+    TooBig,
+    /// Addressed to the translator itself, where only echo requests are answered.
+    OwnAddress,
+    /// An echo request to the translator itself, while too many replies were sent.
+    EchoLimit,
+    /// To a host with an explicit mapping by way of the prefix, while `hairpin` is off (RFC 7757 section 4).
+    Hairpin,
+}
+
+impl DropReason {
+    /// Every reason, in the order in which counters are printed.
+    pub const ALL: &[Self] = &[
+        Self::Malformed(Malformed::Truncated),
+        Self::Malformed(Malformed::Version),
+        Self::Malformed(Malformed::Length),
+        Self::Malformed(Malformed::HeaderChecksum),
+        Self::Malformed(Malformed::Options),
+        Self::Malformed(Malformed::ExtensionHeaders),
+        Self::FragmentLength,
+        Self::TransportTruncated,
+        Self::IcmpChecksum,
+        Self::IllegalAddress,
+        Self::NoDestination,
+        Self::NoSource,
+        Self::WkpfStrict,
+        Self::ReservedOctet,
+        Self::SpoofedSource,
+        Self::HopLimit,
+        Self::SourceRoute,
+        Self::RoutingHeader,
+        Self::Protocol,
+        Self::HeaderAfterFragment,
+        Self::FragmentedIcmp,
+        Self::IcmpType,
+        Self::QuotedPacket,
+        Self::UdpChecksum,
+        Self::TooBig,
+        Self::OwnAddress,
+        Self::EchoLimit,
+        Self::Hairpin,
+    ];
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed(malformed) => return malformed.fmt(f),
+            Self::FragmentLength => "impossible fragment length",
+            Self::TransportTruncated => "transport header cut short",
+            Self::IcmpChecksum => "wrong ICMP checksum",
+            Self::IllegalAddress => "not an address of a host",
+            Self::NoDestination => "no mapping for the destination",
+            Self::NoSource => "no mapping for the source",
+            Self::WkpfStrict => "private address in 64:ff9b::/96 (wkpf-strict)",
+            Self::ReservedOctet => "bits 64 to 71 of the address are not zero",
+            Self::SpoofedSource => "source pretends to be an explicitly mapped host",
+            Self::HopLimit => "TTL or hop limit expired",
+            Self::SourceRoute => "source route with hops left",
+            Self::RoutingHeader => "routing header with segments left",
+            Self::Protocol => "protocol number has another meaning in the other family",
+            Self::HeaderAfterFragment => "extension header behind a fragment header",
+            Self::FragmentedIcmp => "fragment of an ICMP message",
+            Self::IcmpType => "ICMP type without counterpart",
+            Self::QuotedPacket => "ICMP error quotes an untranslatable packet",
+            Self::UdpChecksum => "UDP without checksum (udp-cksum-mode)",
+            Self::TooBig => "too big for the MTU",
+            Self::OwnAddress => "nothing but echo at the translator's own address",
+            Self::EchoLimit => "too many echo requests to the translator's own address",
+            Self::Hairpin => "explicitly mapped host addressed through the prefix (hairpin no)",
+        })
+    }
+}
+
+impl From<Malformed> for DropReason {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+/// A packet that is not passed on, and the ICMP error that its sender may get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refusal<E> {
+    reason: DropReason,
+    answer: Option<E>,
+}
+
+impl<E> Refusal<E> {
+    fn answered(reason: DropReason, answer: E) -> Self {
         Self {
-            storage: vec![0; 66000],
-            start: 256,
-            end: 256,
+            reason,
+            answer: Some(answer),
         }
     }
-    /// Where the next packet is to be read to; it is empty until [`received`](Self::received).
-    pub fn space(&mut self) -> &mut [u8] {
-        self.start = 256;
-        self.end = 256;
-        &mut self.storage[256..]
-    }
-    /// Says how many octets were read into [`space`](Self::space).
-    pub fn received(&mut self, len: usize) {
-        self.end = self.start + len;
-    }
-    /// The packet.
-    pub fn bytes(&self) -> &[u8] {
-        &self.storage[self.start..self.end]
+}
+
+impl<E, R: Into<DropReason>> From<R> for Refusal<E> {
+    fn from(reason: R) -> Self {
+        Self {
+            reason: reason.into(),
+            answer: None,
+        }
     }
 }
 
-/// The packets that one packet was cut into.
-#[derive(Debug)]
-pub struct Fragments<'p> {
-    _packet: &'p mut Packet,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Fragments<'_> {
-    /// The next packet to write, valid until the next call: its header lies where the previous one's payload was.
-    #[allow(clippy::should_implement_trait, reason = "it lends")]
-    pub fn next(&mut self) -> Option<&[u8]> {
-        None
-    }
-}
-
-/// Translates packets between IPv4 and IPv6.
-#[derive(Debug)]
-pub struct Translator {
-    settings: Settings,
-    map: AddressMap,
-}
-
-impl Translator {
-    /// `seed` makes identifications and the limits' hash unpredictable; `now` starts the limits' clocks.
-    pub fn new(settings: Settings, map: AddressMap, _seed: u64, _now: Instant) -> Self {
-        Self { settings, map }
-    }
-
-    /// The device's MTU changed, in octets.
-    pub fn set_mtu(&mut self, mtu: u16) {
-        self.settings.mtu = mtu;
-    }
-
-    /// Who is whom.
-    pub fn map(&self) -> &AddressMap {
-        &self.map
-    }
-
-    /// Translates one IP packet of either family in place (RFC 7915 sections 4 and 5).
-    pub fn translate<'p>(&mut self, _packet: &'p mut Packet, _now: Instant) -> Outcome<'p> {
-        Outcome::Drop(DropReason::Truncated)
+    #[test]
+    fn every_reason_has_a_text_of_its_own() {
+        let mut texts: Vec<_> = DropReason::ALL.iter().map(ToString::to_string).collect();
+        texts.sort();
+        texts.dedup();
+        assert_eq!(texts.len(), DropReason::ALL.len());
     }
 }

@@ -1,1 +1,109 @@
+//! Octets to values and back: packet formats, no policy.
+//!
+//! A view (`Ipv4Packet`, `Ipv6Packet`) checks every length once, in its only constructor, and splits the buffer there;
+//! its accessors cannot fail. A header to send is a plain value with `octets()`, so no half-written header exists.
 
+pub mod checksum;
+pub mod icmp;
+pub mod ipv4;
+pub mod ipv6;
+pub mod transport;
+
+use std::fmt;
+
+/// Protocol numbers (IANA "Assigned Internet Protocol Numbers") that are treated specially.
+pub mod protocol {
+    /// IPv6 Hop-by-Hop Options.
+    pub const HOP_BY_HOP: u8 = 0;
+    /// ICMP for IPv4.
+    pub const ICMPV4: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// DCCP.
+    pub const DCCP: u8 = 33;
+    /// Routing header for IPv6.
+    pub const ROUTING: u8 = 43;
+    /// Fragment header for IPv6.
+    pub const FRAGMENT: u8 = 44;
+    /// Authentication Header.
+    pub const AUTHENTICATION: u8 = 51;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
+    /// Destination Options for IPv6.
+    pub const DESTINATION_OPTIONS: u8 = 60;
+    /// Mobility header.
+    pub const MOBILITY: u8 = 135;
+    /// UDP-Lite.
+    pub const UDP_LITE: u8 = 136;
+    /// Host Identity Protocol.
+    pub const HIP: u8 = 139;
+    /// Shim6.
+    pub const SHIM6: u8 = 140;
+}
+
+/// Why octets are not the packet they claim to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Malformed {
+    /// Shorter than a header, or than a length field says.
+    Truncated,
+    /// The version field is not the one that belongs here.
+    Version,
+    /// A length field contradicts itself: IHL below 5, total length below the header's.
+    Length,
+    /// The IPv4 header checksum is wrong.
+    HeaderChecksum,
+    /// An IPv4 option has an impossible length.
+    Options,
+    /// An IPv6 extension header has an impossible length, or there are too many.
+    ExtensionHeaders,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Truncated => "shorter than its headers say",
+            Self::Version => "neither IPv4 nor IPv6",
+            Self::Length => "contradictory header lengths",
+            Self::HeaderChecksum => "wrong IPv4 header checksum",
+            Self::Options => "malformed IPv4 options",
+            Self::ExtensionHeaders => "malformed IPv6 extension headers",
+        })
+    }
+}
+
+/// A fragment's place in its datagram (RFC 791 section 3.1, RFC 8200 section 4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentPlace {
+    /// Where its payload starts in the datagram, in octets; a multiple of 8.
+    pub offset: u16,
+    /// Whether more fragments follow.
+    pub more: bool,
+}
+
+impl FragmentPlace {
+    /// Neither offset nor more: a whole datagram.
+    pub const WHOLE: Self = Self {
+        offset: 0,
+        more: false,
+    };
+
+    /// Whether this is all of the datagram.
+    pub fn is_whole(self) -> bool {
+        self == Self::WHOLE
+    }
+
+    /// Whether a payload of `len` octets may stand here: all but the last fragment are multiples of 8 octets, and no
+    /// datagram's payload is longer than 65535.
+    pub fn admits(self, len: usize) -> bool {
+        (!self.more || len.is_multiple_of(8))
+            && usize::from(self.offset) + len <= usize::from(u16::MAX)
+    }
+}
+
+/// The big-endian 16-bit number at `at`, where there is one.
+pub(crate) fn u16_at(octets: &[u8], at: usize) -> Option<u16> {
+    let pair = octets.get(at..at + 2)?;
+    Some(u16::from_be_bytes([pair[0], pair[1]]))
+}

@@ -1,0 +1,79 @@
+//! What becomes of the checksum in the transport header, in both directions (RFC 7915 sections 4.5 and 5.5).
+
+use super::{DropReason, Settings, UdpChecksum};
+use crate::wire::{FragmentPlace, checksum::Sum, icmp, protocol, transport};
+
+/// What becomes of it.
+pub(super) enum Checksum {
+    /// None is here, or none is wanted.
+    Leave,
+    /// The addresses change.
+    Update {
+        protocol: u8,
+        removed: Sum,
+        added: Sum,
+    },
+    /// The first `len` octets are a UDP packet that gets one.
+    ComputeUdp { len: usize, pseudo: Sum },
+    /// An echo message changes its type, and gets or loses a pseudo-header.
+    Echo { kind: u8, removed: Sum, added: Sum },
+}
+
+impl Checksum {
+    /// For any protocol but ICMP. `removed` and `added` are the sums of both addresses before and after.
+    ///
+    /// A UDP packet without checksum, which IPv6 knows in tunnels only (RFC 6935), is treated alike in both directions.
+    pub(super) fn of_transport(
+        settings: &Settings,
+        place: FragmentPlace,
+        protocol: u8,
+        payload: &[u8],
+        removed: Sum,
+        added: Sum,
+    ) -> Result<Self, DropReason> {
+        if place.offset != 0 {
+            return Ok(Self::Leave);
+        }
+        if payload.len() < transport::min_header_len(protocol) {
+            return Err(DropReason::TransportTruncated);
+        }
+        if !transport::is_udp_without_checksum(protocol, payload) {
+            return Ok(Self::Update {
+                protocol,
+                removed,
+                added,
+            });
+        }
+        match settings.udp_checksum {
+            UdpChecksum::Forward => Ok(Self::Leave),
+            UdpChecksum::Calculate if place.is_whole() => {
+                let len = transport::udp_len(payload).ok_or(DropReason::TransportTruncated)?;
+                let pseudo = added + Sum::word(protocol::UDP.into()) + Sum::word(len as u16);
+                Ok(Self::ComputeUdp { len, pseudo })
+            }
+            UdpChecksum::Calculate | UdpChecksum::Drop => Err(DropReason::UdpChecksum),
+        }
+    }
+
+    /// Changes it; `upper` is the packet from its transport header on.
+    pub(super) fn apply(self, upper: &mut [u8]) {
+        match self {
+            Self::Leave => {}
+            Self::Update {
+                protocol,
+                removed,
+                added,
+            } => {
+                transport::update_checksum(protocol, upper, removed, added);
+            }
+            Self::ComputeUdp { len, pseudo } => {
+                transport::put_udp_checksum(&mut upper[..len], pseudo);
+            }
+            Self::Echo {
+                kind,
+                removed,
+                added,
+            } => icmp::replace_type(upper, kind, removed, added),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Cutting a translated packet to what the next hop carries, and the identification of IPv4 packets.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::Packet;
+use crate::wire::{
+    FragmentPlace,
+    ipv4::{self, Ipv4Header},
+    ipv6::{self, FragmentHeader, Ipv6Header},
+};
+
+/// The packets that one packet was cut into.
+///
+/// The payload stays where it is: each fragment's header is written directly before its part of it, over the end of
+/// the part before, which has been sent by then. That is why a fragment can only be borrowed until the next one.
+#[derive(Debug)]
+pub struct Fragments<'p> {
+    packet: &'p mut Packet,
+    header: Header,
+    /// Where the payload of the next fragment starts in `packet`, in octets.
+    at: usize,
+    /// Payload of each fragment but the last, in octets; a multiple of 8.
+    chunk: usize,
+    /// Place of all that is left to send.
+    place: FragmentPlace,
+}
+
+/// What stands before each fragment; lengths and place are filled in.
+#[derive(Debug)]
+enum Header {
+    V4(Ipv4Header),
+    V6(Ipv6Header, FragmentHeader),
+}
+
+impl<'p> Fragments<'p> {
+    /// Cuts what `packet` holds from its octet `at` on into IPv6 packets of at most `mtu` octets, at least 1280.
+    pub(super) fn v6(
+        packet: &'p mut Packet,
+        at: usize,
+        header: Ipv6Header,
+        fragment: FragmentHeader,
+        mtu: usize,
+    ) -> Self {
+        let chunk = (mtu - ipv6::HEADER_LEN - ipv6::FRAGMENT_LEN) & !7;
+        Self {
+            packet,
+            at,
+            chunk,
+            place: fragment.place,
+            header: Header::V6(header, fragment),
+        }
+    }
+
+    /// Cuts what `packet` holds from its octet `at` on into IPv4 packets of at most `mtu` octets, at least 68.
+    pub(super) fn v4(packet: &'p mut Packet, at: usize, header: Ipv4Header, mtu: usize) -> Self {
+        let chunk = (mtu - ipv4::HEADER_LEN) & !7;
+        Self {
+            packet,
+            at,
+            chunk,
+            place: header.fragment,
+            header: Header::V4(header),
+        }
+    }
+
+    /// The next packet to write.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "an Iterator could not lend its items"
+    )]
+    pub fn next(&mut self) -> Option<&[u8]> {
+        let left = self.packet.bytes().len() - self.at;
+        if left == 0 {
+            return None;
+        }
+        let len = left.min(self.chunk);
+        let at = self.at;
+        let place = FragmentPlace {
+            offset: self.place.offset,
+            more: self.place.more || len < left,
+        };
+        self.at += len;
+        self.place.offset += len as u16; // at most 65535 in all (FragmentPlace::admits)
+        Some(match &self.header {
+            Header::V4(header) => {
+                let total_len = (ipv4::HEADER_LEN + len) as u16;
+                let header = Ipv4Header {
+                    total_len,
+                    fragment: place,
+                    ..*header
+                };
+                self.packet.window(at, &header.octets(), len)
+            }
+            Header::V6(header, fragment) => {
+                let payload_len = (ipv6::FRAGMENT_LEN + len) as u16;
+                let header = Ipv6Header {
+                    payload_len,
+                    ..*header
+                };
+                let fragment = FragmentHeader { place, ..*fragment };
+                let mut octets = [0; ipv6::HEADER_LEN + ipv6::FRAGMENT_LEN];
+                octets[..ipv6::HEADER_LEN].copy_from_slice(&header.octets());
+                octets[ipv6::HEADER_LEN..].copy_from_slice(&fragment.octets());
+                self.packet.window(at, &octets, len)
+            }
+        })
+    }
+}
+
+/// Identification of IPv4 packets that may be fragmented on their way: not zero, and not to be guessed from outside
+/// (RFC 7915 section 5.1, RFC 7739).
+#[derive(Debug)]
+pub(super) struct Identification {
+    seed: u64,
+    drawn: u64,
+    /// What is left of the last draw, 16 bits a packet.
+    stock: u64,
+}
+
+impl Identification {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            drawn: 0,
+            stock: 0,
+        }
+    }
+
+    pub(super) fn next(&mut self) -> u16 {
+        loop {
+            if self.stock == 0 {
+                // A keyed hash of a counter: SipHash, so that seeing some does not tell the rest.
+                let mut hasher = DefaultHasher::new();
+                (self.seed, self.drawn).hash(&mut hasher);
+                self.stock = hasher.finish();
+                self.drawn += 1;
+            }
+            let next = self.stock as u16;
+            self.stock >>= 16;
+            if next != 0 {
+                return next;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+    use crate::wire::{ipv4::Ipv4Packet, ipv6::Ipv6Packet};
+
+    fn packet(payload: &[u8]) -> Packet {
+        let mut packet = Packet::new();
+        packet.space()[..payload.len()].copy_from_slice(payload);
+        packet.received(payload.len());
+        packet
+    }
+
+    fn payload(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i / 8) as u8).collect()
+    }
+
+    /// X46-11, X46-16
+    #[test]
+    fn ipv6_fragments_put_together_are_the_payload() {
+        let payload = payload(3001);
+        let mut packet = packet(&payload);
+        let header = Ipv6Header {
+            traffic_class: 1,
+            payload_len: 0,
+            next_header: 44,
+            hop_limit: 9,
+            source: "2001:db8::1".parse().unwrap(),
+            destination: "2001:db8::2".parse().unwrap(),
+        };
+        let place = FragmentPlace {
+            offset: 1480,
+            more: true,
+        };
+        let fragment = FragmentHeader {
+            next_header: 17,
+            place,
+            identification: 0x1234,
+        };
+        let mut fragments = Fragments::v6(&mut packet, 0, header, fragment, 1280);
+        let (mut whole, mut mores) = (Vec::new(), Vec::new());
+        while let Some(octets) = fragments.next() {
+            assert!(octets.len() <= 1280);
+            let upper = Ipv6Packet::parse(octets).unwrap().upper_layer().unwrap();
+            let fragment = upper.fragment.unwrap();
+            assert_eq!(
+                (fragment.identification, fragment.next_header),
+                (0x1234, 17)
+            );
+            assert_eq!(usize::from(fragment.place.offset), 1480 + whole.len());
+            mores.push(fragment.place.more);
+            whole.extend_from_slice(&octets[48..]);
+        }
+        assert_eq!(whole, payload);
+        assert_eq!(
+            mores,
+            [true, true, true],
+            "the packet was not the last fragment itself"
+        );
+    }
+
+    /// X64-12
+    #[test]
+    fn ipv4_fragments_put_together_are_the_payload() {
+        let payload = payload(3001);
+        let mut packet = packet(&payload);
+        let header = Ipv4Header {
+            tos: 1,
+            total_len: 0,
+            identification: 77,
+            dont_fragment: false,
+            fragment: FragmentPlace::WHOLE,
+            ttl: 9,
+            protocol: 17,
+            source: [192, 0, 2, 1].into(),
+            destination: [192, 0, 2, 2].into(),
+        };
+        let mut fragments = Fragments::v4(&mut packet, 0, header, 1500);
+        let (mut whole, mut mores) = (Vec::new(), Vec::new());
+        while let Some(octets) = fragments.next() {
+            assert!(octets.len() <= 1500);
+            let read = Ipv4Packet::parse(octets).unwrap();
+            assert_eq!(read.verify_checksum(), Ok(()));
+            assert_eq!(usize::from(read.fragment().offset), whole.len());
+            mores.push(read.fragment().more);
+            whole.extend_from_slice(read.payload());
+        }
+        assert_eq!(whole, payload);
+        assert_eq!(mores, [true, true, false]);
+    }
+
+    /// X64-04
+    #[test]
+    fn identifications_are_not_zero_and_depend_on_the_seed() {
+        let draw = |seed| {
+            let mut identification = Identification::new(seed);
+            (0..100_000)
+                .map(|_| identification.next())
+                .collect::<Vec<_>>()
+        };
+        let drawn = draw(1);
+        assert!(drawn.iter().all(|&id| id != 0));
+        assert_ne!(drawn[..8], draw(2)[..8]);
+        let mut distinct = drawn[..1000].to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert!(distinct.len() > 950, "{} of 1000 distinct", distinct.len());
+    }
+}

@@ -1,0 +1,244 @@
+//! The packet inside an ICMP error: short, untrusted, translated once (RFC 7915 sections 4.3 and 5.3).
+//!
+//! Routers quote as little as 8 octets behind the IP header, so no length or checksum in a quoted packet can be relied
+//! on; what is there is translated, and a checksum is updated where it is there. Hop limits are left alone.
+
+use std::ops::Range;
+
+use super::{DropReason, Settings, four_to_six, icmp_types, six_to_four};
+use crate::{
+    addr::AddressMap,
+    wire::{
+        checksum::Sum,
+        icmp::{self, Icmpv4Error, Icmpv6Error, MIN_EXTENDED_QUOTE},
+        ipv4::{self, Ipv4Header, Ipv4Packet},
+        ipv6::{self, Ipv6Header, Ipv6Packet},
+        protocol, transport,
+    },
+};
+
+/// An ICMPv4 error is at most this long with its IP header, in octets: what every host can receive
+/// (RFC 1812 section 4.3.2.3).
+pub(super) const MAX_ERROR_V4: usize = 576;
+/// An ICMPv6 error is at most this long with its IP header, in octets (RFC 4443 section 2.4 (c)).
+pub(super) const MAX_ERROR_V6: usize = ipv6::MIN_MTU as usize;
+
+/// A translated error: the whole packet. It is made beside the packet that it is the translation of, since what it
+/// quotes grows or shrinks, and since that packet must be left whole if it cannot be translated.
+pub(super) struct Message {
+    octets: [u8; MAX_ERROR_V6],
+    len: usize,
+    /// Length of its own IP header, in octets.
+    outer_len: usize,
+    /// Where the payload of the quoted packet is.
+    upper: Range<usize>,
+}
+
+/// Translates an ICMPv4 error. `message` starts with the ICMP header; `outer` is the IP header of the result, but for
+/// its payload length. In the hairpin pass the quoted destination, like any source there, is a host with an explicit
+/// mapping that its peer knows by the prefix (RFC 7757 section 4; EAM-09).
+pub(super) fn four_to_six(
+    settings: &Settings,
+    map: &AddressMap,
+    hairpin: bool,
+    error: Icmpv4Error,
+    message: &[u8],
+    outer: Ipv6Header,
+) -> Result<Message, DropReason> {
+    let quote = Icmpv4Error::quote(message);
+    let inner = Ipv4Packet::parse_quoted(quote.datagram).map_err(|_| DropReason::QuotedPacket)?;
+    let error =
+        icmp_types::to_v6(error, inner.total_len(), settings.mtu).ok_or(DropReason::IcmpType)?;
+    if four_to_six::is_untranslatable(inner.protocol()) {
+        return Err(DropReason::QuotedPacket);
+    }
+    let source = map
+        .to_v6(inner.source())
+        .map_err(|_| DropReason::QuotedPacket)?
+        .address;
+    let destination = if hairpin {
+        map.embed(inner.destination())
+    } else {
+        map.to_v6(inner.destination()).map(|mapped| mapped.address)
+    };
+    let destination = destination.map_err(|_| DropReason::QuotedPacket)?;
+    let (header, fragment) = four_to_six::headers(settings, &inner, source, destination);
+
+    let mut result = Message::new(ipv6::HEADER_LEN);
+    result.push(&header.octets());
+    if let Some(fragment) = fragment {
+        result.push(&fragment.octets());
+    }
+    let space = Space {
+        room: MAX_ERROR_V6 - ipv6::HEADER_LEN - icmp::HEADER_LEN,
+        unit: Icmpv6Error::LENGTH_UNIT,
+    };
+    let extension = quote.extension.filter(|_| error.is_extensible());
+    let quoted_len = result.fill(space, inner.payload(), extension);
+
+    let upper = result.upper();
+    if inner.protocol() == protocol::ICMPV4 {
+        let kind = upper.first().and_then(|&kind| icmp_types::echo_to_v6(kind));
+        let kind = kind
+            .filter(|_| inner.fragment().offset == 0)
+            .ok_or(DropReason::QuotedPacket)?;
+        let upper_len = usize::from(inner.total_len()) - inner.header_len();
+        let pseudo = Sum::pseudo_v6(source, destination, protocol::ICMPV6, upper_len);
+        icmp::replace_type(upper, kind, Sum::default(), pseudo);
+    } else if inner.fragment().offset == 0 {
+        let removed = Sum::v4(inner.source()) + Sum::v4(inner.destination());
+        let added = Sum::v6(source) + Sum::v6(destination);
+        transport::update_checksum(inner.protocol(), upper, removed, added);
+    }
+
+    let outer = Ipv6Header {
+        payload_len: (result.len - ipv6::HEADER_LEN) as u16,
+        ..outer
+    };
+    let len = result.len - ipv6::HEADER_LEN;
+    let pseudo = Sum::pseudo_v6(outer.source, outer.destination, protocol::ICMPV6, len);
+    result.finish(&outer.octets(), error.octets(quoted_len), pseudo);
+    Ok(result)
+}
+
+/// Translates an ICMPv6 error. `message` starts with the ICMPv6 header; `outer` is the IP header of the result, but for
+/// its total length.
+pub(super) fn six_to_four(
+    settings: &Settings,
+    map: &AddressMap,
+    error: Icmpv6Error,
+    message: &[u8],
+    outer: Ipv4Header,
+) -> Result<Message, DropReason> {
+    let quote = error.quote(message);
+    let inner = Ipv6Packet::parse_quoted(quote.datagram).map_err(|_| DropReason::QuotedPacket)?;
+    let upper = inner.upper_layer().map_err(|_| DropReason::QuotedPacket)?;
+    let error = icmp_types::to_v4(error, upper.fragment.is_some(), settings.mtu)
+        .ok_or(DropReason::IcmpType)?;
+    six_to_four::refuse_untranslatable(&upper).map_err(|_| DropReason::QuotedPacket)?;
+    let source = map
+        .to_v4(inner.source())
+        .map_err(|_| DropReason::QuotedPacket)?
+        .address;
+    let destination = map
+        .to_v4(inner.destination())
+        .map_err(|_| DropReason::QuotedPacket)?
+        .address;
+    let header = six_to_four::header(settings, &inner, &upper, source, destination)
+        .ok_or(DropReason::QuotedPacket)?;
+
+    let mut result = Message::new(ipv4::HEADER_LEN);
+    result.push(&header.octets());
+    let space = Space {
+        room: MAX_ERROR_V4 - ipv4::HEADER_LEN - icmp::HEADER_LEN,
+        unit: Icmpv4Error::LENGTH_UNIT,
+    };
+    let payload = &inner.payload()[upper.offset - ipv6::HEADER_LEN..];
+    let quoted_len = result.fill(space, payload, quote.extension);
+
+    let octets = result.upper();
+    if upper.protocol == protocol::ICMPV6 {
+        let kind = octets
+            .first()
+            .and_then(|&kind| icmp_types::echo_to_v4(kind));
+        let kind = kind
+            .filter(|_| header.fragment.offset == 0)
+            .ok_or(DropReason::QuotedPacket)?;
+        let upper_len = usize::from(header.total_len) - ipv4::HEADER_LEN;
+        let (source, destination) = (inner.source(), inner.destination());
+        let pseudo = Sum::pseudo_v6(source, destination, protocol::ICMPV6, upper_len);
+        icmp::replace_type(octets, kind, pseudo, Sum::default());
+    } else if header.fragment.offset == 0 {
+        let removed = Sum::v6(inner.source()) + Sum::v6(inner.destination());
+        let added = Sum::v4(source) + Sum::v4(destination);
+        transport::update_checksum(upper.protocol, octets, removed, added);
+    }
+
+    let outer = Ipv4Header {
+        total_len: result.len as u16,
+        ..outer
+    };
+    result.finish(&outer.octets(), error.octets(quoted_len), Sum::default());
+    Ok(result)
+}
+
+/// The room that a message has for what it quotes.
+struct Space {
+    /// For quoted datagram and extension together, in octets.
+    room: usize,
+    /// A quoted datagram that an extension follows is a multiple of this long, in octets.
+    unit: usize,
+}
+
+impl Message {
+    /// The whole packet.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.octets[..self.len]
+    }
+
+    /// Room for the IP header, of `outer_len` octets, and for the ICMP header; [`finish`](Self::finish) writes them.
+    fn new(outer_len: usize) -> Self {
+        Self {
+            octets: [0; MAX_ERROR_V6],
+            outer_len,
+            upper: 0..0,
+            len: outer_len + icmp::HEADER_LEN,
+        }
+    }
+
+    fn push(&mut self, octets: &[u8]) {
+        self.octets[self.len..self.len + octets.len()].copy_from_slice(octets);
+        self.len += octets.len();
+    }
+
+    /// Appends the payload of the quoted packet, whose header is there already, and the extension. Returns the length
+    /// of the quoted datagram with its padding if an extension follows it, in octets, else 0 (RFC 4884 section 4).
+    ///
+    /// Where both do not fit, the quoted datagram is shortened first, down to the 128 octets that must be there; then
+    /// objects at the end of the extension are left out (RFC 7915 section 4.2; X46-28, E84-08).
+    fn fill(&mut self, space: Space, payload: &[u8], extension: Option<&[u8]>) -> usize {
+        let start = self.outer_len + icmp::HEADER_LEN;
+        let header_len = self.len - start;
+        if let Some(extension) = extension {
+            let wanted = (header_len + payload.len()).max(MIN_EXTENDED_QUOTE);
+            let possible = space
+                .room
+                .saturating_sub(extension.len())
+                .max(MIN_EXTENDED_QUOTE);
+            let quoted_len = wanted
+                .next_multiple_of(space.unit)
+                .min(possible / space.unit * space.unit);
+            if let Some(len) = icmp::extension_fitting(extension, space.room - quoted_len) {
+                self.push_upper(payload, quoted_len - header_len);
+                self.len = start + quoted_len; // the padding is zero already
+                self.push(&extension[..len]);
+                if len < extension.len() {
+                    let extension = start + quoted_len..self.len;
+                    icmp::put_checksum(&mut self.octets[extension], Sum::default());
+                }
+                return quoted_len;
+            }
+        }
+        self.push_upper(payload, space.room - header_len);
+        0
+    }
+
+    fn push_upper(&mut self, payload: &[u8], room: usize) {
+        let start = self.len;
+        self.push(&payload[..payload.len().min(room)]);
+        self.upper = start..self.len;
+    }
+
+    /// What is quoted behind the IP header.
+    fn upper(&mut self) -> &mut [u8] {
+        &mut self.octets[self.upper.clone()]
+    }
+
+    /// Writes the IP header and the ICMP header with its checksum, for which `pseudo` is the pseudo-header.
+    fn finish(&mut self, outer: &[u8], header: [u8; icmp::HEADER_LEN], pseudo: Sum) {
+        let (ip, message) = self.octets[..self.len].split_at_mut(self.outer_len);
+        ip.copy_from_slice(outer);
+        message[..icmp::HEADER_LEN].copy_from_slice(&header);
+        icmp::put_checksum(message, pseudo);
+    }
+}

@@ -1,0 +1,200 @@
+//! ICMP that the translator itself originates: echo replies at its own addresses, errors about packets that it does not
+//! pass on, and when to be silent (RFC 1812 section 4.3.2, RFC 4443 section 2.4).
+
+use std::{net::IpAddr, time::Instant};
+
+use super::{
+    DropReason, Outcome, Packet, Refusal, Reply, Translator,
+    limit::Kind,
+    quoted::{MAX_ERROR_V4, MAX_ERROR_V6},
+};
+use crate::wire::{
+    FragmentPlace, Malformed,
+    checksum::Sum,
+    icmp::{self, Icmpv4, Icmpv4Error, Icmpv6, Icmpv6Error},
+    ipv4::{self, Ipv4Header, Ipv4Packet},
+    ipv6::{self, Ipv6Header, Ipv6Packet},
+    protocol,
+};
+
+/// Hop limit and TTL of all that is originated here (RFC 1700).
+const HOP_LIMIT: u8 = 64;
+
+/// Answers an ICMPv4 echo request, from the address that it came to (RFC 1122 section 3.2.2.6).
+pub(super) fn echo_v4<'p>(
+    translator: &mut Translator,
+    packet: &'p mut Packet,
+    now: Instant,
+) -> Outcome<'p> {
+    let (header, header_len) = match Ipv4Packet::parse(packet.bytes()) {
+        Ok(request) => (
+            Ipv4Header {
+                tos: request.tos(),
+                total_len: (ipv4::HEADER_LEN + request.payload().len()) as u16, // no more than the request's
+                identification: translator.identification.next(),
+                dont_fragment: false,
+                fragment: FragmentPlace::WHOLE,
+                ttl: HOP_LIMIT,
+                protocol: protocol::ICMPV4,
+                source: request.destination(),
+                destination: request.source(),
+            },
+            request.header_len(),
+        ),
+        Err(malformed) => return Outcome::Drop(malformed.into()),
+    };
+    if !translator
+        .limits
+        .allow(Kind::EchoReply, header.destination.into(), now)
+    {
+        return Outcome::Drop(DropReason::EchoLimit);
+    }
+    packet.truncate(header_len + usize::from(header.total_len) - ipv4::HEADER_LEN);
+    let message = packet.tail_mut(header_len);
+    icmp::replace_type(message, icmp::V4_ECHO_REPLY, Sum::default(), Sum::default());
+    packet.replace_front(header_len, &header.octets());
+    Outcome::Reply(Reply::Echo)
+}
+
+/// Answers an ICMPv6 echo request, from the address that it came to (RFC 4443 section 4.2).
+pub(super) fn echo_v6<'p>(
+    translator: &mut Translator,
+    packet: &'p mut Packet,
+    now: Instant,
+) -> Outcome<'p> {
+    let request = Ipv6Packet::parse(packet.bytes());
+    let (header, header_len) =
+        match request.and_then(|request| Ok((request, request.upper_layer()?))) {
+            Ok((request, upper)) => (
+                Ipv6Header {
+                    traffic_class: request.traffic_class(),
+                    payload_len: request.payload_len() - (upper.offset - ipv6::HEADER_LEN) as u16,
+                    next_header: protocol::ICMPV6,
+                    hop_limit: HOP_LIMIT,
+                    source: request.destination(),
+                    destination: request.source(),
+                },
+                upper.offset,
+            ),
+            Err(malformed) => return Outcome::Drop(malformed.into()),
+        };
+    if !translator
+        .limits
+        .allow(Kind::EchoReply, header.destination.into(), now)
+    {
+        return Outcome::Drop(DropReason::EchoLimit);
+    }
+    packet.truncate(header_len + usize::from(header.payload_len));
+    // Source and destination are swapped, which their sum does not notice.
+    let message = packet.tail_mut(header_len);
+    icmp::replace_type(message, icmp::V6_ECHO_REPLY, Sum::default(), Sum::default());
+    packet.replace_front(header_len, &header.octets());
+    Outcome::Reply(Reply::Echo)
+}
+
+/// Drops an IPv4 packet, and tells its sender if it may be told.
+pub(super) fn refuse_v4<'p>(
+    translator: &mut Translator,
+    packet: &'p mut Packet,
+    refusal: Refusal<Icmpv4Error>,
+    now: Instant,
+) -> Outcome<'p> {
+    let dropped = Outcome::Drop(refusal.reason);
+    let Some(error) = refusal.answer else {
+        return dropped;
+    };
+    let Ok(refused) = Ipv4Packet::parse(packet.bytes()) else {
+        return dropped;
+    };
+    let (source, destination) = (translator.map.own_v4(), refused.source());
+    if !is_answerable_v4(&refused) || source == destination {
+        return dropped;
+    }
+    let kind = match error {
+        Icmpv4Error::FragmentationNeeded { .. } => Kind::SizeError,
+        _ => Kind::Error,
+    };
+    if !translator.limits.allow(kind, destination.into(), now) {
+        return dropped;
+    }
+    let quoted = usize::from(refused.total_len());
+    packet.truncate(quoted.min(MAX_ERROR_V4 - ipv4::HEADER_LEN - icmp::HEADER_LEN));
+    packet.replace_front(0, &error.octets(0));
+    let message = packet.tail_mut(0);
+    icmp::put_checksum(message, Sum::default());
+    let header = Ipv4Header {
+        tos: 0,
+        total_len: (ipv4::HEADER_LEN + message.len()) as u16, // at most 576
+        identification: translator.identification.next(),
+        dont_fragment: false,
+        fragment: FragmentPlace::WHOLE,
+        ttl: HOP_LIMIT,
+        protocol: protocol::ICMPV4,
+        source,
+        destination,
+    };
+    packet.replace_front(0, &header.octets());
+    Outcome::Reply(Reply::Error(refusal.reason))
+}
+
+/// Drops an IPv6 packet, and tells its sender if it may be told.
+pub(super) fn refuse_v6<'p>(
+    translator: &mut Translator,
+    packet: &'p mut Packet,
+    refusal: Refusal<Icmpv6Error>,
+    now: Instant,
+) -> Outcome<'p> {
+    let dropped = Outcome::Drop(refusal.reason);
+    let Some(error) = refusal.answer else {
+        return dropped;
+    };
+    let Ok(refused) = Ipv6Packet::parse(packet.bytes()) else {
+        return dropped;
+    };
+    let (source, destination) = (translator.map.own_v6(), refused.source());
+    if is_answerable_v6(&refused) != Ok(true) || source == destination {
+        return dropped;
+    }
+    let kind = match error {
+        Icmpv6Error::PacketTooBig { .. } => Kind::SizeError,
+        _ => Kind::Error,
+    };
+    if !translator.limits.allow(kind, IpAddr::V6(destination), now) {
+        return dropped;
+    }
+    let quoted = ipv6::HEADER_LEN + refused.payload().len();
+    packet.truncate(quoted.min(MAX_ERROR_V6 - ipv6::HEADER_LEN - icmp::HEADER_LEN));
+    packet.replace_front(0, &error.octets(0));
+    let message = packet.tail_mut(0);
+    let pseudo = Sum::pseudo_v6(source, destination, protocol::ICMPV6, message.len());
+    icmp::put_checksum(message, pseudo);
+    let header = Ipv6Header {
+        traffic_class: 0,
+        payload_len: message.len() as u16, // at most 1240
+        next_header: protocol::ICMPV6,
+        hop_limit: HOP_LIMIT,
+        source,
+        destination,
+    };
+    packet.replace_front(0, &header.octets());
+    Outcome::Reply(Reply::Error(refusal.reason))
+}
+
+/// No error about a fragment but the first, nor about ICMP but for echo, so never one about an error
+/// (RFC 1812 section 4.3.2.7). Sources and destinations that are no hosts have been dropped before.
+fn is_answerable_v4(packet: &Ipv4Packet<'_>) -> bool {
+    let icmp = Icmpv4::parse(packet.payload());
+    packet.fragment().offset == 0
+        && (packet.protocol() != protocol::ICMPV4
+            || matches!(icmp, Ok(Icmpv4::EchoRequest | Icmpv4::EchoReply)))
+}
+
+/// RFC 4443 section 2.4 (e).
+fn is_answerable_v6(packet: &Ipv6Packet<'_>) -> Result<bool, Malformed> {
+    let upper = packet.upper_layer()?;
+    let icmp = Icmpv6::parse(&packet.payload()[upper.offset - ipv6::HEADER_LEN..]);
+    let offset = upper.fragment.map_or(0, |fragment| fragment.place.offset);
+    Ok(offset == 0
+        && (upper.protocol != protocol::ICMPV6
+            || matches!(icmp, Ok(Icmpv6::EchoRequest | Icmpv6::EchoReply))))
+}

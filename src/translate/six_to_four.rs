@@ -1,0 +1,320 @@
+//! IPv6 to IPv4: RFC 7915 section 5.
+
+use std::{net::Ipv4Addr, time::Instant};
+
+use super::{
+    DropReason, Fragments, Outcome, Packet, Refusal, Settings, Translator, checksum::Checksum,
+    four_to_six, icmp_types, quoted, reply,
+};
+use crate::{
+    addr::{AddressMap, Mapped, Unmapped, Via},
+    wire::{
+        FragmentPlace,
+        checksum::Sum,
+        icmp::{Icmpv6, Icmpv6Error},
+        ipv4::{self, Ipv4Header},
+        ipv6::{self, Ipv6Packet, UpperLayer},
+        protocol,
+    },
+};
+
+/// "No route to destination" is what a missing mapping is (RFC 4443 section 3.1).
+const NO_ROUTE: Icmpv6Error = Icmpv6Error::Unreachable { code: 0 };
+const PROHIBITED: Icmpv6Error = Icmpv6Error::Unreachable { code: 1 };
+/// "Source address failed ingress/egress policy", a more informative subset of code 1 (RFC 4443 section 3.1).
+const SOURCE_PROHIBITED: Icmpv6Error = Icmpv6Error::Unreachable { code: 5 };
+const HOP_LIMIT_EXCEEDED: Icmpv6Error = Icmpv6Error::TimeExceeded { code: 0 };
+
+/// An IPv4 packet up to this long, in octets, may be fragmented on its way: the IPv6 packet that it was translated
+/// from fits everywhere, so its sender cannot be told to send smaller ones (RFC 7915 sections 5 and 5.1).
+const MAX_FRAGMENTABLE: usize = 1260;
+/// How much shorter the header gets, in octets.
+const SHRINKAGE: u32 = 20;
+
+/// Translates the IPv6 packet that `packet` holds.
+pub(super) fn translate<'p>(
+    translator: &mut Translator,
+    packet: &'p mut Packet,
+    now: Instant,
+) -> Outcome<'p> {
+    match decide(&translator.settings, &translator.map, packet.bytes()) {
+        Ok(Decision::Translate(translation)) => translation.apply(translator, packet),
+        Ok(Decision::TranslateError(error)) => error.apply(translator, packet),
+        Ok(Decision::AnswerEcho) => reply::echo_v6(translator, packet, now),
+        Err(refusal) => reply::refuse_v6(translator, packet, refusal, now),
+    }
+}
+
+/// Refuses what has no meaning in IPv4: ICMP of the wrong family, and extension headers behind a Fragment header, which
+/// the translation cannot skip in all fragments (RFC 7915 section 5.1.1).
+pub(super) fn refuse_untranslatable(upper: &UpperLayer) -> Result<(), Refusal<Icmpv6Error>> {
+    if upper.protocol == protocol::ICMPV4 {
+        return Err(DropReason::Protocol.into());
+    }
+    if upper.fragment.is_some() && ipv6::is_extension_header(upper.protocol) {
+        return Err(Refusal::answered(
+            DropReason::HeaderAfterFragment,
+            PROHIBITED,
+        ));
+    }
+    Ok(())
+}
+
+/// The header that takes the place of the headers of `packet`, with its hop limit as it is, and without an
+/// identification if the packet is not a fragment (RFC 7915 sections 5.1 and 5.1.1). `None` if IPv4 cannot say how long
+/// it is, or if the payload length is less than that of the extension headers.
+pub(super) fn header(
+    settings: &Settings,
+    packet: &Ipv6Packet<'_>,
+    upper: &UpperLayer,
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+) -> Option<Ipv4Header> {
+    let skipped = upper.offset - ipv6::HEADER_LEN;
+    let upper_len = usize::from(packet.payload_len()).checked_sub(skipped)?;
+    let total_len = ipv4::HEADER_LEN + upper_len;
+    Some(Ipv4Header {
+        tos: settings.tos.of(packet.traffic_class()),
+        total_len: total_len.try_into().ok()?,
+        identification: upper
+            .fragment
+            .map_or(0, |fragment| fragment.identification as u16),
+        dont_fragment: upper.fragment.is_none() && total_len > MAX_FRAGMENTABLE,
+        fragment: upper
+            .fragment
+            .map_or(FragmentPlace::WHOLE, |fragment| fragment.place),
+        ttl: packet.hop_limit(),
+        protocol: match upper.protocol {
+            protocol::ICMPV6 => protocol::ICMPV4,
+            other => other,
+        },
+        source,
+        destination,
+    })
+}
+
+enum Decision {
+    Translate(Translation),
+    TranslateError(ErrorTranslation),
+    AnswerEcho,
+}
+
+/// An ICMPv6 error to translate.
+struct ErrorTranslation {
+    error: Icmpv6Error,
+    /// Where the ICMPv6 message is in the packet, in octets.
+    message: std::ops::Range<usize>,
+    outer: Ipv4Header,
+    hairpin: bool,
+}
+
+/// Any other packet to translate.
+struct Translation {
+    /// Length of the IPv6 header with extension headers, which is replaced, in octets.
+    header_len: usize,
+    /// Length of the IPv6 packet, in octets.
+    total_len: usize,
+    header: Ipv4Header,
+    checksum: Checksum,
+    /// Whether the packet is not a fragment, may be fragmented, and so needs an identification.
+    identify: bool,
+    /// Size of the largest packet to send, in octets.
+    limit: usize,
+    hairpin: bool,
+}
+
+fn decide(
+    settings: &Settings,
+    map: &AddressMap,
+    octets: &[u8],
+) -> Result<Decision, Refusal<Icmpv6Error>> {
+    let packet = Ipv6Packet::parse(octets)?;
+    let upper = packet.upper_layer()?;
+    let place = upper
+        .fragment
+        .map_or(FragmentPlace::WHOLE, |fragment| fragment.place);
+    let payload = &packet.payload()[upper.offset - ipv6::HEADER_LEN..];
+    let icmp = match upper.protocol {
+        protocol::ICMPV6 if !place.is_whole() => return Err(DropReason::FragmentedIcmp.into()),
+        protocol::ICMPV6 => Some(Icmpv6::parse(payload)?),
+        _ => None,
+    };
+    let error = match icmp {
+        Some(Icmpv6::Error(error)) => Some(error),
+        _ => None,
+    };
+
+    let destination = map.to_v4(packet.destination());
+    let source = map.to_v4(packet.source());
+    // Silently, whatever else is wrong with it: an answer would go to a group, or to nobody.
+    if destination == Err(Unmapped::Illegal) || source == Err(Unmapped::Illegal) {
+        return Err(DropReason::IllegalAddress.into());
+    }
+    if let Some(at) = upper.segments_left_at {
+        let answer = Icmpv6Error::ParameterProblem {
+            code: 0,
+            pointer: at as u32,
+        };
+        return Err(Refusal::answered(DropReason::RoutingHeader, answer));
+    }
+    if !place.admits(payload.len()) {
+        return Err(DropReason::FragmentLength.into());
+    }
+    if let Ok(Mapped { via: Via::Own, .. }) = destination {
+        let unrecognized = Icmpv6Error::ParameterProblem {
+            code: 1,
+            pointer: upper.named_at as u32,
+        };
+        return match icmp {
+            Some(Icmpv6::EchoRequest) => Ok(Decision::AnswerEcho),
+            Some(_) => Err(DropReason::OwnAddress.into()),
+            None => Err(Refusal::answered(DropReason::OwnAddress, unrecognized)),
+        };
+    }
+    refuse_untranslatable(&upper)?;
+    if packet.hop_limit() <= 1 {
+        return Err(Refusal::answered(DropReason::HopLimit, HOP_LIMIT_EXCEEDED));
+    }
+    let destination = destination.map_err(unmapped_destination)?;
+    let source = match (source, error) {
+        // Who has an explicit mapping uses its own IPv6 address (RFC 6052 section 5.1).
+        (
+            Ok(Mapped {
+                address,
+                via: Via::Prefix,
+            }),
+            _,
+        ) if map.explicit_v6(address).is_some() => {
+            return Err(DropReason::SpoofedSource.into());
+        }
+        (Ok(source), _) => source.address,
+        // Routers on the path have no mapping, and what they say is needed (RFC 6791).
+        (Err(_), Some(_)) => settings.icmp_source.unwrap_or(map.own_v4()),
+        (Err(unmapped), None) => return Err(unmapped_source(unmapped)),
+    };
+    let hairpin = destination.via == Via::Prefix && map.explicit_v6(destination.address).is_some();
+    let destination = destination.address;
+    if hairpin && !settings.hairpin {
+        return Err(DropReason::Hairpin.into());
+    }
+
+    let mtu = usize::from(settings.mtu);
+    let too_big = |mtu: usize| {
+        let answer = Icmpv6Error::PacketTooBig { mtu: mtu as u32 };
+        Refusal::answered(DropReason::TooBig, answer)
+    };
+    let too_big_for_v4 = || too_big((mtu + SHRINKAGE as usize).max(usize::from(ipv6::MIN_MTU)));
+    let header =
+        header(settings, &packet, &upper, source, destination).ok_or_else(too_big_for_v4)?;
+    let header = Ipv4Header {
+        ttl: header.ttl - 1,
+        ..header
+    };
+    let message = upper.offset..ipv6::HEADER_LEN + packet.payload().len();
+    let pseudo = Sum::pseudo_v6(
+        packet.source(),
+        packet.destination(),
+        protocol::ICMPV6,
+        payload.len(),
+    );
+    if let Some(error) = error {
+        if !(Sum::of(payload) + pseudo).verifies() {
+            return Err(DropReason::IcmpChecksum.into());
+        }
+        return Ok(Decision::TranslateError(ErrorTranslation {
+            error,
+            message,
+            outer: header,
+            hairpin,
+        }));
+    }
+
+    let checksum = if icmp.is_some() {
+        let kind = icmp_types::echo_to_v4(payload[0]).ok_or(DropReason::IcmpType)?;
+        Checksum::Echo {
+            kind,
+            removed: pseudo,
+            added: Sum::default(),
+        }
+    } else {
+        let removed = Sum::v6(packet.source()) + Sum::v6(packet.destination());
+        let added = Sum::v4(source) + Sum::v4(destination);
+        Checksum::of_transport(settings, place, upper.protocol, payload, removed, added)?
+    };
+    let limit = if hairpin {
+        // Sizes are for the second pass, which can tell nobody: the packet has the same size there as here, or less.
+        if message.end > mtu {
+            return Err(too_big(mtu));
+        }
+        if map.embed(source).is_err() {
+            return Err(Refusal::answered(DropReason::NoSource, SOURCE_PROHIBITED));
+        }
+        usize::MAX
+    } else if header.dont_fragment && usize::from(header.total_len) > mtu {
+        return Err(too_big_for_v4());
+    } else {
+        mtu
+    };
+    Ok(Decision::Translate(Translation {
+        header_len: message.start,
+        total_len: message.end,
+        header,
+        checksum,
+        identify: upper.fragment.is_none() && !header.dont_fragment,
+        limit,
+        hairpin,
+    }))
+}
+
+fn unmapped_destination(unmapped: Unmapped) -> Refusal<Icmpv6Error> {
+    match unmapped {
+        Unmapped::WkpfStrict => Refusal::answered(DropReason::WkpfStrict, PROHIBITED),
+        Unmapped::NoMapping => Refusal::answered(DropReason::NoDestination, NO_ROUTE),
+        Unmapped::ReservedOctet => DropReason::ReservedOctet.into(),
+        Unmapped::Illegal => DropReason::IllegalAddress.into(),
+    }
+}
+
+fn unmapped_source(unmapped: Unmapped) -> Refusal<Icmpv6Error> {
+    match unmapped {
+        Unmapped::WkpfStrict => Refusal::answered(DropReason::WkpfStrict, SOURCE_PROHIBITED),
+        Unmapped::NoMapping => Refusal::answered(DropReason::NoSource, SOURCE_PROHIBITED),
+        Unmapped::ReservedOctet => DropReason::ReservedOctet.into(),
+        Unmapped::Illegal => DropReason::IllegalAddress.into(),
+    }
+}
+
+impl Translation {
+    fn apply<'p>(self, translator: &mut Translator, packet: &'p mut Packet) -> Outcome<'p> {
+        packet.truncate(self.total_len);
+        self.checksum.apply(packet.tail_mut(self.header_len));
+        let mut header = self.header;
+        if self.identify {
+            header.identification = translator.identification.next();
+        }
+        if usize::from(header.total_len) > self.limit {
+            let fragments = Fragments::v4(packet, self.header_len, header, self.limit);
+            return Outcome::Fragments(fragments);
+        }
+        packet.replace_front(self.header_len, &header.octets());
+        if self.hairpin {
+            return four_to_six::hairpin(translator, packet);
+        }
+        Outcome::Forward
+    }
+}
+
+impl ErrorTranslation {
+    fn apply<'p>(self, translator: &Translator, packet: &'p mut Packet) -> Outcome<'p> {
+        let Translator { settings, map, .. } = translator;
+        let message = &packet.bytes()[self.message];
+        match quoted::six_to_four(settings, map, self.error, message, self.outer) {
+            Ok(message) => packet.replace(message.bytes()),
+            Err(reason) => return Outcome::Drop(reason),
+        }
+        if self.hairpin {
+            return four_to_six::hairpin(translator, packet);
+        }
+        Outcome::Forward
+    }
+}

@@ -1,0 +1,439 @@
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443) messages, and the extensions of their errors (RFC 4884).
+
+use super::{
+    Malformed,
+    checksum::{self, Sum},
+    u16_at,
+};
+
+/// Length of the header that all messages translated here have, in octets: type, code, checksum, four octets more.
+pub const HEADER_LEN: usize = 8;
+/// An extended message quotes at least this much of the datagram, in octets (RFC 4884 section 4).
+pub const MIN_EXTENDED_QUOTE: usize = 128;
+
+/// Where messages and extension structures have their checksum.
+const CHECKSUM_AT: usize = 2;
+const EXTENSION_HEADER_LEN: usize = 4;
+const EXTENSION_VERSION: u8 = 2;
+const OBJECT_HEADER_LEN: usize = 4;
+
+/// ICMPv4 echo, type of the request.
+pub const V4_ECHO_REQUEST: u8 = 8;
+/// ICMPv4 echo, type of the reply.
+pub const V4_ECHO_REPLY: u8 = 0;
+/// ICMPv6 echo, type of the request.
+pub const V6_ECHO_REQUEST: u8 = 128;
+/// ICMPv6 echo, type of the reply.
+pub const V6_ECHO_REPLY: u8 = 129;
+
+/// An ICMPv4 message, as far as a translator cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Icmpv4 {
+    /// Type 8.
+    EchoRequest,
+    /// Type 0.
+    EchoReply,
+    /// A message that quotes the packet it is about, and can be translated.
+    Error(Icmpv4Error),
+    /// Any other type.
+    Other,
+}
+
+/// An ICMPv4 error message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Icmpv4Error {
+    /// Type 3, but for code 4.
+    Unreachable {
+        /// RFC 792, RFC 1122 section 3.2.2.1, RFC 1812 section 5.2.7.1.
+        code: u8,
+    },
+    /// Type 3 code 4: fragmentation needed and DF set.
+    FragmentationNeeded {
+        /// MTU of the next hop, in octets (RFC 1191 section 4); zero from routers that do not say.
+        mtu: u16,
+    },
+    /// Type 11.
+    TimeExceeded {
+        /// 0: in transit, 1: in reassembly.
+        code: u8,
+    },
+    /// Type 12.
+    ParameterProblem {
+        /// 0: see the pointer, 1: an option is missing, 2: bad length.
+        code: u8,
+        /// The octet of the quoted packet that is wrong.
+        pointer: u8,
+    },
+}
+
+/// An ICMPv6 message, as far as a translator cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Icmpv6 {
+    /// Type 128.
+    EchoRequest,
+    /// Type 129.
+    EchoReply,
+    /// A message that quotes the packet it is about.
+    Error(Icmpv6Error),
+    /// Any other type.
+    Other,
+}
+
+/// An ICMPv6 error message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Icmpv6Error {
+    /// Type 1.
+    Unreachable {
+        /// RFC 4443 section 3.1.
+        code: u8,
+    },
+    /// Type 2.
+    PacketTooBig {
+        /// MTU of the next hop, in octets.
+        mtu: u32,
+    },
+    /// Type 3.
+    TimeExceeded {
+        /// 0: in transit, 1: in reassembly.
+        code: u8,
+    },
+    /// Type 4.
+    ParameterProblem {
+        /// 0: erroneous header field, 1: unrecognized next header, 2: unrecognized option.
+        code: u8,
+        /// The octet of the quoted packet that is wrong.
+        pointer: u32,
+    },
+}
+
+impl Icmpv4 {
+    /// Reads the header of a message.
+    pub fn parse(message: &[u8]) -> Result<Self, Malformed> {
+        let header: &[u8; HEADER_LEN] = message.first_chunk().ok_or(Malformed::Truncated)?;
+        let code = header[1];
+        Ok(match header[0] {
+            V4_ECHO_REQUEST => Self::EchoRequest,
+            V4_ECHO_REPLY => Self::EchoReply,
+            3 if code == 4 => Self::Error(Icmpv4Error::FragmentationNeeded {
+                mtu: u16::from_be_bytes([header[6], header[7]]),
+            }),
+            3 => Self::Error(Icmpv4Error::Unreachable { code }),
+            11 => Self::Error(Icmpv4Error::TimeExceeded { code }),
+            12 => Self::Error(Icmpv4Error::ParameterProblem {
+                code,
+                pointer: header[4],
+            }),
+            _ => Self::Other,
+        })
+    }
+}
+
+impl Icmpv6 {
+    /// Reads the header of a message.
+    pub fn parse(message: &[u8]) -> Result<Self, Malformed> {
+        let header: &[u8; HEADER_LEN] = message.first_chunk().ok_or(Malformed::Truncated)?;
+        let code = header[1];
+        let word = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        Ok(match header[0] {
+            V6_ECHO_REQUEST => Self::EchoRequest,
+            V6_ECHO_REPLY => Self::EchoReply,
+            1 => Self::Error(Icmpv6Error::Unreachable { code }),
+            2 => Self::Error(Icmpv6Error::PacketTooBig { mtu: word }),
+            3 => Self::Error(Icmpv6Error::TimeExceeded { code }),
+            4 => Self::Error(Icmpv6Error::ParameterProblem {
+                code,
+                pointer: word,
+            }),
+            _ => Self::Other,
+        })
+    }
+}
+
+impl Icmpv4Error {
+    /// The header, its checksum zero. `quoted_len` is the length of the quoted datagram if an extension follows it, in
+    /// octets, else 0.
+    pub fn octets(self, quoted_len: usize) -> [u8; HEADER_LEN] {
+        let mut octets = [0; HEADER_LEN];
+        octets[5] = (quoted_len / Self::LENGTH_UNIT) as u8;
+        (octets[0], octets[1]) = match self {
+            Self::Unreachable { code } => (3, code),
+            Self::FragmentationNeeded { mtu } => {
+                octets[6..8].copy_from_slice(&mtu.to_be_bytes());
+                (3, 4)
+            }
+            Self::TimeExceeded { code } => (11, code),
+            Self::ParameterProblem { code, pointer } => {
+                octets[4] = pointer;
+                (12, code)
+            }
+        };
+        octets
+    }
+
+    /// What the length attribute counts in, in octets (RFC 4884 section 5.1).
+    pub const LENGTH_UNIT: usize = 4;
+
+    /// What follows the header of this message: all its types are extensible (RFC 4884 section 4).
+    pub fn quote(message: &[u8]) -> Quote<'_> {
+        Quote::split(message, 5, Self::LENGTH_UNIT)
+    }
+}
+
+impl Icmpv6Error {
+    /// The header, its checksum zero. `quoted_len` is the length of the quoted datagram if an extension follows it, in
+    /// octets, else 0; only extensible messages have one.
+    pub fn octets(self, quoted_len: usize) -> [u8; HEADER_LEN] {
+        let mut octets = [0; HEADER_LEN];
+        let (code, word) = match self {
+            Self::Unreachable { code } | Self::TimeExceeded { code } => {
+                (code, ((quoted_len / Self::LENGTH_UNIT) as u32) << 24)
+            }
+            Self::PacketTooBig { mtu } => (0, mtu),
+            Self::ParameterProblem { code, pointer } => (code, pointer),
+        };
+        octets[0] = match self {
+            Self::Unreachable { .. } => 1,
+            Self::PacketTooBig { .. } => 2,
+            Self::TimeExceeded { .. } => 3,
+            Self::ParameterProblem { .. } => 4,
+        };
+        octets[1] = code;
+        octets[4..8].copy_from_slice(&word.to_be_bytes());
+        octets
+    }
+
+    /// What the length attribute counts in, in octets (RFC 4884 section 5.2).
+    pub const LENGTH_UNIT: usize = 8;
+
+    /// Whether an extension may follow the quoted datagram (RFC 4884 section 4).
+    pub fn is_extensible(self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TimeExceeded { .. })
+    }
+
+    /// What follows the header of this message.
+    pub fn quote(self, message: &[u8]) -> Quote<'_> {
+        if self.is_extensible() {
+            Quote::split(message, 4, Self::LENGTH_UNIT)
+        } else {
+            Quote {
+                datagram: &message[HEADER_LEN..],
+                extension: None,
+            }
+        }
+    }
+}
+
+/// What an error message quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quote<'a> {
+    /// The beginning of the packet it is about; padded with zeros where an extension follows.
+    pub datagram: &'a [u8],
+    /// The extension structure, with its header (RFC 4884 section 7).
+    pub extension: Option<&'a [u8]>,
+}
+
+impl<'a> Quote<'a> {
+    /// Splits what follows the header of `message`, which is at least a header long, by the length attribute in its
+    /// octet `length_at`. Without that attribute, or where it makes no sense, all of it is the datagram: messages of
+    /// senders that do not know of extensions are not guessed at (RFC 4884 section 5.5).
+    fn split(message: &'a [u8], length_at: usize, unit: usize) -> Self {
+        let body = &message[HEADER_LEN..];
+        let len = usize::from(message[length_at]) * unit;
+        let whole = Self {
+            datagram: body,
+            extension: None,
+        };
+        if len < MIN_EXTENDED_QUOTE || len + EXTENSION_HEADER_LEN > body.len() {
+            return whole;
+        }
+        let (datagram, extension) = body.split_at(len);
+        if extension[0] >> 4 != EXTENSION_VERSION {
+            return whole;
+        }
+        Self {
+            datagram,
+            extension: Some(extension),
+        }
+    }
+}
+
+/// How much of an extension structure fits in `room` octets without cutting an object in two; `None` if no object does.
+pub fn extension_fitting(extension: &[u8], room: usize) -> Option<usize> {
+    if extension.len() <= room {
+        return Some(extension.len());
+    }
+    let mut end = EXTENSION_HEADER_LEN;
+    while let Some(&[high, low]) = extension.get(end..end + 2) {
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        if len < OBJECT_HEADER_LEN || end + len > room.min(extension.len()) {
+            break;
+        }
+        end += len;
+    }
+    (end > EXTENSION_HEADER_LEN).then_some(end)
+}
+
+/// Writes the checksum of a message or of an extension structure (RFC 4884 section 7), which is in the same place.
+/// `pseudo` is the pseudo-header of an ICMPv6 message, else zero.
+pub fn put_checksum(octets: &mut [u8], pseudo: Sum) {
+    octets[CHECKSUM_AT..CHECKSUM_AT + 2].fill(0);
+    let checksum = (Sum::of(octets) + pseudo).checksum();
+    octets[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Changes the type of a message, and replaces `removed` by `added` in what its checksum covers besides. Of a message
+/// that was cut off before its checksum (in a quoted packet), only the type is changed.
+pub fn replace_type(message: &mut [u8], kind: u8, removed: Sum, added: Sum) {
+    let Some(first) = message.first_mut() else {
+        return;
+    };
+    let removed = removed + Sum::word(u16::from(*first) << 8);
+    let added = added + Sum::word(u16::from(kind) << 8);
+    *first = kind;
+    if let Some(old) = u16_at(message, CHECKSUM_AT) {
+        let new = checksum::update(old, removed, added);
+        message[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&new.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+
+    #[test]
+    fn errors_that_were_written_are_read_back() {
+        for error in [
+            Icmpv4Error::Unreachable { code: 13 },
+            Icmpv4Error::FragmentationNeeded { mtu: 1480 },
+            Icmpv4Error::TimeExceeded { code: 1 },
+            Icmpv4Error::ParameterProblem {
+                code: 0,
+                pointer: 255,
+            },
+        ] {
+            assert_eq!(
+                Icmpv4::parse(&error.octets(128)).unwrap(),
+                Icmpv4::Error(error)
+            );
+        }
+        for error in [
+            Icmpv6Error::Unreachable { code: 5 },
+            Icmpv6Error::PacketTooBig { mtu: 0xfffe_fdfc },
+            Icmpv6Error::TimeExceeded { code: 0 },
+            Icmpv6Error::ParameterProblem {
+                code: 0,
+                pointer: 0xffff_fff0,
+            },
+        ] {
+            assert_eq!(
+                Icmpv6::parse(&error.octets(0)).unwrap(),
+                Icmpv6::Error(error)
+            );
+        }
+    }
+
+    #[test]
+    fn short_messages_are_refused() {
+        for len in 0..8 {
+            assert_eq!(Icmpv4::parse(&[0; 8][..len]), Err(Malformed::Truncated));
+            assert_eq!(Icmpv6::parse(&[1; 8][..len]), Err(Malformed::Truncated));
+        }
+    }
+
+    /// E84-01
+    #[test]
+    fn length_attributes_have_their_place_and_unit() {
+        assert_eq!(
+            Icmpv4Error::TimeExceeded { code: 0 }.octets(128),
+            [11, 0, 0, 0, 0, 32, 0, 0]
+        );
+        assert_eq!(
+            Icmpv6Error::TimeExceeded { code: 0 }.octets(128),
+            [3, 0, 0, 0, 16, 0, 0, 0]
+        );
+    }
+
+    fn extended(length: u8, extension: &[u8]) -> Vec<u8> {
+        [
+            [11, 0, 0, 0, 0, length, 0, 0].as_slice(),
+            &[0x45; 128],
+            extension,
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn extension_is_split_off_where_the_length_attribute_says() {
+        let message = extended(32, &[0x20, 0, 0, 0, 0, 4, 1, 1]);
+        let quote = Icmpv4Error::quote(&message);
+        assert_eq!(
+            (quote.datagram.len(), quote.extension.unwrap().len()),
+            (128, 8)
+        );
+    }
+
+    /// E84-04, E84-05
+    #[test]
+    fn senseless_length_attributes_leave_the_message_whole() {
+        for (length, extension) in [
+            (0, [0x20, 0, 0, 0].as_slice()), // no extension
+            (31, &[0x20, 0, 0, 0]),          // below 128 octets
+            (33, &[0x20, 0, 0, 0]),          // past the end
+            (32, &[0x10, 0, 0, 0]),          // version 1
+            (32, &[0x20, 0, 0]),             // no room for an extension header
+        ] {
+            let message = extended(length, extension);
+            assert_eq!(Icmpv4Error::quote(&message).extension, None, "{length}");
+            assert_eq!(
+                Icmpv4Error::quote(&message).datagram.len(),
+                128 + extension.len()
+            );
+        }
+        let message = [
+            [2, 0, 0, 0, 16, 0, 0, 0].as_slice(),
+            &[0x60; 128],
+            &[0x20, 0, 0, 0],
+        ]
+        .concat();
+        assert_eq!(
+            Icmpv6Error::PacketTooBig { mtu: 0x1000_0000 }
+                .quote(&message)
+                .extension,
+            None,
+            "not extensible"
+        );
+    }
+
+    #[test]
+    fn a_type_is_changed_with_its_checksum_if_that_is_there() {
+        let mut message = [8, 0, 0, 0, 0x12, 0x34, 0, 1, 0xa5];
+        put_checksum(&mut message, Sum::default());
+        replace_type(&mut message, 128, Sum::default(), Sum::word(0x4321));
+        assert_eq!(message[0], 128);
+        assert!((Sum::of(&message) + Sum::word(0x4321)).verifies());
+        let mut cut = [8, 0, 0xa5];
+        replace_type(&mut cut, 128, Sum::default(), Sum::default());
+        assert_eq!(cut, [128, 0, 0xa5]);
+        replace_type(&mut [], 128, Sum::default(), Sum::default());
+    }
+
+    /// E84-07
+    #[test]
+    fn extensions_are_cut_between_objects() {
+        let extension = [0x20, 0, 0, 0, 0, 8, 1, 1, 1, 2, 3, 4, 0, 4, 9, 9];
+        assert_eq!(extension_fitting(&extension, 16), Some(16));
+        assert_eq!(extension_fitting(&extension, 15), Some(12));
+        assert_eq!(extension_fitting(&extension, 12), Some(12));
+        assert_eq!(extension_fitting(&extension, 11), None);
+        assert_eq!(
+            extension_fitting(&[0x20, 0, 0, 0, 0, 0, 1, 1], 7),
+            None,
+            "an object of no length"
+        );
+        let mut cut = extension[..12].to_vec();
+        put_checksum(&mut cut, Sum::default());
+        assert!(Sum::of(&cut).verifies());
+    }
+}

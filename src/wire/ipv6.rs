@@ -1,0 +1,372 @@
+//! IPv6 packets and their extension headers (RFC 8200).
+
+use std::net::Ipv6Addr;
+
+use super::{FragmentPlace, Malformed, protocol};
+
+/// Length of the fixed header, in octets.
+pub const HEADER_LEN: usize = 40;
+/// Length of a Fragment header, in octets.
+pub const FRAGMENT_LEN: usize = 8;
+/// Every link carries IPv6 packets of this many octets (RFC 8200 section 5).
+pub const MIN_MTU: u16 = 1280;
+/// Where the fixed header names what follows it.
+pub const NEXT_HEADER_AT: usize = 6;
+
+/// More extension headers than this are refused: no sender has a use for them, and to walk 8,000 of them in every
+/// packet would be work that an attacker gets for nothing (RFC 8504 section 5.3 lets a node limit them).
+const MAX_EXTENSION_HEADERS: usize = 8;
+
+const MORE_FRAGMENTS: u16 = 0x0001;
+const OFFSET_MASK: u16 = 0xfff8;
+
+/// A received IPv6 packet, borrowed from the buffer it was read into (RFC 8200 section 3).
+#[derive(Clone, Copy, Debug)]
+pub struct Ipv6Packet<'a> {
+    header: &'a [u8; HEADER_LEN],
+    payload: &'a [u8],
+}
+
+/// What the extension headers led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpperLayer {
+    /// Protocol of what follows the extension headers.
+    pub protocol: u8,
+    /// Where it starts, in octets from the start of the packet.
+    pub offset: usize,
+    /// Where the octet is that names it, in octets from the start of the packet.
+    pub named_at: usize,
+    /// The Fragment header, if there was one; nothing after it has been looked at.
+    pub fragment: Option<FragmentHeader>,
+    /// Where the first Routing header with segments left says so, in octets from the start of the packet.
+    pub segments_left_at: Option<usize>,
+}
+
+impl<'a> Ipv6Packet<'a> {
+    /// Reads one packet; octets after its payload length are link padding and ignored.
+    pub fn parse(octets: &'a [u8]) -> Result<Self, Malformed> {
+        let packet = Self::parse_quoted(octets)?;
+        if packet.payload.len() < usize::from(packet.payload_len()) {
+            return Err(Malformed::Truncated);
+        }
+        Ok(packet)
+    }
+
+    /// Reads the packet that an ICMPv6 error quotes: its payload is as much of it as is there, which may be nothing.
+    pub fn parse_quoted(octets: &'a [u8]) -> Result<Self, Malformed> {
+        let (header, rest) = octets.split_first_chunk().ok_or(Malformed::Truncated)?;
+        let header: &[u8; HEADER_LEN] = header;
+        if header[0] >> 4 != 6 {
+            return Err(Malformed::Version);
+        }
+        let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+        Ok(Self {
+            header,
+            payload: &rest[..rest.len().min(payload_len)],
+        })
+    }
+
+    /// Traffic Class: DSCP and ECN.
+    pub fn traffic_class(&self) -> u8 {
+        self.header[0] << 4 | self.header[1] >> 4
+    }
+
+    /// Length of all that follows the fixed header, as the header says, in octets.
+    pub fn payload_len(&self) -> u16 {
+        u16::from_be_bytes([self.header[4], self.header[5]])
+    }
+
+    /// Hop limit.
+    pub fn hop_limit(&self) -> u8 {
+        self.header[7]
+    }
+
+    /// Source address.
+    pub fn source(&self) -> Ipv6Addr {
+        self.address(8)
+    }
+
+    /// Destination address.
+    pub fn destination(&self) -> Ipv6Addr {
+        self.address(24)
+    }
+
+    /// What follows the fixed header: extension headers and all.
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
+    /// Walks Hop-by-Hop Options, Routing and Destination Options headers, up to and including a Fragment header.
+    /// Everything else is the upper layer: ESP, AH and No Next Header too (RFC 7915 section 5.1).
+    pub fn upper_layer(&self) -> Result<UpperLayer, Malformed> {
+        let mut upper = UpperLayer {
+            protocol: self.header[NEXT_HEADER_AT],
+            offset: HEADER_LEN,
+            named_at: NEXT_HEADER_AT,
+            fragment: None,
+            segments_left_at: None,
+        };
+        for _ in 0..=MAX_EXTENSION_HEADERS {
+            let rest = &self.payload[upper.offset - HEADER_LEN..];
+            let len = match upper.protocol {
+                protocol::FRAGMENT => {
+                    let octets = rest.first_chunk().ok_or(Malformed::Truncated)?;
+                    upper.fragment = Some(FragmentHeader::parse(octets));
+                    FRAGMENT_LEN
+                }
+                protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS => {
+                    let len = rest.get(1).ok_or(Malformed::Truncated)?;
+                    let len = (usize::from(*len) + 1) * 8; // in 8-octet units, the first not counted
+                    if len > rest.len() {
+                        return Err(Malformed::ExtensionHeaders);
+                    }
+                    // Segments Left is the fourth octet (RFC 8200 section 4.4).
+                    if upper.protocol == protocol::ROUTING
+                        && rest[3] != 0
+                        && upper.segments_left_at.is_none()
+                    {
+                        upper.segments_left_at = Some(upper.offset + 3);
+                    }
+                    len
+                }
+                _ => return Ok(upper),
+            };
+            upper.protocol = rest[0];
+            upper.named_at = upper.offset;
+            upper.offset += len;
+            if upper.fragment.is_some() {
+                return Ok(upper);
+            }
+        }
+        Err(Malformed::ExtensionHeaders)
+    }
+
+    fn address(&self, at: usize) -> Ipv6Addr {
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&self.header[at..at + 16]);
+        Ipv6Addr::from_octets(octets)
+    }
+}
+
+/// Whether a protocol number names an extension header: what may not follow a Fragment header in a packet to be
+/// translated (RFC 7915 section 5.1.1; ESP is excepted there, as IPv4 has it too).
+pub fn is_extension_header(number: u8) -> bool {
+    matches!(
+        number,
+        protocol::HOP_BY_HOP
+            | protocol::ROUTING
+            | protocol::FRAGMENT
+            | protocol::AUTHENTICATION
+            | protocol::DESTINATION_OPTIONS
+            | protocol::MOBILITY
+            | protocol::HIP
+            | protocol::SHIM6
+    )
+}
+
+/// A fixed header to send, with flow label zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv6Header {
+    /// Traffic Class.
+    pub traffic_class: u8,
+    /// Length of all that follows, in octets.
+    pub payload_len: u16,
+    /// Protocol of what follows.
+    pub next_header: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Source address.
+    pub source: Ipv6Addr,
+    /// Destination address.
+    pub destination: Ipv6Addr,
+}
+
+impl Ipv6Header {
+    /// The header.
+    pub fn octets(&self) -> [u8; HEADER_LEN] {
+        let mut octets = [0; HEADER_LEN];
+        octets[0] = 0x60 | self.traffic_class >> 4;
+        octets[1] = self.traffic_class << 4;
+        octets[4..6].copy_from_slice(&self.payload_len.to_be_bytes());
+        octets[6] = self.next_header;
+        octets[7] = self.hop_limit;
+        octets[8..24].copy_from_slice(&self.source.octets());
+        octets[24..40].copy_from_slice(&self.destination.octets());
+        octets
+    }
+}
+
+/// A Fragment header (RFC 8200 section 4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentHeader {
+    /// Protocol of what was fragmented.
+    pub next_header: u8,
+    /// Place in the datagram.
+    pub place: FragmentPlace,
+    /// Identifies the fragments of one datagram.
+    pub identification: u32,
+}
+
+impl FragmentHeader {
+    fn parse(octets: &[u8; FRAGMENT_LEN]) -> Self {
+        let field = u16::from_be_bytes([octets[2], octets[3]]);
+        Self {
+            next_header: octets[0],
+            place: FragmentPlace {
+                offset: field & OFFSET_MASK,
+                more: field & MORE_FRAGMENTS != 0,
+            },
+            identification: u32::from_be_bytes([octets[4], octets[5], octets[6], octets[7]]),
+        }
+    }
+
+    /// The header.
+    pub fn octets(&self) -> [u8; FRAGMENT_LEN] {
+        let field = self.place.offset | u16::from(self.place.more);
+        let mut octets = [0; FRAGMENT_LEN];
+        octets[0] = self.next_header;
+        octets[2..4].copy_from_slice(&field.to_be_bytes());
+        octets[4..8].copy_from_slice(&self.identification.to_be_bytes());
+        octets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+
+    fn header(next_header: u8, payload_len: u16) -> Ipv6Header {
+        Ipv6Header {
+            traffic_class: 0xb9,
+            payload_len,
+            next_header,
+            hop_limit: 7,
+            source: "2001:db8::1".parse().unwrap(),
+            destination: "64:ff9b::192.0.2.33".parse().unwrap(),
+        }
+    }
+
+    fn packet(next_header: u8, payload: &[u8]) -> Vec<u8> {
+        [
+            header(next_header, payload.len() as u16)
+                .octets()
+                .as_slice(),
+            payload,
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn a_header_that_was_written_is_read_back() {
+        let octets = packet(17, &[0xa5; 8]);
+        assert_eq!(&octets[..4], &[0x6b, 0x90, 0, 0], "flow label zero");
+        let read = Ipv6Packet::parse(&octets).unwrap();
+        assert_eq!(read.traffic_class(), 0xb9);
+        assert_eq!(read.payload_len(), 8);
+        assert_eq!(read.hop_limit(), 7);
+        assert_eq!(read.source(), header(17, 8).source);
+        assert_eq!(read.destination(), header(17, 8).destination);
+        let upper = UpperLayer {
+            protocol: 17,
+            offset: 40,
+            named_at: 6,
+            fragment: None,
+            segments_left_at: None,
+        };
+        assert_eq!(read.upper_layer().unwrap(), upper);
+    }
+
+    #[test]
+    fn every_shorter_prefix_is_refused() {
+        let octets = packet(17, &[0xa5; 8]);
+        for len in 0..octets.len() {
+            assert_eq!(
+                Ipv6Packet::parse(&octets[..len]).unwrap_err(),
+                Malformed::Truncated
+            );
+            assert_eq!(Ipv6Packet::parse_quoted(&octets[..len]).is_ok(), len >= 40);
+        }
+        let mut octets = octets;
+        octets[0] = 0x45;
+        assert_eq!(Ipv6Packet::parse(&octets).unwrap_err(), Malformed::Version);
+    }
+
+    #[test]
+    fn extension_headers_are_walked_to_the_upper_layer() {
+        let mut payload = vec![60, 0, 1, 4, 0, 0, 0, 0]; // hop-by-hop, then destination options of 16 octets
+        payload.extend([43, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        payload.extend([6, 0, 4, 0, 0, 0, 0, 0]); // routing, no segments left
+        payload.extend([0xa5; 20]);
+        let octets = packet(0, &payload);
+        let upper = Ipv6Packet::parse(&octets).unwrap().upper_layer().unwrap();
+        assert_eq!(
+            (upper.protocol, upper.offset, upper.named_at),
+            (6, 40 + 32, 40 + 24)
+        );
+        assert_eq!((upper.fragment, upper.segments_left_at), (None, None));
+    }
+
+    #[test]
+    fn first_routing_header_with_segments_left_is_pointed_at() {
+        let octets = packet(43, &[43, 0, 4, 0, 0, 0, 0, 0, 17, 0, 4, 9, 0, 0, 0, 0]);
+        assert_eq!(
+            Ipv6Packet::parse(&octets)
+                .unwrap()
+                .upper_layer()
+                .unwrap()
+                .segments_left_at,
+            Some(51)
+        );
+        let octets = packet(43, &[43, 0, 4, 1, 0, 0, 0, 0, 17, 0, 4, 9, 0, 0, 0, 0]);
+        assert_eq!(
+            Ipv6Packet::parse(&octets)
+                .unwrap()
+                .upper_layer()
+                .unwrap()
+                .segments_left_at,
+            Some(43)
+        );
+    }
+
+    #[test]
+    fn the_walk_ends_at_a_fragment_header() {
+        let fragment = FragmentHeader {
+            next_header: 60,
+            place: FragmentPlace {
+                offset: 65528,
+                more: true,
+            },
+            identification: 0xdead_beef,
+        };
+        let octets = packet(44, &[fragment.octets().as_slice(), &[0xa5; 8]].concat());
+        let upper = Ipv6Packet::parse(&octets).unwrap().upper_layer().unwrap();
+        assert_eq!(upper.fragment, Some(fragment));
+        assert_eq!((upper.protocol, upper.offset, upper.named_at), (60, 48, 40));
+    }
+
+    #[test]
+    fn impossible_extension_headers_are_refused() {
+        let walk = |next, payload: &[u8]| {
+            Ipv6Packet::parse(&packet(next, payload))
+                .unwrap()
+                .upper_layer()
+        };
+        assert_eq!(walk(0, &[]), Err(Malformed::Truncated));
+        assert_eq!(walk(0, &[17]), Err(Malformed::Truncated));
+        assert_eq!(
+            walk(0, &[17, 0, 0, 0, 0, 0, 0]),
+            Err(Malformed::ExtensionHeaders)
+        );
+        assert_eq!(
+            walk(60, &[17, 255, 0, 0, 0, 0, 0, 0]),
+            Err(Malformed::ExtensionHeaders)
+        );
+        assert_eq!(walk(44, &[17, 0, 0, 0, 0, 0, 0]), Err(Malformed::Truncated));
+        assert_eq!(
+            walk(60, &[60, 0, 0, 0, 0, 0, 0, 0].repeat(5000)),
+            Err(Malformed::ExtensionHeaders)
+        );
+    }
+}

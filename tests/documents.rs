@@ -1,0 +1,153 @@
+//! The documents say what the program does: the sample files are read, and code, manual page and sample know the same
+//! directives.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot read its files fails"
+)]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use xlatd::config::{Config, DIRECTIVES, Level};
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn text(name: &str) -> String {
+    fs::read_to_string(path(name)).unwrap()
+}
+
+/// The lines of a sample; those that are commented out have no blank after their `#`, in contrast to prose.
+fn directives(sample: &str) -> impl Iterator<Item = &str> {
+    sample
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with("# ") && *line != "#")
+        .map(|line| line.trim_start_matches('#'))
+}
+
+fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    names.into_iter().collect()
+}
+
+#[test]
+fn every_sample_starts_a_translator() {
+    let mut samples = 0;
+    for entry in fs::read_dir(path("conf")).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "conf")
+        {
+            let text = fs::read(&path).unwrap();
+            let (_, notices) = Config::read(text)
+                .unwrap_or_else(|errors| panic!("{}: {errors:?}", path.display()));
+            assert_eq!(notices, [], "{}", path.display());
+            samples += 1;
+        }
+    }
+    assert!(samples >= 2);
+}
+
+#[test]
+fn the_sample_has_every_directive() {
+    let sample = text("conf/tayga.conf");
+    let found = names(directives(&sample).map(|line| line.split(' ').next().unwrap()));
+    assert_eq!(found, names(DIRECTIVES));
+}
+
+#[test]
+fn the_sample_is_right_with_its_comment_signs_removed() {
+    let sample = text("conf/tayga.conf");
+    let all: String = directives(&sample)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let (config, notices) = Config::read(&all).unwrap();
+    assert_eq!(config.maps.len(), 2);
+    // Those that say that a directive does not do what it seems to.
+    let warned = notices
+        .iter()
+        .filter(|notice| notice.level == Level::Warning);
+    let lines: Vec<_> = all.lines().collect();
+    assert_eq!(
+        names(warned.map(|notice| lines[notice.line - 1].split(' ').next().unwrap())),
+        names(["map-file", "dynamic-pool", "data-dir", "strict-frag-hdr"])
+    );
+}
+
+/// The sample promises its readers that what is not required is at its default.
+#[test]
+fn the_sample_shows_the_defaults() {
+    let (sample, _) = Config::read(text("conf/tayga.conf")).unwrap();
+    let (shortest, _) = Config::read(
+        "tun-device nat64\n\
+         ipv4-addr 192.168.255.1\n\
+         prefix 2001:db8:1:ffff::/96\n",
+    )
+    .unwrap();
+    assert_eq!(sample, shortest);
+}
+
+#[test]
+fn the_manual_page_has_every_directive() {
+    let page = text("man/tayga.conf.5");
+    let items = page.lines().filter_map(|line| line.strip_prefix(".It Ic "));
+    let found = names(items.map(|item| item.split(' ').next().unwrap()));
+    assert_eq!(found, names(DIRECTIVES));
+}
+
+/// Each directive of the manual page ends with its default, or says that it is needed.
+#[test]
+fn the_manual_page_has_every_default() {
+    let page = text("man/tayga.conf.5");
+    for item in page.split("\n.It Ic ").skip(1) {
+        let item = item.split("\n.El").next().unwrap();
+        let name = item.split([' ', '\n']).next().unwrap();
+        assert!(
+            [
+                "The default is",
+                "There is no default",
+                "This directive is required"
+            ]
+            .iter()
+            .any(|words| item.contains(words)),
+            "{name}"
+        );
+    }
+}
+
+/// What the manual page shows can be copied.
+#[test]
+fn the_examples_of_the_manual_page_are_right() {
+    let page = text("man/tayga.conf.5");
+    let lines: Vec<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix(".Dl "))
+        .collect();
+    assert!(lines.len() >= DIRECTIVES.len());
+    for line in lines {
+        // Alone in a file it lacks others, but nothing is wrong with the line itself.
+        if let Err(errors) = Config::read(line) {
+            assert!(
+                errors.iter().all(|error| error.line == 0),
+                "{line}: {errors:?}"
+            );
+        }
+    }
+    let files: Vec<_> = page.split(".Bd -literal").skip(1).collect();
+    assert_eq!(files.len(), 2);
+    for file in files {
+        let file = file
+            .split_once('\n')
+            .unwrap()
+            .1
+            .split(".Ed")
+            .next()
+            .unwrap();
+        assert_eq!(Config::read(file).unwrap().1, [], "{file}");
+    }
+}
