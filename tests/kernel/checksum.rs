@@ -127,7 +127,9 @@ fn checksum_that_becomes_zero_is_sent_as_ffff() {
                 udp(SERVER, CLIENT4, [4000, 4001], &data),
             ),
         );
-        let packet = at_client.ipv6("the packet", |packet| packet.next_header == UDP);
+        let packet = at_client.ipv6("the packet", |packet| {
+            packet.next_header == UDP && packet.source.to_string() == SERVER6
+        });
         assert_eq!(packet.payload[6..], [0xff, 0xff, data[0], data[1]]);
 
         let arriving = Ipv4::new(
@@ -146,7 +148,9 @@ fn checksum_that_becomes_zero_is_sent_as_ffff() {
                 udp(CLIENT, SERVER6, [4000, 4001], &data),
             ),
         );
-        let packet = at_server.ipv4("the packet", |packet| packet.protocol == UDP);
+        let packet = at_server.ipv4("the packet", |packet| {
+            packet.protocol == UDP && packet.source.to_string() == CLIENT4
+        });
         assert_eq!(packet.payload[6..], [0xff, 0xff, data[0], data[1]]);
     });
 }
