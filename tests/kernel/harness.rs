@@ -52,8 +52,10 @@ pub(crate) fn case<F: FnOnce(&Net)>(body: F) {
     let name = name.strip_prefix("kernel::").unwrap_or(name);
     let name = name.strip_suffix("::{{closure}}").unwrap_or(name);
     let difference = TAYGA_DIFFERS.iter().find(|(case, _)| *case == name);
-    if !namespaces_work() {
-        return;
+    if let Err(error) = Netns::new().and_then(|_| File::open("/dev/net/tun")) {
+        return skip(&format!(
+            "no network namespace with a TUN device can be made: {error}"
+        ));
     }
     match difference {
         Some((_, reason)) if is_tayga() => {
@@ -86,22 +88,12 @@ fn is_tayga() -> bool {
     daemon().file_name().is_some_and(|name| name == "tayga")
 }
 
-/// Whether namespaces and TUN devices can be made here. Where `REQUIRE_NETNS=1` they must.
-fn namespaces_work() -> bool {
-    let Err(error) = Netns::new().and_then(|_| File::open("/dev/net/tun")) else {
-        return true;
-    };
+/// Says that a test is left out. Where `REQUIRE_NETNS=1`, none may be.
+pub(crate) fn skip(reason: &str) {
     let required = env::var_os("REQUIRE_NETNS").is_some_and(|value| value == "1");
-    assert!(
-        !required,
-        "REQUIRE_NETNS=1, but no network namespace with a TUN device can be made: {error}"
-    );
-    // Not by a macro: those print to what the test harness keeps for itself, and a skipped test must be seen.
-    let _ = writeln!(
-        io::stderr(),
-        "skipped, no network namespace with a TUN device can be made: {error}"
-    );
-    false
+    assert!(!required, "REQUIRE_NETNS=1, but {reason}");
+    // Not by a macro: those print to what the test harness keeps for itself, and this must be seen.
+    let _ = writeln!(io::stderr(), "skipped: {reason}");
 }
 
 /// Waits until `condition` gives a value; panics with `what` after [`DEADLINE`].
