@@ -1,0 +1,200 @@
+//! Checksums, on the wire as the receiver sees them.
+
+use std::{
+    io::{Read, Write},
+    thread,
+};
+
+use crate::{
+    forward::{connect, listen},
+    harness::{CLIENT, CLIENT4, CONFIG, SERVER, SERVER6, case, xlatd_case},
+    packet::{
+        FRAGMENT, ICMP, ICMPV6, Ipv4, Ipv6, TCP, UDP, pattern, sum, udp, udp_without_checksum,
+    },
+    socket::{Capture, Fragmentation, send4, send6, udp_socket},
+};
+
+/// RFC 7915 sections 4.5 and 5.5 (X46-35, X64-24): every packet of a TCP connection, of UDP and of ping has a right
+/// checksum, which is in the packet itself since no device calculates any.
+#[test]
+fn checksums_are_right() {
+    case(|net| {
+        net.calculate_in_software();
+        let _daemon = net.translate();
+        let [at_client, at_server] = [&net.client, &net.server].map(Capture::start);
+
+        let listener = listen(&net.server, SERVER);
+        let [client, server] = connect(&net.client, SERVER6, &listener);
+        let data = pattern(200_000);
+        for (mut sender, mut receiver) in [(&client, &server), (&server, &client)] {
+            let mut arrived = vec![0; data.len()];
+            thread::scope(|scope| {
+                scope.spawn(|| sender.write_all(&data).unwrap());
+                receiver.read_exact(&mut arrived).unwrap();
+            });
+            assert!(arrived == data, "the data has changed on its way");
+        }
+        let client = udp_socket(&net.client, CLIENT, 4000, Fragmentation::Allowed);
+        let server = udp_socket(&net.server, SERVER, 4000, Fragmentation::Allowed);
+        for len in [0, 1, 2, 3, 500, 1001] {
+            client.send_to(&pattern(len), (SERVER6, 4000)).unwrap();
+            server.recv(&mut [0; 2000]).unwrap();
+            server.send_to(&pattern(len), (CLIENT4, 4000)).unwrap();
+            client.recv(&mut [0; 2000]).unwrap();
+        }
+        net.client
+            .run(&format!("ping -n -c 3 -i 0.01 -W 10 -s 101 {SERVER6}"));
+        net.server
+            .run(&format!("ping -n -c 3 -i 0.01 -W 10 -s 101 {CLIENT4}"));
+
+        let mut seen = [0; 256];
+        while let Some(packet) = at_server.next(Ipv4::parse) {
+            if packet.destination.to_string() == SERVER && packet.source.to_string() == CLIENT4 {
+                assert_eq!(packet.transport_sum(), 0xffff, "{packet:?}");
+                seen[usize::from(packet.protocol)] += 1;
+            }
+        }
+        while let Some(packet) = at_client.next(Ipv6::parse) {
+            if packet.destination.to_string() == CLIENT && packet.source.to_string() == SERVER6 {
+                assert_ne!(packet.next_header, FRAGMENT);
+                assert_eq!(packet.transport_sum(), 0xffff, "{packet:?}");
+                seen[usize::from(packet.next_header)] += 1;
+            }
+        }
+        let [tcp, udp, icmp, icmpv6] =
+            [TCP, UDP, ICMP, ICMPV6].map(|protocol| seen[usize::from(protocol)]);
+        assert!(
+            tcp > 100 && udp == 12 && icmp == 6 && icmpv6 == 6,
+            "{tcp} {udp} {icmp} {icmpv6}"
+        );
+    });
+}
+
+/// RFC 7915 section 4.5 (X46-38): a wrong checksum is updated, not repaired, so that the receiver drops the packet.
+#[test]
+fn wrong_checksum_stays_wrong() {
+    case(|net| {
+        let _daemon = net.translate();
+        let [at_client, at_server] = [&net.client, &net.server].map(Capture::start);
+        for protocol in [UDP, TCP] {
+            let field = if protocol == UDP { 6..8 } else { 16..18 };
+            let mut segment = pattern(100);
+            if protocol == UDP {
+                segment = udp(CLIENT, SERVER6, [4000, 4001], &segment);
+            } else {
+                segment[12] = 5 << 4; // a header of 20 octets
+            }
+            segment[field].copy_from_slice(&[0x12, 0x34]);
+
+            let sent = Ipv6::new(CLIENT, SERVER6, protocol, segment.clone());
+            assert_ne!(sent.transport_sum(), 0xffff);
+            send6(&net.client, &sent);
+            let packet = at_server.ipv4("the packet", |packet| packet.protocol == protocol);
+            assert_eq!(packet.transport_sum(), sent.transport_sum());
+
+            let sent = Ipv4::new(SERVER, CLIENT4, protocol, segment);
+            assert_ne!(sent.transport_sum(), 0xffff);
+            send4(&net.server, &sent);
+            let packet = at_client.ipv6("the packet", |packet| {
+                packet.next_header == protocol && packet.source.to_string() == SERVER6
+            });
+            assert_eq!(packet.transport_sum(), sent.transport_sum());
+        }
+    });
+}
+
+/// RFC 768, RFC 8200 section 8.1 (X46-35): a checksum that is calculated to be 0 is sent as 0xffff, since 0 says that
+/// there is none, which IPv6 hosts refuse.
+#[test]
+fn checksum_that_becomes_zero_is_sent_as_ffff() {
+    case(|net| {
+        let _daemon = net.translate();
+        let [at_client, at_server] = [&net.client, &net.server].map(Capture::start);
+
+        let arriving = Ipv6::new(
+            SERVER6,
+            CLIENT,
+            UDP,
+            udp_without_checksum([4000, 4001], &[0; 2]),
+        );
+        let data = (!arriving.transport_sum()).to_be_bytes();
+        send4(
+            &net.server,
+            &Ipv4::new(
+                SERVER,
+                CLIENT4,
+                UDP,
+                udp(SERVER, CLIENT4, [4000, 4001], &data),
+            ),
+        );
+        let packet = at_client.ipv6("the packet", |packet| {
+            packet.next_header == UDP && packet.source.to_string() == SERVER6
+        });
+        assert_eq!(packet.payload[6..], [0xff, 0xff, data[0], data[1]]);
+
+        let arriving = Ipv4::new(
+            CLIENT4,
+            SERVER,
+            UDP,
+            udp_without_checksum([4000, 4001], &[0; 2]),
+        );
+        let data = (!arriving.transport_sum()).to_be_bytes();
+        send6(
+            &net.client,
+            &Ipv6::new(
+                CLIENT,
+                SERVER6,
+                UDP,
+                udp(CLIENT, SERVER6, [4000, 4001], &data),
+            ),
+        );
+        let packet = at_server.ipv4("the packet", |packet| {
+            packet.protocol == UDP && packet.source.to_string() == CLIENT4
+        });
+        assert_eq!(packet.payload[6..], [0xff, 0xff, data[0], data[1]]);
+    });
+}
+
+/// RFC 7915 section 4.5 (X46-36): without a checksum, and without leave to do otherwise, a packet is dropped.
+#[test]
+fn udp_without_checksum_is_dropped() {
+    case(|net| {
+        let _daemon = net.translate();
+        assert_eq!(first_udp_at_client(net).payload[8..], *b"with a checksum");
+    });
+}
+
+/// `udp-cksum-mode forward`: it crosses as it is.
+#[test]
+fn udp_without_checksum_is_forwarded() {
+    xlatd_case(|net| {
+        let _daemon = net.translate_with(&format!("{CONFIG}udp-cksum-mode forward\n"));
+        assert_eq!(
+            first_udp_at_client(net).payload,
+            udp_without_checksum([4000, 4001], b"without")
+        );
+    });
+}
+
+/// `udp-cksum-mode calc`: it crosses with a checksum (RFC 7915 section 4.5).
+#[test]
+fn udp_without_checksum_gets_one() {
+    xlatd_case(|net| {
+        let _daemon = net.translate_with(&format!("{CONFIG}udp-cksum-mode calc\n"));
+        assert_eq!(
+            first_udp_at_client(net).payload,
+            udp(SERVER6, CLIENT, [4000, 4001], b"without")
+        );
+    });
+}
+
+/// Sends a datagram without checksum and one with; returns the first that arrives.
+fn first_udp_at_client(net: &crate::harness::Net) -> Ipv6 {
+    let at_client = Capture::start(&net.client);
+    let without = udp_without_checksum([4000, 4001], b"without");
+    assert_ne!(sum(&without), 0);
+    send4(&net.server, &Ipv4::new(SERVER, CLIENT4, UDP, without));
+    let with = udp(SERVER, CLIENT4, [4000, 4001], b"with a checksum");
+    send4(&net.server, &Ipv4::new(SERVER, CLIENT4, UDP, with));
+    at_client.ipv6("a datagram", |packet| packet.next_header == UDP)
+}

@@ -1,0 +1,317 @@
+//! The TUN device and the daemon's life with it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    harness::{
+        CLIENT4, CONFIG, Daemon, Directory, Net, Netns, SERVER6, case, daemon, skip, wait_for,
+        xlatd_case,
+    },
+    packet::{DF, EXPERIMENT, ICMP, Ipv4, pattern},
+    socket::{Capture, send4},
+};
+
+/// A device as `ip tuntap` makes it.
+#[test]
+fn attaches_to_a_device_of_ip() {
+    case(|net| {
+        net.xlat.ip("tuntap add dev nat64 mode tun");
+        attaches(net);
+    });
+}
+
+/// The kernel refuses to attach to a device with several queues as if it had one.
+#[test]
+fn attaches_to_a_multi_queue_device_of_ip() {
+    case(|net| {
+        net.xlat.ip("tuntap add dev nat64 mode tun multi_queue");
+        attaches(net);
+    });
+}
+
+/// A device that TAYGA has made. It is at `TAYGA` of the environment, or where Debian's package has it.
+#[test]
+fn attaches_to_a_device_of_tayga() {
+    case(|net| {
+        let tayga = env::var_os("TAYGA").unwrap_or_else(|| "/usr/sbin/tayga".into());
+        let tayga = PathBuf::from(tayga);
+        if !tayga.exists() {
+            return skip(&format!("there is no {}", tayga.display()));
+        }
+        mktun(net, &tayga, "--mktun");
+        attaches(net);
+    });
+}
+
+/// `--mktun` makes a device that stays, `--rmtun` removes it.
+#[test]
+fn makes_and_removes_a_persistent_device() {
+    case(|net| {
+        mktun(net, &daemon(), "--mktun");
+        assert!(net.xlat.has("nat64"));
+        attaches(net);
+        assert!(net.xlat.has("nat64"), "it stays when nobody is attached");
+        mktun(net, &daemon(), "--rmtun");
+        assert!(!net.xlat.has("nat64"));
+    });
+}
+
+/// A device that does not exist comes with the daemon and goes with it.
+#[test]
+fn makes_a_device_for_itself() {
+    case(|net| {
+        let daemon = Daemon::start(&net.xlat, CONFIG);
+        wait_for("the device", || net.xlat.has("nat64").then_some(()));
+        net.route_to_device();
+        net.wait_for_daemon();
+        crosses(net);
+        drop(daemon);
+        assert!(!net.xlat.has("nat64"));
+    });
+}
+
+/// The directives `tun-up`, `tun-ip` and `tun-route` make the device ready; nothing else needs to be done.
+#[test]
+fn sets_the_device_up() {
+    xlatd_case(|net| {
+        let _daemon = Daemon::start(&net.xlat, &format!("{CONFIG}{SET_UP}"));
+        net.wait_for_daemon();
+        wait_for("the last route", || {
+            net.xlat
+                .run("ip -6 route")
+                .contains("2001:db8:64::/96 dev nat64")
+                .then_some(())
+        });
+        let addresses = net.xlat.run("ip -o address show dev nat64");
+        assert!(addresses.contains(" 203.0.113.2/24 "), "{addresses}");
+        crosses(net);
+    });
+}
+
+/// What was done before a step that fails is undone: here the first address, and "up", on a device that stays.
+#[test]
+fn setup_that_fails_leaves_nothing_behind() {
+    xlatd_case(|net| {
+        net.xlat.sysctl("ipv6/conf/default/disable_ipv6", "1");
+        net.xlat.ip("tuntap add dev nat64 mode tun");
+        let before = state(&net.xlat);
+        let config =
+            format!("{CONFIG}tun-up yes\ntun-ip 203.0.113.2/24\ntun-ip 2001:db8:64::1/96\n");
+        let mut daemon = Daemon::start(&net.xlat, &config);
+        assert_eq!(daemon.wait().code(), Some(1));
+        let log = daemon.log();
+        assert!(
+            log.contains("2001:db8:64::1/96") && log.contains("nat64"),
+            "{log}"
+        );
+        assert_eq!(state(&net.xlat), before, "{log}");
+    });
+}
+
+/// A device that is deleted ends the daemon, with one line that says so.
+#[test]
+fn device_that_vanishes_ends_the_daemon() {
+    case(|net| {
+        let mut daemon = net.translate();
+        crosses(net);
+        net.xlat.ip("link delete nat64");
+        assert_eq!(daemon.wait().code(), Some(1));
+        let log = daemon.log();
+        let lines: Vec<&str> = log
+            .lines()
+            .filter(|line| line.starts_with("xlatd: "))
+            .collect();
+        assert!(lines.len() == 1 && lines[0].contains("nat64"), "{log}");
+    });
+}
+
+/// A device that is set down and up again goes on working.
+#[test]
+fn device_may_go_down_and_up() {
+    case(|net| {
+        let _daemon = net.translate();
+        crosses(net);
+        net.xlat.ip("link set nat64 down");
+        net.route_to_device();
+        net.wait_for_daemon();
+        crosses(net);
+    });
+}
+
+/// RFC 7915 section 4.1 (X46-13): the MTU that packets are measured by is the device's, also after it has changed.
+#[test]
+fn mtu_of_the_device_is_followed() {
+    case(|net| {
+        let _daemon = net.translate();
+        let at_server = Capture::start(&net.server);
+        crosses(net);
+        for mtu in [1400u16, 1300, 1500] {
+            net.xlat.ip(&format!("link set nat64 mtu {mtu}"));
+            wait_for("an ICMP error that names the new MTU", || {
+                // One octet more than IPv6 has room for, and less than what the kernel itself would refuse.
+                let mut packet = Ipv4::new(
+                    "192.0.2.2",
+                    CLIENT4,
+                    EXPERIMENT,
+                    pattern(usize::from(mtu) - 39),
+                );
+                packet.fragment = DF;
+                send4(&net.server, &packet);
+                // Where the new MTU is not known yet, the packet passes, and the client has no use for the protocol: 3/2.
+                let error = at_server.ipv4("an ICMP error", |packet| {
+                    packet.protocol == ICMP && packet.payload[0] == 3
+                });
+                let [high, low] = (mtu - 20).to_be_bytes();
+                (error.payload[1] == 4 && error.payload[6..8] == [high, low]).then_some(())
+            });
+        }
+    });
+}
+
+/// A device with one queue has one user at a time: a daemon that is started while another ends takes over from it.
+#[test]
+fn busy_device_is_waited_for() {
+    xlatd_case(|net| {
+        let mut first = net.translate();
+        let second = Daemon::start(&net.xlat, CONFIG);
+        // It sleeps between attempts, and sleeps for nothing else.
+        wait_for("the second daemon to have found the device busy", || {
+            second.sleeps().then_some(())
+        });
+        first.signal(Signal::SIGTERM);
+        assert_eq!(first.wait().code(), Some(0));
+        net.wait_for_daemon();
+        crosses(net);
+    });
+}
+
+/// A device that stays busy is an error that says so.
+#[test]
+fn device_that_stays_busy_is_an_error() {
+    xlatd_case(|net| {
+        let _first = net.translate();
+        let mut second = Daemon::start(&net.xlat, CONFIG);
+        assert_eq!(second.wait().code(), Some(1));
+        let log = second.log();
+        assert!(log.contains("nat64") && log.contains("busy"), "{log}");
+        crosses(net);
+    });
+}
+
+/// INT, TERM and QUIT end the daemon in order.
+#[test]
+fn signals_end_the_daemon() {
+    case(|net| {
+        net.xlat.ip("tuntap add dev nat64 mode tun");
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT] {
+            let mut daemon = Daemon::start(&net.xlat, CONFIG);
+            net.route_to_device();
+            net.wait_for_daemon();
+            crosses(net);
+            daemon.signal(signal);
+            assert_eq!(daemon.wait().code(), Some(0), "{signal}: {}", daemon.log());
+            net.xlat.ip("link set nat64 down");
+        }
+    });
+}
+
+/// ... also where its parent has them ignored, as clatd has.
+#[test]
+fn ignored_signals_end_the_daemon() {
+    case(|net| {
+        net.xlat.ip("tuntap add dev nat64 mode tun");
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT] {
+            let ignoring = ["sh", "-c", "trap '' INT TERM QUIT; exec \"$0\" \"$@\""];
+            let mut daemon = Daemon::start_by(&ignoring, &net.xlat, CONFIG);
+            net.route_to_device();
+            net.wait_for_daemon();
+            crosses(net);
+            daemon.signal(signal);
+            assert_eq!(daemon.wait().code(), Some(0), "{signal}: {}", daemon.log());
+            net.xlat.ip("link set nat64 down");
+        }
+    });
+}
+
+/// A configuration with mistakes ends in exit status 1 and a message for each, before anything is done to the system.
+#[test]
+fn broken_configurations_leave_nothing_behind() {
+    xlatd_case(|net| {
+        let before = state(&net.xlat);
+        let mut files = 0;
+        for entry in fs::read_dir("tests/broken").unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "conf") {
+                continue;
+            }
+            files += 1;
+            let path = path.to_str().unwrap();
+            let output = net
+                .xlat
+                .output(&format!("{} -n -c {path}", daemon().display()));
+            let printed =
+                String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{path}: {printed}");
+            let expected = fs::read_to_string(Path::new(path).with_extension("expected")).unwrap();
+            let prefix = format!("xlatd: {path}:");
+            let messages = printed
+                .lines()
+                .filter_map(|line| line.strip_prefix(&prefix));
+            let messages: Vec<&str> = messages.map(str::trim_start).collect();
+            assert_eq!(messages, expected.lines().collect::<Vec<_>>(), "{path}");
+            assert_eq!(state(&net.xlat), before, "{path}");
+        }
+        assert!(files >= 20, "{files} broken configurations");
+    });
+}
+
+const SET_UP: &str = "\
+tun-up yes
+tun-ip 203.0.113.2/24
+tun-route 2001:db8:ffff::1/128
+tun-route 2001:db8:64::/96
+";
+
+/// Starts the daemon on the device that is there, and sees whether packets cross.
+fn attaches(net: &Net) {
+    net.route_to_device();
+    let _daemon = Daemon::start(&net.xlat, CONFIG);
+    net.wait_for_daemon();
+    crosses(net);
+}
+
+/// Packets cross from either side, and back. The first ones may be lost while the device changes hands.
+fn crosses(net: &Net) {
+    net.client
+        .run(&format!("ping -n -c 1 -i 0.1 -w 15 {SERVER6}"));
+    net.server
+        .run(&format!("ping -n -c 1 -i 0.1 -w 15 {CLIENT4}"));
+}
+
+fn mktun(net: &Net, program: &Path, option: &str) {
+    let directory = Directory::new();
+    let config = directory.file("tayga.conf");
+    fs::write(&config, CONFIG).unwrap();
+    net.xlat.run(&format!(
+        "{} -c {} {option}",
+        program.display(),
+        config.display()
+    ));
+}
+
+/// Everything that a configuration can change: devices, addresses, routes.
+fn state(ns: &Netns) -> String {
+    [
+        "-br link",
+        "-o address",
+        "-o -4 route show table all",
+        "-o -6 route show table all",
+    ]
+    .map(|what| ns.run(&format!("ip {what}")))
+    .concat()
+}
