@@ -246,9 +246,8 @@ fn decide(
         if message.end > mtu {
             return Err(too_big(mtu));
         }
-        if map.embed(source).is_err() {
-            return Err(Refusal::answered(DropReason::NoSource, SOURCE_PROHIBITED));
-        }
+        // Its peer is to know it by the prefix, which `wkpf-strict` may forbid.
+        map.embed(source).map_err(unmapped_source)?;
         usize::MAX
     } else if header.dont_fragment && usize::from(header.total_len) > mtu {
         return Err(too_big_for_v4());
