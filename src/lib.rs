@@ -38,6 +38,7 @@
 
 pub mod addr;
 pub mod config;
+pub mod packet_log;
 pub mod plan;
 pub mod stats;
 pub mod translate;

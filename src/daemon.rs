@@ -1,0 +1,497 @@
+//! Owns everything, and waits.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    io,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use log::{debug, info, warn};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use xlatd::{
+    config::{Config, LogClasses},
+    packet_log::{PacketLog, Summary},
+    plan::{self, Step},
+    stats::Stats,
+    translate::{Direction, DropReason, Outcome, Packet, Reply, Translator},
+    wire::ipv6::MIN_MTU,
+};
+
+use crate::{
+    error::Error,
+    sys::{
+        netlink::{Change, Done, Kind, Link, LinkChanges, Netlink},
+        signals::{Signal, Signals},
+        tun::Tun,
+    },
+};
+
+// Places in the poll set.
+const SIGNALS: usize = 0;
+const LINKS: usize = 1;
+const TUN: usize = 2;
+
+/// So many packets a turn at most: a flood starves neither signals nor timers.
+const BATCH: usize = 256;
+/// And so many messages about links.
+const CHANGES: usize = 64;
+
+/// How often it is said that packets could not be written.
+const UNWRITTEN_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The translator, its device and all that belongs to them.
+pub(crate) struct Daemon {
+    signals: Signals,
+    netlink: Netlink,
+    changes: LinkChanges,
+    device: Device,
+    translator: Translator,
+    packet: Packet,
+    packet_log: Option<PacketLog>,
+    stats: Stats,
+    /// Whether somebody has been told how to get rid of `wkpf-strict`.
+    wkpf_strict_explained: bool,
+}
+
+impl Daemon {
+    /// Attaches to the device and sets it up. What was done is undone if something fails.
+    pub(crate) fn start(config: &Config, debug: bool) -> Result<Self, Error> {
+        // From here on a signal ends the daemon in order, and no change of the device is missed.
+        let signals = Signals::new().map_err(system("catch signals"))?;
+        let changes = LinkChanges::new().map_err(system("watch links by netlink"))?;
+        let netlink = Netlink::new().map_err(system("talk netlink to the kernel"))?;
+        let mut setup = Setup {
+            netlink,
+            device: None,
+        };
+        setup.run(&plan::setup(config))?;
+        let Setup { netlink, device } = setup;
+        // To attach is the first step of every plan.
+        let device = device.expect("a plan attaches to its device");
+
+        let mut settings = config.translation.clone();
+        settings.mtu = translation_mtu(&device.link);
+        // RandomState has keys that nobody outside can guess.
+        let seed = RandomState::new().hash_one(device.link.index);
+        let translator = Translator::new(settings, config.address_map(), seed, Instant::now());
+
+        info!("The translator's IPv4 address: {}", config.ipv4_addr);
+        info!("The translator's IPv6 address: {}", config.ipv6_addr);
+        if let Some(prefix) = config.prefix {
+            info!("NAT64 prefix: {}", prefix.prefix());
+        }
+        info!("Explicit mappings: {}", config.maps.len());
+        for map in &config.maps {
+            debug!("{} is {}", map.v4(), map.v6());
+        }
+
+        Ok(Self {
+            signals,
+            netlink,
+            changes,
+            device,
+            translator,
+            packet: Packet::new(),
+            packet_log: PacketLog::new(if debug { EVERY_PACKET } else { config.log }),
+            stats: Stats::default(),
+            wkpf_strict_explained: false,
+        })
+    }
+
+    /// Translates until a signal asks to stop, and says what became of the packets.
+    pub(crate) fn run(&mut self) -> Result<(), Error> {
+        let result = self.turn_until_stopped();
+        if let Some(log) = &mut self.packet_log {
+            log_lines(log.left_out(None));
+        }
+        log_lines(self.stats.lines());
+        if self.device.unwritten != 0 {
+            info!("The kernel did not take: {}", self.device.unwritten);
+        }
+        result
+    }
+
+    fn turn_until_stopped(&mut self) -> Result<(), Error> {
+        loop {
+            let ready = self.wait()?;
+            let now = Instant::now(); // one reading of the clock for the whole turn
+            if !ready[SIGNALS].is_empty() {
+                for signal in self.signals.take() {
+                    match signal {
+                        Signal::Stop(number) => {
+                            info!("Exiting on signal {number}");
+                            return Ok(());
+                        }
+                        Signal::Reload => info!("SIGHUP: there is nothing to reload"),
+                    }
+                }
+            }
+            if !ready[LINKS].is_empty() {
+                self.follow_link()?;
+            }
+            // Only a device that is no more has conditions other than input.
+            if ready[TUN].intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
+                return Err(self.gone());
+            }
+            if !ready[TUN].is_empty() {
+                self.translate_batch(now)?;
+            }
+            if let Some(log) = &mut self.packet_log
+                && log.deadline().is_some_and(|deadline| deadline <= now)
+            {
+                log_lines(log.left_out(Some(now)));
+            }
+        }
+    }
+
+    /// Waits for input, or for the earliest deadline. This is the only place that waits.
+    fn wait(&self) -> Result<[PollFlags; 3], Error> {
+        let mut places = [
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.changes.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.device.tun.as_fd(), PollFlags::POLLIN),
+        ];
+        let deadline = self.packet_log.as_ref().and_then(PacketLog::deadline);
+        let timeout = match deadline {
+            None => PollTimeout::NONE,
+            Some(deadline) => {
+                // Rounded up: a turn before the deadline would be for nothing.
+                let left = deadline.saturating_duration_since(Instant::now()) + MILLISECOND;
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        match poll(&mut places, timeout) {
+            // A signal is seen by its octet in the next turn.
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(system("poll")(errno.into())),
+        }
+        Ok(places.map(|place| place.revents().unwrap_or(PollFlags::empty())))
+    }
+
+    /// Translates what has come in, but no more than [`BATCH`] packets. No packet costs more than a read and a write:
+    /// no allocation, no lock, no clock.
+    fn translate_batch(&mut self, now: Instant) -> Result<(), Error> {
+        for _ in 0..BATCH {
+            match self.device.tun.read(self.packet.space()) {
+                Ok(len) => self.packet.received(len),
+                Err(error) => {
+                    return match error.kind() {
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
+                        _ => Err(self.read_failed(error)),
+                    };
+                }
+            }
+            self.translate(now);
+        }
+        Ok(())
+    }
+
+    /// Translates the packet that was read, and writes what comes of it.
+    fn translate(&mut self, now: Instant) {
+        let direction = Direction::of(self.packet.bytes());
+        let summary = self
+            .packet_log
+            .is_some()
+            .then(|| Summary::of(self.packet.bytes()));
+        let outcome = self.translator.translate(&mut self.packet, now);
+        self.stats.count(direction, &outcome);
+        if let (Some(log), Some(summary)) = (&mut self.packet_log, &summary)
+            && let Some(line) = log.line(summary, &outcome, now)
+        {
+            info!("{line}");
+        }
+        match outcome {
+            Outcome::Forward | Outcome::Reply(Reply::Echo) => {
+                self.device.write(self.packet.bytes(), now);
+            }
+            Outcome::Fragments(mut fragments) => {
+                while let Some(fragment) = fragments.next() {
+                    self.device.write(fragment, now);
+                }
+            }
+            Outcome::Reply(Reply::Error(reason)) => {
+                self.device.write(self.packet.bytes(), now);
+                self.explain(reason);
+            }
+            Outcome::Drop(reason) => self.explain(reason),
+        }
+    }
+
+    /// Says once what to do about a refusal that surprises people.
+    fn explain(&mut self, reason: DropReason) {
+        if reason == DropReason::WkpfStrict && !self.wkpf_strict_explained {
+            self.wkpf_strict_explained = true;
+            warn!(
+                "A packet was refused because 64:ff9b::/96 is not for private IPv4 addresses \
+                 (RFC 6052 section 3.1); with \"wkpf-strict no\" in the configuration they pass"
+            );
+        }
+    }
+
+    /// Looks at what happened to our link: its MTU is followed, and its name.
+    fn follow_link(&mut self) -> Result<(), Error> {
+        let attempt = "read about links by netlink";
+        for _ in 0..CHANGES {
+            let Some(change) = self.changes.next().map_err(system(attempt))? else {
+                break;
+            };
+            let links = match change {
+                Change::To(links) => links,
+                Change::Missed => {
+                    let link = self.netlink.link_by_index(self.device.link.index);
+                    link.map_err(system(attempt))?.into_iter().collect()
+                }
+            };
+            for link in links {
+                self.link_is(link);
+            }
+        }
+        Ok(())
+    }
+
+    fn link_is(&mut self, link: Link) {
+        if link.index != self.device.link.index {
+            return;
+        }
+        if link.name != self.device.link.name {
+            info!("{} is now called {}", self.device.link.name, link.name);
+        }
+        if link.mtu != self.device.link.mtu {
+            self.translator.set_mtu(translation_mtu(&link));
+            if link.mtu < MIN_MTU.into() {
+                warn!(
+                    "{}: IPv6 needs an MTU of {MIN_MTU} octets or more, and this is {} now",
+                    link.name, link.mtu
+                );
+            } else {
+                info!("{} has an MTU of {} now", link.name, link.mtu);
+            }
+        }
+        self.device.link = link;
+    }
+
+    fn read_failed(&self, cause: io::Error) -> Error {
+        match cause.raw_os_error().map(Errno::from_raw) {
+            // What the kernel says of a descriptor whose device is gone, or is going.
+            Some(Errno::EBADFD | Errno::EFAULT) => self.gone(),
+            _ => Error::Tun {
+                device: self.device.link.name.clone(),
+                call: "read from",
+                cause,
+            },
+        }
+    }
+
+    fn gone(&self) -> Error {
+        Error::Gone {
+            device: self.device.link.name.clone(),
+        }
+    }
+}
+
+/// Makes the configured device persistent, creating it if it does not exist. (`--mktun`)
+pub(crate) fn make_tun(config: &Config) -> Result<(), Error> {
+    let mut netlink = Netlink::new().map_err(system("talk netlink to the kernel"))?;
+    let device = &config.tun_device;
+    let existed = find(&mut netlink, device)?.is_some();
+    let attached = Device::attach(&mut netlink, device)?;
+    attached
+        .tun
+        .set_persistent(true)
+        .map_err(|cause| Error::Tun {
+            device: device.clone(),
+            call: "make persistent",
+            cause,
+        })?;
+    if existed {
+        info!("Persistent tun device {device} is there already");
+    } else {
+        info!("Created persistent tun device {device}");
+    }
+    Ok(())
+}
+
+/// Removes the configured device, if it exists. (`--rmtun`)
+pub(crate) fn remove_tun(config: &Config) -> Result<(), Error> {
+    let mut netlink = Netlink::new().map_err(system("talk netlink to the kernel"))?;
+    let device = &config.tun_device;
+    if find(&mut netlink, device)?.is_none() {
+        info!("There is no tun device {device}");
+        return Ok(());
+    }
+    let attached = Device::attach(&mut netlink, device)?;
+    attached
+        .tun
+        .set_persistent(false)
+        .map_err(|cause| Error::Tun {
+            device: device.clone(),
+            call: "remove",
+            cause,
+        })?;
+    info!("Removed persistent tun device {device}");
+    Ok(())
+}
+
+/// What `-d` logs.
+const EVERY_PACKET: LogClasses = LogClasses {
+    drop: true,
+    reject: true,
+    icmp: true,
+    own: true,
+    dynamic: true,
+};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// The TUN device, and what has become of it.
+struct Device {
+    tun: Tun,
+    link: Link,
+    /// Packets that the kernel did not take.
+    unwritten: u64,
+    /// When that may be said again.
+    silent_until: Option<Instant>,
+}
+
+impl Device {
+    /// Attaches to the device of this name; see [`Tun::open`].
+    fn attach(netlink: &mut Netlink, name: &str) -> Result<Self, Error> {
+        let multi_queue =
+            find(netlink, name)?.is_some_and(|link| link.kind == Kind::Tun { multi_queue: true });
+        let tun = Tun::open(name, multi_queue).map_err(|cause| Error::Attach {
+            device: name.to_owned(),
+            cause,
+        })?;
+        let link = find(netlink, name)?.ok_or_else(|| Error::Gone {
+            device: name.to_owned(),
+        })?;
+        Ok(Self {
+            tun,
+            link,
+            unwritten: 0,
+            silent_until: None,
+        })
+    }
+
+    /// Writes one packet. One that the kernel does not take is lost, as on any link.
+    fn write(&mut self, packet: &[u8], now: Instant) {
+        let Err(error) = self.tun.write(packet) else {
+            return;
+        };
+        self.unwritten += 1;
+        if self.silent_until.is_none_or(|until| now >= until) {
+            self.silent_until = Some(now + UNWRITTEN_INTERVAL);
+            warn!(
+                "{}: cannot write a packet ({} so far): {error}",
+                self.link.name, self.unwritten
+            );
+        }
+    }
+}
+
+/// Carries out steps.
+struct Setup {
+    netlink: Netlink,
+    device: Option<Device>,
+}
+
+impl Setup {
+    /// Takes all steps, or none: if one fails, those before it are undone, last first.
+    fn run(&mut self, steps: &[Step]) -> Result<(), Error> {
+        let mut undo = Vec::new();
+        for step in steps {
+            match self.step(step) {
+                Ok(Done::Now) => undo.extend(step.undo()),
+                Ok(Done::Before) => {}
+                Err(error) => {
+                    for step in undo.iter().rev() {
+                        if let Err(error) = self.step(step) {
+                            warn!("{error}");
+                        }
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<Done, Error> {
+        if let Step::CreateDevice { device } = step {
+            self.device = Some(self.attach(device)?);
+            return Ok(Done::Now);
+        }
+        // All steps are about the device that the first one attached to; others might get its name, but not its index.
+        let index = self.device.as_ref().map_or(0, |device| device.link.index);
+        let netlink = &mut self.netlink;
+        let result = match step {
+            Step::CreateDevice { .. } => Ok(Done::Before),
+            Step::SetUp { .. } => netlink.set_up(index),
+            Step::SetDown { .. } => netlink.set_down(index),
+            Step::AddAddress { address, .. } => netlink.add_address(index, *address),
+            Step::RemoveAddress { address, .. } => netlink.remove_address(index, *address),
+            Step::AddRoute { destination, .. } => netlink.add_route(index, *destination),
+            Step::RemoveRoute { destination, .. } => netlink.remove_route(index, *destination),
+        };
+        match &result {
+            Ok(Done::Now) => info!("{step}: done"),
+            Ok(Done::Before) => info!("{step}: so it was before"),
+            Err(_) => {}
+        }
+        result.map_err(|cause| Error::Step {
+            step: step.clone(),
+            cause,
+        })
+    }
+
+    /// Attaches to a device over which both families can be sent.
+    fn attach(&mut self, name: &str) -> Result<Device, Error> {
+        let device = Device::attach(&mut self.netlink, name)?;
+        let Link { name, mtu, .. } = &device.link;
+        if *mtu < MIN_MTU.into() {
+            return Err(Error::Mtu {
+                device: name.clone(),
+                mtu: *mtu,
+            });
+        }
+        info!("Using tun device {name} with MTU {mtu}");
+        Ok(device)
+    }
+}
+
+/// The TUN device of this name, if there is one. A device of another kind is an error.
+fn find(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, Error> {
+    let link = netlink
+        .link(name)
+        .map_err(system("look for the TUN device by netlink"))?;
+    let kind = match link.as_ref().map(|link| &link.kind) {
+        None | Some(Kind::Tun { .. }) => return Ok(link),
+        Some(Kind::Tap) => "a TAP device".to_owned(),
+        Some(Kind::Other(Some(kind))) => format!("a device of type {kind}"),
+        Some(Kind::Other(None)) => "another device".to_owned(),
+    };
+    Err(Error::NotTun {
+        device: name.to_owned(),
+        kind,
+    })
+}
+
+/// The MTU that the translator is told, in octets. A device can be made narrower than IPv6 allows (RFC 8200 section 5) while
+/// it is in use; IPv6 then stops by itself.
+fn translation_mtu(link: &Link) -> u16 {
+    u16::try_from(link.mtu).unwrap_or(u16::MAX).max(MIN_MTU)
+}
+
+fn system(attempt: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |cause| Error::System { attempt, cause }
+}
+
+fn log_lines(lines: Vec<String>) {
+    for line in lines {
+        info!("{line}");
+    }
+}

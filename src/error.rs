@@ -1,0 +1,115 @@
+//! Why xlatd could not start, or had to stop.
+
+use std::{error, fmt, io, path::PathBuf};
+
+use nix::errno::Errno;
+use xlatd::{config::LineError, plan::Step};
+
+/// Each variant says what was being attempted and on what; the cause is reached through [`source`](error::Error::source).
+/// Only `main` prints them.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// The command line makes no sense.
+    Usage(lexopt::Error),
+    /// The configuration could not be read.
+    Read { path: PathBuf, cause: io::Error },
+    /// The configuration was refused, for each of these reasons.
+    Config {
+        path: PathBuf,
+        lines: Vec<LineError>,
+    },
+    /// What was to be printed could not be.
+    Print(io::Error),
+    /// The kernel refused something that every daemon needs.
+    System {
+        attempt: &'static str,
+        cause: io::Error,
+    },
+    /// There is a device of this name, and it is of another kind.
+    NotTun { device: String, kind: String },
+    /// The kernel did not let us have the device.
+    Attach { device: String, cause: io::Error },
+    /// IPv6 does not work over links this narrow (RFC 8200 section 5).
+    Mtu { device: String, mtu: u32 },
+    /// A step of the set-up failed. What was done before it is undone.
+    Step { step: Step, cause: io::Error },
+    /// A call on the device failed.
+    Tun {
+        device: String,
+        call: &'static str,
+        cause: io::Error,
+    },
+    /// The device was deleted.
+    Gone { device: String },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(error) => write!(f, "{error} (see xlatd --help)"),
+            Self::Read { path, .. } => write!(f, "{}: cannot be read", path.display()),
+            Self::Config { path, lines } => {
+                let mut separator = "";
+                for line in lines {
+                    write!(f, "{separator}{}", line.in_file(path))?;
+                    separator = "\n";
+                }
+                Ok(())
+            }
+            Self::Print(_) => f.write_str("cannot write to stdout"),
+            Self::System { attempt, .. } => write!(f, "cannot {attempt}"),
+            Self::NotTun { device, kind } => write!(
+                f,
+                "{device}: expected a TUN device, found {kind}: name another tun-device, or remove this one"
+            ),
+            Self::Attach { device, cause } => {
+                write!(f, "{device}: cannot attach to the TUN device")?;
+                f.write_str(match errno(cause) {
+                    Some(Errno::EBUSY) => ", which another process is using",
+                    Some(Errno::EPERM | Errno::EACCES) => ", which takes root or CAP_NET_ADMIN",
+                    Some(Errno::ENOENT) => ", since there is no /dev/net/tun (modprobe tun)",
+                    _ => "",
+                })
+            }
+            Self::Mtu { device, mtu } => write!(
+                f,
+                "{device}: expected an MTU of 1280 octets or more, which IPv6 needs, found {mtu}: \
+                 ip link set dev {device} mtu 1500"
+            ),
+            Self::Step { step, cause } => {
+                write!(f, "cannot {step}")?;
+                f.write_str(match (step, errno(cause)) {
+                    (_, Some(Errno::EPERM)) => ", which takes root or CAP_NET_ADMIN",
+                    (Step::AddRoute { .. }, Some(Errno::ENETDOWN)) => {
+                        ", which is down (tun-up yes sets it up)"
+                    }
+                    _ => "",
+                })
+            }
+            Self::Tun { device, call, .. } => write!(f, "{device}: cannot {call} the TUN device"),
+            Self::Gone { device } => write!(f, "{device}: the TUN device has been removed"),
+        }
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Read { cause, .. }
+            | Self::Print(cause)
+            | Self::System { cause, .. }
+            | Self::Attach { cause, .. }
+            | Self::Step { cause, .. }
+            | Self::Tun { cause, .. } => Some(cause),
+            Self::Usage(_)
+            | Self::Config { .. }
+            | Self::NotTun { .. }
+            | Self::Mtu { .. }
+            | Self::Gone { .. } => None,
+        }
+    }
+}
+
+fn errno(error: &io::Error) -> Option<Errno> {
+    error.raw_os_error().map(Errno::from_raw)
+}

@@ -1,0 +1,473 @@
+//! The `log` directive: which packets get a line, and what it says.
+//!
+//! A packet is summed up before it is translated, since it holds its translation afterwards.
+
+use std::{
+    fmt,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    config::LogClasses,
+    translate::{DropReason, Outcome, Reply},
+    wire::{ipv4::Ipv4Packet, ipv6, ipv6::Ipv6Packet, protocol, transport},
+};
+
+/// So many lines of a class may come at once, ...
+const BURST: u32 = 50;
+/// ... and one more each time that this has passed.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// How long lines are counted that were not logged, before the count is.
+const COUNT_FOR: Duration = Duration::from_secs(1);
+
+/// What the packets that are logged have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Own,
+    Drop,
+    Reject,
+    Icmp,
+}
+
+impl Class {
+    /// In tayga's order: a packet of several classes is logged as the first that is on.
+    const ALL: [Self; 4] = [Self::Own, Self::Drop, Self::Reject, Self::Icmp];
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Own => "SELF",
+            Self::Drop => "DROP",
+            Self::Reject => "REJECT",
+            Self::Icmp => "ICMP",
+        })
+    }
+}
+
+/// Writes lines about packets, at most 50 of a class at once and 10 a second after that; what is left out is counted.
+#[derive(Debug)]
+pub struct PacketLog {
+    classes: LogClasses,
+    limits: [Limit; Class::ALL.len()],
+}
+
+impl PacketLog {
+    /// `None` if no packet is to be logged.
+    pub fn new(classes: LogClasses) -> Option<Self> {
+        let LogClasses {
+            drop,
+            reject,
+            icmp,
+            own,
+            dynamic: _, // leases, not packets
+        } = classes;
+        (drop || reject || icmp || own).then(|| Self {
+            classes,
+            limits: Default::default(),
+        })
+    }
+
+    /// The line about a packet, if it gets one. `summary` was made before the packet was translated.
+    pub fn line(
+        &mut self,
+        summary: &Summary,
+        outcome: &Outcome<'_>,
+        now: Instant,
+    ) -> Option<String> {
+        let class = Class::ALL
+            .into_iter()
+            .find(|&class| self.is_on(class) && belongs(class, summary, outcome))?;
+        if !self.limits[class as usize].allow(now) {
+            return None;
+        }
+        Some(match outcome {
+            Outcome::Drop(reason) | Outcome::Reply(Reply::Error(reason)) => {
+                format!("{class}: {summary} {reason}")
+            }
+            Outcome::Reply(Reply::Echo) => format!("{class}: {summary} echo request answered"),
+            Outcome::Forward | Outcome::Fragments(_) => match summary.icmp {
+                Some((kind, code)) => {
+                    format!("{class}: {summary} type {kind} code {code} translated")
+                }
+                None => format!("{class}: {summary} translated"),
+            },
+        })
+    }
+
+    /// When [`left_out`](Self::left_out) has something to say; `None` as long as nothing is left out.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.limits
+            .iter()
+            .filter_map(|limit| limit.count_until)
+            .min()
+    }
+
+    /// A line for each class of which lines have been left out, once they were counted for a second. With `None`, at the
+    /// end, for all of them.
+    pub fn left_out(&mut self, now: Option<Instant>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for class in Class::ALL {
+            let limit = &mut self.limits[class as usize];
+            if let Some(until) = limit.count_until
+                && now.is_none_or(|now| now >= until)
+            {
+                lines.push(format!(
+                    "{class}: {} more, not logged one by one",
+                    limit.left_out
+                ));
+                limit.left_out = 0;
+                limit.count_until = None;
+            }
+        }
+        lines
+    }
+
+    fn is_on(&self, class: Class) -> bool {
+        match class {
+            Class::Own => self.classes.own,
+            Class::Drop => self.classes.drop,
+            Class::Reject => self.classes.reject,
+            Class::Icmp => self.classes.icmp,
+        }
+    }
+}
+
+fn belongs(class: Class, summary: &Summary, outcome: &Outcome<'_>) -> bool {
+    match (class, outcome) {
+        (Class::Own, Outcome::Reply(Reply::Echo)) => true,
+        (Class::Own, Outcome::Drop(reason) | Outcome::Reply(Reply::Error(reason))) => {
+            matches!(reason, DropReason::OwnAddress | DropReason::EchoLimit)
+        }
+        (Class::Drop, Outcome::Drop(_)) => !summary.is_ipv6_multicast(),
+        (Class::Reject, Outcome::Reply(Reply::Error(_))) => true,
+        (Class::Icmp, Outcome::Forward | Outcome::Fragments(_)) => summary.is_icmp_error(),
+        _ => false,
+    }
+}
+
+/// A packet in a line: `[v4] [192.0.2.1]->[198.51.100.1] (29 bytes) (proto 17) (ports 1024->53)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// In octets, as received.
+    len: usize,
+    /// `None` if there is not even a header.
+    header: Option<Header>,
+    ports: Option<(u16, u16)>,
+    /// Type and code.
+    icmp: Option<(u8, u8)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Header {
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+}
+
+impl Summary {
+    /// Sums up any octets. What cannot be read is left out.
+    pub fn of(octets: &[u8]) -> Self {
+        let mut summary = Self {
+            len: octets.len(),
+            header: None,
+            ports: None,
+            icmp: None,
+        };
+        if let Ok(packet) = Ipv4Packet::parse_quoted(octets) {
+            summary.header = Some(Header {
+                source: packet.source().into(),
+                destination: packet.destination().into(),
+                protocol: packet.protocol(),
+            });
+            if packet.fragment().offset == 0 {
+                summary.read_transport(packet.protocol(), packet.payload());
+            }
+        } else if let Ok(packet) = Ipv6Packet::parse_quoted(octets) {
+            let upper = packet.upper_layer();
+            summary.header = Some(Header {
+                source: packet.source().into(),
+                destination: packet.destination().into(),
+                protocol: match upper {
+                    Ok(upper) => upper.protocol,
+                    Err(_) => octets[ipv6::NEXT_HEADER_AT],
+                },
+            });
+            if let Ok(upper) = upper
+                && upper
+                    .fragment
+                    .is_none_or(|fragment| fragment.place.offset == 0)
+            {
+                summary.read_transport(upper.protocol, &octets[upper.offset..]);
+            }
+        }
+        summary
+    }
+
+    fn read_transport(&mut self, protocol: u8, transport: &[u8]) {
+        self.ports = transport::ports(protocol, transport);
+        if matches!(protocol, protocol::ICMPV4 | protocol::ICMPV6)
+            && let [kind, code, ..] = transport
+        {
+            self.icmp = Some((*kind, *code));
+        }
+    }
+
+    /// The kernel sends such packets to every device by itself (RFC 3810, RFC 4861); they tell an administrator nothing.
+    fn is_ipv6_multicast(&self) -> bool {
+        self.header.is_some_and(
+            |header| matches!(header.destination, IpAddr::V6(address) if address.is_multicast()),
+        )
+    }
+
+    fn is_icmp_error(&self) -> bool {
+        let (Some(header), Some((kind, _))) = (self.header, self.icmp) else {
+            return false;
+        };
+        match header.protocol {
+            protocol::ICMPV4 => matches!(kind, 3 | 11 | 12), // RFC 792
+            _ => kind < 128,                                 // RFC 4443 section 2.1
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(header) = self.header {
+            let family = if header.source.is_ipv4() { "v4" } else { "v6" };
+            write!(
+                f,
+                "[{family}] [{}]->[{}] ",
+                header.source, header.destination
+            )?;
+        }
+        write!(f, "({} bytes)", self.len)?;
+        if let Some(header) = self.header {
+            write!(f, " (proto {})", header.protocol)?;
+        }
+        if let Some((source, destination)) = self.ports {
+            write!(f, " (ports {source}->{destination})")?;
+        }
+        Ok(())
+    }
+}
+
+/// How many lines of one class there may be.
+#[derive(Clone, Copy, Debug, Default)]
+struct Limit {
+    /// When a whole burst may be logged again.
+    full_at: Option<Instant>,
+    left_out: u64,
+    /// Set while `left_out` is not zero.
+    count_until: Option<Instant>,
+}
+
+impl Limit {
+    fn allow(&mut self, now: Instant) -> bool {
+        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + INTERVAL;
+        if full_at <= now + BURST * INTERVAL {
+            self.full_at = Some(full_at);
+            return true;
+        }
+        self.left_out += 1;
+        self.count_until.get_or_insert(now + COUNT_FOR);
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    const ALL: LogClasses = LogClasses {
+        drop: true,
+        reject: true,
+        icmp: true,
+        own: true,
+        dynamic: false,
+    };
+    const OFF: LogClasses = LogClasses {
+        drop: false,
+        reject: false,
+        icmp: false,
+        own: false,
+        dynamic: true,
+    };
+
+    /// 192.0.2.1 to 198.51.100.7, with a header that says nothing else.
+    fn v4(protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 20 + payload.len() as u8, 0, 0];
+        packet.extend(fragment.to_be_bytes());
+        packet.extend([64, protocol, 0, 0, 192, 0, 2, 1, 198, 51, 100, 7]);
+        packet.extend(payload);
+        packet
+    }
+
+    /// 2001:db8::1 to 64:ff9b::c633:6407.
+    fn v6(next_header: u8, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0x60, 0, 0, 0, 0, payload.len() as u8, next_header, 64];
+        for address in ["2001:db8::1", "64:ff9b::198.51.100.7"] {
+            packet.extend(address.parse::<std::net::Ipv6Addr>().unwrap().octets());
+        }
+        packet.extend(payload);
+        packet
+    }
+
+    fn line(classes: LogClasses, packet: &[u8], outcome: Outcome<'_>) -> Option<String> {
+        PacketLog::new(classes)?.line(&Summary::of(packet), &outcome, Instant::now())
+    }
+
+    const UDP: [u8; 9] = [0x04, 0, 0, 53, 0, 9, 0, 0, b'x'];
+
+    /// X46-36, X46-37: what is dropped for its missing checksum is logged with addresses and ports.
+    #[test]
+    fn a_dropped_udp_packet_without_checksum_is_logged_with_addresses_and_ports() {
+        let text = "DROP: [v4] [192.0.2.1]->[198.51.100.7] (29 bytes) (proto 17) (ports 1024->53) \
+                    UDP without checksum (udp-cksum-mode)";
+        for fragment in [0, 0x2000] {
+            let packet = v4(17, fragment, &UDP);
+            let outcome = Outcome::Drop(DropReason::UdpChecksum);
+            assert_eq!(line(ALL, &packet, outcome).as_deref(), Some(text));
+        }
+    }
+
+    /// As tayga: `TYPE: [v4|v6] [SRC]->[DST] (N bytes) (proto P) TEXT`.
+    #[test]
+    fn lines_read_as_with_tayga() {
+        let echo = Outcome::Reply(Reply::Echo);
+        assert_eq!(
+            line(ALL, &v4(1, 0, &[8, 0, 0, 0, 0, 0, 0, 0]), echo).as_deref(),
+            Some(
+                "SELF: [v4] [192.0.2.1]->[198.51.100.7] (28 bytes) (proto 1) echo request answered"
+            )
+        );
+        let rejected = Outcome::Reply(Reply::Error(DropReason::NoDestination));
+        assert_eq!(
+            line(ALL, &v6(6, &[0, 1, 0, 2]), rejected).as_deref(),
+            Some(
+                "REJECT: [v6] [2001:db8::1]->[64:ff9b::c633:6407] (44 bytes) (proto 6) (ports 1->2) \
+                 no mapping for the destination"
+            )
+        );
+        assert_eq!(
+            line(ALL, &v4(1, 0, &[3, 4, 0, 0, 0, 0, 0, 0]), Outcome::Forward).as_deref(),
+            Some(
+                "ICMP: [v4] [192.0.2.1]->[198.51.100.7] (28 bytes) (proto 1) type 3 code 4 translated"
+            )
+        );
+        assert_eq!(
+            line(ALL, &v6(58, &[2, 0, 0, 0, 0, 0, 5, 0]), Outcome::Forward).as_deref(),
+            Some(
+                "ICMP: [v6] [2001:db8::1]->[64:ff9b::c633:6407] (48 bytes) (proto 58) \
+                 type 2 code 0 translated"
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_translated_and_no_icmp_error_is_not_logged() {
+        for packet in [
+            v4(17, 0, &UDP),
+            v4(1, 0, &[8, 0]),
+            v6(58, &[128, 0]),
+            v6(17, &UDP),
+        ] {
+            assert_eq!(line(ALL, &packet, Outcome::Forward), None);
+        }
+    }
+
+    /// As tayga: drops of ff00::/8 are not logged.
+    #[test]
+    fn the_kernels_own_multicast_is_not_logged() {
+        let mut packet = v6(58, &[143, 0, 0, 0]);
+        let dropped = || Outcome::Drop(DropReason::IllegalAddress);
+        assert!(line(ALL, &packet, dropped()).is_some());
+        packet[24..26].copy_from_slice(&[0xff, 0x02]);
+        assert_eq!(line(ALL, &packet, dropped()), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_out() {
+        let dropped =
+            |packet: &[u8]| line(ALL, packet, Outcome::Drop(DropReason::OwnAddress)).unwrap();
+        assert!(dropped(&[]).starts_with("SELF: (0 bytes) nothing"));
+        assert!(dropped(&[0x60; 39]).starts_with("SELF: (39 bytes) nothing"));
+        // Ports are in no fragment but the first, and an extension header may be cut off.
+        let no_ports = |packet: &[u8]| !dropped(packet).contains("ports");
+        assert!(no_ports(&v4(17, 1, &UDP)));
+        assert!(no_ports(&v4(17, 0, &UDP[..3])));
+        let fragment = [&[17, 0, 0, 8, 0, 0, 0, 0][..], &UDP].concat();
+        assert!(no_ports(&v6(44, &fragment)));
+        assert!(no_ports(&v6(0, &[17])));
+        assert!(!no_ports(&v6(
+            60,
+            &[&[17, 0, 1, 4, 0, 0, 0, 0][..], &UDP].concat()
+        )));
+    }
+
+    /// As tayga: a packet of several classes is logged as the first that is on.
+    #[test]
+    fn the_first_class_that_is_on_counts() {
+        let packet = v4(17, 0, &UDP);
+        let word = |classes, outcome| {
+            line(classes, &packet, outcome).map(|line| line.split(':').next().unwrap().to_owned())
+        };
+        let own = || Outcome::Drop(DropReason::OwnAddress);
+        let no_own = LogClasses { own: false, ..ALL };
+        assert_eq!(word(ALL, own()).as_deref(), Some("SELF"));
+        assert_eq!(word(no_own, own()).as_deref(), Some("DROP"));
+        let only = LogClasses {
+            reject: true,
+            ..OFF
+        };
+        assert_eq!(word(only, own()), None);
+        assert_eq!(
+            word(only, Outcome::Reply(Reply::Error(DropReason::OwnAddress))).as_deref(),
+            Some("REJECT")
+        );
+        assert!(PacketLog::new(OFF).is_none());
+    }
+
+    /// SEC-05: 50 lines at once, then 10 a second a class, and the count of the others.
+    #[test]
+    fn no_flood_of_packets_is_a_flood_of_lines() {
+        let mut now = Instant::now();
+        let mut log = PacketLog::new(ALL).unwrap();
+        let summary = Summary::of(&v4(17, 0, &UDP));
+        let flood = |log: &mut PacketLog, now| {
+            (0..1000)
+                .filter_map(|_| log.line(&summary, &Outcome::Drop(DropReason::NoSource), now))
+                .count()
+        };
+        assert_eq!(log.deadline(), None);
+        assert_eq!(flood(&mut log, now), 50);
+        // Another class has lines of its own.
+        assert!(
+            log.line(&summary, &Outcome::Reply(Reply::Echo), now)
+                .is_some()
+        );
+        assert_eq!(log.deadline(), Some(now + Duration::from_secs(1)));
+        assert_eq!(log.left_out(Some(now)), [""; 0]);
+
+        now += Duration::from_millis(500);
+        assert_eq!(flood(&mut log, now), 5);
+        now += Duration::from_millis(500);
+        assert_eq!(flood(&mut log, now), 5);
+        assert_eq!(
+            log.left_out(Some(now)),
+            ["DROP: 2940 more, not logged one by one"]
+        );
+        assert_eq!(log.deadline(), None);
+
+        now += Duration::from_secs(3600);
+        assert_eq!(flood(&mut log, now), 50);
+        assert_eq!(
+            log.left_out(None),
+            ["DROP: 950 more, not logged one by one"]
+        );
+        assert_eq!(log.left_out(None), [""; 0]);
+    }
+}

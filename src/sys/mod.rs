@@ -1,0 +1,7 @@
+//! One system facility a file. They move octets and say what the kernel answered; they decide nothing, and none of them
+//! knows another.
+
+pub(crate) mod log;
+pub(crate) mod netlink;
+pub(crate) mod signals;
+pub(crate) mod tun;

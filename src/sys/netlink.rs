@@ -1,0 +1,487 @@
+//! Links, addresses and routes, over rtnetlink (rtnetlink(7)).
+
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, Nla,
+};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage},
+    link::{InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    route::{
+        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
+        RouteType,
+    },
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::libc;
+use xlatd::config::IpPrefix;
+
+/// The kernel puts no more than this into one datagram of a dump, in octets; single answers are far smaller.
+const RECEIVE_BUFFER: usize = 32768;
+/// Multicast group of link changes, as a bit: RTMGRP_LINK.
+const LINK_GROUP: u32 = 1;
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// Does not change while the device exists.
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    /// In octets.
+    pub(crate) mtu: u32,
+    pub(crate) kind: Kind,
+}
+
+/// What a device is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A TUN device, made with IFF_MULTI_QUEUE or without.
+    Tun { multi_queue: bool },
+    /// The Ethernet sibling of a TUN device.
+    Tap,
+    /// Anything else, by the name that the kernel has for it; physical devices have none.
+    Other(Option<String>),
+}
+
+/// Whether something had to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Done {
+    Now,
+    /// It was so already.
+    Before,
+}
+
+/// A socket for requests: each is answered before the next is sent.
+pub(crate) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+    buffer: Box<[u8]>,
+}
+
+impl Netlink {
+    pub(crate) fn new() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        // Lets the kernel leave out of a dump what was not asked for. Kernels before 4.20 cannot: their dumps are longer.
+        let _ = socket.set_netlink_get_strict_chk(true);
+        Ok(Self {
+            socket,
+            sequence: 0,
+            buffer: vec![0; RECEIVE_BUFFER].into_boxed_slice(),
+        })
+    }
+
+    /// The device of this name, if there is one.
+    pub(crate) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message
+            .attributes
+            .push(LinkAttribute::IfName(name.to_owned()));
+        self.get_link(message)
+    }
+
+    /// The device of this index, if it still exists.
+    pub(crate) fn link_by_index(&mut self, index: u32) -> io::Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.get_link(message)
+    }
+
+    /// Sets a device up.
+    pub(crate) fn set_up(&mut self, index: u32) -> io::Result<Done> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        if let Some(RouteNetlinkMessage::NewLink(link)) = self
+            .request(RouteNetlinkMessage::GetLink(message.clone()), 0)?
+            .first()
+            && link.header.flags.contains(LinkFlags::Up)
+        {
+            return Ok(Done::Before);
+        }
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        self.tell(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// Sets a device down.
+    pub(crate) fn set_down(&mut self, index: u32) -> io::Result<Done> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.change_mask = LinkFlags::Up;
+        self.tell(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// Gives a device an address.
+    pub(crate) fn add_address(&mut self, index: u32, address: IpPrefix) -> io::Result<Done> {
+        let message = RouteNetlinkMessage::NewAddress(address_message(index, address));
+        self.tell(message, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Takes an address from a device.
+    pub(crate) fn remove_address(&mut self, index: u32, address: IpPrefix) -> io::Result<Done> {
+        let message = RouteNetlinkMessage::DelAddress(address_message(index, address));
+        self.tell(message, 0)
+    }
+
+    /// Routes `destination`, which has no host bits, to a device, in the main table.
+    ///
+    /// A route to the same destination through another device is an error: to go before or after it would mean to take
+    /// somebody's traffic away, or not to get any.
+    pub(crate) fn add_route(&mut self, index: u32, destination: IpPrefix) -> io::Result<Done> {
+        let message = RouteNetlinkMessage::NewRoute(route_message(index, destination));
+        let done = self.tell(message, NLM_F_CREATE | NLM_F_EXCL)?;
+        if done == Done::Before && !self.has_route(index, destination)? {
+            return Err(io::Error::other(
+                "another route to the same destination is there already (ip route)",
+            ));
+        }
+        Ok(done)
+    }
+
+    /// Removes what [`add_route`](Self::add_route) added.
+    pub(crate) fn remove_route(&mut self, index: u32, destination: IpPrefix) -> io::Result<Done> {
+        let message = RouteNetlinkMessage::DelRoute(route_message(index, destination));
+        self.tell(message, 0)
+    }
+
+    /// Whether the main table leads `destination` to a device.
+    fn has_route(&mut self, index: u32, destination: IpPrefix) -> io::Result<bool> {
+        let wanted = route_message(index, destination);
+        let mut filter = RouteMessage::default();
+        filter.header.address_family = wanted.header.address_family;
+        filter.header.table = RouteHeader::RT_TABLE_MAIN;
+        filter.attributes.push(RouteAttribute::Oif(index));
+        let routes = self.request(RouteNetlinkMessage::GetRoute(filter), NLM_F_DUMP)?;
+        Ok(routes.iter().any(|route| match route {
+            RouteNetlinkMessage::NewRoute(route) => {
+                route.header.table == wanted.header.table
+                    && route.header.destination_prefix_length
+                        == wanted.header.destination_prefix_length
+                    // Destination (the kernel names none either where all is meant) and device.
+                    && wanted.attributes.iter().all(|attribute| route.attributes.contains(attribute))
+            }
+            _ => false,
+        }))
+    }
+
+    fn get_link(&mut self, message: LinkMessage) -> io::Result<Option<Link>> {
+        match self.request(RouteNetlinkMessage::GetLink(message), 0) {
+            Ok(answers) => answers
+                .iter()
+                .find_map(|answer| match answer {
+                    RouteNetlinkMessage::NewLink(link) => Link::read(link),
+                    _ => None,
+                })
+                .map(Some)
+                .ok_or_else(|| io::ErrorKind::InvalidData.into()),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A request that has nothing to answer.
+    fn tell(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Done> {
+        match self.request(message, flags) {
+            Ok(_) => Ok(Done::Now),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Done::Before),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends a request and waits for the kernel to acknowledge it. Returns what it answered.
+    fn request(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut request = NetlinkMessage::new(NetlinkHeader::default(), message.into());
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        request.header.sequence_number = self.sequence;
+        request.finalize();
+        let mut octets = vec![0; request.buffer_len()];
+        request.serialize(&mut octets);
+        self.socket.send(&octets, 0)?;
+
+        let mut answers = Vec::new();
+        loop {
+            let len = self.socket.recv(&mut &mut *self.buffer, 0)?;
+            for answer in messages(&self.buffer[..len.min(self.buffer.len())]) {
+                let answer = answer?;
+                if answer.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match answer.payload {
+                    NetlinkPayload::InnerMessage(message) => answers.push(message),
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        return Err(error.to_io());
+                    }
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(answers),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// Says when links change.
+pub(crate) struct LinkChanges {
+    socket: Socket,
+    buffer: Box<[u8]>,
+}
+
+/// What happened to links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// These changed: what they are now. Links of other namespaces, and those that went, are not among them.
+    To(Vec<Link>),
+    /// More than there was room for: links have to be looked at.
+    Missed,
+}
+
+impl LinkChanges {
+    pub(crate) fn new() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind(&SocketAddr::new(0, LINK_GROUP))?;
+        socket.set_non_blocking(true)?;
+        Ok(Self {
+            socket,
+            buffer: vec![0; RECEIVE_BUFFER].into_boxed_slice(),
+        })
+    }
+
+    /// The next change; `None` if there was none since.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Change>> {
+        match self.socket.recv(&mut &mut *self.buffer, 0) {
+            // What cannot be read is about a kind of link that is not ours.
+            Ok(len) => Ok(Some(Change::To(
+                messages(&self.buffer[..len.min(self.buffer.len())])
+                    .flatten()
+                    .filter_map(|message| match message.payload {
+                        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                            Link::read(&link)
+                        }
+                        _ => None,
+                    })
+                    .collect(),
+            ))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(Some(Change::Missed)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for LinkChanges {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the socket is open as long as `self`, and so as the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
+    }
+}
+
+impl Link {
+    /// `None` if something is missing that the kernel always sends.
+    fn read(message: &LinkMessage) -> Option<Self> {
+        let mut name = None;
+        let mut mtu = None;
+        let mut info: &[LinkInfo] = &[];
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(value) => name = Some(value.clone()),
+                LinkAttribute::Mtu(value) => mtu = Some(*value),
+                LinkAttribute::LinkInfo(value) => info = value,
+                _ => {}
+            }
+        }
+        Some(Self {
+            index: message.header.index,
+            name: name?,
+            mtu: mtu?,
+            kind: Kind::read(info),
+        })
+    }
+}
+
+impl Kind {
+    fn read(info: &[LinkInfo]) -> Self {
+        // linux/if_link.h and linux/if_tun.h
+        const IFLA_TUN_TYPE: u16 = 3;
+        const IFLA_TUN_MULTI_QUEUE: u16 = 7;
+        const IFF_TAP: u8 = 2;
+
+        let mut kind = None;
+        let mut tap = false;
+        let mut multi_queue = false;
+        for info in info {
+            match info {
+                LinkInfo::Kind(value) => kind = Some(value),
+                LinkInfo::Data(InfoData::Tun(attributes)) => {
+                    for attribute in attributes {
+                        let mut value = vec![0; attribute.value_len()];
+                        attribute.emit_value(&mut value);
+                        match attribute.kind() {
+                            IFLA_TUN_TYPE => tap = value == [IFF_TAP],
+                            IFLA_TUN_MULTI_QUEUE => multi_queue = value == [1],
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        match kind {
+            Some(InfoKind::Tun) if tap => Self::Tap,
+            Some(InfoKind::Tun) => Self::Tun { multi_queue },
+            kind => Self::Other(kind.map(ToString::to_string)),
+        }
+    }
+}
+
+fn address_message(index: u32, address: IpPrefix) -> AddressMessage {
+    let ip = address.address();
+    let mut message = AddressMessage::default();
+    message.header.family = family(ip);
+    message.header.prefix_len = address.length();
+    message.header.index = index;
+    message.attributes.push(AddressAttribute::Local(ip));
+    message.attributes.push(AddressAttribute::Address(ip));
+    message
+}
+
+fn route_message(index: u32, destination: IpPrefix) -> RouteMessage {
+    let ip = destination.address();
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(ip);
+    message.header.destination_prefix_length = destination.length();
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.kind = RouteType::Unicast;
+    message.header.scope = match ip {
+        IpAddr::V4(_) => RouteScope::Link,
+        IpAddr::V6(_) => RouteScope::Universe, // IPv6 routes have no other
+    };
+    if destination.length() != 0 {
+        let ip = RouteAddress::from(ip);
+        message.attributes.push(RouteAttribute::Destination(ip));
+    }
+    message.attributes.push(RouteAttribute::Oif(index));
+    message
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+/// The messages of one datagram, until one that cannot be read.
+fn messages(
+    mut octets: &[u8],
+) -> impl Iterator<Item = io::Result<NetlinkMessage<RouteNetlinkMessage>>> {
+    std::iter::from_fn(move || {
+        if octets.is_empty() {
+            return None;
+        }
+        let message = NetlinkMessage::deserialize(octets);
+        // Messages start at multiples of 4 octets (netlink(7)).
+        octets = match &message {
+            Ok(message) => {
+                let len = (message.header.length as usize).next_multiple_of(4);
+                octets.get(len..).unwrap_or_default()
+            }
+            Err(_) => &[],
+        };
+        Some(message.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string())))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use netlink_packet_core::DefaultNla;
+    use netlink_packet_route::link::InfoTun;
+
+    use super::*;
+
+    fn octets(index: u32) -> Vec<u8> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes
+            .push(LinkAttribute::IfName("abc".to_owned()));
+        link.attributes.push(LinkAttribute::Mtu(1500));
+        let mut message = NetlinkMessage::new(
+            NetlinkHeader::default(),
+            NetlinkPayload::from(RouteNetlinkMessage::NewLink(link)),
+        );
+        message.finalize();
+        let mut octets = vec![0; message.buffer_len()];
+        message.serialize(&mut octets);
+        octets
+    }
+
+    /// Whatever comes in, reading it ends, and what is before a broken message counts.
+    #[test]
+    fn messages_are_read_up_to_one_that_is_broken() {
+        let whole = [octets(7), octets(8)].concat();
+        let first = octets(7).len();
+        for len in 0..=whole.len() {
+            let read: Vec<_> = messages(&whole[..len]).collect();
+            let good = read.iter().filter(|message| message.is_ok()).count();
+            assert_eq!(good, len / first, "{len} octets");
+            assert_eq!(read.len(), len.div_ceil(first), "{len} octets");
+        }
+        assert_eq!(messages(&[0; 64]).count(), 1);
+    }
+
+    #[test]
+    fn a_link_is_read() {
+        let message = messages(&octets(7)).next().unwrap().unwrap();
+        let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = message.payload
+        else {
+            panic!("another message");
+        };
+        let expected = Link {
+            index: 7,
+            name: "abc".to_owned(),
+            mtu: 1500,
+            kind: Kind::Other(None),
+        };
+        assert_eq!(Link::read(&link), Some(expected));
+        assert_eq!(Link::read(&LinkMessage::default()), None);
+    }
+
+    /// linux/if_link.h: attribute 3 is IFF_TUN (1) or IFF_TAP (2), attribute 7 says whether there are several queues.
+    #[test]
+    fn the_kinds_of_tun_devices_are_told_apart() {
+        let kind = |kind, attributes: &[(u16, u8)]| {
+            let attributes = attributes
+                .iter()
+                .map(|&(kind, value)| InfoTun::Other(DefaultNla::new(kind, vec![value])));
+            Kind::read(&[
+                LinkInfo::Kind(kind),
+                LinkInfo::Data(InfoData::Tun(attributes.collect())),
+            ])
+        };
+        let single = Kind::Tun { multi_queue: false };
+        assert_eq!(kind(InfoKind::Tun, &[(3, 1), (7, 0)]), single);
+        let multi = Kind::Tun { multi_queue: true };
+        assert_eq!(kind(InfoKind::Tun, &[(7, 1), (3, 1)]), multi);
+        assert_eq!(kind(InfoKind::Tun, &[(3, 2), (7, 1)]), Kind::Tap);
+        assert_eq!(kind(InfoKind::Tun, &[]), single);
+        assert_eq!(
+            kind(InfoKind::Veth, &[]),
+            Kind::Other(Some("veth".to_owned()))
+        );
+    }
+}

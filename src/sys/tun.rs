@@ -1,0 +1,124 @@
+//! The TUN device (Documentation/networking/tuntap.rst).
+
+use std::{
+    ffi::c_char,
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::libc;
+
+mod ioctl {
+    #![allow(missing_docs, reason = "named as in linux/if_tun.h")]
+    use nix::libc::c_int;
+
+    nix::ioctl_write_ptr!(tunsetiff, b'T', 202, c_int);
+    nix::ioctl_write_int!(tunsetpersist, b'T', 203);
+    nix::ioctl_write_int!(tunsetoffload, b'T', 208);
+}
+
+/// A device with one queue has one user at a time, and its last one may take tens of milliseconds to be gone after its
+/// process is: that long an attempt is repeated, and this often.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+const BUSY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// An attached TUN device: each read and each write is one IP packet, with nothing before it.
+pub(crate) struct Tun {
+    device: tun::Device,
+}
+
+impl Tun {
+    /// Attaches to the device of this name, which comes into being if it does not exist; it then goes with this value.
+    /// `multi_queue` says how an existing one was made: the kernel refuses to attach to it otherwise.
+    ///
+    /// Waits for up to two seconds while somebody else is attached.
+    pub(crate) fn open(name: &str, multi_queue: bool) -> io::Result<Self> {
+        let deadline = Instant::now() + BUSY_TIMEOUT;
+        let device = loop {
+            let attempt = if multi_queue {
+                open_multi_queue(name)
+            } else {
+                open_single_queue(name)
+            };
+            match attempt {
+                Err(error)
+                    if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
+                {
+                    thread::sleep(BUSY_INTERVAL);
+                }
+                attempt => break attempt?,
+            }
+        };
+        device.set_nonblock()?;
+        // A device that stays keeps the offloads that its last user asked for: packets without checksums, and some that are
+        // larger than the MTU.
+        // SAFETY: the descriptor is open as long as `device`, and the argument is a number.
+        unsafe { ioctl::tunsetoffload(device.as_raw_fd(), 0) }?;
+        Ok(Self { device })
+    }
+
+    /// Whether the device stays when nobody is attached to it.
+    pub(crate) fn set_persistent(&self, persistent: bool) -> io::Result<()> {
+        // SAFETY: the descriptor is open as long as `self`, and the argument is a number.
+        unsafe { ioctl::tunsetpersist(self.device.as_raw_fd(), persistent.into()) }?;
+        Ok(())
+    }
+
+    /// Reads one packet; what of it does not fit is lost. `WouldBlock` if there is none.
+    pub(crate) fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        self.device.read(space)
+    }
+
+    /// Writes one packet.
+    pub(crate) fn write(&mut self, packet: &[u8]) -> io::Result<usize> {
+        self.device.write(packet)
+    }
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the device is open as long as `self`, and so as the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.device.as_raw_fd()) }
+    }
+}
+
+fn open_single_queue(name: &str) -> io::Result<tun::Device> {
+    let mut configuration = tun::Configuration::default();
+    configuration.tun_name(name);
+    configuration.platform_config(|platform| {
+        platform.ensure_root_privileges(false); // it would set addresses, of which there are none here
+    });
+    Ok(tun::create(&configuration)?)
+}
+
+/// The crate cannot attach to such a device, but takes a descriptor that is attached.
+fn open_multi_queue(name: &str) -> io::Result<tun::Device> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/net/tun")?;
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru {
+            // The flags of TUNSETIFF have 16 bits, and these are among the lower 15.
+            ifru_flags: (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE) as i16,
+        },
+    };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as c_char;
+    }
+    // SAFETY: TUNSETIFF reads an ifreq and writes the device's name back into it; `request` is one, and lives longer.
+    unsafe { ioctl::tunsetiff(file.as_raw_fd(), (&raw mut request).cast_const().cast()) }?;
+
+    let mut configuration = tun::Configuration::default();
+    configuration.tun_name(name);
+    configuration.raw_fd(file.into_raw_fd());
+    configuration.close_fd_on_drop(true);
+    Ok(tun::create(&configuration)?)
+}
