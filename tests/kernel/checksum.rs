@@ -7,10 +7,8 @@ use std::{
 
 use crate::{
     forward::{connect, listen},
-    harness::{CLIENT, CLIENT4, CONFIG, SERVER, SERVER6, case, xlatd_case},
-    packet::{
-        FRAGMENT, ICMP, ICMPV6, Ipv4, Ipv6, TCP, UDP, pattern, sum, udp, udp_without_checksum,
-    },
+    harness::{CLIENT, CLIENT4, CONFIG, Net, SERVER, SERVER6, case, xlatd_case},
+    packet::{FRAGMENT, ICMP, ICMPV6, Ipv4, Ipv6, TCP, UDP, pattern, udp, udp_without_checksum},
     socket::{Capture, Fragmentation, send4, send6, udp_socket},
 };
 
@@ -80,7 +78,7 @@ fn wrong_checksum_stays_wrong() {
             let field = if protocol == UDP { 6..8 } else { 16..18 };
             let mut segment = pattern(100);
             if protocol == UDP {
-                segment = udp(CLIENT, SERVER6, [4000, 4001], &segment);
+                segment = udp(CLIENT, SERVER6, PORTS, &segment);
             } else {
                 segment[12] = 5 << 4; // a header of 20 octets
             }
@@ -111,42 +109,22 @@ fn checksum_that_becomes_zero_is_sent_as_ffff() {
         let _daemon = net.translate();
         let [at_client, at_server] = [&net.client, &net.server].map(Capture::start);
 
-        let arriving = Ipv6::new(
-            SERVER6,
-            CLIENT,
-            UDP,
-            udp_without_checksum([4000, 4001], &[0; 2]),
-        );
+        let arriving = Ipv6::new(SERVER6, CLIENT, UDP, udp_without_checksum(PORTS, &[0; 2]));
         let data = (!arriving.transport_sum()).to_be_bytes();
         send4(
             &net.server,
-            &Ipv4::new(
-                SERVER,
-                CLIENT4,
-                UDP,
-                udp(SERVER, CLIENT4, [4000, 4001], &data),
-            ),
+            &Ipv4::new(SERVER, CLIENT4, UDP, udp(SERVER, CLIENT4, PORTS, &data)),
         );
         let packet = at_client.ipv6("the packet", |packet| {
             packet.next_header == UDP && packet.source.to_string() == SERVER6
         });
         assert_eq!(packet.payload[6..], [0xff, 0xff, data[0], data[1]]);
 
-        let arriving = Ipv4::new(
-            CLIENT4,
-            SERVER,
-            UDP,
-            udp_without_checksum([4000, 4001], &[0; 2]),
-        );
+        let arriving = Ipv4::new(CLIENT4, SERVER, UDP, udp_without_checksum(PORTS, &[0; 2]));
         let data = (!arriving.transport_sum()).to_be_bytes();
         send6(
             &net.client,
-            &Ipv6::new(
-                CLIENT,
-                SERVER6,
-                UDP,
-                udp(CLIENT, SERVER6, [4000, 4001], &data),
-            ),
+            &Ipv6::new(CLIENT, SERVER6, UDP, udp(CLIENT, SERVER6, PORTS, &data)),
         );
         let packet = at_server.ipv4("the packet", |packet| {
             packet.protocol == UDP && packet.source.to_string() == CLIENT4
@@ -155,12 +133,13 @@ fn checksum_that_becomes_zero_is_sent_as_ffff() {
     });
 }
 
-/// RFC 7915 section 4.5 (X46-36): without a checksum, and without leave to do otherwise, a packet is dropped.
+/// RFC 7915 section 4.5 (X46-36, X64-25): without a checksum, and without leave to do otherwise, a packet is dropped.
 #[test]
 fn udp_without_checksum_is_dropped() {
     case(|net| {
         let _daemon = net.translate();
-        assert_eq!(first_udp_at_client(net).payload[8..], *b"with a checksum");
+        assert_eq!(first_udp_at_client(net).payload[8..], *b"with");
+        assert_eq!(first_udp_at_server(net).payload[8..], *b"with");
     });
 }
 
@@ -169,10 +148,9 @@ fn udp_without_checksum_is_dropped() {
 fn udp_without_checksum_is_forwarded() {
     xlatd_case(|net| {
         let _daemon = net.translate_with(&format!("{CONFIG}udp-cksum-mode forward\n"));
-        assert_eq!(
-            first_udp_at_client(net).payload,
-            udp_without_checksum([4000, 4001], b"without")
-        );
+        let without = udp_without_checksum(PORTS, b"without");
+        assert_eq!(first_udp_at_client(net).payload, without);
+        assert_eq!(first_udp_at_server(net).payload, without);
     });
 }
 
@@ -183,18 +161,41 @@ fn udp_without_checksum_gets_one() {
         let _daemon = net.translate_with(&format!("{CONFIG}udp-cksum-mode calc\n"));
         assert_eq!(
             first_udp_at_client(net).payload,
-            udp(SERVER6, CLIENT, [4000, 4001], b"without")
+            udp(SERVER6, CLIENT, PORTS, b"without")
+        );
+        assert_eq!(
+            first_udp_at_server(net).payload,
+            udp(CLIENT4, SERVER, PORTS, b"without")
         );
     });
 }
 
-/// Sends a datagram without checksum and one with; returns the first that arrives.
-fn first_udp_at_client(net: &crate::harness::Net) -> Ipv6 {
+const PORTS: [u16; 2] = [4000, 4001];
+
+/// The server sends a datagram without checksum and one with; returns the first that arrives.
+fn first_udp_at_client(net: &Net) -> Ipv6 {
     let at_client = Capture::start(&net.client);
-    let without = udp_without_checksum([4000, 4001], b"without");
-    assert_ne!(sum(&without), 0);
+    let [without, with] = [
+        udp_without_checksum(PORTS, b"without"),
+        udp(SERVER, CLIENT4, PORTS, b"with"),
+    ];
     send4(&net.server, &Ipv4::new(SERVER, CLIENT4, UDP, without));
-    let with = udp(SERVER, CLIENT4, [4000, 4001], b"with a checksum");
     send4(&net.server, &Ipv4::new(SERVER, CLIENT4, UDP, with));
-    at_client.ipv6("a datagram", |packet| packet.next_header == UDP)
+    at_client.ipv6("a datagram", |packet| {
+        packet.next_header == UDP && packet.source.to_string() == SERVER6
+    })
+}
+
+/// The client sends a datagram without checksum and one with; returns the first that arrives.
+fn first_udp_at_server(net: &Net) -> Ipv4 {
+    let at_server = Capture::start(&net.server);
+    let [without, with] = [
+        udp_without_checksum(PORTS, b"without"),
+        udp(CLIENT, SERVER6, PORTS, b"with"),
+    ];
+    send6(&net.client, &Ipv6::new(CLIENT, SERVER6, UDP, without));
+    send6(&net.client, &Ipv6::new(CLIENT, SERVER6, UDP, with));
+    at_server.ipv4("a datagram", |packet| {
+        packet.protocol == UDP && packet.source.to_string() == CLIENT4
+    })
 }

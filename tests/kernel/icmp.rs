@@ -6,7 +6,7 @@ use nix::sys::socket::getsockopt;
 
 use crate::{
     forward::{connect, listen},
-    harness::{CLIENT, CLIENT4, CONFIG, Net, Netns, SERVER, SERVER6, case, wait_for},
+    harness::{CLIENT, CLIENT4, CONFIG, Netns, SERVER, SERVER6, case, wait_for},
     packet::{
         DESTINATION_OPTIONS, DF, FRAGMENT, FragmentHeader, ICMP, ICMPV6, Ipv4, Ipv6, TCP, UDP,
         icmp, icmpv6, pattern, udp,

@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Debug,
-    io,
     net::{SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
 };
@@ -11,8 +10,8 @@ use nix::{
     errno::Errno,
     getsockopt_impl, libc, setsockopt_impl, sockopt_impl,
     sys::socket::{
-        AddressFamily, MsgFlags, SetSockOpt, SockFlag, SockProtocol, SockType, SockaddrIn,
-        SockaddrIn6, recv, sendto, setsockopt, socket, sockopt::RcvBuf,
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, recv,
+        sendto, setsockopt, socket, sockopt::RcvBuf,
     },
 };
 
