@@ -217,6 +217,11 @@ fn malformed_extensions() {
         icmp(&mut rig, &error4(11, 0, 128, 128, &structure));
         icmp(&mut rig, &error6(3, 0, 128, 128, &structure));
     }
+    // One that just fits is not looked into.
+    let mut structure = extension(&[416]);
+    structure[4..6].copy_from_slice(&[0xff; 2]);
+    let translated = icmp(&mut rig, &error6(3, 0, 128, 128, &structure));
+    assert_eq!(translated.body[128..], structure);
     // An extension that is a header and nothing more.
     let translated = icmp(&mut rig, &error4(11, 0, 128, 128, &structure[..4]));
     assert_eq!(translated.rest, [19, 0, 0, 0]);

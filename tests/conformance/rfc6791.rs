@@ -22,13 +22,13 @@ pub(crate) const ROWS: &[Row] = &[
     Row::test(
         "I91-03",
         Level::Should,
-        "RFC 7915 5.1, RFC 7600 4.8",
+        "draft-ietf-v6ops-icmpext-xlat-v6only-source, RFC 7600 4.8",
         dummy_address,
     ),
     Row::test(
         "I91-04",
         Level::Must,
-        "RFC 7600 4.8",
+        "draft-ietf-v6ops-icmpext-xlat-v6only-source",
         translatable_sources_stay,
     ),
     Row::because(

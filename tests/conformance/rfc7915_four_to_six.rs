@@ -6,7 +6,7 @@ use super::{
     checker::{self, ICMPV6, Icmp, Ip, UDP, Verdict, reassemble},
     packets::{
         Builder, CLIENT4, CLIENT6, OWN6, PREFIX, ROUTER4, ROUTER4_AS_6, SERVER4, SERVER6, payload,
-        v4,
+        v4, v6,
     },
     rig::{Rig, map, map_with_strict, rig, rig_of, rig_with},
     rows::{Level, Row},
@@ -205,7 +205,7 @@ fn traffic_class_can_be_fixed() {
                 class
             );
         }
-        let back = super::packets::v6().class(0xb9).udp(b"x");
+        let back = v6().class(0xb9).udp(b"x");
         assert_eq!(rig.send(&back).forwarded().class, 0xb9, "the other way");
     }
 }
@@ -290,6 +290,24 @@ fn illegal_sources() {
         "169.254.0.1",
     ] {
         rig.send(&v4().from(source).udp(b"x")).forwarded();
+    }
+    // Nor does an explicit mapping make an address of a host of what is none, on either side.
+    let eams = [
+        ("192.0.2.0/24", "fe80::/120"),
+        ("127.0.0.0/8", "2001:db8:7f::/104"),
+        (CLIENT4, CLIENT6),
+    ];
+    let mut rig = rig_with(Settings::default(), map(Some(PREFIX), &eams));
+    for packet in [
+        v4().from("192.0.2.1"),
+        v4().to("192.0.2.1"),
+        v4().from("127.0.0.1"),
+        v6().to("2001:db8:7f::1"),
+        v6().from("2001:db8:7f::1"),
+        v6().from("fe80::1"),
+    ] {
+        rig.send(&packet.udp(b"x"))
+            .dropped(DropReason::IllegalAddress);
     }
 }
 
@@ -907,6 +925,12 @@ fn quoted_packets_are_cut_short() {
     let mut wrong = inner().udp(b"x").checksum(0x1234).build();
     wrong[10] ^= 0xff;
     translated(&mut rig, &error(11, 0, [0; 4], &wrong));
+    // In a fragment other than the first there is none: what looks like one is data.
+    for protocol in [UDP, 6, 33, 136] {
+        let second = inner().fragment(1200, true, 7).raw(protocol, &payload(40));
+        let (_, inside) = translated(&mut rig, &error(11, 1, [0; 4], &second.build()));
+        assert_eq!(inside.upper, payload(40));
+    }
     // One without a checksum gets none.
     let none = inner().udp(b"x").checksum(0).build();
     let (_, inside) = translated(&mut rig, &error(11, 0, [0; 4], &none));

@@ -7,7 +7,7 @@ use xlatd::translate::{DropReason, Settings, UdpChecksum};
 use super::{
     checker::Verdict,
     packets::{
-        CLIENT4, CLIENT6, OWN4, PREFIX, ROUTER4, SERVER4, SERVER6, fix_header_checksum,
+        CLIENT4, CLIENT6, OWN4, OWN6, PREFIX, ROUTER4, SERVER4, SERVER6, fix_header_checksum,
         fix_icmp_checksum, payload, v4, v6,
     },
     rig::{Seen, map, rig, rig_of, rig_with},
@@ -46,6 +46,7 @@ pub(crate) const ROWS: &[Row] = &[
         "RFC 1812 4.3.2.7",
         errors_about_errors,
     ),
+    Row::test("trap: replies", Level::Derived, "RFC 1122 3.2.2.6", replies),
     Row::test("trap: limits", Level::Must, "RFC 1812 4.3.2.8", limits),
     Row::test(
         "trap: header after Fragment header",
@@ -254,6 +255,25 @@ fn limits() {
         .dropped(DropReason::EchoLimit);
     rig.advance(Duration::from_secs(1));
     rig.send(&flood(1)).error(DropReason::HopLimit, 11, 0);
+}
+
+/// What is answered is the packet, not what a link put behind it; and a reply is treated on its way as the request was
+/// (RFC 1122 section 3.2.2.6).
+fn replies() {
+    let mut rig = rig();
+    for (request, expired) in [(v4().to(OWN4), v4().hops(1)), (v6().to(OWN6), v6().hops(1))] {
+        for class in [0, 0x28, 0xb9] {
+            let mut octets = request.clone().class(class).echo_request(b"load").build();
+            let len = octets.len();
+            octets.extend([0xa5; 18]);
+            let reply = rig.send_octets(&octets).echo();
+            assert_eq!((reply.len, reply.class), (len, class));
+        }
+        // `rig` compares what an error quotes with the packet.
+        let mut octets = expired.udp(b"load").build();
+        octets.extend([0xa5; 18]);
+        assert!(matches!(rig.send_octets(&octets), Seen::Error(..)));
+    }
 }
 
 fn hidden_header() {
