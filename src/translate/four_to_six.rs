@@ -68,11 +68,13 @@ pub(super) fn hairpin<'p>(translator: &Translator, packet: &'p mut Packet) -> Ou
     }
 }
 
-/// Whether a protocol number means something else in IPv6, where extension headers and ICMPv6 have theirs.
+/// Whether a protocol number means something else in IPv6, where extension headers and ICMPv6 have theirs, or has no
+/// meaning there: IGMP is between neighbours, and "SHOULD also be silently dropped" (RFC 7915 section 4.2).
 pub(super) fn is_untranslatable(protocol: u8) -> bool {
     matches!(
         protocol,
         protocol::HOP_BY_HOP
+            | protocol::IGMP
             | protocol::ROUTING
             | protocol::FRAGMENT
             | protocol::ICMPV6

@@ -142,7 +142,8 @@ pub enum DropReason {
     SourceRoute,
     /// An IPv6 Routing header with segments left (RFC 7915 section 5.1).
     RoutingHeader,
-    /// A protocol number that means something else in the other family: IPv6 extension headers, the other's ICMP.
+    /// A protocol number that means something else in the other family, or nothing: IPv6 extension headers, the other's
+    /// ICMP, IGMP.
     Protocol,
     /// An extension header behind a Fragment header (RFC 7915 section 5.1.1).
     HeaderAfterFragment,

@@ -189,12 +189,45 @@ fn is_answerable_v4(packet: &Ipv4Packet<'_>) -> bool {
             || matches!(icmp, Ok(Icmpv4::EchoRequest | Icmpv4::EchoReply)))
 }
 
-/// RFC 4443 section 2.4 (e).
+/// RFC 4443 section 2.4 (e). The message may be behind headers that are not translated.
 fn is_answerable_v6(packet: &Ipv6Packet<'_>) -> Result<bool, Malformed> {
     let upper = packet.upper_layer()?;
-    let icmp = Icmpv6::parse(&packet.payload()[upper.offset - ipv6::HEADER_LEN..]);
     let offset = upper.fragment.map_or(0, |fragment| fragment.place.offset);
-    Ok(offset == 0
-        && (upper.protocol != protocol::ICMPV6
-            || matches!(icmp, Ok(Icmpv6::EchoRequest | Icmpv6::EchoReply))))
+    let rest = &packet.payload()[upper.offset - ipv6::HEADER_LEN..];
+    let is_answerable = match ipv6::behind_extension_headers(upper.protocol, rest) {
+        Some((protocol::ICMPV6, message)) => matches!(
+            Icmpv6::parse(message),
+            Ok(Icmpv6::EchoRequest | Icmpv6::EchoReply)
+        ),
+        _ => true,
+    };
+    Ok(offset == 0 && is_answerable)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+
+    /// G-09, X64-11: what is behind a Fragment header is not translated, but it may be an ICMPv6 error all the same.
+    #[test]
+    fn an_error_behind_headers_that_are_not_translated_is_not_answered() {
+        for (kind, answerable) in [(1, false), (128, true), (129, true), (133, false)] {
+            let fragment = [60, 0, 0, 0, 0, 0, 0, 1]; // atomic
+            let options = [58, 0, 1, 4, 0, 0, 0, 0];
+            let message = [kind, 0, 0, 0, 0, 0, 0, 0];
+            let header = Ipv6Header {
+                traffic_class: 0,
+                payload_len: 24,
+                next_header: protocol::FRAGMENT,
+                hop_limit: 64,
+                source: "2001:db8::1".parse().unwrap(),
+                destination: "2001:db8::2".parse().unwrap(),
+            };
+            let octets = [&header.octets()[..], &fragment, &options, &message].concat();
+            let packet = Ipv6Packet::parse(&octets).unwrap();
+            assert_eq!(is_answerable_v6(&packet), Ok(answerable), "type {kind}");
+        }
+    }
 }

@@ -105,6 +105,8 @@ struct ErrorTranslation {
     /// Where the ICMPv6 message is in the packet, in octets.
     message: std::ops::Range<usize>,
     outer: Ipv4Header,
+    /// Whether the packet has no Fragment header to take an identification from.
+    identify: bool,
     hairpin: bool,
 }
 
@@ -224,7 +226,11 @@ fn decide(
         return Ok(Decision::TranslateError(ErrorTranslation {
             error,
             message,
-            outer: header,
+            outer: Ipv4Header {
+                dont_fragment: false, // what comes of it has at most 576 octets
+                ..header
+            },
+            identify: upper.fragment.is_none(),
             hairpin,
         }));
     }
@@ -246,9 +252,8 @@ fn decide(
         if message.end > mtu {
             return Err(too_big(mtu));
         }
-        if map.embed(source).is_err() {
-            return Err(Refusal::answered(DropReason::NoSource, SOURCE_PROHIBITED));
-        }
+        // Its peer is to know it by the prefix, which `wkpf-strict` may forbid.
+        map.embed(source).map_err(unmapped_source)?;
         usize::MAX
     } else if header.dont_fragment && usize::from(header.total_len) > mtu {
         return Err(too_big_for_v4());
@@ -305,10 +310,14 @@ impl Translation {
 }
 
 impl ErrorTranslation {
-    fn apply<'p>(self, translator: &Translator, packet: &'p mut Packet) -> Outcome<'p> {
+    fn apply<'p>(self, translator: &mut Translator, packet: &'p mut Packet) -> Outcome<'p> {
+        let mut outer = self.outer;
+        if self.identify {
+            outer.identification = translator.identification.next();
+        }
         let Translator { settings, map, .. } = translator;
         let message = &packet.bytes()[self.message];
-        match quoted::six_to_four(settings, map, self.error, message, self.outer) {
+        match quoted::six_to_four(settings, map, self.error, message, outer) {
             Ok(message) => packet.replace(message.bytes()),
             Err(reason) => return Outcome::Drop(reason),
         }
@@ -316,5 +325,60 @@ impl ErrorTranslation {
             return four_to_six::hairpin(translator, packet);
         }
         Outcome::Forward
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+    use crate::{addr::Nat64Prefix, wire::ipv4::Ipv4Packet, wire::ipv6::Ipv6Header};
+
+    /// X64-03, X64-04: an error that was long is short after translation; it may be fragmented, so it is identified.
+    #[test]
+    fn errors_have_an_identification_and_may_be_fragmented() {
+        let prefix = Nat64Prefix::new("2001:db8:64::/96".parse().unwrap()).unwrap();
+        let map = AddressMap::new(
+            [192, 0, 2, 1].into(),
+            "2001:db8::1".parse().unwrap(),
+            Some(prefix),
+            true,
+        );
+        let [near, far] = [2, 3].map(|host| prefix.embed([192, 0, 2, host].into()));
+        let header = |next_header, payload_len: usize| Ipv6Header {
+            traffic_class: 0,
+            payload_len: payload_len as u16,
+            next_header,
+            hop_limit: 64,
+            source: far,
+            destination: near,
+        };
+        for len in [8, 1300] {
+            let quoted = Ipv6Header {
+                source: near,
+                destination: far,
+                ..header(protocol::UDP, len)
+            };
+            let mut message = [&[1, 4, 0, 0, 0, 0, 0, 0][..], &quoted.octets()].concat();
+            message.resize(message.len() + len, 0xa5);
+            let pseudo = Sum::pseudo_v6(far, near, protocol::ICMPV6, message.len());
+            crate::wire::icmp::put_checksum(&mut message, pseudo);
+            let header = header(protocol::ICMPV6, message.len()).octets();
+            let octets = [&header[..], &message].concat();
+
+            let now = Instant::now();
+            let mut translator = Translator::new(Settings::default(), map.clone(), 1, now);
+            let mut packet = Packet::new();
+            packet.space()[..octets.len()].copy_from_slice(&octets);
+            packet.received(octets.len());
+            assert!(matches!(
+                translator.translate(&mut packet, now),
+                Outcome::Forward
+            ));
+            let error = Ipv4Packet::parse(packet.bytes()).unwrap();
+            assert!(!error.dont_fragment(), "{len} octets quoted");
+            assert_ne!(error.identification(), 0, "{len} octets quoted");
+        }
     }
 }

@@ -164,6 +164,25 @@ pub fn is_extension_header(number: u8) -> bool {
     )
 }
 
+/// What is behind extension headers of all kinds, of which `number` is the first, with its protocol: where
+/// [`Ipv6Packet::upper_layer`] stops at what is not translated, this goes on. `None` if it is not there.
+pub fn behind_extension_headers(mut number: u8, mut octets: &[u8]) -> Option<(u8, &[u8])> {
+    for _ in 0..=MAX_EXTENSION_HEADERS {
+        if !is_extension_header(number) {
+            return Some((number, octets));
+        }
+        let len = match number {
+            protocol::FRAGMENT => FRAGMENT_LEN,
+            // In 4-octet units, two of them not counted (RFC 4302 section 2.2).
+            protocol::AUTHENTICATION => (usize::from(*octets.get(1)?) + 2) * 4,
+            _ => (usize::from(*octets.get(1)?) + 1) * 8,
+        };
+        number = *octets.first()?;
+        octets = octets.get(len..)?;
+    }
+    None
+}
+
 /// A fixed header to send, with flow label zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv6Header {
@@ -368,5 +387,33 @@ mod tests {
             walk(60, &[60, 0, 0, 0, 0, 0, 0, 0].repeat(5000)),
             Err(Malformed::ExtensionHeaders)
         );
+    }
+
+    #[test]
+    fn every_kind_of_extension_header_can_be_stepped_over() {
+        let mut octets = Vec::new();
+        // Each names the next. A Fragment header has no length, and that of AH counts in 4 octets.
+        for (next, length, len) in [(44, 1, 16), (60, 0xff, 8), (51, 0, 8), (58, 4, 24)] {
+            octets.extend_from_slice(&[next, length]);
+            octets.resize(octets.len() + len - 2, 0xa5);
+        }
+        octets.extend_from_slice(b"message");
+        for (number, at) in [(0, 0), (44, 16), (60, 24), (51, 32)] {
+            let behind = behind_extension_headers(number, &octets[at..]);
+            assert_eq!(behind, Some((58, b"message".as_slice())), "from {number}");
+        }
+        assert_eq!(
+            behind_extension_headers(17, b"udp"),
+            Some((17, b"udp".as_slice()))
+        );
+        for len in 0..56 {
+            assert_eq!(
+                behind_extension_headers(0, &octets[..len]),
+                None,
+                "{len} octets"
+            );
+        }
+        let endless = [60, 0, 0, 0, 0, 0, 0, 0].repeat(100);
+        assert_eq!(behind_extension_headers(60, &endless), None);
     }
 }
