@@ -270,6 +270,31 @@ fn broken_configurations_leave_nothing_behind() {
     });
 }
 
+/// `check` says what a configuration means: without privilege, and without a trace in the system.
+#[test]
+fn check_needs_no_privilege() {
+    xlatd_case(|net| {
+        let before = state(&net.xlat);
+        let unprivileged = format!(
+            "setpriv --bounding-set=-all --inh-caps=-all {}",
+            daemon().display()
+        );
+        let output = net
+            .xlat
+            .output(&format!("{unprivileged} -n -c conf/tayga.conf"));
+        assert_eq!(output.status.code(), Some(1), "to translate does need it");
+        let printed = net
+            .xlat
+            .run(&format!("{unprivileged} check -c conf/tayga.conf"));
+        assert!(printed.contains("attach to nat64"), "{printed}");
+        let output = net
+            .xlat
+            .output(&format!("{unprivileged} check -c tests/broken/many.conf"));
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(state(&net.xlat), before);
+    });
+}
+
 const SET_UP: &str = "\
 tun-up yes
 tun-ip 203.0.113.2/24
