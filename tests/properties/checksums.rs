@@ -15,8 +15,8 @@ use crate::{
 proptest! {
     #![proptest_config(cases())]
 
-    /// X46-35, X46-38, X64-24, G-07: every whole packet between hosts that have a mapping is passed on, unless it is too
-    /// big and may not be fragmented, or is UDP without a checksum while that is not wanted.
+    /// X46-35, X46-38, X64-24, G-07: every whole packet between hosts that have a mapping is passed on, unless it is
+    /// too big and may not be fragmented, or is UDP without a checksum while that is not wanted.
     #[test]
     fn whole_packets(
         world in sane_worlds(),

@@ -43,8 +43,8 @@ fn fragmentable(content: Content, world: &World) -> Content {
 proptest! {
     #![proptest_config(cases())]
 
-    /// X46-11, X46-15, X46-16, X64-10, X64-12: a datagram that comes in fragments, which are cut again where they do not
-    /// fit.
+    /// X46-11, X46-15, X46-16, X64-10, X64-12: a datagram that comes in fragments, which are cut again where they do
+    /// not fit.
     #[test]
     fn of_datagrams_that_came_in_fragments(
         world in sane_worlds(),

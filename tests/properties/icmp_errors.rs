@@ -341,8 +341,8 @@ proptest! {
         judge::send(&world, &mut world.node(1), &packet)?;
     }
 
-    /// X46-18, X64-13, X46-33, E84-03: those that have a counterpart are translated, however short; and the way back gives
-    /// the addresses that the quoted packet had.
+    /// X46-18, X64-13, X46-33, E84-03: those that have a counterpart are translated, however short; and the way back
+    /// gives the addresses that the quoted packet had.
     #[test]
     fn there_and_back(
         world in sane_worlds(),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::{prelude::*, sample::select};
 use xlatd::{
     addr::Eam,
-    translate::{DropReason, Settings, TrafficClass, UdpChecksum},
+    translate::{DropReason, Reply, Settings, TrafficClass, UdpChecksum},
 };
 
 use crate::{
@@ -114,8 +114,8 @@ proptest! {
         }
     }
 
-    /// The same from the other side: flow label and extension headers are gone, of an identification the low half is
-    /// left.
+    /// The same from the other side: flow label and extension headers are gone, of an identification the low half
+    /// is left.
     #[test]
     fn from_ipv6(
         world in sane_worlds(),
@@ -137,8 +137,8 @@ proptest! {
         }
     }
 
-    /// EAM-06, EAM-08: hosts with explicit mappings know each other by the prefix; what one sends to the other comes from
-    /// where the other can answer to, a hop is counted once, and the answer comes from whom was asked.
+    /// EAM-06, EAM-08: hosts with explicit mappings know each other by the prefix; what one sends to the other comes
+    /// from where the other can answer to, a hop is counted once, and the answer comes from whom was asked.
     #[test]
     fn by_hairpin(
         world in sane_worlds(),
@@ -162,6 +162,36 @@ proptest! {
         world.settings.hairpin = false;
         let refused = judge::send(&world, &mut world.node(1), &packet)?;
         prop_assert!(matches!(refused, Answer::Drop(DropReason::Hairpin, _)), "{refused:?}");
+    }
+
+    /// X46-09, X46-10: options are gone; a source route with hops left is refused.
+    #[test]
+    fn with_source_routes(
+        world in sane_worlds(),
+        content in contents(100),
+        (kind, hops, pointer) in (select(vec![131, 137]), 0..9_usize, 0..50_u8),
+        before in 0..2_usize,
+        (source, destination) in (mapped_picks(), mapped_picks()),
+    ) {
+        let world = copying(world);
+        let (source, destination) = (source.v4(&world).into(), destination.v4(&world).into());
+        let content = Content { options: 40, ..content };
+        let mut packet = content.packet(source, destination);
+        let len = 3 + 4 * hops;
+        let at = 20 + before; // no operation comes before it, and after it
+        packet[at..at + len].fill(0xa5);
+        packet[at..at + 3].copy_from_slice(&[kind, len as u8, pointer]);
+        plain::seal_v4_header(&mut packet);
+        let answer = judge::send(&world, &mut world.node(1), &packet)?;
+        let is_refused = matches!(
+            answer,
+            Answer::Reply(Reply::Error(DropReason::SourceRoute), _)
+                | Answer::Drop(DropReason::SourceRoute, _)
+        );
+        prop_assert_eq!(is_refused, usize::from(pointer) <= len, "{:?}", answer);
+        if !is_refused {
+            check(&plain::read(&packet).unwrap(), &there_and_back(&world, &packet)?.unwrap())?;
+        }
     }
 
     /// A52-01 to A52-04: hosts in a prefix of each length, with addresses of every kind between them.
