@@ -80,7 +80,7 @@ impl<'p> Fragments<'p> {
             more: self.place.more || len < left,
         };
         self.at += len;
-        self.place.offset += len as u16; // at most 65535 in all (FragmentPlace::admits)
+        self.place.offset += len as u16; // less than 65536 in all (FragmentPlace::admits)
         Some(match &self.header {
             Header::V4(header) => {
                 let total_len = (ipv4::HEADER_LEN + len) as u16;

@@ -118,7 +118,8 @@ pub enum Reply {
 pub enum DropReason {
     /// It is not the packet it claims to be.
     Malformed(Malformed),
-    /// A fragment that cannot be part of a datagram: not a multiple of 8 octets before the end, or past 65535.
+    /// A fragment that cannot be part of a datagram: not a multiple of 8 octets before the end, or
+    /// past what IPv4 can put together.
     FragmentLength,
     /// Shorter than the header of its transport protocol.
     TransportTruncated,

@@ -97,10 +97,11 @@ impl FragmentPlace {
     }
 
     /// Whether a payload of `len` octets may stand here: all but the last fragment are multiples of 8 octets, and no
-    /// datagram's payload is longer than 65535.
+    /// datagram that is put together is longer than IPv4 can say, 65535 octets with its header.
     pub fn admits(self, len: usize) -> bool {
-        (!self.more || len.is_multiple_of(8))
-            && usize::from(self.offset) + len <= usize::from(u16::MAX)
+        self.is_whole()
+            || (!self.more || len.is_multiple_of(8))
+                && ipv4::HEADER_LEN + usize::from(self.offset) + len <= usize::from(u16::MAX)
     }
 }
 

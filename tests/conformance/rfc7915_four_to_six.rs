@@ -442,8 +442,8 @@ fn what_may_be_cut_fits_1280() {
     let largest = v4().raw(253, &payload(65515));
     assert_eq!(rig.send(&largest).fragments().len(), 54);
     let last = v4()
-        .fragment(65528 - 1472, false, 7)
-        .raw(253, &payload(1479));
+        .fragment(65512 - 1472, false, 7)
+        .raw(253, &payload(1475));
     assert_eq!(rig.send(&last).fragments().len(), 2);
 }
 
@@ -557,12 +557,12 @@ fn fragment_header() {
         (0, true),
         (8, true),
         (1480, false),
-        (65528, false),
-        (65504, true),
+        (65512, false),
+        (65488, true),
     ] {
         for id in [0, 1, 0x8000, 0xffff] {
             let fragment = v4().fragment(offset, more, id);
-            let len = if offset == 65528 { 7 } else { 24 };
+            let len = if offset == 65512 { 3 } else { 24 };
             let packet = rig.send(&fragment.raw(253, &payload(len))).forwarded();
             assert_eq!((packet.offset, packet.more), (offset, more));
             assert_eq!((packet.id, packet.protocol), (id, 253));

@@ -346,8 +346,8 @@ fn fragments() {
         (0, true),
         (8, true),
         (1480, false),
-        (65528, false),
-        (65504, true),
+        (65512, false),
+        (65488, true),
     ] {
         for (id, expected) in [
             (0, 0),
@@ -355,7 +355,7 @@ fn fragments() {
             (0x1234_ffff, 0xffff),
             (0xdead_beef, 0xbeef),
         ] {
-            let len = if offset == 65528 { 7 } else { 24 };
+            let len = if offset == 65512 { 3 } else { 24 };
             let packet = v6().fragment(offset, more, id).raw(253, &payload(len));
             let packet = rig.send(&packet).forwarded();
             assert_eq!((packet.offset, packet.more), (offset, more));
@@ -387,14 +387,14 @@ fn fragments() {
     };
     let packet = rig.send(&reserved(0).echo_request(b"load")).forwarded();
     assert_eq!((packet.offset, packet.more), (0, false));
-    let packet = rig.send(&reserved(65528).raw(253, &payload(7))).forwarded();
-    assert_eq!((packet.offset, packet.more), (65528, false));
+    let packet = rig.send(&reserved(65512).raw(253, &payload(3))).forwarded();
+    assert_eq!((packet.offset, packet.more), (65512, false));
     // Fragments that cannot be.
     for packet in [
         v6().fragment(0, true, 7).raw(253, &payload(9)),
-        v6().fragment(65528, false, 7).raw(253, &payload(8)),
+        v6().fragment(65512, false, 7).raw(253, &payload(4)),
         v4().fragment(0, true, 7).raw(253, &payload(9)),
-        v4().fragment(65528, false, 7).raw(253, &payload(8)),
+        v4().fragment(65512, false, 7).raw(253, &payload(4)),
     ] {
         rig.send(&packet).dropped(DropReason::FragmentLength);
     }

@@ -139,7 +139,7 @@ proptest! {
         let offset = offset & !7 | 8;
         let payload = content.payload(source, destination);
         let packet = content.around(source, destination, Some((offset, more)), &payload);
-        let possible = (!more || payload.len().is_multiple_of(8)) && offset + payload.len() <= 65535;
+        let possible = (!more || payload.len().is_multiple_of(8)) && offset + payload.len() <= 65515;
         let answer = judge::send(&world, &mut world.node(1), &packet)?;
         prop_assert_eq!(matches!(answer, Answer::Drop(..)), !possible, "{:?}", answer);
     }
