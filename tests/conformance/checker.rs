@@ -223,11 +223,16 @@ impl Ip {
         if self.protocol == UDP && self.upper[at..at + 2] == [0, 0] {
             return Verdict::Absent;
         }
+        // A UDP packet is as long as it says (RFC 768); others are all that is there.
+        let upper = match self.protocol {
+            UDP => &self.upper[..usize::from(self.upper[4]) << 8 | usize::from(self.upper[5])],
+            _ => &self.upper[..],
+        };
         let mut covered = match self.protocol {
             ICMP => Vec::new(),
-            protocol => pseudo_header(self.source, self.destination, protocol, self.upper.len()),
+            protocol => pseudo_header(self.source, self.destination, protocol, upper.len()),
         };
-        covered.extend(&self.upper);
+        covered.extend(upper);
         if sum(&covered) == 0xffff {
             Verdict::Right
         } else {

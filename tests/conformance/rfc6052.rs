@@ -109,6 +109,13 @@ fn reserved_octet() {
     // A /96 has those bits within; to set them is wrong, and worth a warning, but works.
     let bad: Prefix6 = "2001:db8:1:2:ff00::/96".parse().unwrap();
     assert!(Nat64Prefix::new(bad).unwrap().has_reserved_bits());
+    let map = map(Some("2001:db8:1:2:ff00::/96"), &[HOST]);
+    let mut rig = rig_with(Settings::default(), map);
+    let host = "2001:db8:1:2:ff00:0:cb00:7109";
+    let packet = rig.send(&v6().from(HOST.1).to(host).udp(b"x")).forwarded();
+    assert_eq!(packet.addresses(), (HOST.0.into(), SERVER4.into()));
+    let packet = rig.send(&v4().udp(b"x")).forwarded();
+    assert_eq!(packet.addresses(), (host.into(), HOST.1.into()));
     let good: Prefix6 = "2001:db8:1:2:ff:ffff::/96".parse().unwrap();
     assert!(!Nat64Prefix::new(good).unwrap().has_reserved_bits());
 }

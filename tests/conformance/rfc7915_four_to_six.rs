@@ -1016,6 +1016,16 @@ fn udp_without_checksum() {
     calculate.send(&becomes_zero().checksum(0)).forwarded();
     let mut forward = udp_rig(UdpChecksum::Forward).expecting(Verdict::Absent);
     forward.send(&none).forwarded();
+    // What is behind a UDP packet is not covered (RFC 768: by its own length).
+    for packet in [v4(), v6()] {
+        let upper = [
+            &packet.clone().udp(b"load").checksum(0).upper()[..],
+            b"more",
+        ]
+        .concat();
+        let packet = calculate.send(&packet.raw(UDP, &upper)).forwarded();
+        assert_eq!(packet.verdict(), Verdict::Right);
+    }
     // A length that is not there cannot be summed.
     let mut upper = none.upper();
     upper[5] += 1;

@@ -447,6 +447,9 @@ fn larger_than_the_mtu() {
                 .raw(253, &payload(len));
             let parts = rig.send(&fragment).fragments();
             assert!(parts.iter().all(|part| part.len <= mtu && !part.df));
+            // No more of them than are needed.
+            assert_eq!(parts[0].len, 20 + ((mtu - 20) & !7));
+            assert_eq!(parts.len(), 2);
             let whole = reassemble(&parts);
             assert_eq!((whole.offset, whole.more, whole.id), (offset, more, 7));
         }
