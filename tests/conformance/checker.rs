@@ -296,6 +296,15 @@ pub(crate) fn reassemble(fragments: &[Ip]) -> Ip {
     whole
 }
 
+/// Whether a good packet is an IPv6 packet with a Fragment header.
+pub(crate) fn has_fragment_header(octets: &[u8]) -> bool {
+    let (mut protocol, mut at) = (octets[6], 40);
+    while octets[0] >> 4 == 6 && matches!(protocol, 0 | 43 | 60) {
+        (protocol, at) = (octets[at], at + (usize::from(octets[at + 1]) + 1) * 8);
+    }
+    octets[0] >> 4 == 6 && protocol == FRAGMENT
+}
+
 /// Protocol and upper layer of any good packet, whatever options or extension headers it has.
 pub(crate) fn upper_layer(octets: &[u8]) -> (u8, Vec<u8>) {
     let number = |at: usize| usize::from(octets[at]) << 8 | usize::from(octets[at + 1]);

@@ -288,6 +288,26 @@ fn no_error_where_none_may_be() {
         let [_, second] = cause.udp(&payload(64)).cut(32, 7);
         assert!(rig.send(&second).is_silent(), "about a fragment");
     }
+    // Nor if it is behind headers for which a packet is refused.
+    for (kind, answered) in [
+        (1, false),
+        (3, false),
+        (135, false),
+        (128, true),
+        (129, true),
+    ] {
+        let options = [58, 0, 1, 4, 0, 0, 0, 0];
+        let upper = [&options[..], &[kind, 0, 0, 0, 0, 0, 0, 0], &quoted6].concat();
+        for packet in [v6().fragment(0, false, 7), v6().fragment(0, true, 7)] {
+            let octets = packet.raw(60, &upper[..upper.len() & !7]);
+            let seen = rig.send(&octets);
+            assert_eq!(
+                seen.is_silent(),
+                !answered,
+                "about ICMPv6 type {kind}: {seen:?}"
+            );
+        }
+    }
     // A second fragment that looks like an echo request is not one.
     let second = expired6.clone().fragment(32, false, 7).raw(58, &[128; 32]);
     assert!(rig.send(&second).is_silent());

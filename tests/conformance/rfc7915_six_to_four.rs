@@ -174,6 +174,12 @@ fn df() {
     // A fragment can be cut again.
     let large = v6().fragment(0, true, 7).raw(253, &payload(1400));
     assert!(!rig.send(&large).forwarded().df);
+    // An error that was long is short after translation (`rig` looks at DF and identification of all of them).
+    let long = inner().udp(&payload(1300)).build();
+    let packet = rig.send(&error(1, 4, [0; 4], &long)).forwarded();
+    assert_eq!((packet.len, packet.df), (576, false));
+    let quoted = packet.icmp().quoted();
+    assert_eq!((quoted.len, quoted.df), (1328, true));
 }
 
 fn identification() {

@@ -174,6 +174,16 @@ impl Rig {
             "{} octets, over the MTU",
             emitted.len
         );
+        // Whatever it is, an error as well (X64-03, X64-04). An atomic fragment has an identification of its own.
+        if emitted.version == 4 && !emitted.is_fragment() && !checker::has_fragment_header(input) {
+            assert_eq!(
+                emitted.df,
+                emitted.len > 1260,
+                "DF of {} octets",
+                emitted.len
+            );
+            assert!(emitted.df || emitted.id != 0, "no identification");
+        }
         if emitted.is_icmp_error() {
             assert_eq!(
                 emitted.verdict(),
