@@ -20,7 +20,10 @@ pub use fragment::Fragments;
 pub use packet::Packet;
 pub use settings::{IcmpErrors, Settings, TrafficClass, UdpChecksum};
 
-use crate::{addr::AddressMap, wire::Malformed};
+use crate::{
+    addr::AddressMap,
+    wire::{Malformed, ipv6},
+};
 
 /// Translates packets between IPv4 and IPv6.
 ///
@@ -35,8 +38,10 @@ pub struct Translator {
 
 impl Translator {
     /// `seed` makes identifications unpredictable, and who shares a rate limit with whom; `now` is when the limits
-    /// start.
-    pub fn new(settings: Settings, map: AddressMap, seed: u64, now: Instant) -> Self {
+    /// start. An MTU below 1280 octets, which IPv6 does not allow, counts as 1280.
+    pub fn new(mut settings: Settings, map: AddressMap, seed: u64, now: Instant) -> Self {
+        settings.mtu = settings.mtu.max(ipv6::MIN_MTU);
+        settings.offlink_mtu = settings.offlink_mtu.max(ipv6::MIN_MTU);
         let limits = limit::Limits::new(settings.icmp_errors, seed, now);
         // Not the seed itself: what one of the two gives away must not help with the other.
         let identification = fragment::Identification::new(!seed);
@@ -50,7 +55,7 @@ impl Translator {
 
     /// The MTU of the device is now `mtu` octets; one below 1280, which IPv6 does not allow, counts as 1280.
     pub fn set_mtu(&mut self, mtu: u16) {
-        self.settings.mtu = mtu.max(crate::wire::ipv6::MIN_MTU);
+        self.settings.mtu = mtu.max(ipv6::MIN_MTU);
     }
 
     /// Who is whom.
