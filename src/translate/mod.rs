@@ -212,7 +212,7 @@ impl fmt::Display for DropReason {
             Self::FragmentLength => "impossible fragment length",
             Self::TransportTruncated => "transport header cut short",
             Self::IcmpChecksum => "wrong ICMP checksum",
-            Self::IllegalAddress => "not an address of a host",
+            Self::IllegalAddress => "multicast, loopback or another address that no host has",
             Self::NoDestination => "no mapping for the destination",
             Self::NoSource => "no mapping for the source",
             Self::WkpfStrict => "private address in 64:ff9b::/96 (wkpf-strict)",
