@@ -3,7 +3,10 @@
 use std::{error, fmt, io, path::PathBuf};
 
 use nix::errno::Errno;
-use xlatd::{config::LineError, plan::Step};
+use xlatd::{
+    config::{IpPrefix, LineError},
+    plan::Step,
+};
 
 /// Each variant says what was being attempted and on what; the cause is reached through [`source`](error::Error::source).
 /// Only `main` prints them.
@@ -83,6 +86,9 @@ impl fmt::Display for Error {
                     (Step::AddRoute { .. }, Some(Errno::ENETDOWN)) => {
                         ", which is down (tun-up yes sets it up)"
                     }
+                    (step, Some(Errno::EACCES)) if is_ipv6(step) => {
+                        ", since IPv6 is disabled (sysctl net.ipv6.conf.all.disable_ipv6)"
+                    }
                     _ => "",
                 })
             }
@@ -108,6 +114,20 @@ impl error::Error for Error {
             | Self::Gone { .. } => None,
         }
     }
+}
+
+/// Whether a step needs IPv6 on the device.
+fn is_ipv6(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::AddAddress {
+            address: IpPrefix::V6(..),
+            ..
+        } | Step::AddRoute {
+            destination: IpPrefix::V6(..),
+            ..
+        }
+    )
 }
 
 fn errno(error: &io::Error) -> Option<Errno> {
