@@ -5,6 +5,7 @@
 
 mod check;
 mod parse;
+mod word;
 
 use std::{
     borrow::Cow,

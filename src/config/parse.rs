@@ -5,12 +5,8 @@
 
 use std::{
     borrow::Cow,
-    ffi::OsStr,
     net::{Ipv4Addr, Ipv6Addr},
-    ops::RangeInclusive,
-    os::unix::ffi::OsStrExt,
     path::PathBuf,
-    str::FromStr,
 };
 
 use nom::{
@@ -21,10 +17,17 @@ use nom::{
     multi::many_till,
 };
 
-use super::{IpPrefix, LineError, LogClasses, Problem};
+use super::{
+    IpPrefix, LineError, LogClasses, Problem,
+    word::{
+        Reader, absolute_path, anything, device, icmp_errors, ip_prefix, log_class, mtu,
+        nat64_prefix, path, pool, prefix4, prefix6, traffic_class, udp_checksum, unicast4,
+        unicast6, up, workers, yes_or_no,
+    },
+};
 use crate::{
-    addr::{Eam, Nat64Prefix, Nat64PrefixError, Prefix4, Prefix6, special},
-    translate::{IcmpErrors, Settings, TrafficClass, UdpChecksum},
+    addr::{Eam, Nat64Prefix, Prefix4},
+    translate::{IcmpErrors, TrafficClass, UdpChecksum},
 };
 
 /// The names of all directives: those of tayga, then those that tayga does not have.
@@ -445,10 +448,6 @@ fn similar(name: &[u8]) -> Option<&'static str> {
         .map(|(_, known)| known)
 }
 
-/// Says what a word means, or what was expected in its place. Every reader refuses the empty word: it stands for a word
-/// that is not there, so that each says in one place what it expects.
-type Reader<T> = fn(&[u8]) -> Result<T, Cow<'static, str>>;
-
 /// One word, and where it is.
 fn argument<'a, T>(
     read: Reader<T>,
@@ -490,167 +489,6 @@ fn map(input: &[u8]) -> Parsed<'_, Directive<'_>> {
     ))
 }
 
-fn anything(word: &[u8]) -> Result<(), Cow<'static, str>> {
-    if word.is_empty() {
-        return Err("a value".into());
-    }
-    Ok(())
-}
-
-/// A name that Linux takes for a device (`dev_valid_name`), and tayga.
-fn device(word: &[u8]) -> Result<String, Cow<'static, str>> {
-    const MAX_OCTETS: usize = 15; // IFNAMSIZ less the NUL
-    let text = text(word);
-    let allowed = |char: char| !matches!(char, '/' | ':' | '\0') && !char.is_whitespace();
-    let valid = (1..=MAX_OCTETS).contains(&text.len())
-        && !matches!(text, "." | "..")
-        && text.chars().all(allowed);
-    if !valid {
-        return Err("a device name of 1 to 15 octets without / and :".into());
-    }
-    Ok(text.to_owned())
-}
-
-fn unicast4(word: &[u8]) -> Result<Ipv4Addr, Cow<'static, str>> {
-    let address = from_text(word).ok_or("an IPv4 address")?;
-    if special::is_illegal_v4(address) {
-        return Err(format!("an IPv4 address {ILLEGAL_V4}").into());
-    }
-    Ok(address)
-}
-
-fn unicast6(word: &[u8]) -> Result<Ipv6Addr, Cow<'static, str>> {
-    let address = from_text(word).ok_or("an IPv6 address")?;
-    if special::is_illegal_v6(address) {
-        return Err(format!("an IPv6 address {ILLEGAL_V6}").into());
-    }
-    Ok(address)
-}
-
-fn nat64_prefix(word: &[u8]) -> Result<Nat64Prefix, Cow<'static, str>> {
-    const LENGTHS: &str = "an IPv6 prefix of length 32, 40, 48, 56, 64 or 96";
-    let (address, length) = with_length::<Ipv6Addr>(word, 128).ok_or("an IPv6 prefix")?;
-    let length = length.ok_or(LENGTHS)?;
-    let host_bits_set = || host_bits(IpPrefix::V6(address, length));
-    // The prefix of an address with host bits: its length is to be complained of before them.
-    let Ok(prefix) = Prefix6::new(address, length) else {
-        return match length {
-            32 | 40 | 48 | 56 | 64 | 96 => Err(host_bits_set()),
-            _ => Err(LENGTHS.into()),
-        };
-    };
-    Nat64Prefix::new(prefix).map_err(|error| match error {
-        Nat64PrefixError::Length { .. } => LENGTHS.into(),
-        Nat64PrefixError::NotUnicast { .. } => format!("an IPv6 prefix {ILLEGAL_V6}").into(),
-    })
-}
-
-fn prefix4(word: &[u8]) -> Result<Prefix4, Cow<'static, str>> {
-    let (address, length) = with_length::<Ipv4Addr>(word, 32).ok_or("an IPv4 address or prefix")?;
-    let length = length.ok_or("an IPv4 prefix length from 0 to 32")?;
-    let whole = IpPrefix::V4(address, length);
-    let prefix = Prefix4::new(address, length).map_err(|_| host_bits(whole))?;
-    let last =
-        Ipv4Addr::from_bits(address.to_bits() | u32::MAX.checked_shr(length.into()).unwrap_or(0));
-    // Every illegal range is within one /4, so one of these has both ends of such a prefix.
-    if length >= 4 && special::is_illegal_v4(address) && special::is_illegal_v4(last) {
-        return Err(format!("an IPv4 prefix {ILLEGAL_V4}").into());
-    }
-    Ok(prefix)
-}
-
-fn prefix6(word: &[u8]) -> Result<Prefix6, Cow<'static, str>> {
-    let (address, length) =
-        with_length::<Ipv6Addr>(word, 128).ok_or("an IPv6 address or prefix")?;
-    let length = length.ok_or("an IPv6 prefix length from 0 to 128")?;
-    let whole = IpPrefix::V6(address, length);
-    let prefix = Prefix6::new(address, length).map_err(|_| host_bits(whole))?;
-    let last =
-        Ipv6Addr::from_bits(address.to_bits() | u128::MAX.checked_shr(length.into()).unwrap_or(0));
-    // As in `prefix4`, with /8.
-    if length >= 8 && special::is_illegal_v6(address) && special::is_illegal_v6(last) {
-        return Err(format!("an IPv6 prefix {ILLEGAL_V6}").into());
-    }
-    Ok(prefix)
-}
-
-fn pool(word: &[u8]) -> Result<Prefix4, Cow<'static, str>> {
-    const POOL: &str = "an IPv4 prefix of length 0 to 31";
-    let (address, length) = with_length::<Ipv4Addr>(word, 32).ok_or(POOL)?;
-    let length = length.filter(|length| *length <= 31).ok_or(POOL)?;
-    Prefix4::new(address, length).map_err(|_| host_bits(IpPrefix::V4(address, length)))?;
-    prefix4(word)
-}
-
-fn ip_prefix(word: &[u8]) -> Result<IpPrefix, Cow<'static, str>> {
-    if let Some((address, length)) = with_length(word, 32) {
-        let length = length.ok_or("an IPv4 prefix length from 0 to 32")?;
-        return Ok(IpPrefix::V4(address, length));
-    }
-    let (address, length) = with_length(word, 128).ok_or("an IPv4 or IPv6 address or prefix")?;
-    let length = length.ok_or("an IPv6 prefix length from 0 to 128")?;
-    Ok(IpPrefix::V6(address, length))
-}
-
-fn path(word: &[u8]) -> Result<PathBuf, Cow<'static, str>> {
-    if word.is_empty() || word.contains(&0) {
-        return Err("a path".into());
-    }
-    Ok(PathBuf::from(OsStr::from_bytes(word)))
-}
-
-fn absolute_path(word: &[u8]) -> Result<PathBuf, Cow<'static, str>> {
-    path(word)
-        .ok()
-        .filter(|path| path.is_absolute())
-        .ok_or("an absolute path".into())
-}
-
-fn yes_or_no(word: &[u8]) -> Result<bool, Cow<'static, str>> {
-    match word.to_ascii_lowercase().as_slice() {
-        b"yes" | b"true" | b"on" | b"1" => Ok(true),
-        b"no" | b"false" | b"off" | b"0" => Ok(false),
-        _ => Err("yes or no".into()),
-    }
-}
-
-/// The example file of tayga has `tun-up up`.
-fn up(word: &[u8]) -> Result<bool, Cow<'static, str>> {
-    if word.eq_ignore_ascii_case(b"up") {
-        return Ok(true);
-    }
-    yes_or_no(word)
-}
-
-/// As tayga, by the start of the word.
-fn udp_checksum(word: &[u8]) -> Result<UdpChecksum, Cow<'static, str>> {
-    let word = word.to_ascii_lowercase();
-    let starts = |start: &str| word.starts_with(start.as_bytes());
-    if starts("dr") {
-        Ok(UdpChecksum::Drop)
-    } else if starts("calc") {
-        Ok(UdpChecksum::Calculate)
-    } else if starts("forw") || starts("fwd") {
-        Ok(UdpChecksum::Forward)
-    } else {
-        Err("drop, calc or fwd".into())
-    }
-}
-
-fn log_class(word: &[u8]) -> Result<LogClasses, Cow<'static, str>> {
-    let mut class = LogClasses::default();
-    let on = match word.to_ascii_lowercase().as_slice() {
-        b"drop" => &mut class.drop,
-        b"reject" => &mut class.reject,
-        b"icmp" => &mut class.icmp,
-        b"self" => &mut class.own,
-        b"dyn" => &mut class.dynamic,
-        _ => return Err("drop, reject, icmp, self or dyn".into()),
-    };
-    *on = true;
-    Ok(class)
-}
-
 fn union(classes: Vec<LogClasses>) -> LogClasses {
     classes
         .into_iter()
@@ -663,77 +501,10 @@ fn union(classes: Vec<LogClasses>) -> LogClasses {
         })
 }
 
-fn mtu(word: &[u8]) -> Result<u16, Cow<'static, str>> {
-    number(word, 1280..=65535).ok_or("a number from 1280 to 65535".into())
-}
-
-fn workers(word: &[u8]) -> Result<(), Cow<'static, str>> {
-    number(word, 0_u8..=64)
-        .map(|_| ())
-        .ok_or("a number from 0 to 64".into())
-}
-
-/// `1` is a rate here, and not tayga's `yes`.
-fn icmp_errors(word: &[u8]) -> Result<IcmpErrors, Cow<'static, str>> {
-    if let Some(rate) = number(word, 1..=1_000_000) {
-        return Ok(IcmpErrors::PerSecond(rate));
-    }
-    match yes_or_no(word) {
-        Ok(true) => Ok(Settings::default().icmp_errors),
-        Ok(false) => Ok(IcmpErrors::Off),
-        Err(_) => Err("yes, no or a number from 1 to 1000000".into()),
-    }
-}
-
-fn traffic_class(word: &[u8]) -> Result<TrafficClass, Cow<'static, str>> {
-    if word.eq_ignore_ascii_case(b"copy") {
-        return Ok(TrafficClass::Copy);
-    }
-    let octet = match text(word).to_ascii_lowercase().strip_prefix("0x") {
-        Some(digits) => u8::from_str_radix(digits, 16).ok(),
-        None => number(word, 0..=255),
-    };
-    octet
-        .map(TrafficClass::Fixed)
-        .ok_or("copy or a number from 0 to 255 (0xff)".into())
-}
-
-const ILLEGAL_V4: &str = "outside 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4 and 255.255.255.255";
-const ILLEGAL_V6: &str = "outside ::/8 (but for 64:ff9b::/32), fe80::/10 and ff00::/8";
-
-fn host_bits(prefix: IpPrefix) -> Cow<'static, str> {
-    let network = prefix.network();
-    format!("a prefix without host bits ({network})").into()
-}
-
-/// `address/length`, or `address` with the length `max`. `None` if there is no address; the length is `None` if it is not
-/// a number up to `max`.
-fn with_length<A: FromStr>(word: &[u8], max: u8) -> Option<(A, Option<u8>)> {
-    match text(word).split_once('/') {
-        None => Some((from_text(word)?, Some(max))),
-        Some((address, length)) => {
-            Some((address.parse().ok()?, number(length.as_bytes(), 0..=max)))
-        }
-    }
-}
-
-/// A decimal number. Leading zeros pass, and a plus sign: tayga takes them.
-fn number<N: FromStr + PartialOrd>(word: &[u8], range: RangeInclusive<N>) -> Option<N> {
-    from_text(word).filter(|number| range.contains(number))
-}
-
-fn from_text<T: FromStr>(word: &[u8]) -> Option<T> {
-    text(word).parse().ok()
-}
-
-/// What is not UTF-8 is no address, number or name: it reads as nothing.
-fn text(word: &[u8]) -> &str {
-    str::from_utf8(word).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use std::os::unix::ffi::OsStrExt;
 
     use super::*;
 
