@@ -4,6 +4,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     os::fd::AsFd,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -13,6 +14,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 use xlatd::{
+    addr::AddressMap,
     config::{Config, LogClasses},
     packet_log::{PacketLog, Summary},
     plan::{self, Step},
@@ -24,6 +26,7 @@ use xlatd::{
 use crate::{
     error::Error,
     sys::{
+        map_file::MapFile,
         netlink::{Change, Done, Kind, Link, LinkChanges, Netlink},
         signals::{Signal, Signals},
         tun::Tun,
@@ -45,6 +48,8 @@ const UNWRITTEN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The translator, its device and all that belongs to them.
 pub(crate) struct Daemon {
+    config: Config,
+    map_file: Option<MapFile>,
     signals: Signals,
     netlink: Netlink,
     changes: LinkChanges,
@@ -59,7 +64,12 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Attaches to the device and sets it up. What was done is undone if something fails.
-    pub(crate) fn start(config: &Config, debug: bool) -> Result<Self, Error> {
+    pub(crate) fn start(config: Config, debug: bool) -> Result<Self, Error> {
+        let map_file = open_map_file(&config)?;
+        let map = match &map_file {
+            Some(file) => read_map_file(&config, file)?,
+            None => config.address_map(),
+        };
         // From here on a signal ends the daemon in order, and no change of the device is missed.
         let signals = Signals::new().map_err(system("catch signals"))?;
         let changes = LinkChanges::new().map_err(system("watch links by netlink"))?;
@@ -68,7 +78,7 @@ impl Daemon {
             netlink,
             device: None,
         };
-        setup.run(&plan::setup(config))?;
+        setup.run(&plan::setup(&config))?;
         let Setup { netlink, device } = setup;
         // To attach is the first step of every plan.
         let device = device.expect("a plan attaches to its device");
@@ -77,26 +87,25 @@ impl Daemon {
         settings.mtu = translation_mtu(&device.link);
         // RandomState has keys that nobody outside can guess.
         let seed = RandomState::new().hash_one(device.link.index);
-        let translator = Translator::new(settings, config.address_map(), seed, Instant::now());
+        let translator = Translator::new(settings, map, seed, Instant::now());
 
         info!("The translator's IPv4 address: {}", config.ipv4_addr);
         info!("The translator's IPv6 address: {}", config.ipv6_addr);
         if let Some(prefix) = config.prefix {
             info!("NAT64 prefix: {}", prefix.prefix());
         }
-        info!("Explicit mappings: {}", config.maps.len());
-        for map in &config.maps {
-            debug!("{} is {}", map.v4(), map.v6());
-        }
+        log_mappings(translator.map());
 
         Ok(Self {
+            packet_log: PacketLog::new(if debug { EVERY_PACKET } else { config.log }),
+            config,
+            map_file,
             signals,
             netlink,
             changes,
             device,
             translator,
             packet: Packet::new(),
-            packet_log: PacketLog::new(if debug { EVERY_PACKET } else { config.log }),
             stats: Stats::default(),
             wkpf_strict_explained: false,
         })
@@ -120,13 +129,14 @@ impl Daemon {
             let ready = self.wait()?;
             let now = Instant::now(); // one reading of the clock for the whole turn
             if !ready[SIGNALS].is_empty() {
-                for signal in self.signals.take() {
+                let signals: Vec<_> = self.signals.take().collect();
+                for signal in signals {
                     match signal {
                         Signal::Stop(number) => {
                             info!("Exiting on signal {number}");
                             return Ok(());
                         }
-                        Signal::Reload => info!("SIGHUP: there is nothing to reload"),
+                        Signal::Reload => self.reload(),
                     }
                 }
             }
@@ -144,6 +154,27 @@ impl Daemon {
                 && log.deadline().is_some_and(|deadline| deadline <= now)
             {
                 log_lines(log.left_out(Some(now)));
+            }
+        }
+    }
+
+    /// Reads the map-file again. A file that cannot be read, or has a mistake, leaves everything as it is.
+    fn reload(&mut self) {
+        let Some(file) = &self.map_file else {
+            info!("SIGHUP: there is no map-file to read again");
+            return;
+        };
+        match read_map_file(&self.config, file) {
+            Ok(map) => {
+                self.translator.set_map(map);
+                info!("SIGHUP: {} has been read again", file.path().display());
+                log_mappings(self.translator.map());
+            }
+            Err(error) => {
+                for line in error.report().lines() {
+                    warn!("{line}");
+                }
+                warn!("SIGHUP: the mappings stay as they were");
             }
         }
     }
@@ -334,6 +365,46 @@ pub(crate) fn remove_tun(config: &Config) -> Result<(), Error> {
         })?;
     info!("Removed persistent tun device {device}");
     Ok(())
+}
+
+/// Finds the map-file, if the configuration has one.
+fn open_map_file(config: &Config) -> Result<Option<MapFile>, Error> {
+    let open = |path: PathBuf| MapFile::new(&path).map_err(|cause| Error::Read { path, cause });
+    config.map_file_path().map(open).transpose()
+}
+
+/// Who is whom by the configuration and its map-file. What there is to know about the file is logged.
+fn read_map_file(config: &Config, file: &MapFile) -> Result<AddressMap, Error> {
+    let path = file.path();
+    let text = file.read().map_err(|cause| Error::Read {
+        path: path.to_owned(),
+        cause,
+    })?;
+    let (map, notices) = config.with_map_file(text).map_err(|lines| Error::Config {
+        path: path.to_owned(),
+        lines,
+    })?;
+    for notice in notices {
+        warn!("{}", notice.in_file(path));
+    }
+    Ok(map)
+}
+
+/// Who is whom by a configuration that is only looked at.
+pub(crate) fn check_map_file(config: &Config) -> Result<(), Error> {
+    match open_map_file(config)? {
+        Some(file) => read_map_file(config, &file).map(drop),
+        None => Ok(()),
+    }
+}
+
+fn log_mappings(map: &AddressMap) {
+    info!("Explicit mappings: {}", map.explicit().count());
+    if log::log_enabled!(log::Level::Debug) {
+        for eam in map.explicit() {
+            debug!("{} is {}", eam.v4(), eam.v6());
+        }
+    }
 }
 
 /// What `-d` logs.

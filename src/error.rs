@@ -9,14 +9,14 @@ use xlatd::{
 };
 
 /// Each variant says what was being attempted and on what; the cause is reached through [`source`](error::Error::source).
-/// Only `main` prints them.
+/// `main` prints them; the daemon logs those that it survives.
 #[derive(Debug)]
 pub(crate) enum Error {
     /// The command line makes no sense.
     Usage(lexopt::Error),
-    /// The configuration could not be read.
+    /// The configuration or its map-file could not be read.
     Read { path: PathBuf, cause: io::Error },
-    /// The configuration was refused, for each of these reasons.
+    /// The configuration or its map-file was refused, for each of these reasons.
     Config {
         path: PathBuf,
         lines: Vec<LineError>,
@@ -44,6 +44,19 @@ pub(crate) enum Error {
     },
     /// The device was deleted.
     Gone { device: String },
+}
+
+impl Error {
+    /// The error and its causes: one line, or one for each mistake of a configuration.
+    pub(crate) fn report(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
 }
 
 impl fmt::Display for Error {

@@ -6,9 +6,7 @@ mod error;
 mod sys;
 
 use std::{
-    env,
-    error::Error as _,
-    fs,
+    env, fs,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -30,13 +28,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut text = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                text = format!("{text}: {error}");
-                cause = error.source();
-            }
-            for line in text.lines() {
+            for line in error.report().lines() {
                 eprintln!("xlatd: {line}");
             }
             ExitCode::FAILURE
@@ -51,6 +43,8 @@ fn run() -> Result<(), Error> {
         Command::Version => print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Check => {
             let (config, notices) = read_config(&arguments.config)?;
+            sys::log::start(arguments.debug); // for what is to be known about the map-file
+            daemon::check_map_file(&config)?;
             print(&plan::describe(&config, &notices))
         }
         Command::MakeTun => {
@@ -68,7 +62,7 @@ fn run() -> Result<(), Error> {
             if !arguments.foreground && !arguments.debug {
                 info!("Staying in the foreground: this version does not detach (-n says so too)");
             }
-            Daemon::start(&config, arguments.debug)?.run()
+            Daemon::start(config, arguments.debug)?.run()
         }
     }
 }

@@ -115,13 +115,7 @@ impl<'a> Check<'a> {
                 config.maps.push(*eam);
                 self.errors.extend(repeats4.into_iter().chain(repeats6));
             }
-            Directive::MapFile(path) => {
-                config.map_file = Some(path.clone());
-                self.warn(
-                    &line,
-                    "map-file does not take effect yet: no map of it is used",
-                );
-            }
+            Directive::MapFile(path) => config.map_file = Some(path.clone()),
             Directive::DynamicPool(pool) => {
                 config.dynamic_pool = Some(*pool);
                 self.warn(
@@ -129,13 +123,7 @@ impl<'a> Check<'a> {
                     "dynamic-pool does not take effect yet: IPv6 hosts without a map get no IPv4 address",
                 );
             }
-            Directive::DataDir(path) => {
-                config.data_dir = Some(path.clone());
-                self.warn(
-                    &line,
-                    "data-dir does not take effect yet: nothing is kept in it",
-                );
-            }
+            Directive::DataDir(path) => config.data_dir = Some(path.clone()),
             Directive::StrictFragHdr => self.warn(&line, "strict-frag-hdr is ignored"),
             Directive::WkpfStrict(on) => config.wkpf_strict = *on,
             Directive::UdpCksumMode(mode) => config.translation.udp_checksum = *mode,

@@ -4,6 +4,7 @@
 //! wrong; `check` compares the directives with each other. Neither stops at a mistake: one run shows all of them.
 
 mod check;
+mod map_file;
 mod parse;
 mod word;
 
@@ -39,7 +40,8 @@ pub struct Config {
     pub maps: Vec<Eam>,
     /// `dynamic-pool`: IPv4 addresses to lend, /31 or shorter.
     pub dynamic_pool: Option<Prefix4>,
-    /// `map-file`: more `map` lines; relative to `data_dir`.
+    /// `map-file`: more `map` lines, read by [`with_map_file`](Self::with_map_file); see
+    /// [`map_file_path`](Self::map_file_path).
     pub map_file: Option<PathBuf>,
     /// `data-dir`: where leases are kept; absolute.
     pub data_dir: Option<PathBuf>,
@@ -72,6 +74,12 @@ impl Config {
             }
         }
         check.finish()
+    }
+
+    /// Where the map-file is: a relative path starts at `data-dir`, or else at the root, as with tayga.
+    pub fn map_file_path(&self) -> Option<PathBuf> {
+        let directory = self.data_dir.as_deref().unwrap_or(Path::new("/"));
+        self.map_file.as_ref().map(|path| directory.join(path))
     }
 
     /// Who is whom by these settings: the own addresses, `map` and `prefix`.
@@ -567,14 +575,6 @@ mod tests {
             (
                 "dynamic-pool 192.168.255.0/24",
                 "Warning 4: dynamic-pool does not take effect yet: IPv6 hosts without a map get no IPv4 address",
-            ),
-            (
-                "map-file maps",
-                "Warning 4: map-file does not take effect yet: no map of it is used",
-            ),
-            (
-                "data-dir /tmp",
-                "Warning 4: data-dir does not take effect yet: nothing is kept in it",
             ),
             (
                 "strict-frag-hdr on",

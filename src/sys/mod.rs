@@ -2,6 +2,7 @@
 //! knows another.
 
 pub(crate) mod log;
+pub(crate) mod map_file;
 pub(crate) mod netlink;
 pub(crate) mod signals;
 pub(crate) mod tun;

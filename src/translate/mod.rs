@@ -58,6 +58,11 @@ impl Translator {
         self.settings.mtu = mtu.max(ipv6::MIN_MTU);
     }
 
+    /// From now on addresses are mapped so.
+    pub fn set_map(&mut self, map: AddressMap) {
+        self.map = map;
+    }
+
     /// Who is whom.
     pub fn map(&self) -> &AddressMap {
         &self.map

@@ -24,6 +24,7 @@ mod harness;
 mod icmp;
 mod own;
 mod packet;
+mod reload;
 mod socket;
 
 /// The cases in which TAYGA 0.9.2 does not do what is expected here, each with the document that asks for it.

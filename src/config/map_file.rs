@@ -1,0 +1,230 @@
+//! A map-file: `map` lines beside those of tayga.conf, which can change while the translator runs.
+
+use std::collections::HashMap;
+
+use super::{
+    Config, Level, LineError, Notice,
+    parse::{self, Directive},
+};
+use crate::addr::{AddressMap, Eam, Prefix4, Prefix6};
+
+/// The lines of one map-file that count so far.
+#[derive(Default)]
+struct Lines {
+    /// With the numbers of their lines; `None` where a later line took the place.
+    maps: Vec<Option<(usize, Eam)>>,
+    // Where in `maps` each prefix is.
+    by_v4: HashMap<Prefix4, usize>,
+    by_v6: HashMap<Prefix6, usize>,
+    errors: Vec<LineError>,
+    notices: Vec<Notice>,
+}
+
+impl Config {
+    /// Who is whom by these settings and the text of the map-file: it has `map` lines and comments, and nothing else.
+    ///
+    /// Of several lines that map the same prefix of either family the last one counts, as with tayga. What tayga.conf
+    /// says of a prefix stays in force, and so do the translator's own addresses. Each line that does not count for
+    /// one of these reasons is a notice. One mistake is enough to refuse the text; all of them are returned.
+    pub fn with_map_file(
+        &self,
+        text: impl AsRef<[u8]>,
+    ) -> Result<(AddressMap, Vec<Notice>), Vec<LineError>> {
+        let mut lines = Lines::default();
+        for (index, text) in text.as_ref().split(|&octet| octet == b'\n').enumerate() {
+            lines.take(index + 1, text);
+        }
+        if !lines.errors.is_empty() {
+            return Err(lines.errors);
+        }
+        let mut map = self.address_map();
+        let mut notices = lines.notices;
+        for (line, eam) in lines.maps.into_iter().flatten() {
+            let own = eam.v4() == Prefix4::host(self.ipv4_addr)
+                || eam.v6() == Prefix6::host(self.ipv6_addr);
+            let stays = if own {
+                format!("{}, {}", self.ipv4_addr, self.ipv6_addr)
+            } else {
+                match map.insert(eam) {
+                    Ok(()) => continue,
+                    Err(there) => there.to_string(),
+                }
+            };
+            notices.push(Notice {
+                line,
+                level: Level::Warning,
+                text: format!("map of {eam} is ignored: tayga.conf has {stays}").into(),
+            });
+        }
+        notices.sort_by_key(|notice| notice.line);
+        Ok((map, notices))
+    }
+}
+
+impl Lines {
+    fn take(&mut self, number: usize, text: &[u8]) {
+        match parse::line(number, text) {
+            Ok(None) => {}
+            Ok(Some(line)) => match line.directive {
+                Directive::Map { eam, .. } => self.map(number, eam),
+                _ => self.errors.push(line.name().refuse("map")),
+            },
+            Err(refused) => self.errors.push(refused.error),
+        }
+    }
+
+    fn map(&mut self, number: usize, eam: Eam) {
+        let here = self.maps.len();
+        let before = [
+            self.by_v4.insert(eam.v4(), here),
+            self.by_v6.insert(eam.v6(), here),
+        ];
+        for before in before.into_iter().flatten() {
+            // Both prefixes may be of the same line.
+            let Some((line, replaced)) = self.maps[before].take() else {
+                continue;
+            };
+            // A prefix that it does not share with the new one is free again.
+            if replaced.v4() != eam.v4() {
+                self.by_v4.remove(&replaced.v4());
+            }
+            if replaced.v6() != eam.v6() {
+                self.by_v6.remove(&replaced.v6());
+            }
+            self.notices.push(Notice {
+                line,
+                level: Level::Warning,
+                text: format!("map of {replaced} is ignored: line {number} takes its place").into(),
+            });
+        }
+        self.maps.push(Some((number, eam)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails to read fails")]
+
+    use super::*;
+
+    const CONFIG: &str = "tun-device nat64\n\
+                          ipv4-addr 192.0.2.254\n\
+                          ipv6-addr 2001:db8:ffff::1\n\
+                          map 192.0.2.1 2001:db8::1\n\
+                          map-file maps\n";
+
+    fn read(text: &str) -> Result<(AddressMap, Vec<Notice>), Vec<LineError>> {
+        Config::read(CONFIG).unwrap().0.with_map_file(text)
+    }
+
+    fn maps(text: &str) -> Vec<String> {
+        let (map, _) = read(text).unwrap();
+        let mut maps: Vec<_> = map.explicit().map(|eam| eam.to_string()).collect();
+        maps.sort();
+        maps
+    }
+
+    fn notices(text: &str) -> Vec<String> {
+        let (_, notices) = read(text).unwrap();
+        notices.iter().map(ToString::to_string).collect()
+    }
+
+    const OF_CONFIG: &str = "192.0.2.1/32 2001:db8::1/128";
+
+    #[test]
+    fn its_maps_are_beside_those_of_tayga_conf() {
+        assert_eq!(maps(""), [OF_CONFIG]);
+        let text =
+            "# more\n\nmap 192.0.2.2 2001:db8::2 # a host\r\nMAP 198.51.100.0/24 2001:db8:5::/120";
+        assert_eq!(
+            maps(text),
+            [
+                OF_CONFIG,
+                "192.0.2.2/32 2001:db8::2/128",
+                "198.51.100.0/24 2001:db8:5::/120",
+            ]
+        );
+        assert_eq!(notices(text), [""; 0]);
+    }
+
+    /// A prefix within another is another prefix: the longest match decides (RFC 7757 section 3.3).
+    #[test]
+    fn nested_prefixes_live_side_by_side() {
+        let text = "map 198.51.100.0/24 2001:db8:5::/120\nmap 198.51.100.7 2001:db8:5::8\n";
+        let (map, notices) = read(text).unwrap();
+        assert_eq!(notices, []);
+        let to_v6 = |octets: [u8; 4]| map.to_v6(octets.into()).unwrap().address.to_string();
+        assert_eq!(to_v6([198, 51, 100, 7]), "2001:db8:5::8");
+        assert_eq!(to_v6([198, 51, 100, 6]), "2001:db8:5::6");
+    }
+
+    #[test]
+    fn the_last_line_with_a_prefix_counts() {
+        // Line 3 takes the places of 1 and 2, so that the prefixes it has not are free for 4 and 5.
+        let text = "map 192.0.2.2 2001:db8::2\n\
+                    map 192.0.2.3 2001:db8::3\n\
+                    map 192.0.2.2 2001:db8::3\n\
+                    map 192.0.2.3 2001:db8::30\n\
+                    map 192.0.2.4 2001:db8::2\n";
+        assert_eq!(
+            maps(text),
+            [
+                OF_CONFIG,
+                "192.0.2.2/32 2001:db8::3/128",
+                "192.0.2.3/32 2001:db8::30/128",
+                "192.0.2.4/32 2001:db8::2/128",
+            ]
+        );
+        assert_eq!(
+            notices(text),
+            [
+                "1: map of 192.0.2.2/32 2001:db8::2/128 is ignored: line 3 takes its place",
+                "2: map of 192.0.2.3/32 2001:db8::3/128 is ignored: line 3 takes its place",
+            ]
+        );
+        assert_eq!(
+            notices("map 1.1.1.1 2001:db8::2\n".repeat(3).as_str()).len(),
+            2
+        );
+    }
+
+    #[test]
+    fn tayga_conf_and_own_addresses_stay_in_force() {
+        let text = "map 192.0.2.1 2001:db8::9\n\
+                    map 192.0.2.9 2001:db8::1\n\
+                    map 192.0.2.254 2001:db8::8\n\
+                    map 192.0.2.8 2001:db8:ffff::1\n";
+        assert_eq!(maps(text), [OF_CONFIG]);
+        let notices = notices(text);
+        assert_eq!(notices.len(), 4);
+        assert_eq!(
+            notices[0],
+            "1: map of 192.0.2.1/32 2001:db8::9/128 is ignored: tayga.conf has 192.0.2.1/32 2001:db8::1/128"
+        );
+        assert_eq!(
+            notices[2],
+            "3: map of 192.0.2.254/32 2001:db8::8/128 is ignored: tayga.conf has 192.0.2.254, 2001:db8:ffff::1"
+        );
+    }
+
+    /// All mistakes, and none of the right lines.
+    #[test]
+    fn one_mistake_refuses_the_file() {
+        let text = "map 192.0.2.2 2001:db8::2\n\
+                    map 10.0.0.0/33 2001:db8::/97\n\
+                    prefix 64:ff9b::/96\n\
+                    mpa 192.0.2.4 2001:db8::4\n\
+                    map 192.0.2.5\n";
+        let errors = read(text).unwrap_err();
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            errors,
+            [
+                "2:5: expected an IPv4 prefix length from 0 to 32, found \"10.0.0.0/33\"",
+                "3:1: expected map, found \"prefix\"",
+                "4:1: expected a directive, found \"mpa\" (did you mean map?)",
+                "5:14: expected an IPv6 address or prefix, found end of line",
+            ]
+        );
+    }
+}
