@@ -1,9 +1,10 @@
 //! Who is whom: IPv4 addresses to IPv6 addresses and back. No packets.
 //!
 //! [`AddressMap`] decides. Under it lie two ways to map an address: embedded in a prefix ([`Nat64Prefix`], RFC 6052)
-//! and by a table of pairs of prefixes ([`Eam`], RFC 7757).
+//! and by a table of pairs of prefixes ([`Eam`], RFC 7757). Leases of tayga's dynamic pool are kept in [`pool`].
 
 mod eam;
+pub mod pool;
 mod prefix;
 mod rfc6052;
 pub mod special;

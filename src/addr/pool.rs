@@ -1,0 +1,555 @@
+//! The dynamic pool: IPv4 addresses lent to IPv6 hosts, as tayga lends them.
+//!
+//! A lease is active while its host is heard, and for 124 minutes after. Then it is dormant: nobody is reached by it, but
+//! the host gets the same address again when it comes back. After 14 days, or when all other addresses are taken, a
+//! dormant lease is given up, the one that was used least recently first.
+//!
+//! Times are seconds since 1970, as the file of the leases has them; who calls says which second it is.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+use super::Prefix4;
+
+/// How long after its last use a lease is active, in seconds: 124 minutes, tayga's figure.
+pub const ACTIVE_FOR: u64 = 7440;
+/// How long after its last use a lease is kept, in seconds: 14 days, tayga's figure.
+pub const KEPT_FOR: u64 = 14 * 24 * 60 * 60;
+
+/// Leases of one IPv4 prefix.
+///
+/// A search costs the same with any number of leases. To lend or to give up an address costs a few steps in trees, also
+/// in a pool of four million.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    prefix: Prefix4,
+    /// Addresses that nobody has, as ranges: the first of each, and the last. No two ranges touch.
+    free: BTreeMap<u32, u32>,
+    // Hashed with keys that nobody outside can guess: what is in here comes from the wire.
+    leases: HashMap<u32, Lease>,
+    addresses: HashMap<Ipv6Addr, u32>,
+    /// Active leases by the time of their use when that was last looked at: it may have been used since.
+    active: BTreeSet<(u64, u32)>,
+    /// Dormant leases by their last use.
+    dormant: BTreeSet<(u64, u32)>,
+}
+
+#[derive(Clone, Debug)]
+struct Lease {
+    host: Ipv6Addr,
+    last_use: Cell<u64>,
+    /// Under which time it is in `active` or `dormant`.
+    listed: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Active,
+    Dormant,
+}
+
+/// A lease that has just been made, or made active again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lent {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// How the host came to it.
+    pub how: How,
+}
+
+/// How a host came to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Nobody had it.
+    Assigned,
+    /// The host had it before.
+    Reactivated,
+    /// Another host, which has not been heard for longer than any other, had it before.
+    Reassigned {
+        /// Who lost it.
+        from: Ipv6Addr,
+    },
+}
+
+/// Every address of the pool is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolFull;
+
+/// What became of a lease with time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aged {
+    /// It is dormant now.
+    Dormant {
+        /// Whose it is.
+        host: Ipv6Addr,
+        /// What is kept for the host.
+        address: Ipv4Addr,
+    },
+    /// It is no more.
+    Freed {
+        /// Whose it was.
+        host: Ipv6Addr,
+        /// What is free again.
+        address: Ipv4Addr,
+    },
+}
+
+impl Pool {
+    /// Every address of `prefix` but the first, which tayga does not lend either.
+    pub fn new(prefix: Prefix4) -> Self {
+        let mut pool = Self {
+            prefix,
+            free: BTreeMap::from([(first(prefix), last(prefix))]),
+            leases: HashMap::new(),
+            addresses: HashMap::new(),
+            active: BTreeSet::new(),
+            dormant: BTreeSet::new(),
+        };
+        pool.take(first(prefix));
+        pool
+    }
+
+    /// Keeps addresses out of the pool, and ends their leases: somebody has them for good.
+    pub fn reserve(&mut self, prefix: Prefix4) {
+        let (start, end) = (first(prefix), last(prefix));
+        let mut lent: Vec<u32> = if self.leases.len() as u64 <= u64::from(end - start) {
+            let inside = |address: &u32| (start..=end).contains(address);
+            self.leases.keys().copied().filter(inside).collect()
+        } else {
+            let is_lent = |address: &u32| self.leases.contains_key(address);
+            (start..=end).filter(is_lent).collect()
+        };
+        for address in lent.drain(..) {
+            self.give_up(address);
+        }
+        let overlapping: Vec<_> = self
+            .free
+            .range(..=end)
+            .rev()
+            .take_while(|(_, free_end)| **free_end >= start)
+            .map(|(&from, &to)| (from, to))
+            .collect();
+        for (from, to) in overlapping {
+            self.free.remove(&from);
+            if from < start {
+                self.free.insert(from, start - 1);
+            }
+            if to > end {
+                self.free.insert(end + 1, to);
+            }
+        }
+    }
+
+    /// Where the addresses are from.
+    pub const fn prefix(&self) -> Prefix4 {
+        self.prefix
+    }
+
+    /// How many leases are active, and how many dormant.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.active.len(), self.dormant.len())
+    }
+
+    /// The host that uses `address`. It is heard with that.
+    pub fn to_v6(&self, address: Ipv4Addr, now: u64) -> Option<Ipv6Addr> {
+        let lease = self.leases.get(&address.to_bits())?;
+        lease.heard(now)
+    }
+
+    /// The address that `host` uses. It is heard with that.
+    pub fn to_v4(&self, host: Ipv6Addr, now: u64) -> Option<Ipv4Addr> {
+        let &address = self.addresses.get(&host)?;
+        self.leases.get(&address)?.heard(now)?;
+        Some(Ipv4Addr::from_bits(address))
+    }
+
+    /// Lends an address to `host`, which uses none: the one it had, one that is free, or the one whose host has not been
+    /// heard for longest.
+    ///
+    /// Which free address is tayga's choice, so that a host gets the same from either: upwards from the sum of
+    /// the four words of its address, folded to the bits that the pool has for hosts.
+    pub fn lend(&mut self, host: Ipv6Addr, now: u64) -> Result<Lent, PoolFull> {
+        if let Some(&address) = self.addresses.get(&host) {
+            self.set(address, State::Active, now);
+            return Ok(lent(address, How::Reactivated));
+        }
+        if let Some(address) = self.next_free(preferred(self.prefix, host)) {
+            self.take(address);
+            self.insert(address, host, State::Active, now);
+            return Ok(lent(address, How::Assigned));
+        }
+        let &(_, address) = self.dormant.first().ok_or(PoolFull)?;
+        let from = self.remove(address).ok_or(PoolFull)?;
+        self.insert(address, host, State::Active, now);
+        Ok(lent(address, How::Reassigned { from }))
+    }
+
+    /// Looks at no more than `most` leases that may be due, and says what became of them; when it says nothing, none is.
+    pub fn age(&mut self, now: u64, most: usize) -> Vec<Aged> {
+        let mut aged = Vec::new();
+        for _ in 0..most {
+            if let Some(&(listed, address)) = self.dormant.first()
+                && listed + KEPT_FOR <= now
+            {
+                if let Some(host) = self.give_up(address) {
+                    let address = Ipv4Addr::from_bits(address);
+                    aged.push(Aged::Freed { host, address });
+                }
+            } else if let Some(&(listed, address)) = self.active.first()
+                && listed + ACTIVE_FOR <= now
+                && let Some(lease) = self.leases.get(&address)
+            {
+                let (host, last_use) = (lease.host, lease.last_use.get());
+                if last_use + ACTIVE_FOR <= now {
+                    self.set(address, State::Dormant, last_use);
+                    let address = Ipv4Addr::from_bits(address);
+                    aged.push(Aged::Dormant { host, address });
+                } else {
+                    self.set(address, State::Active, last_use);
+                }
+            } else {
+                break;
+            }
+        }
+        aged
+    }
+
+    /// Every lease, the active ones first, as tayga writes them: address, host, and the second of the last use.
+    pub fn leases(&self) -> impl Iterator<Item = (Ipv4Addr, Ipv6Addr, u64)> {
+        self.active
+            .iter()
+            .chain(&self.dormant)
+            .filter_map(|(_, address)| {
+                let lease = self.leases.get(address)?;
+                let address = Ipv4Addr::from_bits(*address);
+                Some((address, lease.host, lease.last_use.get()))
+            })
+    }
+
+    /// The first free address from `start` on, and then from the first of the pool on.
+    fn next_free(&self, start: u32) -> Option<u32> {
+        let before = self.free.range(..=start).next_back();
+        if before.is_some_and(|(_, &to)| to >= start) {
+            return Some(start);
+        }
+        let after = self.free.range(start..).next();
+        after
+            .or_else(|| self.free.first_key_value())
+            .map(|(&from, _)| from)
+    }
+
+    /// Makes an address not free.
+    fn take(&mut self, address: u32) {
+        let Some((&from, &to)) = self.free.range(..=address).next_back() else {
+            return;
+        };
+        if to < address {
+            return;
+        }
+        self.free.remove(&from);
+        if from < address {
+            self.free.insert(from, address - 1);
+        }
+        if address < to {
+            self.free.insert(address + 1, to);
+        }
+    }
+
+    /// Makes an address free, which nobody has, and joins it to the ranges beside it.
+    fn free(&mut self, address: u32) {
+        let (mut from, mut to) = (address, address);
+        if let Some((&before, &end)) = self.free.range(..address).next_back()
+            && end + 1 == address
+        {
+            self.free.remove(&before);
+            from = before;
+        }
+        if let Some(end) = address
+            .checked_add(1)
+            .and_then(|after| self.free.remove(&after))
+        {
+            to = end;
+        }
+        self.free.insert(from, to);
+    }
+
+    fn insert(&mut self, address: u32, host: Ipv6Addr, state: State, now: u64) {
+        self.addresses.insert(host, address);
+        let lease = Lease {
+            host,
+            last_use: Cell::new(now),
+            listed: now,
+            state,
+        };
+        self.leases.insert(address, lease);
+        self.list(state).insert((now, address));
+    }
+
+    /// Ends a lease, and leaves its address to whoever asked. The host is returned.
+    fn remove(&mut self, address: u32) -> Option<Ipv6Addr> {
+        let lease = self.leases.remove(&address)?;
+        self.list(lease.state).remove(&(lease.listed, address));
+        self.addresses.remove(&lease.host);
+        Some(lease.host)
+    }
+
+    /// Ends a lease; its address is free.
+    fn give_up(&mut self, address: u32) -> Option<Ipv6Addr> {
+        let host = self.remove(address)?;
+        self.free(address);
+        Some(host)
+    }
+
+    fn set(&mut self, address: u32, state: State, last_use: u64) {
+        if let Some(host) = self.remove(address) {
+            self.insert(address, host, state, last_use);
+        }
+    }
+
+    fn list(&mut self, state: State) -> &mut BTreeSet<(u64, u32)> {
+        match state {
+            State::Active => &mut self.active,
+            State::Dormant => &mut self.dormant,
+        }
+    }
+}
+
+impl Lease {
+    /// The host, if it uses the lease.
+    fn heard(&self, now: u64) -> Option<Ipv6Addr> {
+        if self.state == State::Dormant {
+            return None;
+        }
+        self.last_use.set(self.last_use.get().max(now));
+        Some(self.host)
+    }
+}
+
+fn lent(address: u32, how: How) -> Lent {
+    let address = Ipv4Addr::from_bits(address);
+    Lent { address, how }
+}
+
+/// Where tayga starts to look for an address: the 32-bit words of the host's address, added up and folded to as many bits
+/// as the pool has for hosts, with end-around carry.
+fn preferred(prefix: Prefix4, host: Ipv6Addr) -> u32 {
+    let bits = 32 - u32::from(prefix.length());
+    let mut sum: u64 = 0;
+    for word in host.octets().chunks(4) {
+        sum += word
+            .iter()
+            .fold(0, |word, &octet| word << 8 | u64::from(octet));
+    }
+    // A pool has two addresses or more, so there is at least one bit.
+    while bits < 64 && sum >> bits != 0 {
+        sum = (sum & ((1 << bits) - 1)) + (sum >> bits);
+    }
+    // Folded to 32 bits or fewer.
+    first(prefix) | sum as u32
+}
+
+fn first(prefix: Prefix4) -> u32 {
+    prefix.address().to_bits()
+}
+
+fn last(prefix: Prefix4) -> u32 {
+    first(prefix) | u32::MAX.checked_shr(prefix.length().into()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    const NOW: u64 = 1_795_406_857;
+
+    fn pool(prefix: &str) -> Pool {
+        Pool::new(prefix.parse().unwrap())
+    }
+
+    fn host(number: u32) -> Ipv6Addr {
+        Ipv6Addr::from_bits(0x2001_0db8_u128 << 96 | u128::from(number))
+    }
+
+    fn v4(text: &str) -> Ipv4Addr {
+        text.parse().unwrap()
+    }
+
+    /// By trial with tayga 0.9.2.
+    #[test]
+    fn a_host_gets_the_address_that_tayga_gives_it() {
+        let mut pool = pool("169.254.0.0/24");
+        let lent = pool.lend("2001:db8::69".parse().unwrap(), NOW).unwrap();
+        assert_eq!(lent.address, v4("169.254.0.80"));
+        assert_eq!(lent.how, How::Assigned);
+    }
+
+    /// Upwards from the preferred address, then from the first; never the network address.
+    #[test]
+    fn collisions_probe_upward_and_around() {
+        let mut pool = pool("192.0.2.0/30");
+        let mut seen = Vec::new();
+        // Hosts that all prefer the same: their words add up to the same.
+        for shift in 0..3 {
+            let host = Ipv6Addr::from_bits(3 << (32 * shift));
+            seen.push(pool.lend(host, NOW).unwrap().address);
+        }
+        assert_eq!(seen, [v4("192.0.2.3"), v4("192.0.2.1"), v4("192.0.2.2")]);
+        assert_eq!(pool.lend(host(9), NOW), Err(PoolFull));
+    }
+
+    #[test]
+    fn a_lease_is_active_for_124_minutes_after_its_last_use() {
+        let mut pool = pool("192.0.2.0/24");
+        let address = pool.lend(host(1), NOW).unwrap().address;
+        assert_eq!(pool.age(NOW + ACTIVE_FOR - 1, 9), []);
+        assert_eq!(pool.to_v6(address, NOW + 100), Some(host(1)));
+        // It was used meanwhile.
+        assert_eq!(pool.age(NOW + ACTIVE_FOR + 99, 9), []);
+        assert_eq!(pool.to_v4(host(1), NOW + 200), Some(address));
+        let now = NOW + 200 + ACTIVE_FOR;
+        assert_eq!(pool.age(now - 1, 9), []);
+        let dormant = Aged::Dormant {
+            host: host(1),
+            address,
+        };
+        assert_eq!(pool.age(now, 9), [dormant]);
+        assert_eq!(pool.to_v6(address, now), None);
+        assert_eq!(pool.to_v4(host(1), now), None);
+        // The same address when it comes back.
+        let lent = pool.lend(host(1), now).unwrap();
+        assert_eq!((lent.address, lent.how), (address, How::Reactivated));
+    }
+
+    #[test]
+    fn a_dormant_lease_is_kept_for_14_days() {
+        let mut pool = pool("192.0.2.0/24");
+        let address = pool.lend(host(1), NOW).unwrap().address;
+        assert_eq!(pool.age(NOW + ACTIVE_FOR, 9).len(), 1);
+        assert_eq!(pool.age(NOW + KEPT_FOR - 1, 9), []);
+        assert_eq!(pool.counts(), (0, 1));
+        let freed = Aged::Freed {
+            host: host(1),
+            address,
+        };
+        assert_eq!(pool.age(NOW + KEPT_FOR, 9), [freed]);
+        assert_eq!(pool.counts(), (0, 0));
+        assert_eq!(
+            pool.lend(host(1), NOW + KEPT_FOR).unwrap().how,
+            How::Assigned
+        );
+    }
+
+    #[test]
+    fn a_full_pool_takes_from_the_host_unheard_for_longest() {
+        let mut pool = pool("192.0.2.0/30");
+        for number in 1..=3 {
+            pool.lend(host(number), NOW + u64::from(number)).unwrap();
+        }
+        let now = NOW + 2 + ACTIVE_FOR;
+        assert_eq!(pool.age(now, 9).len(), 2);
+        let lent = pool.lend(host(4), now).unwrap();
+        assert_eq!(lent.how, How::Reassigned { from: host(1) });
+        assert_eq!(pool.to_v6(lent.address, now), Some(host(4)));
+        assert_eq!(pool.to_v4(host(1), now), None);
+        pool.lend(host(5), now).unwrap();
+        // Host 3 is active still.
+        assert_eq!(pool.lend(host(1), now), Err(PoolFull));
+    }
+
+    #[test]
+    fn reserved_addresses_are_lent_to_nobody() {
+        let mut pool = pool("192.0.2.0/29");
+        let before = pool.lend(host(0), NOW).unwrap().address;
+        pool.reserve(Prefix4::host(before));
+        assert_eq!(pool.to_v6(before, NOW), None);
+        pool.reserve("192.0.2.4/31".parse().unwrap());
+        pool.reserve("198.51.100.0/24".parse().unwrap());
+        let mut lent: Vec<_> = (0..9)
+            .map_while(|number| pool.lend(host(number), NOW).ok())
+            .map(|lent| lent.address)
+            .collect();
+        lent.sort();
+        assert!(!lent.contains(&before), "{lent:?}");
+        assert!(
+            !lent.contains(&v4("192.0.2.4")) && !lent.contains(&v4("192.0.2.5")),
+            "{lent:?}"
+        );
+        let outside = [v4("192.0.2.0"), before, v4("192.0.2.4"), v4("192.0.2.5")];
+        let left = (0..8).filter(|n| !outside.contains(&Ipv4Addr::from_bits(0xc000_0200 + n)));
+        assert_eq!(lent.len(), left.count());
+        pool.reserve("0.0.0.0/0".parse().unwrap());
+        assert_eq!(pool.lend(host(1), NOW), Err(PoolFull));
+        assert_eq!(pool.counts(), (0, 0));
+    }
+
+    /// What is due is worked off in portions: a pool that falls asleep all at once does not hold up packets.
+    #[test]
+    fn ageing_is_done_in_portions() {
+        let mut pool = pool("10.0.0.0/16");
+        for number in 0..1000 {
+            pool.lend(host(number), NOW).unwrap();
+        }
+        let now = NOW + ACTIVE_FOR;
+        let portions: Vec<_> = (0..4).map(|_| pool.age(now, 300).len()).collect();
+        assert_eq!(portions, [300, 300, 300, 100]);
+    }
+
+    /// A /10 full of leases. The bounds are wide for a slow machine, and would not hold for anything that grows with it.
+    #[test]
+    fn a_full_pool_is_as_fast_as_an_empty_one() {
+        let mut pool = pool("10.0.0.0/14");
+        let hosts = (1 << 18) - 1;
+        let start = std::time::Instant::now();
+        for number in 0..hosts {
+            pool.lend(host(number), NOW).unwrap();
+        }
+        for number in 0..hosts {
+            assert_eq!(pool.lend(host(hosts + number), NOW), Err(PoolFull));
+            assert!(pool.to_v4(host(number), NOW).is_some());
+        }
+        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    }
+
+    proptest! {
+        /// Whatever happens, the parts of a pool agree with each other, and no address is lost or lent twice.
+        #[test]
+        fn the_books_balance(steps in vec((0_u8..4, 0_u32..12, 0_u64..9000), 1..200)) {
+            let mut pool = pool("192.0.2.0/29");
+            let mut now = NOW;
+            let mut reserved = 1; // the network address
+            for (step, number, seconds) in steps {
+                match step {
+                    0 | 1 if pool.to_v4(host(number), now).is_none() => {
+                        let _ = pool.lend(host(number), now);
+                    }
+                    2 => {
+                        now += seconds * 20;
+                        pool.age(now, 3);
+                    }
+                    _ if number == 7 && reserved == 1 => {
+                        pool.reserve("192.0.2.7/32".parse().unwrap());
+                        reserved = 2;
+                    }
+                    _ => {}
+                }
+                let free: u32 = pool.free.iter().map(|(from, to)| to - from + 1).sum();
+                prop_assert_eq!(free as usize + pool.leases.len() + reserved, 8);
+                prop_assert_eq!(pool.leases.len(), pool.addresses.len());
+                prop_assert_eq!(pool.leases.len(), pool.active.len() + pool.dormant.len());
+                prop_assert_eq!(pool.leases().count(), pool.leases.len());
+                for (&address, lease) in &pool.leases {
+                    prop_assert_eq!(pool.addresses[&lease.host], address);
+                    prop_assert_eq!(pool.next_free(address) == Some(address), false);
+                }
+            }
+        }
+    }
+}
