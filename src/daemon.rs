@@ -5,7 +5,7 @@ use std::{
     io,
     os::fd::AsFd,
     path::PathBuf,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use log::{debug, info, warn};
@@ -14,7 +14,10 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 use xlatd::{
-    addr::AddressMap,
+    addr::{
+        AddressMap, dynamic_map,
+        pool::{Aged, How},
+    },
     config::{Config, LogClasses},
     packet_log::{PacketLog, Summary},
     plan::{self, Step},
@@ -26,6 +29,7 @@ use xlatd::{
 use crate::{
     error::Error,
     sys::{
+        lease_file::{LeaseFile, make_directory},
         map_file::MapFile,
         netlink::{Change, Done, Kind, Link, LinkChanges, Netlink},
         signals::{Signal, Signals},
@@ -43,13 +47,21 @@ const BATCH: usize = 256;
 /// And so many messages about links.
 const CHANGES: usize = 64;
 
-/// How often it is said that packets could not be written.
+/// How often leases are aged, and written if they changed: tayga's figure.
+const LEASE_INTERVAL: Duration = Duration::from_secs(45);
+/// How often they are written though none changed, for the times of their use: tayga's figure, 3.5 days.
+const LEASE_TIMES_INTERVAL: Duration = Duration::from_secs(302_400);
+/// So many leases are aged at once, to hold up no packets.
+const MOST_AGED: usize = 10_000;
+
+/// How often it is said that packets could not be written, or that the pool is full.
 const UNWRITTEN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The translator, its device and all that belongs to them.
 pub(crate) struct Daemon {
     config: Config,
     map_file: Option<MapFile>,
+    leases: Option<Leases>,
     signals: Signals,
     netlink: Netlink,
     changes: LinkChanges,
@@ -65,11 +77,17 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Attaches to the device and sets it up. What was done is undone if something fails.
     pub(crate) fn start(config: Config, debug: bool) -> Result<Self, Error> {
+        if let Some(directory) = &config.data_dir
+            && let Err(error) = make_directory(directory)
+        {
+            warn!("{}: cannot make the data-dir: {error}", directory.display());
+        }
         let map_file = open_map_file(&config)?;
-        let map = match &map_file {
+        let mut map = match &map_file {
             Some(file) => read_map_file(&config, file)?,
             None => config.address_map(),
         };
+        let leases = Leases::start(&config, &mut map);
         // From here on a signal ends the daemon in order, and no change of the device is missed.
         let signals = Signals::new().map_err(system("catch signals"))?;
         let changes = LinkChanges::new().map_err(system("watch links by netlink"))?;
@@ -100,6 +118,7 @@ impl Daemon {
             packet_log: PacketLog::new(if debug { EVERY_PACKET } else { config.log }),
             config,
             map_file,
+            leases,
             signals,
             netlink,
             changes,
@@ -117,6 +136,9 @@ impl Daemon {
         if let Some(log) = &mut self.packet_log {
             log_lines(log.left_out(None));
         }
+        if let Some(leases) = &mut self.leases {
+            leases.write(self.translator.map());
+        }
         log_lines(self.stats.lines());
         if self.device.unwritten != 0 {
             info!("The kernel did not take: {}", self.device.unwritten);
@@ -128,6 +150,7 @@ impl Daemon {
         loop {
             let ready = self.wait()?;
             let now = Instant::now(); // one reading of the clock for the whole turn
+            self.look_after_leases(now);
             if !ready[SIGNALS].is_empty() {
                 let signals: Vec<_> = self.signals.take().collect();
                 for signal in signals {
@@ -158,8 +181,11 @@ impl Daemon {
         }
     }
 
-    /// Reads the map-file again. A file that cannot be read, or has a mistake, leaves everything as it is.
+    /// Writes the leases, and reads the map-file again. A file that cannot be read, or has a mistake, leaves everything as it is.
     fn reload(&mut self) {
+        if let Some(leases) = &mut self.leases {
+            leases.write(self.translator.map());
+        }
         let Some(file) = &self.map_file else {
             info!("SIGHUP: there is no map-file to read again");
             return;
@@ -186,7 +212,11 @@ impl Daemon {
             PollFd::new(self.changes.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.device.tun.as_fd(), PollFlags::POLLIN),
         ];
-        let deadline = self.packet_log.as_ref().and_then(PacketLog::deadline);
+        let deadlines = [
+            self.packet_log.as_ref().and_then(PacketLog::deadline),
+            self.leases.as_ref().map(|leases| leases.next_check),
+        ];
+        let deadline = deadlines.into_iter().flatten().min();
         let timeout = match deadline {
             None => PollTimeout::NONE,
             Some(deadline) => {
@@ -250,6 +280,55 @@ impl Daemon {
             }
             Outcome::Drop(reason) => self.explain(reason),
         }
+        if let Some((host, lent)) = self.translator.take_lent()
+            && let Some(leases) = &mut self.leases
+        {
+            match lent {
+                Ok(lent) => {
+                    leases.changed = true;
+                    let what = match lent.how {
+                        How::Assigned => "assigned",
+                        How::Reactivated => "reactivated",
+                        How::Reassigned { .. } => "reassigned",
+                    };
+                    if let Some(log) = &mut self.packet_log
+                        && let Some(line) = log.lease_line(what, lent.address, host, now)
+                    {
+                        info!("{line}");
+                    }
+                }
+                Err(_) => leases.refused(now),
+            }
+        }
+    }
+
+    /// Tells the pool the time, and every 45 seconds has it give up what nobody uses and writes what changed.
+    fn look_after_leases(&mut self, now: Instant) {
+        let Some(leases) = &mut self.leases else {
+            return;
+        };
+        let map = self.translator.map_mut();
+        map.set_now(leases.second(now));
+        if now < leases.next_check {
+            return;
+        }
+        let aged = map.age_leases(MOST_AGED);
+        for aged in &aged {
+            let (what, address, host) = match *aged {
+                Aged::Dormant { host, address } => ("dormant", address, host),
+                Aged::Freed { host, address } => ("freed", address, host),
+            };
+            if let Some(log) = &mut self.packet_log
+                && let Some(line) = log.lease_line(what, address, host, now)
+            {
+                info!("{line}");
+            }
+        }
+        leases.changed |= !aged.is_empty();
+        if leases.changed || now >= leases.write_at {
+            leases.write(self.translator.map());
+        }
+        leases.next_check = now + LEASE_INTERVAL;
     }
 
     /// Says once what to do about a refusal that surprises people.
@@ -365,6 +444,101 @@ pub(crate) fn remove_tun(config: &Config) -> Result<(), Error> {
         })?;
     info!("Removed persistent tun device {device}");
     Ok(())
+}
+
+/// The file of the leases, and when to look after them.
+struct Leases {
+    /// `None` if they are not kept.
+    file: Option<LeaseFile>,
+    /// When this started: the clock that the leases go by is set once, so that they do not jump with the system's.
+    start: (Instant, u64),
+    /// Whether there is something that the file does not have.
+    changed: bool,
+    next_check: Instant,
+    /// When the file is written though no lease came or went, for the times in it.
+    write_at: Instant,
+    /// Hosts that got no address, packet by packet, and when that may be said again.
+    refused: u64,
+    silent_until: Option<Instant>,
+}
+
+impl Leases {
+    /// Takes over the leases of the file. `None` without `dynamic-pool`. Nothing that fails here is a reason not to start.
+    fn start(config: &Config, map: &mut AddressMap) -> Option<Self> {
+        let pool = config.dynamic_pool?;
+        info!("Dynamic pool: {pool}");
+        let now = Instant::now();
+        let second = SystemTime::now().duration_since(UNIX_EPOCH);
+        let second = second.map_or(0, |since| since.as_secs());
+        map.set_now(second);
+        let file = config.data_dir.as_deref().and_then(|directory| {
+            let read = LeaseFile::new(directory).and_then(|file| Ok((file.read()?, file)));
+            match read {
+                Ok((text, file)) => {
+                    let (taken, left_out) = dynamic_map::load(map, &text, second);
+                    let path = file.path().display();
+                    for line in left_out {
+                        warn!("{path}:{line}");
+                    }
+                    info!("Loaded {taken} leases from {path}");
+                    Some(file)
+                }
+                // A file that cannot be read is not written over: it may hold leases.
+                Err(error) => {
+                    warn!(
+                        "{}: cannot read dynamic.map, so leases are not kept: {error}",
+                        directory.display()
+                    );
+                    None
+                }
+            }
+        });
+        Some(Self {
+            file,
+            start: (now, second),
+            changed: false,
+            next_check: now + LEASE_INTERVAL,
+            write_at: now + LEASE_TIMES_INTERVAL,
+            refused: 0,
+            silent_until: None,
+        })
+    }
+
+    /// Seconds since 1970, by the clock that was set at the start.
+    fn second(&self, now: Instant) -> u64 {
+        self.start.1 + now.duration_since(self.start.0).as_secs()
+    }
+
+    /// A file that cannot be written stays as it was, and the next check tries again.
+    fn write(&mut self, map: &AddressMap) {
+        let Some(file) = &self.file else {
+            return;
+        };
+        match file.write(&dynamic_map::text(map)) {
+            Ok(()) => {
+                self.changed = false;
+                self.write_at = Instant::now() + LEASE_TIMES_INTERVAL;
+            }
+            Err(error) => {
+                self.changed = true;
+                warn!(
+                    "{}: cannot write the leases: {error}",
+                    file.path().display()
+                );
+            }
+        }
+    }
+
+    fn refused(&mut self, now: Instant) {
+        self.refused += 1;
+        if self.silent_until.is_none_or(|until| now >= until) {
+            self.silent_until = Some(now + UNWRITTEN_INTERVAL);
+            warn!(
+                "dynamic-pool is full: packets of hosts without an address are refused ({} so far)",
+                self.refused
+            );
+        }
+    }
 }
 
 /// Finds the map-file, if the configuration has one.

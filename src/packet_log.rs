@@ -4,7 +4,7 @@
 
 use std::{
     fmt,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
@@ -28,11 +28,12 @@ enum Class {
     Drop,
     Reject,
     Icmp,
+    Lease,
 }
 
 impl Class {
     /// In tayga's order: a packet of several classes is logged as the first that is on.
-    const ALL: [Self; 4] = [Self::Own, Self::Drop, Self::Reject, Self::Icmp];
+    const ALL: [Self; 5] = [Self::Own, Self::Drop, Self::Reject, Self::Icmp, Self::Lease];
 }
 
 impl fmt::Display for Class {
@@ -42,6 +43,7 @@ impl fmt::Display for Class {
             Self::Drop => "DROP",
             Self::Reject => "REJECT",
             Self::Icmp => "ICMP",
+            Self::Lease => "DYN",
         })
     }
 }
@@ -61,9 +63,9 @@ impl PacketLog {
             reject,
             icmp,
             own,
-            dynamic: _, // leases, not packets
+            dynamic,
         } = classes;
-        (drop || reject || icmp || own).then(|| Self {
+        (drop || reject || icmp || own || dynamic).then(|| Self {
             classes,
             limits: Default::default(),
         })
@@ -94,6 +96,19 @@ impl PacketLog {
                 None => format!("{class}: {summary} translated"),
             },
         })
+    }
+
+    /// The line about a lease, as `DYN: [assigned] [192.0.2.1]->[2001:db8::1]`, if it gets one.
+    pub fn lease_line(
+        &mut self,
+        what: &str,
+        address: Ipv4Addr,
+        host: Ipv6Addr,
+        now: Instant,
+    ) -> Option<String> {
+        let class = Class::Lease;
+        (self.is_on(class) && self.limits[class as usize].allow(now))
+            .then(|| format!("{class}: [{what}] [{address}]->[{host}]"))
     }
 
     /// When [`left_out`](Self::left_out) has something to say; `None` as long as nothing is left out.
@@ -130,6 +145,7 @@ impl PacketLog {
             Class::Drop => self.classes.drop,
             Class::Reject => self.classes.reject,
             Class::Icmp => self.classes.icmp,
+            Class::Lease => self.classes.dynamic,
         }
     }
 }
@@ -294,7 +310,7 @@ mod tests {
         reject: false,
         icmp: false,
         own: false,
-        dynamic: true,
+        dynamic: false,
     };
 
     /// 192.0.2.1 to 198.51.100.7, with a header that says nothing else.

@@ -249,6 +249,9 @@ fn addresses(config: &Config) -> Vec<[String; 3]> {
             &format!("and {}", counted(more, "more map")),
         ));
     }
+    if let Some(pool) = config.dynamic_pool {
+        rows.push(row(&pool, &"any other host", "dynamic-pool"));
+    }
     if let Some(prefix) = config.prefix {
         rows.push(row(&"all others", &prefix, "prefix"));
         // A documentation address, and one that wkpf-strict has nothing against: a.root-servers.net.

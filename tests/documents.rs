@@ -75,7 +75,7 @@ fn the_sample_is_right_with_its_comment_signs_removed() {
     let lines: Vec<_> = all.lines().collect();
     assert_eq!(
         names(warned.map(|notice| lines[notice.line - 1].split(' ').next().unwrap())),
-        names(["dynamic-pool", "strict-frag-hdr"])
+        names(["strict-frag-hdr"])
     );
 }
 

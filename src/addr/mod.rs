@@ -3,6 +3,7 @@
 //! [`AddressMap`] decides. Under it lie two ways to map an address: embedded in a prefix ([`Nat64Prefix`], RFC 6052)
 //! and by a table of pairs of prefixes ([`Eam`], RFC 7757). Leases of tayga's dynamic pool are kept in [`pool`].
 
+pub mod dynamic_map;
 mod eam;
 pub mod pool;
 mod prefix;
@@ -13,6 +14,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use eam::EamTable;
 pub use eam::{Eam, EamError};
+use pool::{Aged, Lent, NotRestored, Pool, PoolFull};
+use prefix::network4;
 pub use prefix::{Prefix4, Prefix6, PrefixError};
 pub use rfc6052::{Nat64Prefix, Nat64PrefixError, ReservedOctet};
 
@@ -23,6 +26,8 @@ pub enum Via {
     Own,
     /// An explicit address mapping (RFC 7757): `map`.
     Explicit,
+    /// A lease of `dynamic-pool`.
+    Lease,
     /// The translation prefix (RFC 6052): `prefix`.
     Prefix,
 }
@@ -52,7 +57,7 @@ pub enum Unmapped {
 
 /// Everything that decides which address is whose.
 ///
-/// Precedence: the translator's own addresses, explicit mappings by longest match, the prefix
+/// Precedence: the translator's own addresses, explicit mappings by longest match, leases of the pool, the prefix
 /// ([RFC 7757 section 3.3](https://www.rfc-editor.org/rfc/rfc7757#section-3.3)).
 /// A search takes the same time with any number of mappings.
 #[derive(Clone, Debug)]
@@ -62,6 +67,9 @@ pub struct AddressMap {
     explicit: EamTable,
     prefix: Option<Nat64Prefix>,
     wkpf_strict: bool,
+    pool: Option<Pool>,
+    /// For the leases: seconds since 1970.
+    now: u64,
 }
 
 impl AddressMap {
@@ -78,7 +86,95 @@ impl AddressMap {
             explicit: EamTable::default(),
             prefix,
             wkpf_strict,
+            pool: None,
+            now: 0,
         }
+    }
+
+    /// Lends addresses of `pool` to IPv6 hosts, but none that something else maps: this comes after all mappings.
+    pub fn set_pool(&mut self, pool: Prefix4) {
+        let mut pool = Pool::new(pool);
+        pool.reserve(Prefix4::host(self.own_v4));
+        for (address, length) in [
+            ([0, 0, 0, 0], 8),
+            ([127, 0, 0, 0], 8),
+            ([224, 0, 0, 0], 4),
+            ([255; 4], 32),
+        ] {
+            pool.reserve(Prefix4::from_network(
+                network4(address.into(), length),
+                length,
+            ));
+        }
+        for eam in self.explicit.iter() {
+            // A mapping that encloses the pool leaves the pool to it, by longest match.
+            if eam.v4().length() > pool.prefix().length() {
+                pool.reserve(eam.v4());
+            }
+        }
+        self.pool = Some(pool);
+    }
+
+    /// Whether there is a pool.
+    pub fn has_pool(&self) -> bool {
+        self.pool.is_some()
+    }
+
+    /// The second since 1970 in which leases are used from now on.
+    pub fn set_now(&mut self, now: u64) {
+        self.now = now;
+    }
+
+    /// As [`set_now`](Self::set_now) has it.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Lends an IPv4 address to an IPv6 host that nothing maps; `None` if it can have none, or there is no pool.
+    pub fn lend(&mut self, host: Ipv6Addr) -> Option<Result<Lent, PoolFull>> {
+        if !self.may_have_lease(host) {
+            return None;
+        }
+        Some(self.pool.as_mut()?.lend(host, self.now))
+    }
+
+    /// Takes over a lease; see [`Pool::restore`].
+    pub fn restore_lease(
+        &mut self,
+        address: Ipv4Addr,
+        host: Ipv6Addr,
+        last_use: u64,
+        now: u64,
+        dormant: bool,
+    ) -> Result<(), NotRestored> {
+        if special::is_illegal_v4(address) {
+            return Err(NotRestored::Reserved);
+        }
+        if !self.may_have_lease(host) {
+            return Err(NotRestored::Host);
+        }
+        let pool = self.pool.as_mut().ok_or(NotRestored::Outside)?;
+        pool.restore(address, host, last_use, now, dormant)
+    }
+
+    /// See [`Pool::age`].
+    pub fn age_leases(&mut self, most: usize) -> Vec<Aged> {
+        let pool = self.pool.as_mut();
+        pool.map_or_else(Vec::new, |pool| pool.age(self.now, most))
+    }
+
+    /// See [`Pool::leases`].
+    pub fn leases(&self) -> impl Iterator<Item = (Ipv4Addr, Ipv6Addr, u64)> {
+        self.pool.iter().flat_map(Pool::leases)
+    }
+
+    fn may_have_lease(&self, host: Ipv6Addr) -> bool {
+        host != self.own_v6
+            && !special::is_illegal_v6(host)
+            && self.explicit.to_v4(host).is_none()
+            && !self
+                .prefix
+                .is_some_and(|prefix| prefix.prefix().contains(host))
     }
 
     /// Adds an explicit mapping; the mapping that has the same prefix on either side is returned if there is one,
@@ -106,6 +202,18 @@ impl AddressMap {
                 address,
                 via: Via::Explicit,
             });
+        }
+        if let Some(pool) = &self.pool {
+            if let Some(address) = pool.to_v6(address, self.now) {
+                return Ok(Mapped {
+                    address,
+                    via: Via::Lease,
+                });
+            }
+            // In the prefix it would be nobody's: a packet to it would come back here, and go round until it expires.
+            if pool.prefix().contains(address) {
+                return Err(Unmapped::NoMapping);
+            }
         }
         Ok(Mapped {
             address: self.embed(address)?,
@@ -136,10 +244,20 @@ impl AddressMap {
                 via: Via::Explicit,
             });
         }
-        let address = self
+        let embedded = self
             .prefix
             .as_ref()
-            .and_then(|prefix| prefix.extract(address))
+            .and_then(|prefix| prefix.extract(address));
+        if embedded.is_none()
+            && let Some(pool) = &self.pool
+            && let Some(address) = pool.to_v4(address, self.now)
+        {
+            return Ok(Mapped {
+                address,
+                via: Via::Lease,
+            });
+        }
+        let address = embedded
             .ok_or(Unmapped::NoMapping)?
             .map_err(|ReservedOctet| Unmapped::ReservedOctet)?;
         if special::is_illegal_v4(address) {
@@ -171,9 +289,10 @@ impl AddressMap {
         Ok(prefix.embed(address))
     }
 
-    /// The explicit mapping of `address`, whatever else it is.
-    pub fn explicit_v6(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
-        self.explicit.to_v6(address)
+    /// The IPv6 host that `address` belongs to by an explicit mapping or a lease, whatever else it is.
+    pub fn host_v6(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
+        let lease = || self.pool.as_ref()?.to_v6(address, self.now);
+        self.explicit.to_v6(address).or_else(lease)
     }
 
     /// Every explicit mapping, in no particular order.
@@ -294,9 +413,9 @@ mod tests {
         let map = map(PREFIX, true, &[("192.0.2.1", "2001:db8:2::1")]);
         to_v4(&map, "2001:db8:64::c0a8:ff01", OWN_V4, Via::Own);
         to_v4(&map, "2001:db8:64::c000:201", "192.0.2.1", Via::Prefix);
-        assert_eq!(map.explicit_v6(v4("192.0.2.1")), Some(v6("2001:db8:2::1")));
-        assert_eq!(map.explicit_v6(v4("192.0.2.2")), None);
-        assert_eq!(map.explicit_v6(v4(OWN_V4)), None);
+        assert_eq!(map.host_v6(v4("192.0.2.1")), Some(v6("2001:db8:2::1")));
+        assert_eq!(map.host_v6(v4("192.0.2.2")), None);
+        assert_eq!(map.host_v6(v4(OWN_V4)), None);
         assert_eq!(map.embed(v4("192.0.2.1")), Ok(v6("2001:db8:64::c000:201")));
     }
 

@@ -9,6 +9,7 @@
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
     net::{Ipv4Addr, Ipv6Addr},
 };
 
@@ -73,6 +74,30 @@ pub enum How {
         /// Who lost it.
         from: Ipv6Addr,
     },
+}
+
+/// Why a lease is not taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotRestored {
+    /// Its address is not in the pool.
+    Outside,
+    /// Its address or its host has a lease already.
+    Duplicate,
+    /// Its address is somebody's for good, or the network address.
+    Reserved,
+    /// Its host is none that can have a lease: it has a mapping, or is in the prefix, or no host has such an address.
+    Host,
+}
+
+impl fmt::Display for NotRestored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Outside => "the IPv4 address is not in dynamic-pool",
+            Self::Duplicate => "one of the addresses has a lease already",
+            Self::Reserved => "the IPv4 address is not lent to anybody",
+            Self::Host => "no lease is for this IPv6 address",
+        })
+    }
 }
 
 /// Every address of the pool is in use.
@@ -186,6 +211,35 @@ impl Pool {
         let from = self.remove(address).ok_or(PoolFull)?;
         self.insert(address, host, State::Active, now);
         Ok(lent(address, How::Reassigned { from }))
+    }
+
+    /// Takes over a lease from before. `dormant` makes it dormant however lately it was used.
+    pub fn restore(
+        &mut self,
+        address: Ipv4Addr,
+        host: Ipv6Addr,
+        last_use: u64,
+        now: u64,
+        dormant: bool,
+    ) -> Result<(), NotRestored> {
+        let bits = address.to_bits();
+        if !(first(self.prefix)..=last(self.prefix)).contains(&bits) {
+            return Err(NotRestored::Outside);
+        }
+        if self.addresses.contains_key(&host) || self.leases.contains_key(&bits) {
+            return Err(NotRestored::Duplicate);
+        }
+        if self.next_free(bits) != Some(bits) {
+            return Err(NotRestored::Reserved);
+        }
+        let state = if dormant || last_use + ACTIVE_FOR <= now {
+            State::Dormant
+        } else {
+            State::Active
+        };
+        self.take(bits);
+        self.insert(bits, host, state, last_use);
+        Ok(())
     }
 
     /// Looks at no more than `most` leases that may be due, and says what became of them; when it says nothing, none is.

@@ -116,13 +116,7 @@ impl<'a> Check<'a> {
                 self.errors.extend(repeats4.into_iter().chain(repeats6));
             }
             Directive::MapFile(path) => config.map_file = Some(path.clone()),
-            Directive::DynamicPool(pool) => {
-                config.dynamic_pool = Some(*pool);
-                self.warn(
-                    &line,
-                    "dynamic-pool does not take effect yet: IPv6 hosts without a map get no IPv4 address",
-                );
-            }
+            Directive::DynamicPool(pool) => config.dynamic_pool = Some(*pool),
             Directive::DataDir(path) => config.data_dir = Some(path.clone()),
             Directive::StrictFragHdr => self.warn(&line, "strict-frag-hdr is ignored"),
             Directive::WkpfStrict(on) => config.wkpf_strict = *on,
@@ -192,6 +186,13 @@ impl<'a> Check<'a> {
         }
         self.check_own_maps();
         self.check_device();
+        if self.config.dynamic_pool.is_some() && !self.given("data-dir") {
+            self.notices.push(Notice {
+                line: self.line_of("dynamic-pool"),
+                level: Level::Warning,
+                text: "dynamic-pool without data-dir: leases are not kept over a restart".into(),
+            });
+        }
 
         if self.errors.is_empty() {
             self.notices.sort_by_key(|notice| notice.line);

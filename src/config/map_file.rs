@@ -37,7 +37,7 @@ impl Config {
         if !lines.errors.is_empty() {
             return Err(lines.errors);
         }
-        let mut map = self.address_map();
+        let mut map = self.fixed_address_map();
         let mut notices = lines.notices;
         for (line, eam) in lines.maps.into_iter().flatten() {
             let own = eam.v4() == Prefix4::host(self.ipv4_addr)
@@ -55,6 +55,9 @@ impl Config {
                 level: Level::Warning,
                 text: format!("map of {eam} is ignored: tayga.conf has {stays}").into(),
             });
+        }
+        if let Some(pool) = self.dynamic_pool {
+            map.set_pool(pool);
         }
         notices.sort_by_key(|notice| notice.line);
         Ok((map, notices))

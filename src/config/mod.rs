@@ -82,8 +82,17 @@ impl Config {
         self.map_file.as_ref().map(|path| directory.join(path))
     }
 
-    /// Who is whom by these settings: the own addresses, `map` and `prefix`.
+    /// Who is whom by these settings: the own addresses, `map`, `dynamic-pool` and `prefix`.
     pub fn address_map(&self) -> AddressMap {
+        let mut map = self.fixed_address_map();
+        if let Some(pool) = self.dynamic_pool {
+            map.set_pool(pool);
+        }
+        map
+    }
+
+    /// The same without the pool, which is only lent what is left.
+    fn fixed_address_map(&self) -> AddressMap {
         let mut map = AddressMap::new(
             self.ipv4_addr,
             self.ipv6_addr,
@@ -574,7 +583,7 @@ mod tests {
         for (line, notice) in [
             (
                 "dynamic-pool 192.168.255.0/24",
-                "Warning 4: dynamic-pool does not take effect yet: IPv6 hosts without a map get no IPv4 address",
+                "Warning 4: dynamic-pool without data-dir: leases are not kept over a restart",
             ),
             (
                 "strict-frag-hdr on",

@@ -14,14 +14,17 @@ mod reply;
 mod settings;
 mod six_to_four;
 
-use std::{fmt, time::Instant};
+use std::{fmt, net::Ipv6Addr, time::Instant};
 
 pub use fragment::Fragments;
 pub use packet::Packet;
 pub use settings::{IcmpErrors, Settings, TrafficClass, UdpChecksum};
 
 use crate::{
-    addr::AddressMap,
+    addr::{
+        AddressMap,
+        pool::{Lent, PoolFull},
+    },
     wire::{Malformed, ipv6},
 };
 
@@ -34,6 +37,8 @@ pub struct Translator {
     map: AddressMap,
     limits: limit::Limits,
     identification: fragment::Identification,
+    /// What the last packet did to the pool.
+    lent: Option<(Ipv6Addr, Result<Lent, PoolFull>)>,
 }
 
 impl Translator {
@@ -50,6 +55,7 @@ impl Translator {
             map,
             limits,
             identification,
+            lent: None,
         }
     }
 
@@ -58,9 +64,25 @@ impl Translator {
         self.settings.mtu = mtu.max(ipv6::MIN_MTU);
     }
 
-    /// From now on addresses are mapped so.
+    /// The host that got an address of the pool by the last packet, or was refused one. It is said once.
+    pub fn take_lent(&mut self) -> Option<(Ipv6Addr, Result<Lent, PoolFull>)> {
+        self.lent.take()
+    }
+
+    /// From now on addresses are mapped so. Leases go on, but for those that the new map has no room for.
     pub fn set_map(&mut self, map: AddressMap) {
-        self.map = map;
+        let old = std::mem::replace(&mut self.map, map);
+        let now = old.now();
+        self.map.set_now(now);
+        for (address, host, last_use) in old.leases() {
+            // Refused is what has a mapping now.
+            let _ = self.map.restore_lease(address, host, last_use, now, false);
+        }
+    }
+
+    /// Who is whom: to lend addresses, and to tell the time.
+    pub fn map_mut(&mut self) -> &mut AddressMap {
+        &mut self.map
     }
 
     /// Who is whom.
@@ -141,6 +163,8 @@ pub enum DropReason {
     NoDestination,
     /// Nothing maps the source.
     NoSource,
+    /// Nothing maps the source, and no address of the pool is left for it.
+    PoolFull,
     /// A private IPv4 address in 64:ff9b::/96, while `wkpf-strict` is on (RFC 6052 section 3.1).
     WkpfStrict,
     /// Bits 64 to 71 of an address in the prefix are not zero (RFC 6052 section 2.2).
@@ -191,6 +215,7 @@ impl DropReason {
         Self::IllegalAddress,
         Self::NoDestination,
         Self::NoSource,
+        Self::PoolFull,
         Self::WkpfStrict,
         Self::ReservedOctet,
         Self::SpoofedSource,
@@ -220,6 +245,7 @@ impl fmt::Display for DropReason {
             Self::IllegalAddress => "multicast, loopback or another address that no host has",
             Self::NoDestination => "no mapping for the destination",
             Self::NoSource => "no mapping for the source",
+            Self::PoolFull => "no address left in dynamic-pool for the source",
             Self::WkpfStrict => "private address in 64:ff9b::/96 (wkpf-strict)",
             Self::ReservedOctet => "bits 64 to 71 of the address are not zero",
             Self::SpoofedSource => "source pretends to be an explicitly mapped host",

@@ -7,7 +7,7 @@ use super::{
     four_to_six, icmp_types, quoted, reply,
 };
 use crate::{
-    addr::{AddressMap, Mapped, Unmapped, Via},
+    addr::{AddressMap, Mapped, Unmapped, Via, pool::PoolFull},
     wire::{
         FragmentPlace,
         checksum::Sum,
@@ -37,7 +37,20 @@ pub(super) fn translate<'p>(
     packet: &'p mut Packet,
     now: Instant,
 ) -> Outcome<'p> {
-    match decide(&translator.settings, &translator.map, packet.bytes()) {
+    let mut decision = decide(&translator.settings, &translator.map, packet.bytes());
+    if let Err(refusal) = &mut decision
+        && refusal.reason == DropReason::NoSource
+        && translator.map.has_pool()
+        && let Ok(refused) = Ipv6Packet::parse(packet.bytes())
+        && let Some(lent) = translator.map.lend(refused.source())
+    {
+        translator.lent = Some((refused.source(), lent));
+        match lent {
+            Ok(_) => decision = decide(&translator.settings, &translator.map, packet.bytes()),
+            Err(PoolFull) => refusal.reason = DropReason::PoolFull,
+        }
+    }
+    match decision {
         Ok(Decision::Translate(translation)) => translation.apply(translator, packet),
         Ok(Decision::TranslateError(error)) => error.apply(translator, packet),
         Ok(Decision::AnswerEcho) => reply::echo_v6(translator, packet, now),
@@ -186,7 +199,7 @@ fn decide(
                 via: Via::Prefix,
             }),
             _,
-        ) if map.explicit_v6(address).is_some() => {
+        ) if map.host_v6(address).is_some() => {
             return Err(DropReason::SpoofedSource.into());
         }
         (Ok(source), _) => source.address,
@@ -194,7 +207,7 @@ fn decide(
         (Err(_), Some(_)) => settings.icmp_source.unwrap_or(map.own_v4()),
         (Err(unmapped), None) => return Err(unmapped_source(unmapped)),
     };
-    let hairpin = destination.via == Via::Prefix && map.explicit_v6(destination.address).is_some();
+    let hairpin = destination.via == Via::Prefix && map.host_v6(destination.address).is_some();
     let destination = destination.address;
     if hairpin && !settings.hairpin {
         return Err(DropReason::Hairpin.into());

@@ -398,6 +398,15 @@ impl Daemon {
 
     /// As [`start`](Self::start), by a command that takes the program and its arguments for its own and becomes it.
     pub(crate) fn start_by(launcher: &[&str], ns: &Netns, config: &str) -> Self {
+        Self::launch(launcher, &daemon(), ns, config)
+    }
+
+    /// As [`start`](Self::start), another program.
+    pub(crate) fn start_program(program: &Path, ns: &Netns, config: &str) -> Self {
+        Self::launch(&[], program, ns, config)
+    }
+
+    fn launch(launcher: &[&str], program: &Path, ns: &Netns, config: &str) -> Self {
         let directory = Directory::new();
         let path = directory.file("tayga.conf");
         fs::write(&path, config).unwrap();
@@ -407,7 +416,7 @@ impl Daemon {
         command.args(["--pdeathsig", "KILL", "--"]);
         command
             .args(launcher)
-            .arg(daemon())
+            .arg(program)
             .args(["-n", "-c"])
             .arg(path);
         command.stdin(Stdio::null());

@@ -24,6 +24,7 @@ mod harness;
 mod icmp;
 mod own;
 mod packet;
+mod pool;
 mod reload;
 mod socket;
 

@@ -1,0 +1,173 @@
+//! dynamic.map, tayga's file of leases: `IPv4 address, IPv6 address, second of the last use`, a lease a line.
+
+use std::{
+    fmt::Write,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+use super::AddressMap;
+
+/// A line of the file.
+pub type Entry = (Ipv4Addr, Ipv6Addr, u64);
+
+/// Reads one line: `None` if it is blank or a comment, an error if it is no lease.
+pub fn read_line(line: &[u8]) -> Option<Result<Entry, NotALease>> {
+    if line.first() == Some(&b'#') || line.trim_ascii().is_empty() {
+        return None;
+    }
+    let words = str::from_utf8(line).map(str::split_ascii_whitespace);
+    let mut words = words.into_iter().flatten();
+    let entry = (|| {
+        let v4 = words.next()?.parse().ok()?;
+        let v6 = words.next()?.parse().ok()?;
+        let last_use = words.next()?.parse().ok().filter(|&second| second > 0)?;
+        words.next().is_none().then_some((v4, v6, last_use))
+    })();
+    Some(entry.ok_or(NotALease))
+}
+
+/// A line is neither a comment nor an IPv4 address, an IPv6 address and a number of seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotALease;
+
+/// Takes over the leases of a file. Returns how many, and what there is to say about the lines that are left out.
+///
+/// A lease that was used less than 124 minutes before `now` is active. A file from the future is of no use as a clock:
+/// all of its leases are dormant then, as with tayga.
+pub fn load(map: &mut AddressMap, text: &[u8], now: u64) -> (usize, Vec<String>) {
+    let mut entries = Vec::new();
+    let mut left_out = Vec::new();
+    for (index, line) in text.split(|&octet| octet == b'\n').enumerate() {
+        match read_line(line) {
+            None => {}
+            Some(Ok(entry)) => entries.push((index + 1, entry)),
+            Some(Err(NotALease)) => left_out.push(format!(
+                "{}: expected an IPv4 address, an IPv6 address and a time: the line is ignored",
+                index + 1
+            )),
+        }
+    }
+    let newest = entries.iter().map(|(_, (_, _, last_use))| *last_use).max();
+    let from_the_future = newest.is_some_and(|newest| newest > now);
+    let mut taken = 0;
+    for (line, (v4, v6, last_use)) in entries {
+        match map.restore_lease(v4, v6, last_use.min(now), now, from_the_future) {
+            Ok(()) => taken += 1,
+            Err(why) => left_out.push(format!(
+                "{line}: the lease of {v4} to {v6} is ignored: {why}"
+            )),
+        }
+    }
+    (taken, left_out)
+}
+
+/// The text of the file, at the time that the map was told.
+pub fn text(map: &AddressMap) -> String {
+    let mut text = format!(
+        "###\n###\n### tayga dynamic map database\n###\n\
+         ### You can edit this (carefully!) as long as you shut down the translator first\n\
+         ###\n###\n### Last written: {} seconds since 1970 (UTC)\n###\n###\n\n",
+        map.now()
+    );
+    for (v4, v6, last_use) in map.leases() {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{v4}\t{v6}\t{last_use}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+    use crate::addr::pool::ACTIVE_FOR;
+
+    const NOW: u64 = 1_795_406_857;
+
+    fn map() -> AddressMap {
+        let own = "2001:db8:ffff::1".parse().unwrap();
+        let mut map = AddressMap::new([192, 0, 2, 1].into(), own, None, true);
+        let eam =
+            crate::addr::Eam::new("192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap());
+        map.insert(eam.unwrap()).unwrap();
+        map.set_pool("192.0.2.0/24".parse().unwrap());
+        map.set_now(NOW);
+        map
+    }
+
+    /// As tayga 0.9.2 writes it, with every kind of line that is left out.
+    #[test]
+    fn a_file_of_tayga_is_taken_over() {
+        let dormant = NOW - ACTIVE_FOR;
+        let text = format!(
+            "###\n### TAYGA dynamic map database\n\n\
+             192.0.2.9\t2001:db8::9\t{NOW}\n\
+             192.0.2.10 2001:db8::10  {dormant}\n\
+             192.0.2.11 2001:db8::11\n\
+             192.0.2.12 2001:db8::12 0\n\
+             198.51.100.1 2001:db8::13 {NOW}\n\
+             192.0.2.7 2001:db8::14 {NOW}\n\
+             192.0.2.15 2001:db8::7 {NOW}\n\
+             192.0.2.1 2001:db8::16 {NOW}\n\
+             192.0.2.0 2001:db8::17 {NOW}\n\
+             192.0.2.18 fe80::1 {NOW}\n\
+             192.0.2.9 2001:db8::19 {NOW}\n\
+             192.0.2.20 2001:db8::9 {NOW}\n"
+        );
+        let mut map = map();
+        let (taken, left_out) = load(&mut map, text.as_bytes(), NOW);
+        assert_eq!(taken, 2);
+        let lines: Vec<_> = left_out
+            .iter()
+            .map(|line| line.split(':').next().unwrap())
+            .collect();
+        assert_eq!(
+            lines,
+            ["6", "7", "8", "9", "10", "11", "12", "13", "14", "15"]
+        );
+        assert!(
+            left_out[2].ends_with("the IPv4 address is not in dynamic-pool"),
+            "{left_out:?}"
+        );
+        let to_v6 = |host: u8| {
+            map.to_v6([192, 0, 2, host].into())
+                .map(|mapped| mapped.address)
+        };
+        assert_eq!(to_v6(9), Ok("2001:db8::9".parse().unwrap()));
+        assert!(to_v6(10).is_err(), "it is dormant");
+        // The host gets it back.
+        let lent = map.lend("2001:db8::10".parse().unwrap()).unwrap().unwrap();
+        assert_eq!(lent.address, Ipv4Addr::new(192, 0, 2, 10));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut map = map();
+        for host in 0..100_u32 {
+            let host = Ipv6Addr::from_bits(0x2001_0db8_u128 << 96 | u128::from(1000 + host));
+            map.lend(host).unwrap().unwrap();
+        }
+        let written = text(&map);
+        let mut again = self::map();
+        assert_eq!(load(&mut again, written.as_bytes(), NOW), (100, vec![]));
+        assert_eq!(text(&again), written);
+    }
+
+    /// The clock may have been set back.
+    #[test]
+    fn leases_from_the_future_are_dormant() {
+        let text = format!(
+            "192.0.2.9 2001:db8::9 {}\n192.0.2.10 2001:db8::10 {NOW}\n",
+            NOW + 1
+        );
+        let mut map = map();
+        assert_eq!(load(&mut map, text.as_bytes(), NOW).0, 2);
+        assert!(map.to_v6([192, 0, 2, 9].into()).is_err());
+        assert!(map.to_v6([192, 0, 2, 10].into()).is_err());
+        assert_eq!(
+            map.leases().map(|(_, _, last_use)| last_use).max(),
+            Some(NOW)
+        );
+    }
+}
