@@ -181,6 +181,10 @@ impl Pool {
 
     /// The host that uses `address`. It is heard with that.
     pub fn to_v6(&self, address: Ipv4Addr, now: u64) -> Option<Ipv6Addr> {
+        // Most addresses are of the internet: they cost no search.
+        if !self.prefix.contains(address) {
+            return None;
+        }
         let lease = self.leases.get(&address.to_bits())?;
         lease.heard(now)
     }
@@ -570,6 +574,24 @@ mod tests {
             assert!(pool.to_v4(host(number), NOW).is_some());
         }
         assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    }
+
+    /// A million hosts want the addresses of a /16: those that came first keep theirs, and nothing grows for the others.
+    #[test]
+    fn a_million_hosts_take_no_more_than_there_is() {
+        let mut pool = pool("10.0.0.0/16");
+        let addresses = (1 << 16) - 1;
+        let refused = (0..1_000_000)
+            .filter(|&number| pool.lend(host(number), NOW) == Err(PoolFull))
+            .count();
+        assert_eq!(refused, 1_000_000 - addresses);
+        assert_eq!(pool.counts(), (addresses, 0));
+        assert_eq!(
+            (pool.leases.len(), pool.addresses.len()),
+            (addresses, addresses)
+        );
+        assert!(pool.free.is_empty());
+        assert!((0..addresses as u32).all(|number| pool.to_v4(host(number), NOW).is_some()));
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! The dynamic pool and its leases.
 
-use std::{fs, path::Path};
+use std::{fmt::Write, fs, path::Path, thread, time::Duration};
 
 use nix::sys::signal::Signal;
 
@@ -150,3 +150,47 @@ fn lease_file_that_cannot_be_written_is_reported() {
         assert_eq!(leases(&directory), ["203.0.113.9\t2001:db8::9"]);
     });
 }
+
+/// Killed at any moment while it writes, the daemon leaves a whole file: the old one or the new one.
+#[test]
+fn lease_file_is_whole_after_kill_9() {
+    const LEASES: u32 = 2000;
+    const KILLS: u64 = 200;
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let mut text = String::new();
+        for host in 1..=LEASES {
+            let address = std::net::Ipv4Addr::from_bits(0x0a00_0000 + host);
+            let second = NEVER_GIVEN_UP;
+            writeln!(text, "{address}\t2001:db8:5::{host:x}\t{second}").unwrap();
+        }
+        fs::write(directory.file("dynamic.map"), text).unwrap();
+        let mut before = leases(&directory);
+        before.sort();
+        let config = config(&directory).replace("203.0.113.0/24", "10.0.0.0/16");
+        net.xlat.ip("tuntap add dev nat64 mode tun");
+        net.route_to_device();
+        let mut interrupted = 0;
+        for kill in 0..KILLS {
+            let mut daemon = Daemon::start(&net.xlat, &config);
+            wait_for("the leases to be loaded", || {
+                daemon.log().contains("Explicit mappings").then_some(())
+            });
+            daemon.signal(Signal::SIGHUP);
+            // Sooner and later: before the new file is begun, while it is written, and when it has its place.
+            thread::sleep(Duration::from_micros(kill * 25));
+            daemon.signal(Signal::SIGKILL);
+            daemon.wait();
+            if fs::remove_file(directory.file("dynamic.map~~")).is_ok() {
+                interrupted += 1;
+            }
+            let mut after = leases(&directory);
+            after.sort();
+            assert!(after == before, "{} leases after {kill} kills", after.len());
+        }
+        println!("{interrupted} of {KILLS} kills found it writing");
+    });
+}
+
+/// A time in the future: such leases are dormant from now on.
+const NEVER_GIVEN_UP: u64 = 4_000_000_000;
