@@ -206,35 +206,15 @@ fn device_that_stays_busy_is_an_error() {
 /// INT, TERM and QUIT end the daemon in order.
 #[test]
 fn signals_end_the_daemon() {
-    case(|net| {
-        net.xlat.ip("tuntap add dev nat64 mode tun");
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT] {
-            let mut daemon = Daemon::start(&net.xlat, CONFIG);
-            net.route_to_device();
-            net.wait_for_daemon();
-            crosses(net);
-            daemon.signal(signal);
-            assert_eq!(daemon.wait().code(), Some(0), "{signal}: {}", daemon.log());
-            net.xlat.ip("link set nat64 down");
-        }
-    });
+    case(|net| ends_by_signals(net, &[]));
 }
 
 /// ... also where its parent has them ignored, as clatd has.
 #[test]
 fn ignored_signals_end_the_daemon() {
     case(|net| {
-        net.xlat.ip("tuntap add dev nat64 mode tun");
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT] {
-            let ignoring = ["sh", "-c", "trap '' INT TERM QUIT; exec \"$0\" \"$@\""];
-            let mut daemon = Daemon::start_by(&ignoring, &net.xlat, CONFIG);
-            net.route_to_device();
-            net.wait_for_daemon();
-            crosses(net);
-            daemon.signal(signal);
-            assert_eq!(daemon.wait().code(), Some(0), "{signal}: {}", daemon.log());
-            net.xlat.ip("link set nat64 down");
-        }
+        let ignoring = ["sh", "-c", "trap '' INT TERM QUIT; exec \"$0\" \"$@\""];
+        ends_by_signals(net, &ignoring);
     });
 }
 
@@ -301,6 +281,20 @@ tun-ip 203.0.113.2/24
 tun-route 2001:db8:ffff::1/128
 tun-route 2001:db8:64::/96
 ";
+
+/// Starts the daemon by a launcher, and ends it by each of the signals.
+fn ends_by_signals(net: &Net, launcher: &[&str]) {
+    net.xlat.ip("tuntap add dev nat64 mode tun");
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT] {
+        let mut daemon = Daemon::start_by(launcher, &net.xlat, CONFIG);
+        net.route_to_device();
+        net.wait_for_daemon();
+        crosses(net);
+        daemon.signal(signal);
+        assert_eq!(daemon.wait().code(), Some(0), "{signal}: {}", daemon.log());
+        net.xlat.ip("link set nat64 down");
+    }
+}
 
 /// Starts the daemon on the device that is there, and sees whether packets cross.
 fn attaches(net: &Net) {
