@@ -15,6 +15,7 @@ check prints what a tayga.conf means and does nothing.
   -c, --config FILE  read FILE instead of /etc/tayga.conf
   -d, --debug        stay in the foreground, log debug messages and packets
   -n, --nodetach     stay in the foreground
+  -p, --pidfile FILE write the process id to FILE, and remove it at the end
       --stdout       log to stdout, as always
       --mktun        make the TUN device, persistent, and exit
       --rmtun        remove the TUN device and exit
@@ -31,6 +32,8 @@ pub(crate) struct Arguments {
     pub(crate) debug: bool,
     /// Whether it was said that xlatd should stay in the foreground.
     pub(crate) foreground: bool,
+    /// Where to write the process id; relative to `data-dir`.
+    pub(crate) pidfile: Option<PathBuf>,
     /// Arguments that mean nothing. Empty ones are not among them: clatd passes one.
     pub(crate) ignored: Vec<OsString>,
 }
@@ -56,6 +59,7 @@ enum Effect {
     Config,
     Debug,
     Foreground,
+    PidFile,
     /// What is so anyway.
     Nothing,
     Command(Command),
@@ -77,7 +81,7 @@ const OPTIONS: [(&str, Option<char>, Effect); 14] = [
     ("user", Some('u'), Effect::Missing),
     ("group", Some('g'), Effect::Missing),
     ("chroot", Some('r'), Effect::Missing),
-    ("pidfile", Some('p'), Effect::Missing),
+    ("pidfile", Some('p'), Effect::PidFile),
     ("syslog", None, Effect::Missing),
     ("journal", None, Effect::Missing),
 ];
@@ -92,6 +96,7 @@ impl Arguments {
             config: "/etc/tayga.conf".into(),
             debug: false,
             foreground: false,
+            pidfile: None,
             ignored: Vec::new(),
         };
         let mut first = true;
@@ -115,6 +120,7 @@ impl Arguments {
                 Effect::Config => parsed.config = parser.value()?.parse()?,
                 Effect::Debug => parsed.debug = true,
                 Effect::Foreground => parsed.foreground = true,
+                Effect::PidFile => parsed.pidfile = Some(parser.value()?.parse()?),
                 Effect::Nothing => {}
                 Effect::Command(command @ (Command::Help | Command::Version)) => {
                     parsed.command = command;
@@ -187,6 +193,7 @@ mod tests {
             config: "/etc/tayga.conf".into(),
             debug: false,
             foreground: false,
+            pidfile: None,
             ignored: vec![],
         }
     }
@@ -218,6 +225,18 @@ mod tests {
         };
         assert_eq!(parse(&["-dncfile"]), Ok(bundled));
         assert_eq!(parse(&["--stdout", "--std"]), Ok(defaults()));
+        for pidfile in [
+            &["-npfile"][..],
+            &["-n", "-p", "file"],
+            &["--nod", "--pid=file"],
+        ] {
+            let expected = Arguments {
+                foreground: true,
+                pidfile: Some("file".into()),
+                ..defaults()
+            };
+            assert_eq!(parse(pidfile), Ok(expected), "{pidfile:?}");
+        }
     }
 
     /// clatd runs `--config F --mktun ""`, `--config F --nodetach ""` and `--config F --rmtun`.
@@ -277,7 +296,8 @@ mod tests {
             (&["--mktun", "--rmtun"], one),
             (&["check", "--mktun"], one),
             (&["-u", "nobody"], &format!("-u {missing}")),
-            (&["--pid=x"], &format!("--pidfile {missing}")),
+            (&["--chr=x"], &format!("--chroot {missing}")),
+            (&["-p"], "missing argument for option '-p'"),
         ] {
             assert_eq!(parse(arguments), Err(message.to_owned()), "{arguments:?}");
         }

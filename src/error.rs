@@ -21,6 +21,8 @@ pub(crate) enum Error {
         path: PathBuf,
         lines: Vec<LineError>,
     },
+    /// The process id could not be written.
+    PidFile { path: PathBuf, cause: io::Error },
     /// What was to be printed could not be.
     Print(io::Error),
     /// The kernel refused something that every daemon needs.
@@ -72,6 +74,9 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
+            Self::PidFile { path, .. } => {
+                write!(f, "{}: cannot write the process id", path.display())
+            }
             Self::Print(_) => f.write_str("cannot write to stdout"),
             Self::System { attempt, .. } => write!(f, "cannot {attempt}"),
             Self::NotTun { device, kind } => write!(
@@ -115,6 +120,7 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Read { cause, .. }
+            | Self::PidFile { cause, .. }
             | Self::Print(cause)
             | Self::System { cause, .. }
             | Self::Attach { cause, .. }

@@ -22,6 +22,7 @@ use crate::{
     cli::{Arguments, Command},
     daemon::Daemon,
     error::Error,
+    sys::pidfile::PidFile,
 };
 
 fn main() -> ExitCode {
@@ -62,7 +63,14 @@ fn run() -> Result<(), Error> {
             if !arguments.foreground && !arguments.debug {
                 info!("Staying in the foreground: this version does not detach (-n says so too)");
             }
-            Daemon::start(config, arguments.debug)?.run()
+            let pidfile = arguments
+                .pidfile
+                .map(|path| config.path_from_data_dir(&path));
+            let mut daemon = Daemon::start(config, arguments.debug)?;
+            let _pidfile = pidfile
+                .map(|path| PidFile::write(&path).map_err(|cause| Error::PidFile { path, cause }))
+                .transpose()?;
+            daemon.run()
         }
     }
 }

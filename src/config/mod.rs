@@ -76,10 +76,16 @@ impl Config {
         check.finish()
     }
 
-    /// Where the map-file is: a relative path starts at `data-dir`, or else at the root, as with tayga.
+    /// Where the map-file is.
     pub fn map_file_path(&self) -> Option<PathBuf> {
+        let path = self.map_file.as_ref()?;
+        Some(self.path_from_data_dir(path))
+    }
+
+    /// A path that, where it is relative, starts at `data-dir`, or else at the root, as with tayga.
+    pub fn path_from_data_dir(&self, path: &Path) -> PathBuf {
         let directory = self.data_dir.as_deref().unwrap_or(Path::new("/"));
-        self.map_file.as_ref().map(|path| directory.join(path))
+        directory.join(path)
     }
 
     /// Who is whom by these settings: the own addresses, `map`, `dynamic-pool` and `prefix`.

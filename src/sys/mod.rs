@@ -5,5 +5,6 @@ pub(crate) mod lease_file;
 pub(crate) mod log;
 pub(crate) mod map_file;
 pub(crate) mod netlink;
+pub(crate) mod pidfile;
 pub(crate) mod signals;
 pub(crate) mod tun;

@@ -218,6 +218,27 @@ fn ignored_signals_end_the_daemon() {
     });
 }
 
+/// `--pidfile` names the process while packets can flow, and leaves nothing behind.
+#[test]
+fn pidfile_is_there_while_the_daemon_is() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let path = directory.file("pid");
+        let config = format!("{CONFIG}data-dir {}\n", directory.file("").display());
+        let launcher = ["sh", "-c", "exec \"$0\" \"$@\" --pidfile pid"];
+        let mut daemon = Daemon::start_by(&launcher, &net.xlat, &config);
+        let pid = wait_for("the pidfile", || {
+            fs::read_to_string(&path)
+                .ok()
+                .filter(|pid| pid.ends_with('\n'))
+        });
+        assert_eq!(pid.trim(), daemon.pid().to_string());
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.wait().code(), Some(0));
+        assert!(!path.exists());
+    });
+}
+
 /// A configuration with mistakes ends in exit status 1 and a message for each, before anything is done to the system.
 #[test]
 fn broken_configurations_leave_nothing_behind() {

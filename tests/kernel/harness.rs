@@ -447,7 +447,7 @@ impl Daemon {
         wait_for("the daemon to end", || self.child.try_wait().unwrap())
     }
 
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
     }
 }
