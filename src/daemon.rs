@@ -55,7 +55,7 @@ const LEASE_TIMES_INTERVAL: Duration = Duration::from_secs(302_400);
 const MOST_AGED: usize = 10_000;
 
 /// How often it is said that packets could not be written, or that the pool is full.
-const UNWRITTEN_INTERVAL: Duration = Duration::from_secs(60);
+const TALLY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The translator, its device and all that belongs to them.
 pub(crate) struct Daemon {
@@ -140,8 +140,9 @@ impl Daemon {
             leases.write(self.translator.map());
         }
         log_lines(self.stats.lines());
-        if self.device.unwritten != 0 {
-            info!("The kernel did not take: {}", self.device.unwritten);
+        let unwritten = self.device.unwritten.count;
+        if unwritten != 0 {
+            info!("The kernel did not take: {unwritten}");
         }
         result
     }
@@ -457,9 +458,8 @@ struct Leases {
     next_check: Instant,
     /// When the file is written though no lease came or went, for the times in it.
     write_at: Instant,
-    /// Hosts that got no address, packet by packet, and when that may be said again.
-    refused: u64,
-    silent_until: Option<Instant>,
+    /// Packets of hosts that got no address.
+    refused: Tally,
 }
 
 impl Leases {
@@ -475,7 +475,7 @@ impl Leases {
             let read = LeaseFile::new(directory).and_then(|file| Ok((file.read()?, file)));
             match read {
                 Ok((text, file)) => {
-                    let (taken, left_out) = dynamic_map::load(map, &text, second);
+                    let (taken, left_out) = dynamic_map::load(map, &text);
                     let path = file.path().display();
                     for line in left_out {
                         warn!("{path}:{line}");
@@ -499,8 +499,7 @@ impl Leases {
             changed: false,
             next_check: now + LEASE_INTERVAL,
             write_at: now + LEASE_TIMES_INTERVAL,
-            refused: 0,
-            silent_until: None,
+            refused: Tally::default(),
         })
     }
 
@@ -530,12 +529,9 @@ impl Leases {
     }
 
     fn refused(&mut self, now: Instant) {
-        self.refused += 1;
-        if self.silent_until.is_none_or(|until| now >= until) {
-            self.silent_until = Some(now + UNWRITTEN_INTERVAL);
+        if let Some(count) = self.refused.add(now) {
             warn!(
-                "dynamic-pool is full: packets of hosts without an address are refused ({} so far)",
-                self.refused
+                "dynamic-pool is full: packets of hosts without an address are refused ({count} so far)"
             );
         }
     }
@@ -592,14 +588,31 @@ const EVERY_PACKET: LogClasses = LogClasses {
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
+/// Counts what a flood could bring about, so that it is said now and then.
+#[derive(Default)]
+struct Tally {
+    count: u64,
+    silent_until: Option<Instant>,
+}
+
+impl Tally {
+    /// Counts one more, and returns how many there were if that may be said now.
+    fn add(&mut self, now: Instant) -> Option<u64> {
+        self.count += 1;
+        if self.silent_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.silent_until = Some(now + TALLY_INTERVAL);
+        Some(self.count)
+    }
+}
+
 /// The TUN device, and what has become of it.
 struct Device {
     tun: Tun,
     link: Link,
     /// Packets that the kernel did not take.
-    unwritten: u64,
-    /// When that may be said again.
-    silent_until: Option<Instant>,
+    unwritten: Tally,
 }
 
 impl Device {
@@ -617,8 +630,7 @@ impl Device {
         Ok(Self {
             tun,
             link,
-            unwritten: 0,
-            silent_until: None,
+            unwritten: Tally::default(),
         })
     }
 
@@ -627,12 +639,10 @@ impl Device {
         let Err(error) = self.tun.write(packet) else {
             return;
         };
-        self.unwritten += 1;
-        if self.silent_until.is_none_or(|until| now >= until) {
-            self.silent_until = Some(now + UNWRITTEN_INTERVAL);
+        if let Some(count) = self.unwritten.add(now) {
             warn!(
-                "{}: cannot write a packet ({} so far): {error}",
-                self.link.name, self.unwritten
+                "{}: cannot write a packet ({count} so far): {error}",
+                self.link.name
             );
         }
     }

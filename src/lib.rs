@@ -15,7 +15,7 @@
 //! | 2 | [`config`] | tayga.conf: text to settings, with every mistake in it, and back |
 //! | 1 | [`translate`] | one packet in, one decision out |
 //! | 0 | [`wire`] | packet formats: octets to values and back |
-//! | 0 | [`addr`] | who is whom: own addresses, explicit mappings (RFC 7757), prefix (RFC 6052) |
+//! | 0 | [`addr`] | who is whom: own addresses, explicit mappings (RFC 7757), leases, prefix (RFC 6052) |
 //!
 //! # How a packet goes through them
 //!

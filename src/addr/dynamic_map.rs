@@ -8,10 +8,10 @@ use std::{
 use super::AddressMap;
 
 /// A line of the file.
-pub type Entry = (Ipv4Addr, Ipv6Addr, u64);
+type Entry = (Ipv4Addr, Ipv6Addr, u64);
 
 /// Reads one line: `None` if it is blank or a comment, an error if it is no lease.
-pub fn read_line(line: &[u8]) -> Option<Result<Entry, NotALease>> {
+fn read_line(line: &[u8]) -> Option<Result<Entry, NotALease>> {
     if line.first() == Some(&b'#') || line.trim_ascii().is_empty() {
         return None;
     }
@@ -27,14 +27,14 @@ pub fn read_line(line: &[u8]) -> Option<Result<Entry, NotALease>> {
 }
 
 /// A line is neither a comment nor an IPv4 address, an IPv6 address and a number of seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotALease;
+struct NotALease;
 
 /// Takes over the leases of a file. Returns how many, and what there is to say about the lines that are left out.
 ///
-/// A lease that was used less than 124 minutes before `now` is active. A file from the future is of no use as a clock:
+/// A lease that was used less than 124 minutes before the second that the map was told is active. A file from the future is of no use as a clock:
 /// all of its leases are dormant then, as with tayga.
-pub fn load(map: &mut AddressMap, text: &[u8], now: u64) -> (usize, Vec<String>) {
+pub fn load(map: &mut AddressMap, text: &[u8]) -> (usize, Vec<String>) {
+    let now = map.now();
     let mut entries = Vec::new();
     let mut left_out = Vec::new();
     for (index, line) in text.split(|&octet| octet == b'\n').enumerate() {
@@ -51,7 +51,7 @@ pub fn load(map: &mut AddressMap, text: &[u8], now: u64) -> (usize, Vec<String>)
     let from_the_future = newest.is_some_and(|newest| newest > now);
     let mut taken = 0;
     for (line, (v4, v6, last_use)) in entries {
-        match map.restore_lease(v4, v6, last_use.min(now), now, from_the_future) {
+        match map.restore_lease(v4, v6, last_use.min(now), from_the_future) {
             Ok(()) => taken += 1,
             Err(why) => left_out.push(format!(
                 "{line}: the lease of {v4} to {v6} is ignored: {why}"
@@ -116,7 +116,7 @@ mod tests {
              192.0.2.20 2001:db8::9 {NOW}\n"
         );
         let mut map = map();
-        let (taken, left_out) = load(&mut map, text.as_bytes(), NOW);
+        let (taken, left_out) = load(&mut map, text.as_bytes());
         assert_eq!(taken, 2);
         let lines: Vec<_> = left_out
             .iter()
@@ -150,7 +150,7 @@ mod tests {
         }
         let written = text(&map);
         let mut again = self::map();
-        assert_eq!(load(&mut again, written.as_bytes(), NOW), (100, vec![]));
+        assert_eq!(load(&mut again, written.as_bytes()), (100, vec![]));
         assert_eq!(text(&again), written);
     }
 
@@ -162,7 +162,7 @@ mod tests {
             NOW + 1
         );
         let mut map = map();
-        assert_eq!(load(&mut map, text.as_bytes(), NOW).0, 2);
+        assert_eq!(load(&mut map, text.as_bytes()).0, 2);
         assert!(map.to_v6([192, 0, 2, 9].into()).is_err());
         assert!(map.to_v6([192, 0, 2, 10].into()).is_err());
         assert_eq!(

@@ -115,11 +115,6 @@ impl AddressMap {
         self.pool = Some(pool);
     }
 
-    /// Whether there is a pool.
-    pub fn has_pool(&self) -> bool {
-        self.pool.is_some()
-    }
-
     /// The second since 1970 in which leases are used from now on.
     pub fn set_now(&mut self, now: u64) {
         self.now = now;
@@ -132,19 +127,18 @@ impl AddressMap {
 
     /// Lends an IPv4 address to an IPv6 host that nothing maps; `None` if it can have none, or there is no pool.
     pub fn lend(&mut self, host: Ipv6Addr) -> Option<Result<Lent, PoolFull>> {
-        if !self.may_have_lease(host) {
+        if self.pool.is_none() || !self.may_have_lease(host) {
             return None;
         }
         Some(self.pool.as_mut()?.lend(host, self.now))
     }
 
-    /// Takes over a lease; see [`Pool::restore`].
+    /// Takes over a lease, in the second that was [set](Self::set_now); see [`Pool::restore`].
     pub fn restore_lease(
         &mut self,
         address: Ipv4Addr,
         host: Ipv6Addr,
         last_use: u64,
-        now: u64,
         dormant: bool,
     ) -> Result<(), NotRestored> {
         if special::is_illegal_v4(address) {
@@ -154,7 +148,7 @@ impl AddressMap {
             return Err(NotRestored::Host);
         }
         let pool = self.pool.as_mut().ok_or(NotRestored::Outside)?;
-        pool.restore(address, host, last_use, now, dormant)
+        pool.restore(address, host, last_use, self.now, dormant)
     }
 
     /// See [`Pool::age`].

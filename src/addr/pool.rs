@@ -134,39 +134,24 @@ impl Pool {
             active: BTreeSet::new(),
             dormant: BTreeSet::new(),
         };
-        pool.take(first(prefix));
+        pool.take(first(prefix), first(prefix));
         pool
     }
 
     /// Keeps addresses out of the pool, and ends their leases: somebody has them for good.
     pub fn reserve(&mut self, prefix: Prefix4) {
         let (start, end) = (first(prefix), last(prefix));
-        let mut lent: Vec<u32> = if self.leases.len() as u64 <= u64::from(end - start) {
+        let lent: Vec<u32> = if self.leases.len() as u64 <= u64::from(end - start) {
             let inside = |address: &u32| (start..=end).contains(address);
             self.leases.keys().copied().filter(inside).collect()
         } else {
             let is_lent = |address: &u32| self.leases.contains_key(address);
             (start..=end).filter(is_lent).collect()
         };
-        for address in lent.drain(..) {
+        for address in lent {
             self.give_up(address);
         }
-        let overlapping: Vec<_> = self
-            .free
-            .range(..=end)
-            .rev()
-            .take_while(|(_, free_end)| **free_end >= start)
-            .map(|(&from, &to)| (from, to))
-            .collect();
-        for (from, to) in overlapping {
-            self.free.remove(&from);
-            if from < start {
-                self.free.insert(from, start - 1);
-            }
-            if to > end {
-                self.free.insert(end + 1, to);
-            }
-        }
+        self.take(start, end);
     }
 
     /// Where the addresses are from.
@@ -207,7 +192,7 @@ impl Pool {
             return Ok(lent(address, How::Reactivated));
         }
         if let Some(address) = self.next_free(preferred(self.prefix, host)) {
-            self.take(address);
+            self.take(address, address);
             self.insert(address, host, State::Active, now);
             return Ok(lent(address, How::Assigned));
         }
@@ -227,7 +212,7 @@ impl Pool {
         dormant: bool,
     ) -> Result<(), NotRestored> {
         let bits = address.to_bits();
-        if !(first(self.prefix)..=last(self.prefix)).contains(&bits) {
+        if !self.prefix.contains(address) {
             return Err(NotRestored::Outside);
         }
         if self.addresses.contains_key(&host) || self.leases.contains_key(&bits) {
@@ -241,7 +226,7 @@ impl Pool {
         } else {
             State::Active
         };
-        self.take(bits);
+        self.take(bits, bits);
         self.insert(bits, host, state, last_use);
         Ok(())
     }
@@ -300,20 +285,18 @@ impl Pool {
             .map(|(&from, _)| from)
     }
 
-    /// Makes an address not free.
-    fn take(&mut self, address: u32) {
-        let Some((&from, &to)) = self.free.range(..=address).next_back() else {
-            return;
-        };
-        if to < address {
-            return;
-        }
-        self.free.remove(&from);
-        if from < address {
-            self.free.insert(from, address - 1);
-        }
-        if address < to {
-            self.free.insert(address + 1, to);
+    /// Makes the addresses from `start` to `end` not free.
+    fn take(&mut self, start: u32, end: u32) {
+        while let Some((&from, &to)) = self.free.range(..=end).next_back()
+            && to >= start
+        {
+            self.free.remove(&from);
+            if from < start {
+                self.free.insert(from, start - 1);
+            }
+            if to > end {
+                self.free.insert(end + 1, to);
+            }
         }
     }
 
@@ -560,7 +543,7 @@ mod tests {
         assert_eq!(portions, [300, 300, 300, 100]);
     }
 
-    /// A /10 full of leases. The bounds are wide for a slow machine, and would not hold for anything that grows with it.
+    /// A /14 full of leases. The bounds are wide for a slow machine, and would not hold for anything that grows with it.
     #[test]
     fn a_full_pool_is_as_fast_as_an_empty_one() {
         let mut pool = pool("10.0.0.0/14");

@@ -40,7 +40,6 @@ pub(super) fn translate<'p>(
     let mut decision = decide(&translator.settings, &translator.map, packet.bytes());
     if let Err(refusal) = &mut decision
         && refusal.reason == DropReason::NoSource
-        && translator.map.has_pool()
         && let Ok(refused) = Ipv6Packet::parse(packet.bytes())
         && let Some(lent) = translator.map.lend(refused.source())
     {

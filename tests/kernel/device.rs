@@ -1,15 +1,12 @@
 //! The TUN device and the daemon's life with it.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use nix::sys::signal::Signal;
 
 use crate::{
     harness::{
-        CLIENT4, CONFIG, Daemon, Directory, Net, Netns, SERVER6, case, daemon, skip, wait_for,
+        CLIENT4, CONFIG, Daemon, Directory, Net, Netns, SERVER6, case, daemon, tayga, wait_for,
         xlatd_case,
     },
     packet::{DF, EXPERIMENT, ICMP, Ipv4, pattern},
@@ -34,15 +31,11 @@ fn attaches_to_a_multi_queue_device_of_ip() {
     });
 }
 
-/// A device that TAYGA has made. It is at `TAYGA` of the environment, or where Debian's package has it.
+/// A device that TAYGA has made.
 #[test]
 fn attaches_to_a_device_of_tayga() {
     case(|net| {
-        let tayga = env::var_os("TAYGA").unwrap_or_else(|| "/usr/sbin/tayga".into());
-        let tayga = PathBuf::from(tayga);
-        if !tayga.exists() {
-            return skip(&format!("there is no {}", tayga.display()));
-        }
+        let Some(tayga) = tayga() else { return };
         mktun(net, &tayga, "--mktun");
         attaches(net);
     });

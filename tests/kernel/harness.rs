@@ -84,6 +84,18 @@ pub(crate) fn daemon() -> PathBuf {
     env::var_os("DAEMON").map_or_else(|| env!("CARGO_BIN_EXE_xlatd").into(), PathBuf::from)
 }
 
+/// TAYGA, to be had beside the program under test: at `TAYGA` of the environment, or where Debian's package has it. Where
+/// there is none, the test is left out.
+pub(crate) fn tayga() -> Option<PathBuf> {
+    let path = env::var_os("TAYGA").unwrap_or_else(|| "/usr/sbin/tayga".into());
+    let path = PathBuf::from(path);
+    if !path.exists() {
+        skip(&format!("there is no {}", path.display()));
+        return None;
+    }
+    Some(path)
+}
+
 fn is_tayga() -> bool {
     daemon().file_name().is_some_and(|name| name == "tayga")
 }

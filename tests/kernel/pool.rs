@@ -1,10 +1,10 @@
 //! The dynamic pool and its leases.
 
-use std::{fmt::Write, fs, path::Path, thread, time::Duration};
+use std::{fmt::Write, fs, thread, time::Duration};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Daemon, Directory, Net, SERVER6, wait_for, xlatd_case};
+use crate::harness::{Daemon, Directory, Net, SERVER6, daemon, tayga, wait_for, xlatd_case};
 
 /// As Debian's tayga.conf: own addresses, a prefix and a pool, and no maps.
 fn config(directory: &Directory) -> String {
@@ -74,14 +74,11 @@ fn lease_outlives_the_daemon() {
 #[test]
 fn leases_of_tayga_are_taken_over() {
     xlatd_case(|net| {
-        let tayga = std::env::var("TAYGA").unwrap_or_else(|_| "/usr/sbin/tayga".into());
-        if !Path::new(&tayga).exists() {
-            return crate::harness::skip(&format!("there is no {tayga}"));
-        }
+        let Some(tayga) = tayga() else { return };
         let directory = Directory::new();
         net.xlat.ip("tuntap add dev nat64 mode tun");
         net.route_to_device();
-        let mut theirs = Daemon::start_program(Path::new(&tayga), &net.xlat, &config(&directory));
+        let mut theirs = Daemon::start_program(&tayga, &net.xlat, &config(&directory));
         net.wait_for_daemon();
         ping(net);
         theirs.signal(Signal::SIGTERM);
@@ -104,16 +101,13 @@ fn leases_of_tayga_are_taken_over() {
 #[test]
 fn same_address_as_from_tayga() {
     xlatd_case(|net| {
-        let tayga = std::env::var("TAYGA").unwrap_or_else(|_| "/usr/sbin/tayga".into());
-        if !Path::new(&tayga).exists() {
-            return crate::harness::skip(&format!("there is no {tayga}"));
-        }
+        let Some(tayga) = tayga() else { return };
         net.xlat.ip("tuntap add dev nat64 mode tun");
         net.route_to_device();
         let mut given = Vec::new();
-        for program in [Path::new(&tayga), &crate::harness::daemon()] {
+        for program in [tayga, daemon()] {
             let directory = Directory::new();
-            let mut daemon = Daemon::start_program(program, &net.xlat, &config(&directory));
+            let mut daemon = Daemon::start_program(&program, &net.xlat, &config(&directory));
             net.wait_for_daemon();
             ping(net);
             daemon.signal(Signal::SIGTERM);
