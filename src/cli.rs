@@ -1,8 +1,13 @@
 //! The command line: tayga's options, taken as getopt_long(3) takes them.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+};
 
 use lexopt::{Arg, Parser, ValueExt};
+
+use crate::sys::log::Destination;
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
@@ -15,13 +20,43 @@ check prints what a tayga.conf means and does nothing.
   -c, --config FILE  read FILE instead of /etc/tayga.conf
   -d, --debug        stay in the foreground, log debug messages and packets
   -n, --nodetach     stay in the foreground
+  -u, --user USER    become USER once packets can flow
+  -g, --group GROUP  become a member of GROUP alone; default: USER's group
+  -r, --chroot       have no files but those in data-dir; needs --user
   -p, --pidfile FILE write the process id to FILE, and remove it at the end
-      --stdout       log to stdout, as always
+      --syslog       log to syslog; default, but for -d and -n
+      --stdout       log to stdout; default with -d and -n
+      --journal      log to the systemd journal
       --mktun        make the TUN device, persistent, and exit
       --rmtun        remove the TUN device and exit
   -h, --help         print this and exit
   -V, --version      print the version and exit
 ";
+
+/// The name by which the program was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    Xlatd,
+    /// What tayga does, xlatd does then, also where it would do better otherwise.
+    Tayga,
+}
+
+impl Name {
+    /// The name in the first argument, as a shell or execve(2) passes it.
+    pub(crate) fn of(program: Option<&OsStr>) -> Self {
+        match program.map(Path::new).and_then(Path::file_name) {
+            Some(name) if name == "tayga" => Self::Tayga,
+            _ => Self::Xlatd,
+        }
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Xlatd => "xlatd",
+            Self::Tayga => "tayga",
+        }
+    }
+}
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,8 +65,17 @@ pub(crate) struct Arguments {
     /// The tayga.conf.
     pub(crate) config: PathBuf,
     pub(crate) debug: bool,
-    /// Whether it was said that xlatd should stay in the foreground.
+    /// Whether to stay in the foreground.
     pub(crate) foreground: bool,
+    /// Where messages go.
+    pub(crate) destination: Destination,
+    /// Whether somebody has asked for stdout.
+    pub(crate) stdout: bool,
+    /// Who to become.
+    pub(crate) user: Option<String>,
+    pub(crate) group: Option<String>,
+    /// Whether `data-dir` is to be the root of all paths.
+    pub(crate) chroot: bool,
     /// Where to write the process id; relative to `data-dir`.
     pub(crate) pidfile: Option<PathBuf>,
     /// Arguments that mean nothing. Empty ones are not among them: clatd passes one.
@@ -59,13 +103,12 @@ enum Effect {
     Config,
     Debug,
     Foreground,
+    User,
+    Group,
+    Chroot,
     PidFile,
-    /// What is so anyway.
-    Nothing,
+    Destination(Destination),
     Command(Command),
-    /// An option of tayga that is not there yet. To ignore it would be worse than to refuse it: the process would have
-    /// privileges, or log to places, that it was told not to.
-    Missing,
 }
 
 /// Long name, short name, effect.
@@ -73,22 +116,23 @@ const OPTIONS: [(&str, Option<char>, Effect); 14] = [
     ("config", Some('c'), Effect::Config),
     ("debug", Some('d'), Effect::Debug),
     ("nodetach", Some('n'), Effect::Foreground),
-    ("stdout", None, Effect::Nothing),
+    ("user", Some('u'), Effect::User),
+    ("group", Some('g'), Effect::Group),
+    ("chroot", Some('r'), Effect::Chroot),
+    ("pidfile", Some('p'), Effect::PidFile),
+    ("syslog", None, Effect::Destination(Destination::Syslog)),
+    ("stdout", None, Effect::Destination(Destination::Stdout)),
+    ("journal", None, Effect::Destination(Destination::Journal)),
     ("mktun", None, Effect::Command(Command::MakeTun)),
     ("rmtun", None, Effect::Command(Command::RemoveTun)),
     ("help", Some('h'), Effect::Command(Command::Help)),
     ("version", Some('V'), Effect::Command(Command::Version)),
-    ("user", Some('u'), Effect::Missing),
-    ("group", Some('g'), Effect::Missing),
-    ("chroot", Some('r'), Effect::Missing),
-    ("pidfile", Some('p'), Effect::PidFile),
-    ("syslog", None, Effect::Missing),
-    ("journal", None, Effect::Missing),
 ];
 
 impl Arguments {
     /// Reads the arguments after the name of the program. `--help` and `--version` count as soon as they are read.
     pub(crate) fn parse(
+        name: Name,
         arguments: impl IntoIterator<Item: Into<OsString>>,
     ) -> Result<Self, lexopt::Error> {
         let mut parsed = Self {
@@ -96,14 +140,20 @@ impl Arguments {
             config: "/etc/tayga.conf".into(),
             debug: false,
             foreground: false,
+            destination: Destination::Stdout,
+            stdout: false,
+            user: None,
+            group: None,
+            chroot: false,
             pidfile: None,
             ignored: Vec::new(),
         };
-        let mut first = true;
+        let mut destination = None;
+        let mut first = name == Name::Xlatd; // to tayga all of them mean nothing
         let mut parser = Parser::from_args(arguments);
         parser.set_short_equals(false); // getopt's `-c=x` is the file `=x`
         while let Some(argument) = parser.next()? {
-            let (option, effect) = match argument {
+            let effect = match argument {
                 Arg::Short(short) => by_short_name(short)?,
                 Arg::Long(long) => by_long_name(long)?,
                 Arg::Value(value) => {
@@ -118,23 +168,34 @@ impl Arguments {
             };
             match effect {
                 Effect::Config => parsed.config = parser.value()?.parse()?,
-                Effect::Debug => parsed.debug = true,
+                Effect::Debug => {
+                    parsed.debug = true;
+                    parsed.foreground = true;
+                }
                 Effect::Foreground => parsed.foreground = true,
+                Effect::User => parsed.user = Some(parser.value()?.parse()?),
+                Effect::Group => parsed.group = Some(parser.value()?.parse()?),
+                Effect::Chroot => parsed.chroot = true,
                 Effect::PidFile => parsed.pidfile = Some(parser.value()?.parse()?),
-                Effect::Nothing => {}
+                Effect::Destination(asked_for) => destination = Some(asked_for),
                 Effect::Command(command @ (Command::Help | Command::Version)) => {
                     parsed.command = command;
                     return Ok(parsed);
                 }
                 Effect::Command(command) => parsed.set_command(command)?,
-                Effect::Missing => {
-                    return Err(format!(
-                        "{option} is an option of tayga that this version of xlatd does not have"
-                    )
-                    .into());
-                }
             }
         }
+        let becomes = parsed.user.is_some() || parsed.group.is_some() || parsed.chroot;
+        if becomes && parsed.command != Command::Run {
+            return Err("--user, --group and --chroot are for a daemon only".into());
+        }
+        parsed.stdout = destination == Some(Destination::Stdout);
+        // Whoever looks on wants to see something; to a daemon nobody listens but syslog.
+        let looks_on = parsed.debug || parsed.foreground && name == Name::Xlatd;
+        parsed.destination = destination.unwrap_or(match parsed.command {
+            Command::Run if !looks_on => Destination::Syslog,
+            _ => Destination::Stdout,
+        });
         Ok(parsed)
     }
 
@@ -147,16 +208,16 @@ impl Arguments {
     }
 }
 
-fn by_short_name(name: char) -> Result<(String, Effect), lexopt::Error> {
+fn by_short_name(name: char) -> Result<Effect, lexopt::Error> {
     OPTIONS
         .iter()
         .find(|(_, short, _)| *short == Some(name))
-        .map(|&(_, _, effect)| (format!("-{name}"), effect))
+        .map(|&(_, _, effect)| effect)
         .ok_or_else(|| Arg::Short(name).unexpected())
 }
 
 /// The option of this name, or the only one whose name starts so.
-fn by_long_name(name: &str) -> Result<(String, Effect), lexopt::Error> {
+fn by_long_name(name: &str) -> Result<Effect, lexopt::Error> {
     let matching: Vec<_> = match OPTIONS.iter().find(|(long, _, _)| *long == name) {
         Some(option) => vec![option],
         None => OPTIONS
@@ -165,7 +226,7 @@ fn by_long_name(name: &str) -> Result<(String, Effect), lexopt::Error> {
             .collect(),
     };
     match *matching {
-        [&(long, _, effect)] => Ok((format!("--{long}"), effect)),
+        [&(_, _, effect)] => Ok(effect),
         [] => Err(Arg::Long(name).unexpected()),
         _ => {
             let names: Vec<_> = matching.iter().map(|(long, _, _)| *long).collect();
@@ -184,7 +245,11 @@ mod tests {
     const MAN_PAGE: &str = include_str!("../man/xlatd.8");
 
     fn parse(arguments: &[&str]) -> Result<Arguments, String> {
-        Arguments::parse(arguments).map_err(|error| error.to_string())
+        parse_as(Name::Xlatd, arguments)
+    }
+
+    fn parse_as(name: Name, arguments: &[&str]) -> Result<Arguments, String> {
+        Arguments::parse(name, arguments).map_err(|error| error.to_string())
     }
 
     fn defaults() -> Arguments {
@@ -193,6 +258,11 @@ mod tests {
             config: "/etc/tayga.conf".into(),
             debug: false,
             foreground: false,
+            destination: Destination::Syslog,
+            stdout: false,
+            user: None,
+            group: None,
+            chroot: false,
             pidfile: None,
             ignored: vec![],
         }
@@ -221,39 +291,96 @@ mod tests {
             config: "file".into(),
             debug: true,
             foreground: true,
+            chroot: true,
+            destination: Destination::Stdout,
             ..defaults()
         };
-        assert_eq!(parse(&["-dncfile"]), Ok(bundled));
-        assert_eq!(parse(&["--stdout", "--std"]), Ok(defaults()));
+        assert_eq!(parse(&["-rdncfile"]), Ok(bundled));
         for pidfile in [
-            &["-npfile"][..],
-            &["-n", "-p", "file"],
-            &["--nod", "--pid=file"],
+            &["-rpfile"][..],
+            &["--ch", "-p", "file"],
+            &["--chroot", "--pid=file"],
         ] {
             let expected = Arguments {
-                foreground: true,
+                chroot: true,
                 pidfile: Some("file".into()),
                 ..defaults()
             };
             assert_eq!(parse(pidfile), Ok(expected), "{pidfile:?}");
         }
+        for user in [
+            &["-utayga", "-gnogroup"][..],
+            &["--us", "tayga", "--g=nogroup"],
+            &["-u", "x", "--user", "tayga", "-g", "nogroup"],
+        ] {
+            let expected = Arguments {
+                user: Some("tayga".into()),
+                group: Some("nogroup".into()),
+                ..defaults()
+            };
+            assert_eq!(parse(user), Ok(expected), "{user:?}");
+        }
+    }
+
+    /// As tayga: syslog, but for -d. Who calls xlatd by its name and has it stay sees its messages.
+    #[test]
+    fn where_messages_go() {
+        use Destination::{Journal, Stdout, Syslog};
+        for (arguments, xlatd, tayga) in [
+            (&[][..], Syslog, Syslog),
+            (&["-n"], Stdout, Syslog),
+            (&["-d"], Stdout, Stdout),
+            (&["-n", "--syslog"], Syslog, Syslog),
+            (&["-d", "--sy"], Syslog, Syslog),
+            (&["--stdout"], Stdout, Stdout),
+            (&["--syslog", "--journal"], Journal, Journal),
+            (&["-n", "--j", "--std"], Stdout, Stdout),
+            (&["--mktun"], Stdout, Stdout),
+            (&["--syslog", "--rmtun"], Syslog, Syslog),
+        ] {
+            for (name, expected) in [(Name::Xlatd, xlatd), (Name::Tayga, tayga)] {
+                let parsed = parse_as(name, arguments).unwrap();
+                assert_eq!(parsed.destination, expected, "{name:?} {arguments:?}");
+            }
+        }
+        assert!(parse(&["--stdout"]).unwrap().stdout);
+        assert!(!parse(&["-d"]).unwrap().stdout);
+    }
+
+    #[test]
+    fn the_name_is_the_last_part_of_the_path() {
+        for (program, name) in [
+            ("tayga", Name::Tayga),
+            ("/usr/sbin/tayga", Name::Tayga),
+            ("./tayga", Name::Tayga),
+            ("xlatd", Name::Xlatd),
+            ("/opt/tayga/xlatd", Name::Xlatd),
+            ("tayga2", Name::Xlatd),
+            ("", Name::Xlatd),
+        ] {
+            assert_eq!(Name::of(Some(program.as_ref())), name, "{program}");
+        }
+        assert_eq!(Name::of(None), Name::Xlatd);
     }
 
     /// clatd runs `--config F --mktun ""`, `--config F --nodetach ""` and `--config F --rmtun`.
     #[test]
     fn the_command_lines_of_clatd() {
-        for (last, command, foreground) in [
-            (&["--mktun", ""][..], Command::MakeTun, false),
-            (&["--nodetach", ""], Command::Run, true),
-            (&["--rmtun"], Command::RemoveTun, false),
+        use Destination::{Stdout, Syslog};
+        for (last, command, foreground, destination) in [
+            (&["--mktun", ""][..], Command::MakeTun, false, Stdout),
+            (&["--nodetach", ""], Command::Run, true, Syslog),
+            (&["--rmtun"], Command::RemoveTun, false, Stdout),
         ] {
             let expected = Arguments {
                 command,
                 config: "F".into(),
                 foreground,
+                destination,
                 ..defaults()
             };
-            assert_eq!(parse(&[&["--config", "F"], last].concat()), Ok(expected));
+            let arguments = [&["--config", "F"], last].concat();
+            assert_eq!(parse_as(Name::Tayga, &arguments), Ok(expected));
         }
     }
 
@@ -267,6 +394,9 @@ mod tests {
         assert_eq!(ignored.command, Command::Run);
         assert_eq!(ignored.ignored, ["check", "-x"]);
         assert!(ignored.debug);
+        let tayga = parse_as(Name::Tayga, &["check", ""]).unwrap();
+        assert_eq!(tayga.command, Command::Run);
+        assert_eq!(tayga.ignored, ["check"]);
     }
 
     #[test]
@@ -280,7 +410,7 @@ mod tests {
 
     #[test]
     fn mistakes() {
-        let missing = "is an option of tayga that this version of xlatd does not have";
+        let daemon = "--user, --group and --chroot are for a daemon only";
         let one = "only one of --mktun, --rmtun and check can be done at a time";
         for (arguments, message) in [
             (&["-x"][..], "invalid option '-x'"),
@@ -292,11 +422,17 @@ mod tests {
                 &["--debug=1"],
                 "unexpected argument for option '--debug': \"1\"",
             ),
-            (&["--s"], "--s is ambiguous: --stdout or --syslog?"),
+            (&["--s"], "--s is ambiguous: --syslog or --stdout?"),
             (&["--mktun", "--rmtun"], one),
             (&["check", "--mktun"], one),
-            (&["-u", "nobody"], &format!("-u {missing}")),
-            (&["--chr=x"], &format!("--chroot {missing}")),
+            (&["--c=x"], "--c is ambiguous: --config or --chroot?"),
+            (&["--mktun", "-u", "nobody"], daemon),
+            (&["-r", "--rmtun"], daemon),
+            (&["-gdaemon", "check"], daemon),
+            (
+                &["--chr=x"],
+                "unexpected argument for option '--chr': \"x\"",
+            ),
             (&["-p"], "missing argument for option '-p'"),
         ] {
             assert_eq!(parse(arguments), Err(message.to_owned()), "{arguments:?}");
@@ -305,7 +441,7 @@ mod tests {
 
     #[test]
     fn every_option_is_in_the_help_and_in_the_man_page() {
-        for (long, short, effect) in OPTIONS {
+        for (long, short, _) in OPTIONS {
             let names = match short {
                 Some(short) => format!("  -{short}, --{long} "),
                 None => format!("      --{long} "),
@@ -314,15 +450,13 @@ mod tests {
                 line.starts_with(".It Fl ")
                     && line.split(',').any(|name| {
                         let name = name.trim_start_matches(".It").trim();
-                        name == format!("Fl Fl {long}") || name == format!("Fl Fl {long} Ar file")
+                        let name = name.split(" Ar ").next().unwrap();
+                        name == format!("Fl Fl {long}")
                     })
                     && short.is_none_or(|short| line.starts_with(&format!(".It Fl {short} ")))
             });
-            let exists = effect != Effect::Missing;
-            assert_eq!(HELP.contains(&names), exists, "--{long} in --help");
-            assert_eq!(has_item, exists, "--{long} in xlatd.8");
-            // What is refused is among the caveats.
-            assert!(MAN_PAGE.contains(&format!("Fl Fl {long}")), "--{long}");
+            assert!(HELP.contains(&names), "--{long} in --help");
+            assert!(has_item, "--{long} in xlatd.8");
         }
     }
 }

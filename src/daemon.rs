@@ -1,39 +1,43 @@
 //! Owns everything, and waits.
 
 use std::{
+    fs,
     hash::{BuildHasher, RandomState},
     io,
     os::fd::AsFd,
-    path::PathBuf,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    path::{Path, PathBuf},
+    process,
+    time::{Duration, Instant},
 };
 
+use caps::Capability;
 use log::{debug, info, warn};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
+    time::{ClockId, clock_gettime},
 };
 use xlatd::{
-    addr::{
-        AddressMap, dynamic_map,
-        pool::{Aged, How},
-    },
+    addr::AddressMap,
     config::{Config, LogClasses},
     packet_log::{PacketLog, Summary},
-    plan::{self, Step},
+    plan,
     stats::Stats,
     translate::{Direction, DropReason, Outcome, Packet, Reply, Translator},
     wire::ipv6::MIN_MTU,
 };
 
 use crate::{
-    error::Error,
+    device::{Device, Setup, restore},
+    error::{Error, system},
+    leases::{Event, Leases, make_directory},
     sys::{
-        lease_file::{LeaseFile, make_directory},
-        map_file::MapFile,
-        netlink::{Change, Done, Kind, Link, LinkChanges, Netlink},
+        kept_file::KeptFile,
+        netlink::{Change, Link, LinkChanges, Netlink},
+        notify::Notify,
+        pidfile::PidFile,
+        privilege::{self, Identity},
         signals::{Signal, Signals},
-        tun::Tun,
     },
 };
 
@@ -47,20 +51,26 @@ const BATCH: usize = 256;
 /// And so many messages about links.
 const CHANGES: usize = 64;
 
-/// How often leases are aged, and written if they changed: tayga's figure.
-const LEASE_INTERVAL: Duration = Duration::from_secs(45);
-/// How often they are written though none changed, for the times of their use: tayga's figure, 3.5 days.
-const LEASE_TIMES_INTERVAL: Duration = Duration::from_secs(302_400);
-/// So many leases are aged at once, to hold up no packets.
-const MOST_AGED: usize = 10_000;
-
-/// How often it is said that packets could not be written, or that the pool is full.
-const TALLY_INTERVAL: Duration = Duration::from_secs(60);
+/// How the command line wants the daemon to be.
+pub(crate) struct Options {
+    /// Whether everything is logged.
+    pub(crate) debug: bool,
+    /// Where to write the process id.
+    pub(crate) pidfile: Option<PathBuf>,
+    /// Who to become.
+    pub(crate) identity: Identity,
+    /// Whether `data-dir` is to be the root of all paths.
+    pub(crate) chroot: bool,
+}
 
 /// The translator, its device and all that belongs to them.
 pub(crate) struct Daemon {
     config: Config,
-    map_file: Option<MapFile>,
+    notify: Notify,
+    /// When the service manager is to hear of us, if it wants to.
+    watchdog_at: Option<Instant>,
+    _pidfile: Option<PidFile>,
+    map_file: Option<KeptFile>,
     leases: Option<Leases>,
     signals: Signals,
     netlink: Netlink,
@@ -70,18 +80,21 @@ pub(crate) struct Daemon {
     packet: Packet,
     packet_log: Option<PacketLog>,
     stats: Stats,
+    /// Whether the device was seen down since its addresses and routes were last looked at.
+    was_down: bool,
     /// Whether somebody has been told how to get rid of `wkpf-strict`.
     wkpf_strict_explained: bool,
 }
 
 impl Daemon {
-    /// Attaches to the device and sets it up. What was done is undone if something fails.
-    pub(crate) fn start(config: Config, debug: bool) -> Result<Self, Error> {
-        if let Some(directory) = &config.data_dir
-            && let Err(error) = make_directory(directory)
-        {
-            warn!("{}: cannot make the data-dir: {error}", directory.display());
-        }
+    /// Attaches to the device and sets it up, so that packets can flow, and gives up what is not needed any more. What was
+    /// done is undone if something fails.
+    pub(crate) fn start(config: Config, options: &Options) -> Result<Self, Error> {
+        let notify = Notify::from_environment().unwrap_or_else(|error| {
+            warn!("NOTIFY_SOCKET: cannot be reached, so nobody is told how xlatd is: {error}");
+            Notify::default()
+        });
+        let directory = MadeDirectory::new(&config);
         let map_file = open_map_file(&config)?;
         let mut map = match &map_file {
             Some(file) => read_map_file(&config, file)?,
@@ -92,14 +105,31 @@ impl Daemon {
         let signals = Signals::new().map_err(system("catch signals"))?;
         let changes = LinkChanges::new().map_err(system("watch links by netlink"))?;
         let netlink = Netlink::new().map_err(system("talk netlink to the kernel"))?;
-        let mut setup = Setup {
-            netlink,
-            device: None,
-        };
-        setup.run(&plan::setup(&config))?;
-        let Setup { netlink, device } = setup;
-        // To attach is the first step of every plan.
-        let device = device.expect("a plan attaches to its device");
+        let mut setup = Setup::new(netlink);
+        let pidfile = setup
+            .run(&plan::setup(&config))
+            .and_then(|()| write_pidfile(options))
+            .and_then(|pidfile| {
+                if let Some(leases) = &leases {
+                    leases.give(
+                        options.identity,
+                        &[config.map_file.as_deref(), options.pidfile.as_deref()],
+                    );
+                }
+                give_up_privileges(&config, options)?;
+                Ok(pidfile)
+            })
+            .inspect_err(|_| setup.undo())?;
+        directory.stays();
+        let (netlink, device) = setup.finish();
+        if let Some(file) = &map_file
+            && let Err(error) = file.read()
+        {
+            warn!(
+                "{}: SIGHUP will not read it: {error}",
+                file.path().display()
+            );
+        }
 
         let mut settings = config.translation.clone();
         settings.mtu = translation_mtu(&device.link);
@@ -113,10 +143,22 @@ impl Daemon {
             info!("NAT64 prefix: {}", prefix.prefix());
         }
         log_mappings(translator.map());
+        notify.send(&format!(
+            "READY=1\nSTATUS=Translating on {}\nMAINPID={}",
+            device.link.name,
+            process::id()
+        ));
 
         Ok(Self {
-            packet_log: PacketLog::new(if debug { EVERY_PACKET } else { config.log }),
+            packet_log: PacketLog::new(if options.debug {
+                EVERY_PACKET
+            } else {
+                config.log
+            }),
             config,
+            watchdog_at: notify.watchdog.map(|_| Instant::now()),
+            notify,
+            _pidfile: pidfile,
             map_file,
             leases,
             signals,
@@ -126,6 +168,7 @@ impl Daemon {
             translator,
             packet: Packet::new(),
             stats: Stats::default(),
+            was_down: false,
             wkpf_strict_explained: false,
         })
     }
@@ -133,6 +176,7 @@ impl Daemon {
     /// Translates until a signal asks to stop, and says what became of the packets.
     pub(crate) fn run(&mut self) -> Result<(), Error> {
         let result = self.turn_until_stopped();
+        self.notify.send("STOPPING=1\nSTATUS=Stopping");
         if let Some(log) = &mut self.packet_log {
             log_lines(log.left_out(None));
         }
@@ -152,6 +196,7 @@ impl Daemon {
             let ready = self.wait()?;
             let now = Instant::now(); // one reading of the clock for the whole turn
             self.look_after_leases(now);
+            self.tell_watchdog(now);
             if !ready[SIGNALS].is_empty() {
                 let signals: Vec<_> = self.signals.take().collect();
                 for signal in signals {
@@ -184,26 +229,29 @@ impl Daemon {
 
     /// Writes the leases, and reads the map-file again. A file that cannot be read, or has a mistake, leaves everything as it is.
     fn reload(&mut self) {
+        self.notify.send(&format!("RELOADING=1\n{}", monotonic()));
         if let Some(leases) = &mut self.leases {
             leases.write(self.translator.map());
         }
-        let Some(file) = &self.map_file else {
-            info!("SIGHUP: there is no map-file to read again");
-            return;
-        };
-        match read_map_file(&self.config, file) {
-            Ok(map) => {
-                self.translator.set_map(map);
-                info!("SIGHUP: {} has been read again", file.path().display());
-                log_mappings(self.translator.map());
-            }
-            Err(error) => {
-                for line in error.report().lines() {
-                    warn!("{line}");
+        let mut status = format!("Translating on {}", self.device.link.name);
+        match &self.map_file {
+            None => info!("SIGHUP: there is no map-file to read again"),
+            Some(file) => match read_map_file(&self.config, file) {
+                Ok(map) => {
+                    self.translator.set_map(map);
+                    info!("SIGHUP: {} has been read again", file.path().display());
+                    log_mappings(self.translator.map());
                 }
-                warn!("SIGHUP: the mappings stay as they were");
-            }
+                Err(error) => {
+                    for line in error.report().lines() {
+                        warn!("{line}");
+                    }
+                    warn!("SIGHUP: the mappings stay as they were");
+                    status += "; the map-file has mistakes, and the mappings stay as they were";
+                }
+            },
         }
+        self.notify.send(&format!("READY=1\nSTATUS={status}"));
     }
 
     /// Waits for input, or for the earliest deadline. This is the only place that waits.
@@ -216,6 +264,7 @@ impl Daemon {
         let deadlines = [
             self.packet_log.as_ref().and_then(PacketLog::deadline),
             self.leases.as_ref().map(|leases| leases.next_check),
+            self.watchdog_at,
         ];
         let deadline = deadlines.into_iter().flatten().min();
         let timeout = match deadline {
@@ -283,53 +332,28 @@ impl Daemon {
         }
         if let Some((host, lent)) = self.translator.take_lent()
             && let Some(leases) = &mut self.leases
+            && let Some(event) = leases.lent(host, lent, now)
         {
-            match lent {
-                Ok(lent) => {
-                    leases.changed = true;
-                    let what = match lent.how {
-                        How::Assigned => "assigned",
-                        How::Reactivated => "reactivated",
-                        How::Reassigned { .. } => "reassigned",
-                    };
-                    if let Some(log) = &mut self.packet_log
-                        && let Some(line) = log.lease_line(what, lent.address, host, now)
-                    {
-                        info!("{line}");
-                    }
-                }
-                Err(_) => leases.refused(now),
+            log_lease(&mut self.packet_log, &event, now);
+        }
+    }
+
+    fn look_after_leases(&mut self, now: Instant) {
+        if let Some(leases) = &mut self.leases {
+            for event in leases.look_after(self.translator.map_mut(), now) {
+                log_lease(&mut self.packet_log, &event, now);
             }
         }
     }
 
-    /// Tells the pool the time, and every 45 seconds has it give up what nobody uses and writes what changed.
-    fn look_after_leases(&mut self, now: Instant) {
-        let Some(leases) = &mut self.leases else {
-            return;
-        };
-        let map = self.translator.map_mut();
-        map.set_now(leases.second(now));
-        if now < leases.next_check {
-            return;
+    /// Twice in the time after which we would be taken for stuck (sd_watchdog_enabled(3)).
+    fn tell_watchdog(&mut self, now: Instant) {
+        if let (Some(period), Some(at)) = (self.notify.watchdog, &mut self.watchdog_at)
+            && *at <= now
+        {
+            self.notify.send("WATCHDOG=1");
+            *at = now + period / 2;
         }
-        let aged = map.age_leases(MOST_AGED);
-        for aged in &aged {
-            let (what, address, host) = match *aged {
-                Aged::Dormant { host, address } => ("dormant", address, host),
-                Aged::Freed { host, address } => ("freed", address, host),
-            };
-            if let Some(log) = &mut self.packet_log
-                && let Some(line) = log.lease_line(what, address, host, now)
-            {
-                info!("{line}");
-            }
-        }
-        leases.changed |= !aged.is_empty();
-        if leases.changed || now >= leases.write_at {
-            leases.write(self.translator.map());
-        }
-        leases.next_check = now + LEASE_INTERVAL;
     }
 
     /// Says once what to do about a refusal that surprises people.
@@ -343,33 +367,37 @@ impl Daemon {
         }
     }
 
-    /// Looks at what happened to our link: its MTU is followed, and its name.
+    /// Looks at what happened to our link: its MTU is followed, and its name, and that it was down.
     fn follow_link(&mut self) -> Result<(), Error> {
         let attempt = "read about links by netlink";
+        let index = self.device.link.index;
+        let mut changed = false;
         for _ in 0..CHANGES {
-            let Some(change) = self.changes.next().map_err(system(attempt))? else {
-                break;
-            };
-            let links = match change {
-                Change::To(links) => links,
-                Change::Missed => {
-                    let link = self.netlink.link_by_index(self.device.link.index);
-                    link.map_err(system(attempt))?.into_iter().collect()
+            match self.changes.next().map_err(system(attempt))? {
+                None => break,
+                Some(Change::To(links)) => {
+                    for link in links.iter().filter(|link| link.index == index) {
+                        changed = true;
+                        self.was_down |= !link.up;
+                    }
                 }
-            };
-            for link in links {
-                self.link_is(link);
+                Some(Change::Missed) => {
+                    changed = true;
+                    self.was_down = true; // it may have been
+                }
             }
+        }
+        // What was said is old; what counts is how it is. A link that is gone is seen where its packets are read.
+        if changed && let Some(link) = self.netlink.link_by_index(index).map_err(system(attempt))? {
+            self.link_is(link);
         }
         Ok(())
     }
 
     fn link_is(&mut self, link: Link) {
-        if link.index != self.device.link.index {
-            return;
-        }
         if link.name != self.device.link.name {
             info!("{} is now called {}", self.device.link.name, link.name);
+            self.config.tun_device.clone_from(&link.name);
         }
         if link.mtu != self.device.link.mtu {
             self.translator.set_mtu(translation_mtu(&link));
@@ -381,6 +409,19 @@ impl Daemon {
             } else {
                 info!("{} has an MTU of {} now", link.name, link.mtu);
             }
+        }
+        if link.up != self.device.link.up {
+            let (state, status) = match link.up {
+                true => ("up", "Translating on"),
+                false => ("down", "Waiting for somebody to set up"),
+            };
+            info!("{} is {state} now", link.name);
+            self.notify.send(&format!("STATUS={status} {}", link.name));
+        }
+        if link.up && std::mem::take(&mut self.was_down) {
+            let steps = plan::setup(&self.config);
+            let permitted = self.config.keep_net_admin;
+            restore(&mut self.netlink, link.index, &steps, permitted);
         }
         self.device.link = link;
     }
@@ -404,147 +445,73 @@ impl Daemon {
     }
 }
 
-/// Makes the configured device persistent, creating it if it does not exist. (`--mktun`)
-pub(crate) fn make_tun(config: &Config) -> Result<(), Error> {
-    let mut netlink = Netlink::new().map_err(system("talk netlink to the kernel"))?;
-    let device = &config.tun_device;
-    let existed = find(&mut netlink, device)?.is_some();
-    let attached = Device::attach(&mut netlink, device)?;
-    attached
-        .tun
-        .set_persistent(true)
-        .map_err(|cause| Error::Tun {
-            device: device.clone(),
-            call: "make persistent",
-            cause,
-        })?;
-    if existed {
-        info!("Persistent tun device {device} is there already");
-    } else {
-        info!("Created persistent tun device {device}");
-    }
-    Ok(())
-}
+/// `data-dir`, if it had to be made. It goes again if the daemon does not start.
+struct MadeDirectory<'a>(Option<&'a Path>);
 
-/// Removes the configured device, if it exists. (`--rmtun`)
-pub(crate) fn remove_tun(config: &Config) -> Result<(), Error> {
-    let mut netlink = Netlink::new().map_err(system("talk netlink to the kernel"))?;
-    let device = &config.tun_device;
-    if find(&mut netlink, device)?.is_none() {
-        info!("There is no tun device {device}");
-        return Ok(());
-    }
-    let attached = Device::attach(&mut netlink, device)?;
-    attached
-        .tun
-        .set_persistent(false)
-        .map_err(|cause| Error::Tun {
-            device: device.clone(),
-            call: "remove",
-            cause,
-        })?;
-    info!("Removed persistent tun device {device}");
-    Ok(())
-}
-
-/// The file of the leases, and when to look after them.
-struct Leases {
-    /// `None` if they are not kept.
-    file: Option<LeaseFile>,
-    /// When this started: the clock that the leases go by is set once, so that they do not jump with the system's.
-    start: (Instant, u64),
-    /// Whether there is something that the file does not have.
-    changed: bool,
-    next_check: Instant,
-    /// When the file is written though no lease came or went, for the times in it.
-    write_at: Instant,
-    /// Packets of hosts that got no address.
-    refused: Tally,
-}
-
-impl Leases {
-    /// Takes over the leases of the file. `None` without `dynamic-pool`. Nothing that fails here is a reason not to start.
-    fn start(config: &Config, map: &mut AddressMap) -> Option<Self> {
-        let pool = config.dynamic_pool?;
-        info!("Dynamic pool: {pool}");
-        let now = Instant::now();
-        let second = SystemTime::now().duration_since(UNIX_EPOCH);
-        let second = second.map_or(0, |since| since.as_secs());
-        map.set_now(second);
-        let file = config.data_dir.as_deref().and_then(|directory| {
-            let read = LeaseFile::new(directory).and_then(|file| Ok((file.read()?, file)));
-            match read {
-                Ok((text, file)) => {
-                    let (taken, left_out) = dynamic_map::load(map, &text);
-                    let path = file.path().display();
-                    for line in left_out {
-                        warn!("{path}:{line}");
-                    }
-                    info!("Loaded {taken} leases from {path}");
-                    Some(file)
-                }
-                // A file that cannot be read is not written over: it may hold leases.
-                Err(error) => {
-                    warn!(
-                        "{}: cannot read dynamic.map, so leases are not kept: {error}",
-                        directory.display()
-                    );
-                    None
-                }
-            }
+impl<'a> MadeDirectory<'a> {
+    fn new(config: &'a Config) -> Self {
+        let made = config.data_dir.as_deref().filter(|directory| {
+            make_directory(directory).unwrap_or_else(|error| {
+                warn!("{}: cannot make the data-dir: {error}", directory.display());
+                false
+            })
         });
-        Some(Self {
-            file,
-            start: (now, second),
-            changed: false,
-            next_check: now + LEASE_INTERVAL,
-            write_at: now + LEASE_TIMES_INTERVAL,
-            refused: Tally::default(),
+        Self(made)
+    }
+
+    fn stays(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for MadeDirectory<'_> {
+    fn drop(&mut self) {
+        if let Some(directory) = self.0 {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+fn write_pidfile(options: &Options) -> Result<Option<PidFile>, Error> {
+    let write = |path: &PathBuf| {
+        PidFile::write(path).map_err(|cause| Error::PidFile {
+            path: path.clone(),
+            cause,
         })
-    }
+    };
+    options.pidfile.as_ref().map(write).transpose()
+}
 
-    /// Seconds since 1970, by the clock that was set at the start.
-    fn second(&self, now: Instant) -> u64 {
-        self.start.1 + now.duration_since(self.start.0).as_secs()
+/// Nothing is needed any more but the descriptors that are open, and who can be neither root nor anybody else can do no harm.
+fn give_up_privileges(config: &Config, options: &Options) -> Result<(), Error> {
+    if options.chroot
+        && let Some(directory) = &config.data_dir
+    {
+        privilege::enter(directory).map_err(system("chroot to the data-dir"))?;
     }
-
-    /// A file that cannot be written stays as it was, and the next check tries again.
-    fn write(&mut self, map: &AddressMap) {
-        let Some(file) = &self.file else {
-            return;
-        };
-        match file.write(&dynamic_map::text(map)) {
-            Ok(()) => {
-                self.changed = false;
-                self.write_at = Instant::now() + LEASE_TIMES_INTERVAL;
-            }
-            Err(error) => {
-                self.changed = true;
-                warn!(
-                    "{}: cannot write the leases: {error}",
-                    file.path().display()
-                );
-            }
-        }
+    let mut kept = Vec::new();
+    if config.keep_net_admin {
+        kept.push(Capability::CAP_NET_ADMIN);
     }
-
-    fn refused(&mut self, now: Instant) {
-        if let Some(count) = self.refused.add(now) {
-            warn!(
-                "dynamic-pool is full: packets of hosts without an address are refused ({count} so far)"
-            );
-        }
+    if options.identity.uid.is_none_or(|uid| uid.is_root()) {
+        // Root stays root, as with tayga, for files that only root can read and write.
+        kept.push(Capability::CAP_DAC_OVERRIDE);
     }
+    let is_now =
+        privilege::give_up(options.identity, &kept).map_err(system("give up privileges"))?;
+    info!("Running as {is_now}");
+    Ok(())
 }
 
 /// Finds the map-file, if the configuration has one.
-fn open_map_file(config: &Config) -> Result<Option<MapFile>, Error> {
-    let open = |path: PathBuf| MapFile::new(&path).map_err(|cause| Error::Read { path, cause });
+fn open_map_file(config: &Config) -> Result<Option<KeptFile>, Error> {
+    let open =
+        |path: PathBuf| KeptFile::to_read(&path).map_err(|cause| Error::Read { path, cause });
     config.map_file_path().map(open).transpose()
 }
 
 /// Who is whom by the configuration and its map-file. What there is to know about the file is logged.
-fn read_map_file(config: &Config, file: &MapFile) -> Result<AddressMap, Error> {
+fn read_map_file(config: &Config, file: &KeptFile) -> Result<AddressMap, Error> {
     let path = file.path();
     let text = file.read().map_err(|cause| Error::Read {
         path: path.to_owned(),
@@ -588,165 +555,30 @@ const EVERY_PACKET: LogClasses = LogClasses {
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// Counts what a flood could bring about, so that it is said now and then.
-#[derive(Default)]
-struct Tally {
-    count: u64,
-    silent_until: Option<Instant>,
-}
-
-impl Tally {
-    /// Counts one more, and returns how many there were if that may be said now.
-    fn add(&mut self, now: Instant) -> Option<u64> {
-        self.count += 1;
-        if self.silent_until.is_some_and(|until| now < until) {
-            return None;
-        }
-        self.silent_until = Some(now + TALLY_INTERVAL);
-        Some(self.count)
-    }
-}
-
-/// The TUN device, and what has become of it.
-struct Device {
-    tun: Tun,
-    link: Link,
-    /// Packets that the kernel did not take.
-    unwritten: Tally,
-}
-
-impl Device {
-    /// Attaches to the device of this name; see [`Tun::open`].
-    fn attach(netlink: &mut Netlink, name: &str) -> Result<Self, Error> {
-        let multi_queue =
-            find(netlink, name)?.is_some_and(|link| link.kind == Kind::Tun { multi_queue: true });
-        let tun = Tun::open(name, multi_queue).map_err(|cause| Error::Attach {
-            device: name.to_owned(),
-            cause,
-        })?;
-        let link = find(netlink, name)?.ok_or_else(|| Error::Gone {
-            device: name.to_owned(),
-        })?;
-        Ok(Self {
-            tun,
-            link,
-            unwritten: Tally::default(),
-        })
-    }
-
-    /// Writes one packet. One that the kernel does not take is lost, as on any link.
-    fn write(&mut self, packet: &[u8], now: Instant) {
-        let Err(error) = self.tun.write(packet) else {
-            return;
-        };
-        if let Some(count) = self.unwritten.add(now) {
-            warn!(
-                "{}: cannot write a packet ({count} so far): {error}",
-                self.link.name
-            );
-        }
-    }
-}
-
-/// Carries out steps.
-struct Setup {
-    netlink: Netlink,
-    device: Option<Device>,
-}
-
-impl Setup {
-    /// Takes all steps, or none: if one fails, those before it are undone, last first.
-    fn run(&mut self, steps: &[Step]) -> Result<(), Error> {
-        let mut undo = Vec::new();
-        for step in steps {
-            match self.step(step) {
-                Ok(Done::Now) => undo.extend(step.undo()),
-                Ok(Done::Before) => {}
-                Err(error) => {
-                    for step in undo.iter().rev() {
-                        if let Err(error) = self.step(step) {
-                            warn!("{error}");
-                        }
-                    }
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn step(&mut self, step: &Step) -> Result<Done, Error> {
-        if let Step::CreateDevice { device } = step {
-            self.device = Some(self.attach(device)?);
-            return Ok(Done::Now);
-        }
-        // All steps are about the device that the first one attached to; others might get its name, but not its index.
-        let index = self.device.as_ref().map_or(0, |device| device.link.index);
-        let netlink = &mut self.netlink;
-        let result = match step {
-            Step::CreateDevice { .. } => Ok(Done::Before),
-            Step::SetUp { .. } => netlink.set_up(index),
-            Step::SetDown { .. } => netlink.set_down(index),
-            Step::AddAddress { address, .. } => netlink.add_address(index, *address),
-            Step::RemoveAddress { address, .. } => netlink.remove_address(index, *address),
-            Step::AddRoute { destination, .. } => netlink.add_route(index, *destination),
-            Step::RemoveRoute { destination, .. } => netlink.remove_route(index, *destination),
-        };
-        match &result {
-            Ok(Done::Now) => info!("{step}: done"),
-            Ok(Done::Before) => info!("{step}: so it was before"),
-            Err(_) => {}
-        }
-        result.map_err(|cause| Error::Step {
-            step: step.clone(),
-            cause,
-        })
-    }
-
-    /// Attaches to a device over which both families can be sent.
-    fn attach(&mut self, name: &str) -> Result<Device, Error> {
-        let device = Device::attach(&mut self.netlink, name)?;
-        let Link { name, mtu, .. } = &device.link;
-        if *mtu < MIN_MTU.into() {
-            return Err(Error::Mtu {
-                device: name.clone(),
-                mtu: *mtu,
-            });
-        }
-        info!("Using tun device {name} with MTU {mtu}");
-        Ok(device)
-    }
-}
-
-/// The TUN device of this name, if there is one. A device of another kind is an error.
-fn find(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, Error> {
-    let link = netlink
-        .link(name)
-        .map_err(system("look for the TUN device by netlink"))?;
-    let kind = match link.as_ref().map(|link| &link.kind) {
-        None | Some(Kind::Tun { .. }) => return Ok(link),
-        Some(Kind::Tap) => "a TAP device".to_owned(),
-        Some(Kind::Other(Some(kind))) => format!("a device of type {kind}"),
-        Some(Kind::Other(None)) => "another device".to_owned(),
-    };
-    Err(Error::NotTun {
-        device: name.to_owned(),
-        kind,
-    })
-}
-
 /// The MTU that the translator is told, in octets. A device can be made narrower than IPv6 allows (RFC 8200 section 5) while
 /// it is in use; IPv6 then stops by itself.
 fn translation_mtu(link: &Link) -> u16 {
     u16::try_from(link.mtu).unwrap_or(u16::MAX).max(MIN_MTU)
 }
 
-fn system(attempt: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |cause| Error::System { attempt, cause }
-}
-
 fn log_lines(lines: Vec<String>) {
     for line in lines {
         info!("{line}");
+    }
+}
+
+fn log_lease(log: &mut Option<PacketLog>, event: &Event, now: Instant) {
+    if let Some(log) = log
+        && let Some(line) = log.lease_line(event.what, event.address, event.host, now)
+    {
+        info!("{line}");
+    }
+}
+
+/// When it was, for a service manager (sd_notify(3)).
+fn monotonic() -> String {
+    match clock_gettime(ClockId::CLOCK_MONOTONIC) {
+        Ok(now) => format!("MONOTONIC_USEC={}", Duration::from(now).as_micros()),
+        Err(_) => String::new(),
     }
 }

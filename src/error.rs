@@ -21,6 +21,14 @@ pub(crate) enum Error {
         path: PathBuf,
         lines: Vec<LineError>,
     },
+    /// There is no such user or group.
+    Nobody { kind: &'static str, name: String },
+    /// It is not known which group the user of `--user` is to have.
+    NoGroup,
+    /// Only root can become somebody else.
+    NotRoot,
+    /// `--chroot` needs something else.
+    Chroot(&'static str),
     /// The process id could not be written.
     PidFile { path: PathBuf, cause: io::Error },
     /// What was to be printed could not be.
@@ -74,6 +82,12 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
+            Self::Nobody { kind, name } => write!(f, "{name}: there is no such {kind}"),
+            Self::NoGroup => f.write_str("--user with the number of an unknown user needs --group"),
+            Self::NotRoot => f.write_str(
+                "--user and --group take root: to be started by somebody else is to be them already"
+            ),
+            Self::Chroot(needs) => write!(f, "--chroot needs {needs}"),
             Self::PidFile { path, .. } => {
                 write!(f, "{}: cannot write the process id", path.display())
             }
@@ -128,6 +142,10 @@ impl error::Error for Error {
             | Self::Tun { cause, .. } => Some(cause),
             Self::Usage(_)
             | Self::Config { .. }
+            | Self::Nobody { .. }
+            | Self::NoGroup
+            | Self::NotRoot
+            | Self::Chroot(_)
             | Self::NotTun { .. }
             | Self::Mtu { .. }
             | Self::Gone { .. } => None,
@@ -151,4 +169,9 @@ fn is_ipv6(step: &Step) -> bool {
 
 fn errno(error: &io::Error) -> Option<Errno> {
     error.raw_os_error().map(Errno::from_raw)
+}
+
+/// What the kernel did not do for us, as an error.
+pub(crate) fn system(attempt: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |cause| Error::System { attempt, cause }
 }

@@ -2,76 +2,171 @@
 
 mod cli;
 mod daemon;
+mod device;
 mod error;
+mod leases;
 mod sys;
+mod tally;
 
 use std::{
     env, fs,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use log::{info, warn};
+use log::{error, info, warn};
 use xlatd::{
     config::{Config, Level, Notice},
     plan,
 };
 
 use crate::{
-    cli::{Arguments, Command},
-    daemon::Daemon,
-    error::Error,
-    sys::pidfile::PidFile,
+    cli::{Arguments, Command, Name},
+    daemon::{Daemon, Options},
+    error::{Error, system},
+    sys::{
+        detach::{Process, detach},
+        log::Destination,
+        privilege::{self, Identity},
+    },
 };
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            for line in error.report().lines() {
-                eprintln!("xlatd: {line}");
+    let name = Name::of(env::args_os().next().as_deref());
+    let error = match Arguments::parse(name, env::args_os().skip(1)) {
+        Ok(arguments) => match run(name, &arguments) {
+            Ok(status) => return status,
+            Err(error) => {
+                // Nobody may be there to see stderr.
+                if arguments.destination != Destination::Stdout {
+                    error.report().lines().for_each(|line| error!("{line}"));
+                }
+                error
             }
-            ExitCode::FAILURE
-        }
+        },
+        Err(error) => Error::Usage(error),
+    };
+    for line in error.report().lines() {
+        eprintln!("{}: {line}", name.as_str());
     }
+    ExitCode::FAILURE
 }
 
-fn run() -> Result<(), Error> {
-    let arguments = Arguments::parse(env::args_os().skip(1)).map_err(Error::Usage)?;
+fn run(name: Name, arguments: &Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
-        Command::Help => print(cli::HELP),
-        Command::Version => print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Help if name == Name::Tayga => {
+            eprint!("{}", cli::HELP);
+            return Ok(ExitCode::FAILURE); // as tayga
+        }
+        Command::Help => print(cli::HELP)?,
+        Command::Version => print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"))?,
         Command::Check => {
             let (config, notices) = read_config(&arguments.config)?;
-            sys::log::start(arguments.debug); // for what is to be known about the map-file
+            start_log(name, arguments)?; // for what is to be known about the map-file
             daemon::check_map_file(&config)?;
-            print(&plan::describe(&config, &notices))
+            print(&plan::describe(&config, &notices))?;
         }
         Command::MakeTun => {
-            sys::log::start(arguments.debug);
-            daemon::make_tun(&configure(&arguments)?)
+            start_log(name, arguments)?;
+            device::make_tun(&configure(arguments)?)?;
         }
         Command::RemoveTun => {
-            sys::log::start(arguments.debug);
-            daemon::remove_tun(&configure(&arguments)?)
+            start_log(name, arguments)?;
+            device::remove_tun(&configure(arguments)?)?;
         }
         Command::Run => {
-            sys::log::start(arguments.debug);
-            let config = configure(&arguments)?;
-            info!("Starting xlatd {}", env!("CARGO_PKG_VERSION"));
-            if !arguments.foreground && !arguments.debug {
-                info!("Staying in the foreground: this version does not detach (-n says so too)");
-            }
-            let pidfile = arguments
-                .pidfile
-                .map(|path| config.path_from_data_dir(&path));
-            let mut daemon = Daemon::start(config, arguments.debug)?;
-            let _pidfile = pidfile
-                .map(|path| PidFile::write(&path).map_err(|cause| Error::PidFile { path, cause }))
-                .transpose()?;
-            daemon.run()
+            start_log(name, arguments)?;
+            let config = configure(arguments)?;
+            return start(arguments, config);
         }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the daemon, in the foreground or not.
+fn start(arguments: &Arguments, config: Config) -> Result<ExitCode, Error> {
+    let options = Options {
+        debug: arguments.debug,
+        pidfile: arguments
+            .pidfile
+            .as_deref()
+            .map(|path| config.path_from_data_dir(path)),
+        identity: identity(arguments)?,
+        chroot: arguments.chroot,
+    };
+    if arguments.chroot && config.data_dir.is_none() {
+        return Err(Error::Chroot("data-dir in the configuration"));
+    }
+    if arguments.chroot && options.identity.uid.is_none_or(|uid| uid.is_root()) {
+        return Err(Error::Chroot(
+            "--user with somebody other than root, who can leave it",
+        ));
+    }
+    let readiness = if arguments.foreground {
+        None
+    } else {
+        match detach().map_err(system("go on in the background"))? {
+            Process::Started(0) => return Ok(ExitCode::SUCCESS),
+            Process::Started(_) => return Ok(ExitCode::FAILURE),
+            Process::Daemon(readiness) => Some(readiness),
+        }
+    };
+    info!("Starting xlatd {}", env!("CARGO_PKG_VERSION"));
+    let mut daemon = Daemon::start(config, &options)?;
+    if let Some(readiness) = readiness {
+        let told = readiness.tell(arguments.stdout);
+        told.map_err(system("leave the terminal"))?;
+    }
+    daemon.run()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where messages go from now on.
+fn start_log(name: Name, arguments: &Arguments) -> Result<(), Error> {
+    let mut destination = arguments.destination;
+    if destination == Destination::Syslog && !sys::log::has_syslog() {
+        if arguments.foreground {
+            destination = Destination::Stdout; // somebody may be there to see them
+        } else {
+            eprintln!(
+                "{}: there is no syslog at {}: messages are lost until there is (or use --journal, --stdout)",
+                name.as_str(),
+                sys::log::SYSLOG
+            );
+        }
+    }
+    sys::log::start(destination, name.as_str(), arguments.debug)
+        .map_err(system("log to the journal (use --syslog or --stdout)"))
+}
+
+/// Who the command line says to become.
+fn identity(arguments: &Arguments) -> Result<Identity, Error> {
+    let mut identity = Identity::default();
+    if let Some(name) = &arguments.user {
+        let user = privilege::user(name).map_err(system("look for the user of --user"))?;
+        let (uid, gid) = user.ok_or_else(|| Error::Nobody {
+            kind: "user",
+            name: name.clone(),
+        })?;
+        identity.uid = Some(uid);
+        identity.gid = gid;
+    }
+    if let Some(name) = &arguments.group {
+        let group = privilege::group(name).map_err(system("look for the group of --group"))?;
+        identity.gid = Some(group.ok_or_else(|| Error::Nobody {
+            kind: "group",
+            name: name.clone(),
+        })?);
+    }
+    match identity {
+        // The number of a user that the system does not know has no group of its own, and root's is not for it.
+        Identity {
+            uid: Some(_),
+            gid: None,
+        } => Err(Error::NoGroup),
+        _ if !privilege::can_become(identity) => Err(Error::NotRoot),
+        identity => Ok(identity),
     }
 }
 
@@ -96,10 +191,17 @@ fn read_config(path: &Path) -> Result<(Config, Vec<Notice>), Error> {
         path: path.to_owned(),
         cause,
     })?;
-    Config::read(text).map_err(|lines| Error::Config {
+    Config::read_in(text, state_directory()).map_err(|lines| Error::Config {
         path: path.to_owned(),
         lines,
     })
+}
+
+/// The directory that systemd has for the service, or the first of several (systemd.exec(5), StateDirectory=).
+fn state_directory() -> Option<PathBuf> {
+    let directories = env::var_os("STATE_DIRECTORY")?;
+    let path = env::split_paths(&directories).next()?;
+    path.is_absolute().then_some(path)
 }
 
 fn print(text: &str) -> Result<(), Error> {

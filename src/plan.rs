@@ -90,6 +90,31 @@ impl Step {
     }
 }
 
+impl Step {
+    /// The command by which an administrator takes this step (ip(8)).
+    pub fn command(&self) -> String {
+        match self {
+            Self::CreateDevice { device } => format!("ip tuntap add dev {device} mode tun"),
+            Self::SetUp { device } => format!("ip link set dev {device} up"),
+            Self::SetDown { device } => format!("ip link set dev {device} down"),
+            Self::AddAddress { device, address } => {
+                format!("ip address add {address} dev {device}")
+            }
+            Self::RemoveAddress { device, address } => {
+                format!("ip address delete {address} dev {device}")
+            }
+            Self::AddRoute {
+                device,
+                destination,
+            } => format!("ip route add {destination} dev {device}"),
+            Self::RemoveRoute {
+                device,
+                destination,
+            } => format!("ip route delete {destination} dev {device}"),
+        }
+    }
+}
+
 impl fmt::Display for Step {
     /// For people, in the imperative: `add address 192.0.2.1/24 to nat64`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -186,6 +211,7 @@ fn settings(config: &Config) -> Vec<[String; 2]> {
         ("tun-up", yes_or_no(config.tun_up)),
         ("tun-ip", list(&config.tun_ip, "address")),
         ("tun-route", list(&config.tun_route, "route")),
+        ("keep-net-admin", yes_or_no(config.keep_net_admin)),
         ("ipv4-addr", config.ipv4_addr.to_string()),
         ("ipv6-addr", config.ipv6_addr.to_string()),
         ("prefix", or_none(config.prefix.map(|p| p.to_string()))),
@@ -397,6 +423,7 @@ Settings:
   tun-up          yes
   tun-ip          none
   tun-route       2 routes
+  keep-net-admin  no
   ipv4-addr       192.0.2.254
   ipv6-addr       2001:db8:46::1
   prefix          64:ff9b::/96

@@ -25,10 +25,13 @@ const LIBRARY: &[(&str, u8)] = &[
 /// The layer of each part of the binary. All of them may name the library.
 const BINARY: &[(&str, u8)] = &[
     ("sys", 4),
+    ("tally", 4),
     ("error", 5),
     ("cli", 6),
-    ("daemon", 6),
-    ("main", 7),
+    ("device", 6),
+    ("leases", 6),
+    ("daemon", 7),
+    ("main", 8),
 ];
 
 /// What the library does not touch: it decides, and the binary reads, writes and waits.

@@ -6,6 +6,7 @@ use std::{
     fmt,
     hash::Hash,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
 };
 
 use super::{
@@ -35,8 +36,9 @@ pub(super) struct Check<'a> {
     on_device: HashMap<(&'static str, IpPrefix), usize>,
 }
 
-impl Default for Check<'_> {
-    fn default() -> Self {
+impl<'a> Check<'a> {
+    /// `data_dir` is it where the file does not say.
+    pub(super) fn new(data_dir: Option<PathBuf>) -> Self {
         Self {
             config: Config {
                 tun_device: String::new(),
@@ -46,10 +48,11 @@ impl Default for Check<'_> {
                 maps: Vec::new(),
                 dynamic_pool: None,
                 map_file: None,
-                data_dir: None,
+                data_dir,
                 wkpf_strict: true,
                 log: LogClasses::default(),
                 tun_up: false,
+                keep_net_admin: false,
                 tun_ip: Vec::new(),
                 tun_route: Vec::new(),
                 translation: Settings::default(),
@@ -64,9 +67,7 @@ impl Default for Check<'_> {
             on_device: HashMap::new(),
         }
     }
-}
 
-impl<'a> Check<'a> {
     /// Takes a line that is right in itself.
     pub(super) fn directive(&mut self, line: Line<'a>) {
         let name = line.kind.name;
@@ -129,6 +130,7 @@ impl<'a> Check<'a> {
                 "workers changes nothing in a single-threaded program",
             ),
             Directive::TunUp(on) => config.tun_up = *on,
+            Directive::KeepNetAdmin(on) => config.keep_net_admin = *on,
             Directive::TunIp(address) => {
                 if let Some(first) = self.on_device(&line, *address) {
                     self.warn(&line, format!("tun-ip {address} is also in line {first}"));
@@ -186,7 +188,7 @@ impl<'a> Check<'a> {
         }
         self.check_own_maps();
         self.check_device();
-        if self.config.dynamic_pool.is_some() && !self.given("data-dir") {
+        if self.config.dynamic_pool.is_some() && self.config.data_dir.is_none() {
             self.notices.push(Notice {
                 line: self.line_of("dynamic-pool"),
                 level: Level::Warning,

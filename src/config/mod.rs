@@ -55,6 +55,8 @@ pub struct Config {
     pub tun_ip: Vec<IpPrefix>,
     /// `tun-route`: routes to the device, none twice; host bits are as in the file.
     pub tun_route: Vec<IpPrefix>,
+    /// `keep-net-admin`: addresses and routes that are lost may be brought back later. Off by default.
+    pub keep_net_admin: bool,
     /// Everything the translator itself is told; its `mtu` is the device's and filled in by the daemon.
     pub translation: Settings,
 }
@@ -65,7 +67,15 @@ impl Config {
     /// Octets that are not UTF-8 are as good as any other in comments and paths. All mistakes of the text are returned,
     /// in the order of the lines; those without a line come last.
     pub fn read(text: impl AsRef<[u8]>) -> Result<(Self, Vec<Notice>), Vec<LineError>> {
-        let mut check = check::Check::default();
+        Self::read_in(text, None)
+    }
+
+    /// The same, where a service manager has a directory that is as good as `data-dir` if the text names none.
+    pub fn read_in(
+        text: impl AsRef<[u8]>,
+        state_directory: Option<PathBuf>,
+    ) -> Result<(Self, Vec<Notice>), Vec<LineError>> {
+        let mut check = check::Check::new(state_directory);
         for (index, text) in text.as_ref().split(|&octet| octet == b'\n').enumerate() {
             match parse::line(index + 1, text) {
                 Ok(None) => {}
@@ -128,6 +138,7 @@ impl fmt::Display for Config {
             wkpf_strict,
             log,
             tun_up,
+            keep_net_admin,
             tun_ip,
             tun_route,
             translation,
@@ -158,6 +169,9 @@ impl fmt::Display for Config {
         }
         if *tun_up {
             writeln!(f, "tun-up yes")?;
+        }
+        if *keep_net_admin {
+            writeln!(f, "keep-net-admin yes")?;
         }
         for address in tun_ip {
             writeln!(f, "tun-ip {address}")?;
@@ -463,6 +477,7 @@ mod tests {
                               icmp-errors 200\n\
                               log drop reject icmp self dyn\n\
                               tun-up yes\n\
+                              keep-net-admin yes\n\
                               tun-ip 192.168.255.2/24\n\
                               tun-ip 2001:db8:1::3/128\n\
                               tun-route 192.0.2.1/24\n\
@@ -501,11 +516,12 @@ mod tests {
         let Config {
             wkpf_strict,
             tun_up,
+            keep_net_admin,
             log,
             translation,
             ..
         } = config;
-        assert!(wkpf_strict && !tun_up);
+        assert!(wkpf_strict && !tun_up && !keep_net_admin);
         assert_eq!(log, LogClasses::default());
         assert_eq!(translation.offlink_mtu, 1280);
         assert_eq!(translation.udp_checksum, UdpChecksum::Drop);

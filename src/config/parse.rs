@@ -204,6 +204,7 @@ pub(super) enum Directive<'a> {
     OfflinkMtu(u16),
     Workers,
     TunUp(bool),
+    KeepNetAdmin(bool),
     TunIp(IpPrefix),
     TunRoute(IpPrefix),
     IcmpErrors(IcmpErrors),
@@ -342,6 +343,11 @@ const TABLE: &[Kind] = &[
                 .map(Directive::TrafficClass)
                 .parse(input)
         },
+    },
+    Kind {
+        name: "keep-net-admin",
+        again: Again::Refused,
+        arguments: |input| value(yes_or_no).map(Directive::KeepNetAdmin).parse(input),
     },
     Kind {
         name: "hairpin",

@@ -36,6 +36,8 @@ pub(crate) struct Link {
     pub(crate) name: String,
     /// In octets.
     pub(crate) mtu: u32,
+    /// Administratively; whether anybody is at the other end is another matter.
+    pub(crate) up: bool,
     pub(crate) kind: Kind,
 }
 
@@ -153,8 +155,30 @@ impl Netlink {
         self.tell(message, 0)
     }
 
+    /// Whether a device has an address.
+    pub(crate) fn has_address(&mut self, index: u32, address: IpPrefix) -> io::Result<bool> {
+        let wanted = address_message(index, address);
+        let mut filter = AddressMessage::default();
+        filter.header.family = wanted.header.family;
+        filter.header.index = index;
+        let addresses = self.request(RouteNetlinkMessage::GetAddress(filter), NLM_F_DUMP)?;
+        let ip = address.address();
+        Ok(addresses.iter().any(|found| match found {
+            RouteNetlinkMessage::NewAddress(found) => {
+                found.header.index == index
+                    && found.header.prefix_len == wanted.header.prefix_len
+                    // IPv6 addresses without a peer have no local one.
+                    && found.attributes.iter().any(|attribute| matches!(
+                        attribute,
+                        AddressAttribute::Local(found) | AddressAttribute::Address(found) if *found == ip
+                    ))
+            }
+            _ => false,
+        }))
+    }
+
     /// Whether the main table leads `destination` to a device.
-    fn has_route(&mut self, index: u32, destination: IpPrefix) -> io::Result<bool> {
+    pub(crate) fn has_route(&mut self, index: u32, destination: IpPrefix) -> io::Result<bool> {
         let wanted = route_message(index, destination);
         let mut filter = RouteMessage::default();
         filter.header.address_family = wanted.header.address_family;
@@ -306,6 +330,7 @@ impl Link {
             index: message.header.index,
             name: name?,
             mtu: mtu?,
+            up: message.header.flags.contains(LinkFlags::Up),
             kind: Kind::read(info),
         })
     }
@@ -452,6 +477,7 @@ mod tests {
             panic!("another message");
         };
         let expected = Link {
+            up: false,
             index: 7,
             name: "abc".to_owned(),
             mtu: 1500,

@@ -1,0 +1,246 @@
+//! Attaches to the TUN device, and sets it up.
+
+use std::time::Instant;
+
+use log::{info, warn};
+use xlatd::{config::Config, plan::Step, wire::ipv6::MIN_MTU};
+
+use crate::{
+    error::{Error, system},
+    sys::{
+        netlink::{Done, Kind, Link, Netlink},
+        tun::Tun,
+    },
+    tally::Tally,
+};
+
+/// Makes the configured device persistent, creating it if it does not exist. (`--mktun`)
+pub(crate) fn make_tun(config: &Config) -> Result<(), Error> {
+    let mut netlink = Netlink::new().map_err(system("talk netlink to the kernel"))?;
+    let device = &config.tun_device;
+    let existed = find(&mut netlink, device)?.is_some();
+    let attached = Device::attach(&mut netlink, device)?;
+    attached
+        .tun
+        .set_persistent(true)
+        .map_err(|cause| Error::Tun {
+            device: device.clone(),
+            call: "make persistent",
+            cause,
+        })?;
+    if existed {
+        info!("Persistent tun device {device} is there already");
+    } else {
+        info!("Created persistent tun device {device}");
+    }
+    Ok(())
+}
+
+/// Removes the configured device, if it exists. (`--rmtun`)
+pub(crate) fn remove_tun(config: &Config) -> Result<(), Error> {
+    let mut netlink = Netlink::new().map_err(system("talk netlink to the kernel"))?;
+    let device = &config.tun_device;
+    if find(&mut netlink, device)?.is_none() {
+        info!("There is no tun device {device}");
+        return Ok(());
+    }
+    let attached = Device::attach(&mut netlink, device)?;
+    attached
+        .tun
+        .set_persistent(false)
+        .map_err(|cause| Error::Tun {
+            device: device.clone(),
+            call: "remove",
+            cause,
+        })?;
+    info!("Removed persistent tun device {device}");
+    Ok(())
+}
+
+/// The TUN device, and what has become of it.
+pub(crate) struct Device {
+    pub(crate) tun: Tun,
+    pub(crate) link: Link,
+    /// Packets that the kernel did not take.
+    pub(crate) unwritten: Tally,
+}
+
+impl Device {
+    /// Attaches to the device of this name; see [`Tun::open`].
+    fn attach(netlink: &mut Netlink, name: &str) -> Result<Self, Error> {
+        let multi_queue =
+            find(netlink, name)?.is_some_and(|link| link.kind == Kind::Tun { multi_queue: true });
+        let tun = Tun::open(name, multi_queue).map_err(|cause| Error::Attach {
+            device: name.to_owned(),
+            cause,
+        })?;
+        let link = find(netlink, name)?.ok_or_else(|| Error::Gone {
+            device: name.to_owned(),
+        })?;
+        Ok(Self {
+            tun,
+            link,
+            unwritten: Tally::default(),
+        })
+    }
+
+    /// Takes notice of what the device is now.
+    fn look(&mut self, netlink: &mut Netlink) -> Result<(), Error> {
+        let link = netlink.link_by_index(self.link.index);
+        let link = link.map_err(system("look at the TUN device by netlink"))?;
+        self.link = link.ok_or_else(|| Error::Gone {
+            device: self.link.name.clone(),
+        })?;
+        Ok(())
+    }
+
+    /// Writes one packet. One that the kernel does not take is lost, as on any link.
+    pub(crate) fn write(&mut self, packet: &[u8], now: Instant) {
+        let Err(error) = self.tun.write(packet) else {
+            return;
+        };
+        if let Some(count) = self.unwritten.add(now) {
+            warn!(
+                "{}: cannot write a packet ({count} so far): {error}",
+                self.link.name
+            );
+        }
+    }
+}
+
+/// Carries out steps.
+pub(crate) struct Setup {
+    netlink: Netlink,
+    device: Option<Device>,
+    /// What makes it undone, in the order in which it was done.
+    undo: Vec<Step>,
+}
+
+impl Setup {
+    pub(crate) fn new(netlink: Netlink) -> Self {
+        Self {
+            netlink,
+            device: None,
+            undo: Vec::new(),
+        }
+    }
+
+    /// Takes all steps, of which the first attaches to the device. If one fails, the others are not taken.
+    pub(crate) fn run(&mut self, steps: &[Step]) -> Result<(), Error> {
+        for step in steps {
+            if self.step(step)? == Done::Now {
+                self.undo.extend(step.undo());
+            }
+        }
+        // Some have changed it.
+        if let Some(device) = &mut self.device {
+            device.look(&mut self.netlink)?;
+        }
+        Ok(())
+    }
+
+    /// Undoes what was done, last first.
+    pub(crate) fn undo(&mut self) {
+        for step in std::mem::take(&mut self.undo).iter().rev() {
+            if let Err(error) = self.step(step) {
+                warn!("{}", error.report());
+            }
+        }
+    }
+
+    /// What the steps have made ready.
+    pub(crate) fn finish(self) -> (Netlink, Device) {
+        // To attach is the first step of every plan.
+        let device = self.device.expect("a plan attaches to its device");
+        (self.netlink, device)
+    }
+
+    fn step(&mut self, step: &Step) -> Result<Done, Error> {
+        if let Step::CreateDevice { device } = step {
+            self.device = Some(self.attach(device)?);
+            return Ok(Done::Now);
+        }
+        // All steps are about the device that the first one attached to; others might get its name, but not its index.
+        let index = self.device.as_ref().map_or(0, |device| device.link.index);
+        take(&mut self.netlink, index, step)
+    }
+
+    /// Attaches to a device over which both families can be sent.
+    fn attach(&mut self, name: &str) -> Result<Device, Error> {
+        let device = Device::attach(&mut self.netlink, name)?;
+        let Link { name, mtu, .. } = &device.link;
+        if *mtu < MIN_MTU.into() {
+            return Err(Error::Mtu {
+                device: name.clone(),
+                mtu: *mtu,
+            });
+        }
+        info!("Using tun device {name} with MTU {mtu}");
+        Ok(device)
+    }
+}
+
+/// Takes one step on a device that is attached to, and says so.
+fn take(netlink: &mut Netlink, index: u32, step: &Step) -> Result<Done, Error> {
+    let result = match step {
+        Step::CreateDevice { .. } => Ok(Done::Before),
+        Step::SetUp { .. } => netlink.set_up(index),
+        Step::SetDown { .. } => netlink.set_down(index),
+        Step::AddAddress { address, .. } => netlink.add_address(index, *address),
+        Step::RemoveAddress { address, .. } => netlink.remove_address(index, *address),
+        Step::AddRoute { destination, .. } => netlink.add_route(index, *destination),
+        Step::RemoveRoute { destination, .. } => netlink.remove_route(index, *destination),
+    };
+    match &result {
+        Ok(Done::Now) => info!("{step}: done"),
+        Ok(Done::Before) => info!("{step}: so it was before"),
+        Err(_) => {}
+    }
+    result.map_err(|cause| Error::Step {
+        step: step.clone(),
+        cause,
+    })
+}
+
+/// Sees to the addresses and routes that the kernel took from a device that was down: brings them back, or, without the
+/// right to, says how.
+pub(crate) fn restore(netlink: &mut Netlink, index: u32, steps: &[Step], permitted: bool) {
+    for step in steps {
+        let is_there = match step {
+            Step::AddAddress { address, .. } => netlink.has_address(index, *address),
+            Step::AddRoute { destination, .. } => netlink.has_route(index, *destination),
+            _ => Ok(true),
+        };
+        match is_there {
+            Ok(true) => {}
+            Ok(false) if permitted => {
+                if let Err(error) = take(netlink, index, step) {
+                    warn!("{}", error.report());
+                }
+            }
+            Ok(false) => warn!(
+                "What was set up at the start is gone, since the device was down: {} \
+                 (with \"keep-net-admin yes\" it is brought back)",
+                step.command()
+            ),
+            Err(error) => warn!("cannot see whether it is still so: {step}: {error}"),
+        }
+    }
+}
+
+/// The TUN device of this name, if there is one. A device of another kind is an error.
+fn find(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, Error> {
+    let link = netlink
+        .link(name)
+        .map_err(system("look for the TUN device by netlink"))?;
+    let kind = match link.as_ref().map(|link| &link.kind) {
+        None | Some(Kind::Tun { .. }) => return Ok(link),
+        Some(Kind::Tap) => "a TAP device".to_owned(),
+        Some(Kind::Other(Some(kind))) => format!("a device of type {kind}"),
+        Some(Kind::Other(None)) => "another device".to_owned(),
+    };
+    Err(Error::NotTun {
+        device: name.to_owned(),
+        kind,
+    })
+}

@@ -1,0 +1,225 @@
+//! Keeps the leases of `dynamic-pool`: when they are aged, and when they are written.
+
+use std::{
+    ffi::OsStr,
+    fs::DirBuilder,
+    io::{self, ErrorKind},
+    net::{Ipv4Addr, Ipv6Addr},
+    path::Path,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use log::{info, warn};
+use xlatd::{
+    addr::{
+        AddressMap, dynamic_map,
+        pool::{Aged, How, Lent, PoolFull},
+    },
+    config::Config,
+};
+
+use crate::{
+    sys::{kept_file::KeptFile, privilege::Identity},
+    tally::Tally,
+};
+
+/// How often leases are aged, and written if they changed: tayga's figure.
+const INTERVAL: Duration = Duration::from_secs(45);
+/// How often they are written though none changed, for the times of their use: tayga's figure, 3.5 days.
+const TIMES_INTERVAL: Duration = Duration::from_secs(302_400);
+/// So many leases are aged at once, to hold up no packets.
+const MOST_AGED: usize = 10_000;
+
+/// What happened to a lease, for the packet log.
+pub(crate) struct Event {
+    pub(crate) what: &'static str,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) host: Ipv6Addr,
+}
+
+/// The file of the leases, and when to look after them.
+pub(crate) struct Leases {
+    /// `None` if they are not kept.
+    file: Option<KeptFile>,
+    /// When this started: the clock that the leases go by is set once, so that they do not jump with the system's.
+    start: (Instant, u64),
+    /// Whether there is something that the file does not have.
+    changed: bool,
+    pub(crate) next_check: Instant,
+    /// When the file is written though no lease came or went, for the times in it.
+    write_at: Instant,
+    /// Packets of hosts that got no address.
+    refused: Tally,
+}
+
+impl Leases {
+    /// Takes over the leases of the file. `None` without `dynamic-pool`. Nothing that fails here is a reason not to start.
+    pub(crate) fn start(config: &Config, map: &mut AddressMap) -> Option<Self> {
+        let pool = config.dynamic_pool?;
+        info!("Dynamic pool: {pool}");
+        let now = Instant::now();
+        let second = SystemTime::now().duration_since(UNIX_EPOCH);
+        let second = second.map_or(0, |since| since.as_secs());
+        map.set_now(second);
+        let file = config.data_dir.as_deref().and_then(|directory| {
+            let path = directory.join("dynamic.map");
+            match KeptFile::to_replace(&path).and_then(|file| Ok((read(&file)?, file))) {
+                Ok((text, file)) => {
+                    let (taken, left_out) = dynamic_map::load(map, &text);
+                    for line in left_out {
+                        warn!("{}:{line}", path.display());
+                    }
+                    info!("Loaded {taken} leases from {}", path.display());
+                    Some(file)
+                }
+                // A file that cannot be read is not written over: it may hold leases.
+                Err(error) => {
+                    warn!(
+                        "{}: cannot be read, so leases are not kept: {error}",
+                        path.display()
+                    );
+                    None
+                }
+            }
+        });
+        Some(Self {
+            file,
+            start: (now, second),
+            changed: false,
+            next_check: now + INTERVAL,
+            write_at: now + TIMES_INTERVAL,
+            refused: Tally::default(),
+        })
+    }
+
+    /// Lets somebody else write the leases, whom `identity` names.
+    ///
+    /// Whoever may write to a directory may do all in it: root's directory is given away only if there is nothing in it
+    /// but `ours`, what xlatd has there.
+    pub(crate) fn give(&self, identity: Identity, ours: &[Option<&Path>]) {
+        let (Some(file), Some(uid)) = (&self.file, identity.uid) else {
+            return;
+        };
+        let give = || {
+            if uid.is_root() || !file.directory_owner()?.is_root() {
+                return Ok(true);
+            }
+            let is_ours = |name: &OsStr| {
+                let ours = ours.iter().flatten().filter_map(|path| path.file_name());
+                ["dynamic.map", "dynamic.map~~"]
+                    .map(OsStr::new)
+                    .into_iter()
+                    .chain(ours)
+                    .any(|own| own == name)
+            };
+            let all_ours = file.neighbours()?.iter().all(|name| is_ours(name));
+            if all_ours {
+                file.give_directory(uid, identity.gid)?;
+            }
+            io::Result::Ok(all_ours)
+        };
+        let directory = file.path().parent().unwrap_or(file.path()).display();
+        match give() {
+            Ok(true) => {}
+            Ok(false) => warn!(
+                "{directory}: has other files than xlatd's, so it stays root's, and leases may not be kept: \
+                 chown {uid} {directory}"
+            ),
+            Err(error) => warn!(
+                "{directory}: cannot be made that of the user who is to write leases there: {error}"
+            ),
+        }
+    }
+
+    /// Tells the pool the time, and every 45 seconds has it give up what nobody uses and writes what changed.
+    pub(crate) fn look_after(&mut self, map: &mut AddressMap, now: Instant) -> Vec<Event> {
+        map.set_now(self.start.1 + now.duration_since(self.start.0).as_secs());
+        if now < self.next_check {
+            return Vec::new();
+        }
+        self.next_check = now + INTERVAL;
+        let aged = map.age_leases(MOST_AGED);
+        self.changed |= !aged.is_empty();
+        if self.changed || now >= self.write_at {
+            self.write(map);
+        }
+        let event = |aged| match aged {
+            Aged::Dormant { host, address } => ("dormant", address, host),
+            Aged::Freed { host, address } => ("freed", address, host),
+        };
+        let events = aged.into_iter().map(event);
+        events
+            .map(|(what, address, host)| Event {
+                what,
+                address,
+                host,
+            })
+            .collect()
+    }
+
+    /// A host has been lent an address, or there was none for it.
+    pub(crate) fn lent(
+        &mut self,
+        host: Ipv6Addr,
+        lent: Result<Lent, PoolFull>,
+        now: Instant,
+    ) -> Option<Event> {
+        let Ok(lent) = lent else {
+            if let Some(count) = self.refused.add(now) {
+                warn!(
+                    "dynamic-pool is full: packets of hosts without an address are refused ({count} so far)"
+                );
+            }
+            return None;
+        };
+        self.changed = true;
+        let what = match lent.how {
+            How::Assigned => "assigned",
+            How::Reactivated => "reactivated",
+            How::Reassigned { .. } => "reassigned",
+        };
+        let address = lent.address;
+        Some(Event {
+            what,
+            address,
+            host,
+        })
+    }
+
+    /// A file that cannot be written stays as it was, and the next check tries again.
+    pub(crate) fn write(&mut self, map: &AddressMap) {
+        let Some(file) = &self.file else {
+            return;
+        };
+        match file.replace(&dynamic_map::text(map)) {
+            Ok(()) => {
+                self.changed = false;
+                self.write_at = Instant::now() + TIMES_INTERVAL;
+            }
+            Err(error) => {
+                self.changed = true;
+                warn!(
+                    "{}: cannot write the leases: {error}",
+                    file.path().display()
+                );
+            }
+        }
+    }
+}
+
+/// What is in the file; nothing if there is none.
+fn read(file: &KeptFile) -> io::Result<Vec<u8>> {
+    match file.read() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        result => result,
+    }
+}
+
+/// Makes the directory if it is not there, and says whether it did; the umask decides who may enter.
+pub(crate) fn make_directory(path: &Path) -> io::Result<bool> {
+    match DirBuilder::new().create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
