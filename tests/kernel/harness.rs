@@ -395,6 +395,14 @@ impl Drop for Directory {
     }
 }
 
+/// What the kernel says of a process: a line of /proc/PID/status, with single blanks.
+pub(crate) fn status(pid: Pid, name: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = lines.into_iter().find(|(found, _)| *found == name).unwrap();
+    value.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The program under test, running. It is killed on drop, and by the kernel should this process end without.
 #[derive(Debug)]
 pub(crate) struct Daemon {
@@ -411,6 +419,12 @@ impl Daemon {
     /// As [`start`](Self::start), by a command that takes the program and its arguments for its own and becomes it.
     pub(crate) fn start_by(launcher: &[&str], ns: &Netns, config: &str) -> Self {
         Self::launch(launcher, &daemon(), ns, config)
+    }
+
+    /// As [`start`](Self::start), with more options.
+    pub(crate) fn start_with(options: &str, ns: &Netns, config: &str) -> Self {
+        let exec = format!("exec \"$0\" \"$@\" {options}");
+        Self::start_by(&["sh", "-c", &exec], ns, config)
     }
 
     /// As [`start`](Self::start), another program.
@@ -446,6 +460,16 @@ impl Daemon {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
+    }
+
+    /// Waits until it has printed a text.
+    pub(crate) fn prints(&self, text: &str) {
+        wait_for(text, || self.log().contains(text).then_some(()));
+    }
+
+    /// A line of its /proc/PID/status, without the name.
+    pub(crate) fn status(&self, name: &str) -> String {
+        status(self.pid(), name)
     }
 
     /// Whether it is asleep for a time that it has chosen: not in poll(2) and not in read(2).

@@ -16,17 +16,22 @@
 #![allow(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
 
 mod checksum;
+mod detach;
 mod device;
 mod forward;
 mod fragment;
 mod hairpin;
 mod harness;
 mod icmp;
+mod log;
+mod notify;
 mod own;
 mod packet;
 mod pool;
+mod privilege;
 mod reload;
 mod socket;
+mod tayga;
 
 /// The cases in which TAYGA 0.9.2 does not do what is expected here, each with the document that asks for it.
 const TAYGA_DIFFERS: &[(&str, &str)] = &[
