@@ -27,6 +27,8 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(45);
 /// How often they are written though none changed, for the times of their use: tayga's figure, 3.5 days.
 const TIMES_INTERVAL: Duration = Duration::from_secs(302_400);
+/// A clock that differs by more than this was set, and did not just drift, in seconds.
+const CLOCK_STEP: u64 = 60;
 /// So many leases are aged at once, to hold up no packets.
 const MOST_AGED: usize = 10_000;
 
@@ -43,6 +45,8 @@ pub(crate) struct Leases {
     file: Option<KeptFile>,
     /// When this started: the clock that the leases go by is set once, so that they do not jump with the system's.
     start: (Instant, u64),
+    /// By how many seconds the system's clock has been set since then.
+    set_by: i64,
     /// Whether there is something that the file does not have.
     changed: bool,
     pub(crate) next_check: Instant,
@@ -58,8 +62,7 @@ impl Leases {
         let pool = config.dynamic_pool?;
         info!("Dynamic pool: {pool}");
         let now = Instant::now();
-        let second = SystemTime::now().duration_since(UNIX_EPOCH);
-        let second = second.map_or(0, |since| since.as_secs());
+        let second = system_second();
         map.set_now(second);
         let file = config.data_dir.as_deref().and_then(|directory| {
             let path = directory.join("dynamic.map");
@@ -85,6 +88,7 @@ impl Leases {
         Some(Self {
             file,
             start: (now, second),
+            set_by: 0,
             changed: false,
             next_check: now + INTERVAL,
             write_at: now + TIMES_INTERVAL,
@@ -133,10 +137,19 @@ impl Leases {
 
     /// Tells the pool the time, and every 45 seconds has it give up what nobody uses and writes what changed.
     pub(crate) fn look_after(&mut self, map: &mut AddressMap, now: Instant) -> Vec<Event> {
-        map.set_now(self.start.1 + now.duration_since(self.start.0).as_secs());
+        let second = self.start.1 + now.duration_since(self.start.0).as_secs();
+        map.set_now(second);
         if now < self.next_check {
             return Vec::new();
         }
+        let set_by = system_second().cast_signed() - second.cast_signed();
+        if set_by.abs_diff(self.set_by) > CLOCK_STEP {
+            info!(
+                "The clock was set by {} s: leases keep their age",
+                set_by - self.set_by
+            );
+        }
+        self.set_by = set_by;
         self.next_check = now + INTERVAL;
         let aged = map.age_leases(MOST_AGED);
         self.changed |= !aged.is_empty();
@@ -191,7 +204,7 @@ impl Leases {
         let Some(file) = &self.file else {
             return;
         };
-        match file.replace(&dynamic_map::text(map)) {
+        match file.replace(&dynamic_map::text(map, system_second())) {
             Ok(()) => {
                 self.changed = false;
                 self.write_at = Instant::now() + TIMES_INTERVAL;
@@ -205,6 +218,12 @@ impl Leases {
             }
         }
     }
+}
+
+/// Seconds since 1970, by the clock of the system.
+fn system_second() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// What is in the file; nothing if there is none.

@@ -31,8 +31,8 @@ struct NotALease;
 
 /// Takes over the leases of a file. Returns how many, and what there is to say about the lines that are left out.
 ///
-/// A lease that was used less than 124 minutes before the second that the map was told is active. A file from the future is of no use as a clock:
-/// all of its leases are dormant then, as with tayga.
+/// A lease that was used less than 124 minutes before the second that the map was told is active. A file from the future is
+/// of no use as a clock: all of its leases are dormant then, as with tayga; which is the oldest can still be told.
 pub fn load(map: &mut AddressMap, text: &[u8]) -> (usize, Vec<String>) {
     let now = map.now();
     let mut entries = Vec::new();
@@ -48,10 +48,15 @@ pub fn load(map: &mut AddressMap, text: &[u8]) -> (usize, Vec<String>) {
         }
     }
     let newest = entries.iter().map(|(_, (_, _, last_use))| *last_use).max();
-    let from_the_future = newest.is_some_and(|newest| newest > now);
+    let ahead = newest.map_or(0, |newest| newest.saturating_sub(now));
+    if ahead != 0 {
+        left_out.push(format!(
+            " its newest lease is {ahead} s ahead of the clock, one of which is wrong: all leases wait for their hosts"
+        ));
+    }
     let mut taken = 0;
     for (line, (v4, v6, last_use)) in entries {
-        match map.restore_lease(v4, v6, last_use.min(now), from_the_future) {
+        match map.restore_lease(v4, v6, last_use.saturating_sub(ahead), ahead != 0) {
             Ok(()) => taken += 1,
             Err(why) => left_out.push(format!(
                 "{line}: the lease of {v4} to {v6} is ignored: {why}"
@@ -61,15 +66,18 @@ pub fn load(map: &mut AddressMap, text: &[u8]) -> (usize, Vec<String>) {
     (taken, left_out)
 }
 
-/// The text of the file, at the time that the map was told.
-pub fn text(map: &AddressMap) -> String {
+/// The text of the file. `now` is the second by the clock of whoever reads it, if this has been set since the map was told
+/// its own: leases keep their age.
+pub fn text(map: &AddressMap, now: u64) -> String {
     let mut text = format!(
         "###\n###\n### tayga dynamic map database\n###\n\
          ### You can edit this (carefully!) as long as you shut down the translator first\n\
          ###\n###\n### Last written: {} seconds since 1970 (UTC)\n###\n###\n\n",
-        map.now()
+        now
     );
     for (v4, v6, last_use) in map.leases() {
+        let age = map.now().saturating_sub(last_use);
+        let last_use = now.saturating_sub(age).max(1); // tayga does not read a zero
         // Writing to a String does not fail.
         let _ = writeln!(text, "{v4}\t{v6}\t{last_use}");
     }
@@ -148,10 +156,10 @@ mod tests {
             let host = Ipv6Addr::from_bits(0x2001_0db8_u128 << 96 | u128::from(1000 + host));
             map.lend(host).unwrap().unwrap();
         }
-        let written = text(&map);
+        let written = text(&map, NOW);
         let mut again = self::map();
         assert_eq!(load(&mut again, written.as_bytes()), (100, vec![]));
-        assert_eq!(text(&again), written);
+        assert_eq!(text(&again, NOW), written);
     }
 
     /// The clock may have been set back.
@@ -162,12 +170,34 @@ mod tests {
             NOW + 1
         );
         let mut map = map();
-        assert_eq!(load(&mut map, text.as_bytes()).0, 2);
+        let (taken, said) = load(&mut map, text.as_bytes());
+        assert_eq!(taken, 2);
+        assert!(said[0].contains("is 1 s ahead of the clock"), "{said:?}");
         assert!(map.to_v6([192, 0, 2, 9].into()).is_err());
         assert!(map.to_v6([192, 0, 2, 10].into()).is_err());
-        assert_eq!(
-            map.leases().map(|(_, _, last_use)| last_use).max(),
-            Some(NOW)
+        let mut times: Vec<_> = map.leases().map(|(_, _, last_use)| last_use).collect();
+        times.sort_unstable();
+        assert_eq!(times, [NOW - 1, NOW]);
+    }
+
+    /// A machine without a clock of its own starts in 1970, and is told the time later: no lease is lost by that.
+    #[test]
+    fn leases_keep_their_age_when_the_clock_is_set() {
+        const WEEK: u64 = 7 * 24 * 3600;
+        let before = format!(
+            "192.0.2.9\t2001:db8::9\t{NOW}\n192.0.2.10\t2001:db8::10\t{}\n",
+            NOW - WEEK
         );
+        let mut map = map();
+        map.set_now(100);
+        assert_eq!(load(&mut map, before.as_bytes()).0, 2);
+        map.set_now(400);
+        let after = text(&map, NOW + 1000);
+        assert!(
+            after.contains(&format!("192.0.2.9\t2001:db8::9\t{}\n", NOW + 700)),
+            "{after}"
+        );
+        // It was unused for a week; that this was before 1970 is not kept.
+        assert!(after.contains("192.0.2.10\t2001:db8::10\t"), "{after}");
     }
 }

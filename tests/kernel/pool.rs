@@ -1,10 +1,21 @@
 //! The dynamic pool and its leases.
 
-use std::{fmt::Write, fs, thread, time::Duration};
+use std::{
+    env,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Daemon, Directory, Net, SERVER6, daemon, tayga, wait_for, xlatd_case};
+use crate::{
+    harness::{Daemon, Directory, Net, SERVER6, daemon, tayga, wait_for, xlatd_case},
+    packet::{EXPERIMENT, Ipv6},
+    socket::flood6,
+};
 
 /// As Debian's tayga.conf: own addresses, a prefix and a pool, and no maps.
 fn config(directory: &Directory) -> String {
@@ -183,6 +194,179 @@ fn lease_file_is_whole_after_kill_9() {
             assert!(after == before, "{} leases after {kill} kills", after.len());
         }
         println!("{interrupted} of {KILLS} kills found it writing");
+    });
+}
+
+/// Hosts without an address that send to the server; with `SOURCES`, so many.
+fn sources() -> u32 {
+    env::var("SOURCES").map_or(100_000, |sources| sources.parse().unwrap())
+}
+
+/// More hosts than addresses: memory has a bound, who has an address is served as before, and who has none is counted and
+/// logged once in the interval.
+#[test]
+fn flood_of_hosts_is_refused_and_said_once() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        // A /16 for a million hosts.
+        let length = if sources() < 1_000_000 { 20 } else { 16 };
+        let config = config(&directory).replace("203.0.113.0/24", &format!("10.0.0.0/{length}"));
+        let mut daemon = net.translate_with(&config);
+        net.server.ip("route add 10.0.0.0/8 via 192.0.2.1");
+        net.gate4.ip("route add 10.0.0.0/8 via 198.51.100.1");
+        net.xlat.ip("route add 10.0.0.0/8 dev nat64");
+        ping(net);
+        let before = memory(&daemon);
+        let quick = round_trip(net);
+        let packet = Ipv6::new("2001:db8:bad::", SERVER6, EXPERIMENT, vec![0; 8]);
+        let start = Instant::now();
+        flood6(&net.xlat, &packet, sources());
+        let duration = start.elapsed();
+        ping(net);
+        let slow = round_trip(net);
+        let more = memory(&daemon) - before;
+        println!(
+            "{} hosts in {duration:?}; {more} kB more for {} leases; round trip {quick} ms before, {slow} ms after",
+            sources(),
+            (1 << (32 - length)) - 1
+        );
+        // Two maps and two sets of so many leases, and no more for those who got none.
+        assert!(more < 1000 + (1 << (32 - length)) * 512 / 1024, "{more} kB");
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.wait().code(), Some(0));
+        let log = daemon.log();
+        assert_eq!(log.matches("dynamic-pool is full").count(), 1, "{log}");
+        let refused = "dropped: no address left in dynamic-pool for the source";
+        assert!(log.contains(refused), "{log}");
+        assert_eq!(leases(&directory).len(), (1 << (32 - length)) - 1);
+    });
+}
+
+/// Resident memory, in kB.
+fn memory(daemon: &Daemon) -> i64 {
+    daemon
+        .status("VmRSS")
+        .strip_suffix(" kB")
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+/// The mean of twenty, in ms.
+fn round_trip(net: &Net) -> f64 {
+    let printed = net
+        .client
+        .run(&format!("ping -n -c 20 -i 0.01 -w 15 {SERVER6}"));
+    let (_, times) = printed.split_once("min/avg/max/mdev = ").unwrap();
+    times.split('/').nth(1).unwrap().parse().unwrap()
+}
+
+/// A file system with a data-dir, in a mount namespace of the daemon.
+struct FileSystem {
+    directory: Directory,
+}
+
+impl FileSystem {
+    fn new() -> Self {
+        let directory = Directory::new();
+        fs::create_dir(directory.file("data")).unwrap();
+        Self { directory }
+    }
+
+    fn config(&self) -> String {
+        let path = self.directory.file("data");
+        config(&self.directory).replace(
+            &format!("data-dir {}", self.directory.file("").display()),
+            &format!("data-dir {}", path.display()),
+        )
+    }
+
+    /// Starts the daemon after some commands, in the data-dir.
+    fn start(&self, net: &Net, commands: &str) -> Daemon {
+        net.xlat.ip("tuntap add dev nat64 mode tun");
+        net.route_to_device();
+        let path = self.directory.file("data");
+        let script = format!(
+            "set -e; mount -t tmpfs -o size=64k tmpfs {0}; cd {0}; {commands}; cd /; exec \"$0\" \"$@\"",
+            path.display()
+        );
+        let launcher = ["unshare", "--mount", "sh", "-c", &script];
+        let daemon = Daemon::start_by(&launcher, &net.xlat, &self.config());
+        net.wait_for_daemon();
+        daemon.prints("Running as");
+        daemon
+    }
+
+    /// A file of the data-dir, as the daemon sees it.
+    fn file(&self, daemon: &Daemon, name: &str) -> PathBuf {
+        let path = self.directory.file("data").join(name);
+        Path::new(&format!("/proc/{}/root", daemon.pid())).join(path.strip_prefix("/").unwrap())
+    }
+}
+
+const OLD_LEASE: &str = "printf '203.0.113.9\\t2001:db8::9\\t4000000000\\n' >dynamic.map";
+
+/// A full disk is reported; the file stays what it was, packets flow, and leases are written once there is room.
+#[test]
+fn full_disk_loses_no_lease() {
+    xlatd_case(|net| {
+        let disk = FileSystem::new();
+        let fill = format!("{OLD_LEASE}; cat /dev/zero >filler 2>/dev/null || :");
+        let daemon = disk.start(net, &fill);
+        let before = fs::read_to_string(disk.file(&daemon, "dynamic.map")).unwrap();
+        ping(net);
+        daemon.signal(Signal::SIGHUP);
+        daemon.prints("cannot write the leases: No space left on device");
+        let after = fs::read_to_string(disk.file(&daemon, "dynamic.map")).unwrap();
+        assert_eq!(after, before);
+        ping(net);
+        fs::remove_file(disk.file(&daemon, "filler")).unwrap();
+        daemon.signal(Signal::SIGHUP);
+        wait_for("both leases", || {
+            let text = fs::read_to_string(disk.file(&daemon, "dynamic.map")).unwrap();
+            (text.contains("2001:db8::9\t") && text.contains("2001:db8:6::10\t")).then_some(())
+        });
+    });
+}
+
+/// So is a directory that may only be read, whose leases are taken over all the same.
+#[test]
+fn read_only_directory_is_reported() {
+    xlatd_case(|net| {
+        let disk = FileSystem::new();
+        let directory = disk.directory.file("data");
+        let commands = format!("{OLD_LEASE}; mount -o remount,ro {}", directory.display());
+        let daemon = disk.start(net, &commands);
+        daemon.prints("Loaded 1 leases");
+        ping(net);
+        daemon.signal(Signal::SIGHUP);
+        daemon.prints("cannot write the leases: Read-only file system");
+        ping(net);
+    });
+}
+
+/// Hosts with a lease reach each other by their IPv4 addresses, as those with a map do (RFC 7757 section 4).
+#[test]
+fn hosts_with_leases_reach_each_other() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let daemon = net.translate_with(&config(&directory));
+        net.client.ip("addr add 2001:db8:6::20/64 dev gate6 nodad");
+        ping(net);
+        daemon.signal(Signal::SIGHUP);
+        let lease = wait_for("the lease", || leases(&directory).first().cloned());
+        let (address, _) = lease.split_once('\t').unwrap();
+        let address: std::net::Ipv4Addr = address.parse().unwrap();
+        let mapped = std::net::Ipv6Addr::from_bits(
+            "2001:db8:64::"
+                .parse::<std::net::Ipv6Addr>()
+                .unwrap()
+                .to_bits()
+                | u128::from(address.to_bits()),
+        );
+        net.client.run(&format!(
+            "ping -n -c 1 -i 0.1 -w 15 -I 2001:db8:6::20 {mapped}"
+        ));
     });
 }
 

@@ -101,6 +101,19 @@ pub(crate) fn send6(ns: &Netns, packet: &Ipv6) {
     sent.unwrap_or_else(|error| panic!("{packet:?}: {error}"));
 }
 
+/// Sends the same IPv6 packet from many hosts: their addresses follow that of the packet.
+pub(crate) fn flood6(ns: &Netns, packet: &Ipv6, hosts: u32) {
+    let to = SockaddrIn6::from(SocketAddrV6::new(packet.destination, 0, 0, 0));
+    let socket = ns.inside(|| raw(AddressFamily::Inet6, SockType::Raw, SockProtocol::Raw));
+    let mut octets = packet.octets();
+    for host in 0..hosts {
+        let source = packet.source.to_bits() + u128::from(host);
+        octets[8..24].copy_from_slice(&source.to_be_bytes());
+        let sent = sendto(socket.as_raw_fd(), &octets, &to, MsgFlags::empty());
+        sent.unwrap_or_else(|error| panic!("{packet:?}: {error}"));
+    }
+}
+
 /// Every packet that arrives on or leaves a host, from now on.
 #[derive(Debug)]
 pub(crate) struct Capture(OwnedFd);
