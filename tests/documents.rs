@@ -104,9 +104,7 @@ fn the_manual_page_has_every_directive() {
 #[test]
 fn the_manual_page_has_every_default() {
     let page = text("man/tayga.conf.5");
-    for item in page.split("\n.It Ic ").skip(1) {
-        let item = item.split("\n.El").next().unwrap();
-        let name = item.split([' ', '\n']).next().unwrap();
+    for (name, item) in items(&page) {
         assert!(
             [
                 "The default is",
@@ -118,6 +116,88 @@ fn the_manual_page_has_every_default() {
             "{name}"
         );
     }
+}
+
+/// What it says of a default is so: who writes it into a configuration changes nothing.
+#[test]
+fn the_defaults_of_the_manual_page_are_those_of_the_program() {
+    const SHORTEST: &str =
+        "tun-device nat64\nipv4-addr 192.168.255.1\nprefix 2001:db8:1:ffff::/96\n";
+    let page = text("man/tayga.conf.5");
+    let (shortest, _) = Config::read(SHORTEST).unwrap();
+    let mut said = BTreeSet::new();
+    for (name, item) in items(&page) {
+        let words: Vec<_> = item.split_whitespace().collect();
+        let Some(at) = words
+            .windows(3)
+            .position(|three| three == ["The", "default", "is"])
+        else {
+            continue;
+        };
+        let value = match words[at + 3..] {
+            [".Cm", word, ..] | [word, ..] => word.trim_end_matches(['.', ',']),
+            [] => panic!("{name}: the default is missing"),
+        };
+        match value {
+            // By another directive: of the manual page only the name can be held against the program.
+            ".Ic" => continue,
+            "none" => assert!(shortest.log.to_string().is_empty()),
+            value => {
+                let (config, _) = Config::read(format!("{SHORTEST}{name} {value}\n")).unwrap();
+                assert_eq!(config, shortest, "{name} {value}");
+            }
+        }
+        said.insert(name);
+    }
+    assert!(said.len() >= 9, "{said:?}");
+}
+
+/// Every directive is shown as it is written, under its own name.
+#[test]
+fn the_manual_page_has_an_example_of_every_directive() {
+    let page = text("man/tayga.conf.5");
+    for (name, item) in items(&page) {
+        let has_example = item.lines().any(|line| {
+            let words = line.strip_prefix(".Dl ").unwrap_or_default();
+            words.split(' ').next() == Some(name)
+        });
+        assert!(has_example, "{name}");
+    }
+}
+
+/// Both pages say which standards they follow and where they do not; the program's says how safe it is.
+#[test]
+fn the_manual_pages_have_their_sections() {
+    for (page, sections) in [
+        (
+            "man/tayga.conf.5",
+            &["STANDARDS", "CAVEATS", "EXAMPLES"][..],
+        ),
+        (
+            "man/xlatd.8",
+            &[
+                "SIGNALS",
+                "ENVIRONMENT",
+                "EXIT STATUS",
+                "SECURITY",
+                "STANDARDS",
+                "CAVEATS",
+            ],
+        ),
+    ] {
+        let page = text(page);
+        for section in sections {
+            assert!(page.contains(&format!("\n.Sh {section}\n")), "{section}");
+        }
+    }
+}
+
+/// The directives of the manual page, with all that it says of each.
+fn items(page: &str) -> impl Iterator<Item = (&str, &str)> {
+    page.split("\n.It Ic ").skip(1).map(|item| {
+        let item = item.split("\n.El").next().unwrap();
+        (item.split([' ', '\n']).next().unwrap(), item)
+    })
 }
 
 /// What the manual page shows can be copied.
