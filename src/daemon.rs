@@ -39,6 +39,7 @@ use crate::{
         privilege::{self, Identity},
         signals::{Signal, Signals},
     },
+    watchdog::Watchdog,
 };
 
 // Places in the poll set.
@@ -67,8 +68,7 @@ pub(crate) struct Options {
 pub(crate) struct Daemon {
     config: Config,
     notify: Notify,
-    /// When the service manager is to hear of us, if it wants to.
-    watchdog_at: Option<Instant>,
+    watchdog: Option<Watchdog>,
     _pidfile: Option<PidFile>,
     map_file: Option<KeptFile>,
     leases: Option<Leases>,
@@ -156,7 +156,9 @@ impl Daemon {
                 config.log
             }),
             config,
-            watchdog_at: notify.watchdog.map(|_| Instant::now()),
+            watchdog: notify
+                .watchdog
+                .map(|period| Watchdog::new(period, Instant::now())),
             notify,
             _pidfile: pidfile,
             map_file,
@@ -196,7 +198,11 @@ impl Daemon {
             let ready = self.wait()?;
             let now = Instant::now(); // one reading of the clock for the whole turn
             self.look_after_leases(now);
-            self.tell_watchdog(now);
+            if let Some(watchdog) = &mut self.watchdog
+                && watchdog.is_due(now)
+            {
+                self.notify.send("WATCHDOG=1");
+            }
             if !ready[SIGNALS].is_empty() {
                 let signals: Vec<_> = self.signals.take().collect();
                 for signal in signals {
@@ -264,7 +270,7 @@ impl Daemon {
         let deadlines = [
             self.packet_log.as_ref().and_then(PacketLog::deadline),
             self.leases.as_ref().map(|leases| leases.next_check),
-            self.watchdog_at,
+            self.watchdog.as_ref().map(Watchdog::deadline),
         ];
         let deadline = deadlines.into_iter().flatten().min();
         let timeout = match deadline {
@@ -343,16 +349,6 @@ impl Daemon {
             for event in leases.look_after(self.translator.map_mut(), now) {
                 log_lease(&mut self.packet_log, &event, now);
             }
-        }
-    }
-
-    /// Twice in the time after which we would be taken for stuck (sd_watchdog_enabled(3)).
-    fn tell_watchdog(&mut self, now: Instant) {
-        if let (Some(period), Some(at)) = (self.notify.watchdog, &mut self.watchdog_at)
-            && *at <= now
-        {
-            self.notify.send("WATCHDOG=1");
-            *at = now + period / 2;
         }
     }
 

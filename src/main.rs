@@ -7,6 +7,7 @@ mod error;
 mod leases;
 mod sys;
 mod tally;
+mod watchdog;
 
 use std::{
     env, fs,

@@ -26,6 +26,7 @@ const LIBRARY: &[(&str, u8)] = &[
 const BINARY: &[(&str, u8)] = &[
     ("sys", 4),
     ("tally", 4),
+    ("watchdog", 4),
     ("error", 5),
     ("cli", 6),
     ("device", 6),

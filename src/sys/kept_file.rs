@@ -10,7 +10,6 @@ use std::{
 
 use nix::{
     dir::Dir,
-    errno::Errno,
     fcntl::{OFlag, open, openat, renameat},
     sys::stat::{Mode, fstat},
     unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, unlinkat},
@@ -69,10 +68,8 @@ impl KeptFile {
         let mut new_name = name.to_owned();
         new_name.push("~~"); // tayga's name for it
         // One that was left half-written may be of another user; and a link that somebody put there leads elsewhere.
-        match unlinkat(&self.directory, &*new_name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
+        // What stays there is met by O_EXCL.
+        let _ = unlinkat(&self.directory, &*new_name, UnlinkatFlags::NoRemoveDir);
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(0o644);
         let mut file = File::from(openat(&self.directory, &*new_name, flags, mode)?);

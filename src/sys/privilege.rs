@@ -74,7 +74,7 @@ pub(crate) fn give_up(identity: Identity, kept: &[Capability]) -> io::Result<Str
         setresuid(uid, uid, uid)?;
         prctl::set_keepcaps(false)?;
     }
-    caps::clear(None, CapSet::Ambient).map_err(other)?;
+    // The ambient set loses what is not inheritable.
     caps::clear(None, CapSet::Inheritable).map_err(other)?;
     caps::clear(None, CapSet::Effective).map_err(other)?;
     caps::set(None, CapSet::Permitted, &kept).map_err(other)?;

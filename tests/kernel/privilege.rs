@@ -60,7 +60,19 @@ fn has(daemon: &Daemon, uid: &str, gid: &str, capabilities: &str) {
 #[test]
 fn user_has_no_groups_and_no_capabilities() {
     xlatd_case(|net| {
-        let daemon = start(net, "-u nobody", CONFIG);
+        net.xlat.ip("tuntap add dev nat64 mode tun");
+        net.route_to_device();
+        let in_groups = [
+            "setpriv",
+            "--groups",
+            "4,24",
+            "sh",
+            "-c",
+            "exec \"$0\" \"$@\" -u nobody",
+        ];
+        let daemon = Daemon::start_by(&in_groups, &net.xlat, CONFIG);
+        net.wait_for_daemon();
+        daemon.prints("Running as");
         has(&daemon, NOBODY, NOBODY, NONE);
         assert_eq!(daemon.status("Groups"), "");
         assert!(
@@ -348,6 +360,19 @@ fn lost_routes_are_named_with_their_commands() {
         }
         ping(net);
         net.xlat.run("ip -4 address show dev nat64 to 203.0.113.2");
+    });
+}
+
+/// A device that was renamed is named as it is called now.
+#[test]
+fn commands_name_the_device_as_it_is_called_now() {
+    xlatd_case(|net| {
+        let daemon = Daemon::start_with("-u nobody", &net.xlat, &format!("{CONFIG}{ROUTES}"));
+        daemon.prints("Running as");
+        net.xlat
+            .ip("link set nat64 down\nlink set nat64 name other\nlink set other up");
+        daemon.prints("nat64 is now called other");
+        daemon.prints("ip route add 203.0.113.0/24 dev other");
     });
 }
 
