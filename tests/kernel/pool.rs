@@ -370,5 +370,42 @@ fn hosts_with_leases_reach_each_other() {
     });
 }
 
+/// The new file is on the disk before it takes the place of the old one, and so is the change of the directory: what the
+/// kernel was told, in this order (fsync(2)).
+#[test]
+fn leases_are_on_the_disk_before_the_old_file_goes() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let trace = directory.file("trace");
+        let trace = trace.display().to_string();
+        let launcher = [
+            "strace",
+            "-f",
+            "-y",
+            "-o",
+            &trace,
+            "-e",
+            "trace=fsync,fdatasync,renameat,renameat2",
+        ];
+        net.xlat.ip("tuntap add dev nat64 mode tun");
+        net.route_to_device();
+        let daemon = Daemon::start_by(&launcher, &net.xlat, &config(&directory));
+        daemon.prints("Running as");
+        // strace(1) keeps signals to itself.
+        let pid = daemon.pid();
+        let child = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        net.xlat.run(&format!("kill -TERM {child}"));
+        wait_for("three calls", || {
+            let calls = fs::read_to_string(&trace).unwrap_or_default();
+            let calls: Vec<_> = calls.lines().collect();
+            let place = |what: &str| calls.iter().position(|line| line.contains(what));
+            let file = place("dynamic.map~~>) = 0")?;
+            let renamed = place("\"dynamic.map\")")?;
+            let directory = calls.iter().rposition(|line| line.contains("sync("))?;
+            (file < renamed && renamed < directory).then_some(())
+        });
+    });
+}
+
 /// A time in the future: such leases are dormant from now on.
 const NEVER_GIVEN_UP: u64 = 4_000_000_000;
