@@ -3,7 +3,6 @@
 use std::{
     fs,
     hash::{BuildHasher, RandomState},
-    io,
     os::fd::AsFd,
     path::{Path, PathBuf},
     process,
@@ -17,20 +16,13 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     time::{ClockId, clock_gettime},
 };
-use xlatd::{
-    addr::AddressMap,
-    config::{Config, LogClasses},
-    packet_log::{PacketLog, Summary},
-    plan,
-    stats::Stats,
-    translate::{Direction, DropReason, Outcome, Packet, Reply, Translator},
-    wire::ipv6::MIN_MTU,
-};
+use xlatd::{addr::AddressMap, config::Config, plan, translate::Translator, wire::ipv6::MIN_MTU};
 
 use crate::{
-    device::{Device, Setup, restore},
+    device::{Setup, restore},
     error::{Error, system},
-    leases::{Event, Leases, make_directory},
+    leases::{Leases, make_directory},
+    packet_path::PacketPath,
     sys::{
         kept_file::KeptFile,
         netlink::{Change, Link, LinkChanges, Netlink},
@@ -47,9 +39,7 @@ const SIGNALS: usize = 0;
 const LINKS: usize = 1;
 const TUN: usize = 2;
 
-/// So many packets a turn at most: a flood starves neither signals nor timers.
-const BATCH: usize = 256;
-/// And so many messages about links.
+/// So many messages about links a turn at most: a flood of them starves nothing else.
 const CHANGES: usize = 64;
 
 /// How the command line wants the daemon to be.
@@ -71,19 +61,12 @@ pub(crate) struct Daemon {
     watchdog: Option<Watchdog>,
     _pidfile: Option<PidFile>,
     map_file: Option<KeptFile>,
-    leases: Option<Leases>,
     signals: Signals,
     netlink: Netlink,
     changes: LinkChanges,
-    device: Device,
-    translator: Translator,
-    packet: Packet,
-    packet_log: Option<PacketLog>,
-    stats: Stats,
+    path: PacketPath,
     /// Whether the device was seen down since its addresses and routes were last looked at.
     was_down: bool,
-    /// Whether somebody has been told how to get rid of `wkpf-strict`.
-    wkpf_strict_explained: bool,
 }
 
 impl Daemon {
@@ -105,7 +88,7 @@ impl Daemon {
         let signals = Signals::new().map_err(system("catch signals"))?;
         let changes = LinkChanges::new().map_err(system("watch links by netlink"))?;
         let netlink = Netlink::new().map_err(system("talk netlink to the kernel"))?;
-        let mut setup = Setup::new(netlink);
+        let mut setup = Setup::new(netlink, config.offload);
         let pidfile = setup
             .run(&plan::setup(&config))
             .and_then(|()| write_pidfile(options))
@@ -143,18 +126,14 @@ impl Daemon {
             info!("NAT64 prefix: {}", prefix.prefix());
         }
         log_mappings(translator.map());
+        let path = PacketPath::new(&config, options.debug, device, translator, leases);
         notify.send(&format!(
             "READY=1\nSTATUS=Translating on {}\nMAINPID={}",
-            device.link.name,
+            path.device.link.name,
             process::id()
         ));
 
         Ok(Self {
-            packet_log: PacketLog::new(if options.debug {
-                EVERY_PACKET
-            } else {
-                config.log
-            }),
             config,
             watchdog: notify
                 .watchdog
@@ -162,16 +141,11 @@ impl Daemon {
             notify,
             _pidfile: pidfile,
             map_file,
-            leases,
             signals,
             netlink,
             changes,
-            device,
-            translator,
-            packet: Packet::new(),
-            stats: Stats::default(),
+            path,
             was_down: false,
-            wkpf_strict_explained: false,
         })
     }
 
@@ -179,17 +153,7 @@ impl Daemon {
     pub(crate) fn run(&mut self) -> Result<(), Error> {
         let result = self.turn_until_stopped();
         self.notify.send("STOPPING=1\nSTATUS=Stopping");
-        if let Some(log) = &mut self.packet_log {
-            log_lines(log.left_out(None));
-        }
-        if let Some(leases) = &mut self.leases {
-            leases.write(self.translator.map());
-        }
-        log_lines(self.stats.lines());
-        let unwritten = self.device.unwritten.count;
-        if unwritten != 0 {
-            info!("The kernel did not take: {unwritten}");
-        }
+        self.path.end();
         result
     }
 
@@ -197,7 +161,7 @@ impl Daemon {
         loop {
             let ready = self.wait()?;
             let now = Instant::now(); // one reading of the clock for the whole turn
-            self.look_after_leases(now);
+            self.path.look_after_leases(now);
             if let Some(watchdog) = &mut self.watchdog
                 && watchdog.is_due(now)
             {
@@ -220,33 +184,27 @@ impl Daemon {
             }
             // Only a device that is no more has conditions other than input.
             if ready[TUN].intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
-                return Err(self.gone());
+                return Err(self.path.gone());
             }
             if !ready[TUN].is_empty() {
-                self.translate_batch(now)?;
+                self.path.translate_batch(now)?;
             }
-            if let Some(log) = &mut self.packet_log
-                && log.deadline().is_some_and(|deadline| deadline <= now)
-            {
-                log_lines(log.left_out(Some(now)));
-            }
+            self.path.log_left_out(now);
         }
     }
 
     /// Writes the leases, and reads the map-file again. A file that cannot be read, or has a mistake, leaves everything as it is.
     fn reload(&mut self) {
         self.notify.send(&format!("RELOADING=1\n{}", monotonic()));
-        if let Some(leases) = &mut self.leases {
-            leases.write(self.translator.map());
-        }
-        let mut status = format!("Translating on {}", self.device.link.name);
+        self.path.write_leases();
+        let mut status = format!("Translating on {}", self.path.device.link.name);
         match &self.map_file {
             None => info!("SIGHUP: there is no map-file to read again"),
             Some(file) => match read_map_file(&self.config, file) {
                 Ok(map) => {
-                    self.translator.set_map(map);
+                    self.path.translator.set_map(map);
                     info!("SIGHUP: {} has been read again", file.path().display());
-                    log_mappings(self.translator.map());
+                    log_mappings(self.path.translator.map());
                 }
                 Err(error) => {
                     for line in error.report().lines() {
@@ -265,11 +223,10 @@ impl Daemon {
         let mut places = [
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.changes.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.device.tun.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.path.device.tun.as_fd(), PollFlags::POLLIN),
         ];
         let deadlines = [
-            self.packet_log.as_ref().and_then(PacketLog::deadline),
-            self.leases.as_ref().map(|leases| leases.next_check),
+            self.path.deadline(),
             self.watchdog.as_ref().map(Watchdog::deadline),
         ];
         let deadline = deadlines.into_iter().flatten().min();
@@ -289,84 +246,10 @@ impl Daemon {
         Ok(places.map(|place| place.revents().unwrap_or(PollFlags::empty())))
     }
 
-    /// Translates what has come in, but no more than [`BATCH`] packets. No packet costs more than a read and a write:
-    /// no allocation, no lock, no clock.
-    fn translate_batch(&mut self, now: Instant) -> Result<(), Error> {
-        for _ in 0..BATCH {
-            match self.device.tun.read(self.packet.space()) {
-                Ok(len) => self.packet.received(len),
-                Err(error) => {
-                    return match error.kind() {
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
-                        _ => Err(self.read_failed(error)),
-                    };
-                }
-            }
-            self.translate(now);
-        }
-        Ok(())
-    }
-
-    /// Translates the packet that was read, and writes what comes of it.
-    fn translate(&mut self, now: Instant) {
-        let direction = Direction::of(self.packet.bytes());
-        let summary = self
-            .packet_log
-            .is_some()
-            .then(|| Summary::of(self.packet.bytes()));
-        let outcome = self.translator.translate(&mut self.packet, now);
-        self.stats.count(direction, &outcome);
-        if let (Some(log), Some(summary)) = (&mut self.packet_log, &summary)
-            && let Some(line) = log.line(summary, &outcome, now)
-        {
-            info!("{line}");
-        }
-        match outcome {
-            Outcome::Forward | Outcome::Reply(Reply::Echo) => {
-                self.device.write(self.packet.bytes(), now);
-            }
-            Outcome::Fragments(mut fragments) => {
-                while let Some(fragment) = fragments.next() {
-                    self.device.write(fragment, now);
-                }
-            }
-            Outcome::Reply(Reply::Error(reason)) => {
-                self.device.write(self.packet.bytes(), now);
-                self.explain(reason);
-            }
-            Outcome::Drop(reason) => self.explain(reason),
-        }
-        if let Some((host, lent)) = self.translator.take_lent()
-            && let Some(leases) = &mut self.leases
-            && let Some(event) = leases.lent(host, lent, now)
-        {
-            log_lease(&mut self.packet_log, &event, now);
-        }
-    }
-
-    fn look_after_leases(&mut self, now: Instant) {
-        if let Some(leases) = &mut self.leases {
-            for event in leases.look_after(self.translator.map_mut(), now) {
-                log_lease(&mut self.packet_log, &event, now);
-            }
-        }
-    }
-
-    /// Says once what to do about a refusal that surprises people.
-    fn explain(&mut self, reason: DropReason) {
-        if reason == DropReason::WkpfStrict && !self.wkpf_strict_explained {
-            self.wkpf_strict_explained = true;
-            warn!(
-                "A packet was refused because 64:ff9b::/96 is not for private IPv4 addresses \
-                 (RFC 6052 section 3.1); with \"wkpf-strict no\" in the configuration they pass"
-            );
-        }
-    }
-
     /// Looks at what happened to our link: its MTU is followed, and its name, and that it was down.
     fn follow_link(&mut self) -> Result<(), Error> {
         let attempt = "read about links by netlink";
-        let index = self.device.link.index;
+        let index = self.path.device.link.index;
         let mut changed = false;
         for _ in 0..CHANGES {
             match self.changes.next().map_err(system(attempt))? {
@@ -391,12 +274,12 @@ impl Daemon {
     }
 
     fn link_is(&mut self, link: Link) {
-        if link.name != self.device.link.name {
-            info!("{} is now called {}", self.device.link.name, link.name);
+        if link.name != self.path.device.link.name {
+            info!("{} is now called {}", self.path.device.link.name, link.name);
             self.config.tun_device.clone_from(&link.name);
         }
-        if link.mtu != self.device.link.mtu {
-            self.translator.set_mtu(translation_mtu(&link));
+        if link.mtu != self.path.device.link.mtu {
+            self.path.translator.set_mtu(translation_mtu(&link));
             if link.mtu < MIN_MTU.into() {
                 warn!(
                     "{}: IPv6 needs an MTU of {MIN_MTU} octets or more, and this is {} now",
@@ -406,7 +289,7 @@ impl Daemon {
                 info!("{} has an MTU of {} now", link.name, link.mtu);
             }
         }
-        if link.up != self.device.link.up {
+        if link.up != self.path.device.link.up {
             let (state, status) = match link.up {
                 true => ("up", "Translating on"),
                 false => ("down", "Waiting for somebody to set up"),
@@ -419,25 +302,7 @@ impl Daemon {
             let permitted = self.config.keep_net_admin;
             restore(&mut self.netlink, link.index, &steps, permitted);
         }
-        self.device.link = link;
-    }
-
-    fn read_failed(&self, cause: io::Error) -> Error {
-        match cause.raw_os_error().map(Errno::from_raw) {
-            // What the kernel says of a descriptor whose device is gone, or is going.
-            Some(Errno::EBADFD | Errno::EFAULT) => self.gone(),
-            _ => Error::Tun {
-                device: self.device.link.name.clone(),
-                call: "read from",
-                cause,
-            },
-        }
-    }
-
-    fn gone(&self) -> Error {
-        Error::Gone {
-            device: self.device.link.name.clone(),
-        }
+        self.path.device.link = link;
     }
 }
 
@@ -540,35 +405,12 @@ fn log_mappings(map: &AddressMap) {
     }
 }
 
-/// What `-d` logs.
-const EVERY_PACKET: LogClasses = LogClasses {
-    drop: true,
-    reject: true,
-    icmp: true,
-    own: true,
-    dynamic: true,
-};
-
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// The MTU that the translator is told, in octets. A device can be made narrower than IPv6 allows (RFC 8200 section 5) while
 /// it is in use; IPv6 then stops by itself.
 fn translation_mtu(link: &Link) -> u16 {
     u16::try_from(link.mtu).unwrap_or(u16::MAX).max(MIN_MTU)
-}
-
-fn log_lines(lines: Vec<String>) {
-    for line in lines {
-        info!("{line}");
-    }
-}
-
-fn log_lease(log: &mut Option<PacketLog>, event: &Event, now: Instant) {
-    if let Some(log) = log
-        && let Some(line) = log.lease_line(event.what, event.address, event.host, now)
-    {
-        info!("{line}");
-    }
 }
 
 /// When it was, for a service manager (sd_notify(3)).

@@ -3,7 +3,11 @@
 use std::time::Instant;
 
 use log::{info, warn};
-use xlatd::{config::Config, plan::Step, wire::ipv6::MIN_MTU};
+use xlatd::{
+    config::Config,
+    plan::Step,
+    wire::{ipv6::MIN_MTU, virtio},
+};
 
 use crate::{
     error::{Error, system},
@@ -19,7 +23,7 @@ pub(crate) fn make_tun(config: &Config) -> Result<(), Error> {
     let mut netlink = Netlink::new().map_err(system("talk netlink to the kernel"))?;
     let device = &config.tun_device;
     let existed = find(&mut netlink, device)?.is_some();
-    let attached = Device::attach(&mut netlink, device)?;
+    let attached = Device::attach(&mut netlink, device, false)?;
     attached
         .tun
         .set_persistent(true)
@@ -44,7 +48,7 @@ pub(crate) fn remove_tun(config: &Config) -> Result<(), Error> {
         info!("There is no tun device {device}");
         return Ok(());
     }
-    let attached = Device::attach(&mut netlink, device)?;
+    let attached = Device::attach(&mut netlink, device, false)?;
     attached
         .tun
         .set_persistent(false)
@@ -67,10 +71,10 @@ pub(crate) struct Device {
 
 impl Device {
     /// Attaches to the device of this name; see [`Tun::open`].
-    fn attach(netlink: &mut Netlink, name: &str) -> Result<Self, Error> {
+    fn attach(netlink: &mut Netlink, name: &str, offload: bool) -> Result<Self, Error> {
         let multi_queue =
             find(netlink, name)?.is_some_and(|link| link.kind == Kind::Tun { multi_queue: true });
-        let tun = Tun::open(name, multi_queue).map_err(|cause| Error::Attach {
+        let tun = Tun::open(name, multi_queue, offload).map_err(|cause| Error::Attach {
             device: name.to_owned(),
             cause,
         })?;
@@ -95,8 +99,8 @@ impl Device {
     }
 
     /// Writes one packet. One that the kernel does not take is lost, as on any link.
-    pub(crate) fn write(&mut self, packet: &[u8], now: Instant) {
-        let Err(error) = self.tun.write(packet) else {
+    pub(crate) fn write(&mut self, header: &[u8; virtio::HEADER_LEN], packet: &[u8], now: Instant) {
+        let Err(error) = self.tun.write(header, packet) else {
             return;
         };
         if let Some(count) = self.unwritten.add(now) {
@@ -111,15 +115,18 @@ impl Device {
 /// Carries out steps.
 pub(crate) struct Setup {
     netlink: Netlink,
+    /// Whether the kernel may leave work to the translator.
+    offload: bool,
     device: Option<Device>,
     /// What makes it undone, in the order in which it was done.
     undo: Vec<Step>,
 }
 
 impl Setup {
-    pub(crate) fn new(netlink: Netlink) -> Self {
+    pub(crate) fn new(netlink: Netlink, offload: bool) -> Self {
         Self {
             netlink,
+            offload,
             device: None,
             undo: Vec::new(),
         }
@@ -167,7 +174,7 @@ impl Setup {
 
     /// Attaches to a device over which both families can be sent.
     fn attach(&mut self, name: &str) -> Result<Device, Error> {
-        let device = Device::attach(&mut self.netlink, name)?;
+        let device = Device::attach(&mut self.netlink, name, self.offload)?;
         let Link { name, mtu, .. } = &device.link;
         if *mtu < MIN_MTU.into() {
             return Err(Error::Mtu {
@@ -176,6 +183,12 @@ impl Setup {
             });
         }
         info!("Using tun device {name} with MTU {mtu}");
+        if self.offload {
+            match device.tun.set_offload() {
+                Some(offload) => info!("Offload: {offload}"),
+                None => info!("Offload: none, which this kernel does not have for TUN devices"),
+            }
+        }
         Ok(device)
     }
 }

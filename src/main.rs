@@ -5,6 +5,7 @@ mod daemon;
 mod device;
 mod error;
 mod leases;
+mod packet_path;
 mod sys;
 mod tally;
 mod watchdog;

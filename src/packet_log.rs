@@ -89,7 +89,7 @@ impl PacketLog {
                 format!("{class}: {summary} {reason}")
             }
             Outcome::Reply(Reply::Echo) => format!("{class}: {summary} echo request answered"),
-            Outcome::Forward | Outcome::Fragments(_) => match summary.icmp {
+            Outcome::Forward | Outcome::Fragments(_) | Outcome::Segments(_) => match summary.icmp {
                 Some((kind, code)) => {
                     format!("{class}: {summary} type {kind} code {code} translated")
                 }

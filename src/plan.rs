@@ -212,6 +212,7 @@ fn settings(config: &Config) -> Vec<[String; 2]> {
         ("tun-ip", list(&config.tun_ip, "address")),
         ("tun-route", list(&config.tun_route, "route")),
         ("keep-net-admin", yes_or_no(config.keep_net_admin)),
+        ("offload", yes_or_no(config.offload)),
         ("ipv4-addr", config.ipv4_addr.to_string()),
         ("ipv6-addr", config.ipv6_addr.to_string()),
         ("prefix", or_none(config.prefix.map(|p| p.to_string()))),
@@ -424,6 +425,7 @@ Settings:
   tun-ip          none
   tun-route       2 routes
   keep-net-admin  no
+  offload         yes
   ipv4-addr       192.0.2.254
   ipv6-addr       2001:db8:46::1
   prefix          64:ff9b::/96

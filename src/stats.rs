@@ -36,6 +36,7 @@ impl Stats {
                 counters.drop(*reason);
             }
             Outcome::Drop(reason) => counters.drop(*reason),
+            Outcome::Segments(_) => {} // each of them comes by itself
         }
     }
 

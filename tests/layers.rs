@@ -31,8 +31,9 @@ const BINARY: &[(&str, u8)] = &[
     ("cli", 6),
     ("device", 6),
     ("leases", 6),
-    ("daemon", 7),
-    ("main", 8),
+    ("packet_path", 7),
+    ("daemon", 8),
+    ("main", 9),
 ];
 
 /// What the library does not touch: it decides, and the binary reads, writes and waits.

@@ -53,6 +53,7 @@ impl<'a> Check<'a> {
                 log: LogClasses::default(),
                 tun_up: false,
                 keep_net_admin: false,
+                offload: true,
                 tun_ip: Vec::new(),
                 tun_route: Vec::new(),
                 translation: Settings::default(),
@@ -131,6 +132,7 @@ impl<'a> Check<'a> {
             ),
             Directive::TunUp(on) => config.tun_up = *on,
             Directive::KeepNetAdmin(on) => config.keep_net_admin = *on,
+            Directive::Offload(on) => config.offload = *on,
             Directive::TunIp(address) => {
                 if let Some(first) = self.on_device(&line, *address) {
                     self.warn(&line, format!("tun-ip {address} is also in line {first}"));

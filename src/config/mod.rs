@@ -57,6 +57,8 @@ pub struct Config {
     pub tun_route: Vec<IpPrefix>,
     /// `keep-net-admin`: addresses and routes that are lost may be brought back later. Off by default.
     pub keep_net_admin: bool,
+    /// `offload`: the kernel leaves checksums and segmentation to be done once, at the end. On by default.
+    pub offload: bool,
     /// Everything the translator itself is told; its `mtu` is the device's and filled in by the daemon.
     pub translation: Settings,
 }
@@ -139,6 +141,7 @@ impl fmt::Display for Config {
             log,
             tun_up,
             keep_net_admin,
+            offload,
             tun_ip,
             tun_route,
             translation,
@@ -172,6 +175,9 @@ impl fmt::Display for Config {
         }
         if *keep_net_admin {
             writeln!(f, "keep-net-admin yes")?;
+        }
+        if !*offload {
+            writeln!(f, "offload no")?;
         }
         for address in tun_ip {
             writeln!(f, "tun-ip {address}")?;
@@ -478,6 +484,7 @@ mod tests {
                               log drop reject icmp self dyn\n\
                               tun-up yes\n\
                               keep-net-admin yes\n\
+                              offload no\n\
                               tun-ip 192.168.255.2/24\n\
                               tun-ip 2001:db8:1::3/128\n\
                               tun-route 192.0.2.1/24\n\
@@ -517,11 +524,12 @@ mod tests {
             wkpf_strict,
             tun_up,
             keep_net_admin,
+            offload,
             log,
             translation,
             ..
         } = config;
-        assert!(wkpf_strict && !tun_up && !keep_net_admin);
+        assert!(wkpf_strict && !tun_up && !keep_net_admin && offload);
         assert_eq!(log, LogClasses::default());
         assert_eq!(translation.offlink_mtu, 1280);
         assert_eq!(translation.udp_checksum, UdpChecksum::Drop);

@@ -205,6 +205,7 @@ pub(super) enum Directive<'a> {
     Workers,
     TunUp(bool),
     KeepNetAdmin(bool),
+    Offload(bool),
     TunIp(IpPrefix),
     TunRoute(IpPrefix),
     IcmpErrors(IcmpErrors),
@@ -348,6 +349,11 @@ const TABLE: &[Kind] = &[
         name: "keep-net-admin",
         again: Again::Refused,
         arguments: |input| value(yes_or_no).map(Directive::KeepNetAdmin).parse(input),
+    },
+    Kind {
+        name: "offload",
+        again: Again::Refused,
+        arguments: |input| value(yes_or_no).map(Directive::Offload).parse(input),
     },
     Kind {
         name: "hairpin",

@@ -3,13 +3,17 @@
 use std::{
     ffi::c_char,
     fs::File,
-    io::{self, Read, Write},
+    io::{self, IoSlice, IoSliceMut, Read, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd},
     thread,
     time::{Duration, Instant},
 };
 
-use nix::libc;
+use nix::{
+    libc,
+    sys::uio::{readv, writev},
+};
+use xlatd::wire::virtio;
 
 mod ioctl {
     #![allow(missing_docs, reason = "named as in linux/if_tun.h")]
@@ -25,23 +29,53 @@ mod ioctl {
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const BUSY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// An attached TUN device: each read and each write is one IP packet, with nothing before it.
+// What the kernel may leave to us, as TUNSETOFFLOAD has it (linux/if_tun.h).
+const CHECKSUM: u64 = 0x01;
+const TSO4: u64 = 0x02;
+const TSO6: u64 = 0x04;
+const TSO_ECN: u64 = 0x08;
+const USO4: u64 = 0x20; // since Linux 6.2
+const USO6: u64 = 0x40;
+
+/// Sets of offloads, the best first, and what they are called.
+const OFFLOADS: [(u64, &str); 4] = [
+    (
+        CHECKSUM | TSO4 | TSO6 | TSO_ECN | USO4 | USO6,
+        "checksums, TCP and UDP segmentation",
+    ),
+    (
+        CHECKSUM | TSO4 | TSO6 | TSO_ECN,
+        "checksums and TCP segmentation",
+    ),
+    (
+        CHECKSUM | TSO4 | TSO6,
+        "checksums and TCP segmentation without ECN",
+    ),
+    (CHECKSUM, "checksums"),
+];
+
+/// An attached TUN device: each read and each write is one IP packet.
 pub(crate) struct Tun {
     device: tun::Device,
+    /// Whether a virtio_net_hdr is before each packet.
+    has_header: bool,
 }
 
 impl Tun {
     /// Attaches to the device of this name, which comes into being if it does not exist; it then goes with this value.
     /// `multi_queue` says how an existing one was made: the kernel refuses to attach to it otherwise.
     ///
+    /// With `offload`, what the kernel has left to do with a packet stands before it; [`set_offload`](Self::set_offload) says
+    /// what it may leave.
+    ///
     /// Waits for up to two seconds while somebody else is attached.
-    pub(crate) fn open(name: &str, multi_queue: bool) -> io::Result<Self> {
+    pub(crate) fn open(name: &str, multi_queue: bool, offload: bool) -> io::Result<Self> {
         let deadline = Instant::now() + BUSY_TIMEOUT;
         let device = loop {
             let attempt = if multi_queue {
-                open_multi_queue(name)
+                open_multi_queue(name, offload)
             } else {
-                open_single_queue(name)
+                open_single_queue(name, offload)
             };
             match attempt {
                 Err(error)
@@ -57,7 +91,19 @@ impl Tun {
         // larger than the MTU.
         // SAFETY: the descriptor is open as long as `device`, and the argument is a number.
         unsafe { ioctl::tunsetoffload(device.as_raw_fd(), 0) }?;
-        Ok(Self { device })
+        Ok(Self {
+            device,
+            has_header: offload,
+        })
+    }
+
+    /// Takes as much work off the kernel as it gives away, and says what that is.
+    pub(crate) fn set_offload(&self) -> Option<&'static str> {
+        OFFLOADS.iter().find_map(|&(flags, name)| {
+            // SAFETY: the descriptor is open as long as `self`, and the argument is a number.
+            let set = unsafe { ioctl::tunsetoffload(self.device.as_raw_fd(), flags) };
+            set.is_ok().then_some(name)
+        })
     }
 
     /// Whether the device stays when nobody is attached to it.
@@ -67,14 +113,42 @@ impl Tun {
         Ok(())
     }
 
-    /// Reads one packet; what of it does not fit is lost. `WouldBlock` if there is none.
-    pub(crate) fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        self.device.read(space)
+    /// Reads one packet; what of it does not fit is lost. `WouldBlock` if there is none. `header` gets what the kernel has
+    /// left to do, where it leaves any.
+    pub(crate) fn read(
+        &mut self,
+        header: &mut [u8; virtio::HEADER_LEN],
+        space: &mut [u8],
+    ) -> io::Result<usize> {
+        if !self.has_header {
+            return self.device.read(space);
+        }
+        let mut parts = [IoSliceMut::new(header), IoSliceMut::new(space)];
+        let len = readv(&*self, &mut parts)?;
+        Ok(len.saturating_sub(virtio::HEADER_LEN))
     }
 
-    /// Writes one packet.
-    pub(crate) fn write(&mut self, packet: &[u8]) -> io::Result<usize> {
-        self.device.write(packet)
+    /// Writes one packet, of which the kernel is to do what `header` says.
+    pub(crate) fn write(
+        &mut self,
+        header: &[u8; virtio::HEADER_LEN],
+        packet: &[u8],
+    ) -> io::Result<usize> {
+        if !self.has_header {
+            return self.device.write(packet);
+        }
+        Ok(writev(
+            &*self,
+            &[IoSlice::new(header), IoSlice::new(packet)],
+        )?)
+    }
+}
+
+impl Drop for Tun {
+    /// A device that stays is used by somebody who may not know what to do with half-finished packets.
+    fn drop(&mut self) {
+        // SAFETY: the descriptor is open as long as `self`, and the argument is a number.
+        let _ = unsafe { ioctl::tunsetoffload(self.device.as_raw_fd(), 0) };
     }
 }
 
@@ -85,26 +159,28 @@ impl AsFd for Tun {
     }
 }
 
-fn open_single_queue(name: &str) -> io::Result<tun::Device> {
+fn open_single_queue(name: &str, offload: bool) -> io::Result<tun::Device> {
     let mut configuration = tun::Configuration::default();
     configuration.tun_name(name);
     configuration.platform_config(|platform| {
+        platform.vnet_hdr(offload);
         platform.ensure_root_privileges(false); // it would set addresses, of which there are none here
     });
     Ok(tun::create(&configuration)?)
 }
 
 /// The crate cannot attach to such a device, but takes a descriptor that is attached.
-fn open_multi_queue(name: &str) -> io::Result<tun::Device> {
+fn open_multi_queue(name: &str, offload: bool) -> io::Result<tun::Device> {
     let file = File::options()
         .read(true)
         .write(true)
         .open("/dev/net/tun")?;
+    let header = if offload { libc::IFF_VNET_HDR } else { 0 };
     let mut request = libc::ifreq {
         ifr_name: [0; libc::IFNAMSIZ],
         ifr_ifru: libc::__c_anonymous_ifr_ifru {
             // The flags of TUNSETIFF have 16 bits, and these are among the lower 15.
-            ifru_flags: (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE) as i16,
+            ifru_flags: (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE | header) as i16,
         },
     };
     if name.len() >= request.ifr_name.len() {

@@ -1,6 +1,6 @@
 //! What becomes of the checksum in the transport header, in both directions (RFC 7915 sections 4.5 and 5.5).
 
-use super::{DropReason, Settings, UdpChecksum};
+use super::{DropReason, Settings, UdpChecksum, offload::Treatment};
 use crate::wire::{FragmentPlace, checksum::Sum, icmp, protocol, transport};
 
 /// What becomes of it.
@@ -10,6 +10,13 @@ pub(super) enum Checksum {
     /// The addresses change.
     Update {
         protocol: u8,
+        removed: Sum,
+        added: Sum,
+    },
+    /// The addresses change, and the checksum is the sum of the pseudo-header only.
+    UpdatePartial {
+        /// Where the field is.
+        at: usize,
         removed: Sum,
         added: Sum,
     },
@@ -26,6 +33,7 @@ impl Checksum {
     pub(super) fn of_transport(
         settings: &Settings,
         place: FragmentPlace,
+        treatment: Treatment,
         protocol: u8,
         payload: &[u8],
         removed: Sum,
@@ -36,6 +44,11 @@ impl Checksum {
         }
         if payload.len() < transport::min_header_len(protocol) {
             return Err(DropReason::TransportTruncated);
+        }
+        if treatment != Treatment::Plain
+            && let Some(at) = transport::checksum_at(protocol)
+        {
+            return Ok(Self::UpdatePartial { at, removed, added });
         }
         if !transport::is_udp_without_checksum(protocol, payload) {
             return Ok(Self::Update {
@@ -65,6 +78,11 @@ impl Checksum {
                 added,
             } => {
                 transport::update_checksum(protocol, upper, removed, added);
+            }
+            Self::UpdatePartial { at, removed, added } => {
+                if let Some(field) = upper[at..].first_chunk_mut() {
+                    transport::update_partial_checksum(field, removed, added);
+                }
             }
             Self::ComputeUdp { len, pseudo } => {
                 transport::put_udp_checksum(&mut upper[..len], pseudo);

@@ -6,18 +6,22 @@ use std::{
 };
 
 use super::{
-    DropReason, Fragments, Outcome, Packet, Refusal, Settings, Translator, checksum::Checksum,
-    icmp_types, quoted, reply,
+    DropReason, Fragments, Outcome, Packet, Refusal, Settings, Translator,
+    checksum::Checksum,
+    icmp_types,
+    offload::{Treatment, treatment},
+    quoted, reply,
 };
 use crate::{
     addr::{AddressMap, Mapped, Unmapped, Via},
     wire::{
-        FragmentPlace,
+        FragmentPlace, Malformed,
         checksum::Sum,
         icmp::{Icmpv4, Icmpv4Error},
-        ipv4::Ipv4Packet,
+        ipv4::{self, Ipv4Packet},
         ipv6::{self, FragmentHeader, Ipv6Header},
         protocol,
+        virtio::Offload,
     },
 };
 
@@ -38,12 +42,26 @@ pub(super) fn translate<'p>(
     packet: &'p mut Packet,
     now: Instant,
 ) -> Outcome<'p> {
-    match decide(
-        &translator.settings,
-        &translator.map,
-        packet.bytes(),
-        Pass::First,
-    ) {
+    let decide = |packet: &Packet| {
+        let Translator { settings, map, .. } = &*translator;
+        decide(
+            settings,
+            map,
+            packet.bytes(),
+            &packet.offload(),
+            Pass::First,
+        )
+    };
+    let mut decision = decide(packet);
+    if let Ok(Decision::WorkFirst) = decision {
+        if packet.is_super() {
+            return Outcome::segments(packet);
+        }
+        packet.complete_checksum();
+        decision = decide(packet);
+    }
+    match decision {
+        Ok(Decision::WorkFirst) => Outcome::Drop(Malformed::Offload.into()),
         Ok(Decision::Translate(translation)) => translation.apply(packet),
         Ok(Decision::TranslateError(error)) => error.apply(translator, packet, Pass::First),
         Ok(Decision::AnswerEcho) => reply::echo_v4(translator, packet, now),
@@ -59,8 +77,10 @@ pub(super) fn hairpin<'p>(translator: &Translator, packet: &'p mut Packet) -> Ou
         &translator.settings,
         &translator.map,
         packet.bytes(),
+        &packet.offload(),
         Pass::Hairpin,
     ) {
+        Ok(Decision::WorkFirst) => Outcome::Drop(Malformed::Offload.into()),
         Ok(Decision::Translate(translation)) => translation.apply(packet),
         Ok(Decision::TranslateError(error)) => error.apply(translator, packet, Pass::Hairpin),
         Ok(Decision::AnswerEcho) => Outcome::Drop(DropReason::OwnAddress),
@@ -135,6 +155,8 @@ enum Decision {
     Translate(Translation),
     TranslateError(ErrorTranslation),
     AnswerEcho,
+    /// What the kernel has left to do must be done first.
+    WorkFirst,
 }
 
 /// An ICMP error to translate.
@@ -156,14 +178,15 @@ struct Translation {
     checksum: Checksum,
     /// Identification of the fragments, if the packet must be cut.
     identification: u16,
-    /// Size of the largest packet to send, in octets.
-    limit: usize,
+    /// Size of the largest packet to send, in octets, if this one is larger.
+    cut_to: Option<usize>,
 }
 
 fn decide(
     settings: &Settings,
     map: &AddressMap,
     octets: &[u8],
+    offload: &Offload,
     pass: Pass,
 ) -> Result<Decision, Refusal<Icmpv4Error>> {
     let packet = Ipv4Packet::parse(octets)?;
@@ -174,6 +197,18 @@ fn decide(
         protocol::ICMPV4 => Some(Icmpv4::parse(payload)?),
         _ => None,
     };
+    let transport_at = packet.header_len();
+    let treatment = treatment(
+        offload,
+        packet.protocol(),
+        place,
+        transport_at,
+        transport_at == ipv4::HEADER_LEN,
+        payload,
+    );
+    if treatment == Treatment::WorkFirst {
+        return Ok(Decision::WorkFirst);
+    }
     let error = match icmp {
         Some(Icmpv4::Error(error)) => Some(error),
         _ => None,
@@ -256,9 +291,17 @@ fn decide(
     } else {
         let removed = Sum::v4(packet.source()) + Sum::v4(packet.destination());
         let added = Sum::v6(source) + Sum::v6(destination);
-        Checksum::of_transport(settings, place, packet.protocol(), payload, removed, added)?
+        let protocol = packet.protocol();
+        Checksum::of_transport(
+            settings, place, treatment, protocol, payload, removed, added,
+        )?
     };
-    let size = ipv6::HEADER_LEN + usize::from(header.payload_len);
+    // What counts of a super-packet is the size of its segments.
+    let size = ipv6::HEADER_LEN
+        + match treatment {
+            Treatment::Whole { upper_len } => upper_len,
+            _ => usize::from(header.payload_len),
+        };
     let limit = if packet.dont_fragment() {
         if size > usize::from(settings.mtu) {
             let growth = GROWTH
@@ -275,6 +318,10 @@ fn decide(
     } else {
         settings.mtu.min(settings.offlink_mtu)
     };
+    let too_long = size > limit.into();
+    if too_long && treatment != Treatment::Plain {
+        return Ok(Decision::WorkFirst);
+    }
     Ok(Decision::Translate(Translation {
         header_len: message.start,
         total_len: message.end,
@@ -282,7 +329,7 @@ fn decide(
         fragment,
         checksum,
         identification: packet.identification(),
-        limit: limit.into(),
+        cut_to: too_long.then_some(limit.into()),
     }))
 }
 
@@ -315,8 +362,7 @@ impl Translation {
     fn apply(self, packet: &mut Packet) -> Outcome<'_> {
         packet.truncate(self.total_len);
         self.checksum.apply(packet.tail_mut(self.header_len));
-        let size = ipv6::HEADER_LEN + usize::from(self.header.payload_len);
-        if size > self.limit {
+        if let Some(mtu) = self.cut_to {
             let fragment = self.fragment.unwrap_or(FragmentHeader {
                 next_header: self.header.next_header,
                 place: FragmentPlace::WHOLE,
@@ -326,7 +372,7 @@ impl Translation {
                 next_header: protocol::FRAGMENT,
                 ..self.header
             };
-            let fragments = Fragments::v6(packet, self.header_len, header, fragment, self.limit);
+            let fragments = Fragments::v6(packet, self.header_len, header, fragment, mtu);
             return Outcome::Fragments(fragments);
         }
         match self.fragment {

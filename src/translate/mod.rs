@@ -8,6 +8,7 @@ mod four_to_six;
 mod fragment;
 mod icmp_types;
 mod limit;
+mod offload;
 mod packet;
 mod quoted;
 mod reply;
@@ -17,6 +18,7 @@ mod six_to_four;
 use std::{fmt, net::Ipv6Addr, time::Instant};
 
 pub use fragment::Fragments;
+pub use offload::Segments;
 pub use packet::Packet;
 pub use settings::{IcmpErrors, Settings, TrafficClass, UdpChecksum};
 
@@ -129,10 +131,22 @@ pub enum Outcome<'p> {
     Forward,
     /// It does not fit: write these, in order.
     Fragments(Fragments<'p>),
+    /// It is a super-packet that cannot be translated in one: translate these, one by one.
+    Segments(Segments<'p>),
     /// The packet now holds an ICMP message to its sender: write it.
     Reply(Reply),
     /// Write nothing, and count why. The packet is as it was, but for one that was hairpinned.
     Drop(DropReason),
+}
+
+impl<'p> Outcome<'p> {
+    /// The segments of a super-packet.
+    fn segments(packet: &'p Packet) -> Self {
+        match Segments::of(packet) {
+            Some(segments) => Self::Segments(segments),
+            None => Self::Drop(DropReason::Malformed(Malformed::Offload)),
+        }
+    }
 }
 
 /// What a reply to the sender is.
@@ -208,6 +222,7 @@ impl DropReason {
         Self::Malformed(Malformed::HeaderChecksum),
         Self::Malformed(Malformed::Options),
         Self::Malformed(Malformed::ExtensionHeaders),
+        Self::Malformed(Malformed::Offload),
         Self::FragmentLength,
         Self::TransportTruncated,
         Self::IcmpChecksum,

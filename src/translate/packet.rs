@@ -1,5 +1,12 @@
 //! The buffer that a packet is read into, translated in, and written from.
 
+use crate::wire::{
+    Malformed,
+    checksum::Sum,
+    protocol, transport,
+    virtio::{self, Offload, PartialChecksum, SegmentKind, SegmentTransport},
+};
+
 /// Room before a packet as it was read: for the headers that a translation (28 octets more), or an ICMP error about it
 /// (48), puts before it. The rest keeps packets aligned to cache lines.
 const HEADROOM: usize = 128;
@@ -7,12 +14,16 @@ const HEADROOM: usize = 128;
 /// The largest packet there is: an IPv6 header and 65535 octets of payload.
 const MAX_LEN: usize = 40 + 65535;
 
+/// Where UDP has its checksum, from its header on.
+const UDP_CHECKSUM_AT: usize = 6;
+
 /// One packet in one buffer, with headroom before it: headers change, the payload never moves.
 #[derive(Debug)]
 pub struct Packet {
     storage: Box<[u8]>,
     start: usize,
     end: usize,
+    offload: Offload,
 }
 
 impl Default for Packet {
@@ -28,6 +39,7 @@ impl Packet {
             storage: vec![0; HEADROOM + MAX_LEN].into_boxed_slice(),
             start: HEADROOM,
             end: HEADROOM,
+            offload: Offload::default(),
         }
     }
 
@@ -42,6 +54,82 @@ impl Packet {
     pub fn received(&mut self, len: usize) {
         self.start = HEADROOM;
         self.end = HEADROOM + len.min(MAX_LEN);
+        self.offload = Offload::default();
+    }
+
+    /// The same, with what the kernel has left to do.
+    pub fn received_with(
+        &mut self,
+        len: usize,
+        header: &[u8; virtio::HEADER_LEN],
+    ) -> Result<(), Malformed> {
+        self.received(len);
+        self.offload = Offload::read(header, self.bytes().len())?;
+        Ok(())
+    }
+
+    /// What is to be written before the packet, for the kernel to do the rest.
+    pub fn offload_header(&self) -> [u8; virtio::HEADER_LEN] {
+        if self.offload.is_none() {
+            return [0; virtio::HEADER_LEN]; // nearly always, where packets are small
+        }
+        let bytes = self.bytes();
+        let headers = self.offload.checksum.map_or(0, |checksum| {
+            let transport = &bytes[checksum.start..];
+            let protocol = match self.offload.segments {
+                Some(SegmentKind {
+                    transport: SegmentTransport::Tcp { .. },
+                    ..
+                }) => protocol::TCP,
+                _ => protocol::UDP,
+            };
+            checksum.start + transport::header_len(protocol, transport).unwrap_or(0)
+        });
+        self.offload.octets(bytes[0] >> 4, headers)
+    }
+
+    /// Puts a packet in the place of this one, of which nothing is left to do.
+    pub(super) fn put(&mut self, parts: &[&[u8]]) {
+        self.start = HEADROOM;
+        self.end = HEADROOM;
+        self.offload = Offload::default();
+        for part in parts {
+            self.storage[self.end..self.end + part.len()].copy_from_slice(part);
+            self.end += part.len();
+        }
+    }
+
+    /// What is left to do.
+    pub(super) fn offload(&self) -> Offload {
+        self.offload
+    }
+
+    /// Whether it is several packets with one header.
+    pub(super) fn is_super(&self) -> bool {
+        self.offload.segments.is_some()
+    }
+
+    /// Forgets what was left to do: this is another packet now.
+    pub(super) fn forget_offload(&mut self) {
+        self.offload = Offload::default();
+    }
+
+    /// Does itself what was left to do for the checksum.
+    pub(super) fn complete_checksum(&mut self) {
+        if let Some(checksum) = self.offload.checksum.take() {
+            self.finish(checksum);
+        }
+    }
+
+    /// Makes a whole checksum of a partial one.
+    pub(super) fn finish(&mut self, PartialChecksum { start, field }: PartialChecksum) {
+        let octets = self.tail_mut(0);
+        let mut checksum = Sum::of(&octets[start..]).checksum();
+        // Zero is none for UDP (RFC 768), and all ones is as good as zero for the others, as for the kernel.
+        if checksum == 0 && field - start == UDP_CHECKSUM_AT {
+            checksum = 0xffff;
+        }
+        octets[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
     }
 
     /// The packet.
@@ -63,15 +151,19 @@ impl Packet {
     /// that are ever put before a packet.
     pub(super) fn replace_front(&mut self, len: usize, header: &[u8]) {
         let payload = self.start + len;
-        self.start = payload - header.len();
+        let start = payload - header.len();
+        if let Some(checksum) = &mut self.offload.checksum {
+            // The transport header stays where it is, and the packet starts elsewhere.
+            checksum.start = self.start + checksum.start - start;
+            checksum.field = self.start + checksum.field - start;
+        }
+        self.start = start;
         self.storage[self.start..payload].copy_from_slice(header);
     }
 
     /// Puts another packet in the place of this one.
     pub(super) fn replace(&mut self, octets: &[u8]) {
-        self.start = HEADROOM;
-        self.end = HEADROOM + octets.len();
-        self.storage[self.start..self.end].copy_from_slice(octets);
+        self.put(&[octets]);
     }
 
     /// Writes `header` directly before octet `from`, over what is there, and returns it with the `len` octets after it.

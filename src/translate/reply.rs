@@ -119,6 +119,7 @@ pub(super) fn refuse_v4<'p>(
     }
     let quoted = usize::from(refused.total_len());
     packet.truncate(quoted.min(MAX_ERROR_V4 - ipv4::HEADER_LEN - icmp::HEADER_LEN));
+    packet.forget_offload();
     packet.replace_front(0, &error.octets(0));
     let message = packet.tail_mut(0);
     icmp::put_checksum(message, Sum::default());
@@ -164,6 +165,7 @@ pub(super) fn refuse_v6<'p>(
     }
     let quoted = ipv6::HEADER_LEN + refused.payload().len();
     packet.truncate(quoted.min(MAX_ERROR_V6 - ipv6::HEADER_LEN - icmp::HEADER_LEN));
+    packet.forget_offload();
     packet.replace_front(0, &error.octets(0));
     let message = packet.tail_mut(0);
     let pseudo = Sum::pseudo_v6(source, destination, protocol::ICMPV6, message.len());

@@ -3,18 +3,22 @@
 use std::{net::Ipv4Addr, time::Instant};
 
 use super::{
-    DropReason, Fragments, Outcome, Packet, Refusal, Settings, Translator, checksum::Checksum,
-    four_to_six, icmp_types, quoted, reply,
+    DropReason, Fragments, Outcome, Packet, Refusal, Settings, Translator,
+    checksum::Checksum,
+    four_to_six, icmp_types,
+    offload::{Treatment, treatment},
+    quoted, reply,
 };
 use crate::{
     addr::{AddressMap, Mapped, Unmapped, Via, pool::PoolFull},
     wire::{
-        FragmentPlace,
+        FragmentPlace, Malformed,
         checksum::Sum,
         icmp::{Icmpv6, Icmpv6Error},
         ipv4::{self, Ipv4Header},
         ipv6::{self, Ipv6Packet, UpperLayer},
         protocol,
+        virtio::Offload,
     },
 };
 
@@ -37,7 +41,11 @@ pub(super) fn translate<'p>(
     packet: &'p mut Packet,
     now: Instant,
 ) -> Outcome<'p> {
-    let mut decision = decide(&translator.settings, &translator.map, packet.bytes());
+    let decide = |translator: &Translator, packet: &Packet| {
+        let Translator { settings, map, .. } = translator;
+        decide(settings, map, packet.bytes(), &packet.offload())
+    };
+    let mut decision = decide(translator, packet);
     if let Err(refusal) = &mut decision
         && refusal.reason == DropReason::NoSource
         && let Ok(refused) = Ipv6Packet::parse(packet.bytes())
@@ -45,11 +53,19 @@ pub(super) fn translate<'p>(
     {
         translator.lent = Some((refused.source(), lent));
         match lent {
-            Ok(_) => decision = decide(&translator.settings, &translator.map, packet.bytes()),
+            Ok(_) => decision = decide(translator, packet),
             Err(PoolFull) => refusal.reason = DropReason::PoolFull,
         }
     }
+    if let Ok(Decision::WorkFirst) = decision {
+        if packet.is_super() {
+            return Outcome::segments(packet);
+        }
+        packet.complete_checksum();
+        decision = decide(translator, packet);
+    }
     match decision {
+        Ok(Decision::WorkFirst) => Outcome::Drop(Malformed::Offload.into()),
         Ok(Decision::Translate(translation)) => translation.apply(translator, packet),
         Ok(Decision::TranslateError(error)) => error.apply(translator, packet),
         Ok(Decision::AnswerEcho) => reply::echo_v6(translator, packet, now),
@@ -109,6 +125,8 @@ enum Decision {
     Translate(Translation),
     TranslateError(ErrorTranslation),
     AnswerEcho,
+    /// What the kernel has left to do must be done first.
+    WorkFirst,
 }
 
 /// An ICMPv6 error to translate.
@@ -132,8 +150,8 @@ struct Translation {
     checksum: Checksum,
     /// Whether the packet is not a fragment, may be fragmented, and so needs an identification.
     identify: bool,
-    /// Size of the largest packet to send, in octets.
-    limit: usize,
+    /// Size of the largest packet to send, in octets, if this one is larger.
+    cut_to: Option<usize>,
     hairpin: bool,
 }
 
@@ -141,6 +159,7 @@ fn decide(
     settings: &Settings,
     map: &AddressMap,
     octets: &[u8],
+    offload: &Offload,
 ) -> Result<Decision, Refusal<Icmpv6Error>> {
     let packet = Ipv6Packet::parse(octets)?;
     let upper = packet.upper_layer()?;
@@ -157,6 +176,13 @@ fn decide(
         Some(Icmpv6::Error(error)) => Some(error),
         _ => None,
     };
+
+    let transport_at = upper.offset;
+    let bare = transport_at == ipv6::HEADER_LEN;
+    let treatment = treatment(offload, upper.protocol, place, transport_at, bare, payload);
+    if treatment == Treatment::WorkFirst {
+        return Ok(Decision::WorkFirst);
+    }
 
     let destination = map.to_v4(packet.destination());
     let source = map.to_v4(packet.source());
@@ -218,10 +244,21 @@ fn decide(
         Refusal::answered(DropReason::TooBig, answer)
     };
     let too_big_for_v4 = || too_big((mtu + SHRINKAGE as usize).max(usize::from(ipv6::MIN_MTU)));
-    let header =
-        header(settings, &packet, &upper, source, destination).ok_or_else(too_big_for_v4)?;
+    let header = header(settings, &packet, &upper, source, destination);
+    let header = match (header, treatment) {
+        (Some(header), _) => header,
+        (None, Treatment::Whole { .. }) => return Ok(Decision::WorkFirst),
+        (None, _) => return Err(too_big_for_v4()),
+    };
+    // What counts of a super-packet is the size of its segments.
+    let upper_len = match treatment {
+        Treatment::Whole { upper_len } => upper_len,
+        _ => usize::from(header.total_len) - ipv4::HEADER_LEN,
+    };
+    let size = ipv4::HEADER_LEN + upper_len;
     let header = Ipv4Header {
         ttl: header.ttl - 1,
+        dont_fragment: upper.fragment.is_none() && size > MAX_FRAGMENTABLE,
         ..header
     };
     let message = upper.offset..ipv6::HEADER_LEN + packet.payload().len();
@@ -257,28 +294,35 @@ fn decide(
     } else {
         let removed = Sum::v6(packet.source()) + Sum::v6(packet.destination());
         let added = Sum::v4(source) + Sum::v4(destination);
-        Checksum::of_transport(settings, place, upper.protocol, payload, removed, added)?
+        let protocol = upper.protocol;
+        Checksum::of_transport(
+            settings, place, treatment, protocol, payload, removed, added,
+        )?
     };
     let limit = if hairpin {
         // Sizes are for the second pass, which can tell nobody: the packet has the same size there as here, or less.
-        if message.end > mtu {
+        if message.start + upper_len > mtu {
             return Err(too_big(mtu));
         }
         // Its peer is to know it by the prefix, which `wkpf-strict` may forbid.
         map.embed(source).map_err(unmapped_source)?;
         usize::MAX
-    } else if header.dont_fragment && usize::from(header.total_len) > mtu {
+    } else if header.dont_fragment && size > mtu {
         return Err(too_big_for_v4());
     } else {
         mtu
     };
+    let too_long = size > limit;
+    if too_long && treatment != Treatment::Plain {
+        return Ok(Decision::WorkFirst);
+    }
     Ok(Decision::Translate(Translation {
         header_len: message.start,
         total_len: message.end,
         header,
         checksum,
         identify: upper.fragment.is_none() && !header.dont_fragment,
-        limit,
+        cut_to: too_long.then_some(limit),
         hairpin,
     }))
 }
@@ -309,8 +353,8 @@ impl Translation {
         if self.identify {
             header.identification = translator.identification.next();
         }
-        if usize::from(header.total_len) > self.limit {
-            let fragments = Fragments::v4(packet, self.header_len, header, self.limit);
+        if let Some(mtu) = self.cut_to {
+            let fragments = Fragments::v4(packet, self.header_len, header, mtu);
             return Outcome::Fragments(fragments);
         }
         packet.replace_front(self.header_len, &header.octets());

@@ -8,6 +8,7 @@ pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod transport;
+pub mod virtio;
 
 use std::fmt;
 
@@ -60,6 +61,8 @@ pub enum Malformed {
     Options,
     /// An IPv6 extension header has an impossible length, or there are too many.
     ExtensionHeaders,
+    /// What the kernel said about checksum and segments is not about this packet.
+    Offload,
 }
 
 impl fmt::Display for Malformed {
@@ -71,6 +74,7 @@ impl fmt::Display for Malformed {
             Self::HeaderChecksum => "wrong IPv4 header checksum",
             Self::Options => "malformed IPv4 options",
             Self::ExtensionHeaders => "malformed IPv6 extension headers",
+            Self::Offload => "impossible offload",
         })
     }
 }

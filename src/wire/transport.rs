@@ -44,10 +44,8 @@ pub fn ports(protocol: u8, transport: &[u8]) -> Option<(u16, u16)> {
 /// Protocols whose checksum does not cover addresses (SCTP), or that are not known here, are left alone, as is a
 /// field that was cut off (in a packet quoted by an ICMP error), and a UDP packet without a checksum.
 pub fn update_checksum(protocol: u8, transport: &mut [u8], removed: Sum, added: Sum) {
-    let at = match protocol {
-        protocol::TCP => TCP_CHECKSUM_AT,
-        protocol::UDP | protocol::UDP_LITE | protocol::DCCP => UDP_CHECKSUM_AT,
-        _ => return,
+    let Some(at) = checksum_at(protocol) else {
+        return;
     };
     if is_udp_without_checksum(protocol, transport) {
         return;
@@ -61,6 +59,35 @@ pub fn update_checksum(protocol: u8, transport: &mut [u8], removed: Sum, added: 
         at,
         checksum::update(old, removed, added),
     );
+}
+
+/// Where a protocol has its checksum, in octets from the start of its header; `None` for those that are not known here.
+pub fn checksum_at(protocol: u8) -> Option<usize> {
+    match protocol {
+        protocol::TCP => Some(TCP_CHECKSUM_AT),
+        protocol::UDP | protocol::UDP_LITE | protocol::DCCP => Some(UDP_CHECKSUM_AT),
+        _ => None,
+    }
+}
+
+/// Length of the header of a TCP segment by its own word, or of a UDP datagram, in octets, if there is so much.
+pub fn header_len(protocol: u8, transport: &[u8]) -> Option<usize> {
+    let len = match protocol {
+        protocol::TCP => usize::from(transport.get(12)? >> 4) * 4,
+        protocol::UDP => UDP_HEADER_LEN,
+        _ => return None,
+    };
+    (min_header_len(protocol)..=transport.len())
+        .contains(&len)
+        .then_some(len)
+}
+
+/// Replaces `removed` by `added` in a field that holds the sum of a pseudo-header, not its complement: the checksum is
+/// finished by the kernel, and what looks like none (UDP) is one.
+pub fn update_partial_checksum(field: &mut [u8; 2], removed: Sum, added: Sum) {
+    let old = Sum::word(u16::from_be_bytes(*field));
+    let new = old + Sum::word(!removed.fold()) + added;
+    *field = new.fold().to_be_bytes();
 }
 
 /// The length of a UDP packet by its own header, in octets, if there is so much.

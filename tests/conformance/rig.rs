@@ -117,6 +117,7 @@ impl Rig {
                 }
             }
             Outcome::Drop(_) => {}
+            Outcome::Segments(_) => panic!("segments of a packet that is none of several"),
         }
     }
 
@@ -147,6 +148,7 @@ impl Rig {
                 assert!(fragments.next().is_none(), "the end is the end");
                 (None, Some(packets))
             }
+            Outcome::Segments(_) => panic!("segments of a packet that is none of several"),
         };
         if let Some(fragments) = fragments {
             return Seen::Fragments(self.verify_fragments(octets, &fragments));

@@ -276,6 +276,7 @@ impl Node {
             Outcome::Forward => Kind::Forward,
             Outcome::Reply(reply) => Kind::Reply(reply),
             Outcome::Drop(reason) => Kind::Drop(reason),
+            Outcome::Segments(_) => panic!("segments of a packet that is none of several"),
         };
         let octets = Octets(self.packet.bytes().to_vec());
         match kind {

@@ -1,0 +1,290 @@
+//! The path of a packet: from the device through the translator and back.
+
+use std::{io, net::Ipv6Addr, time::Instant};
+
+use log::{info, warn};
+use nix::errno::Errno;
+use xlatd::{
+    addr::pool::{Lent, PoolFull},
+    config::{Config, LogClasses},
+    packet_log::{PacketLog, Summary},
+    stats::Stats,
+    translate::{Direction, DropReason, Outcome, Packet, Reply, Translator},
+    wire::{Malformed, virtio},
+};
+
+use crate::{
+    device::Device,
+    error::Error,
+    leases::{Event, Leases},
+};
+
+/// So many packets a turn at most: a flood starves neither signals nor timers.
+const BATCH: usize = 256;
+
+/// What `-d` logs.
+const EVERY_PACKET: LogClasses = LogClasses {
+    drop: true,
+    reject: true,
+    icmp: true,
+    own: true,
+    dynamic: true,
+};
+
+/// Device and translator, and what is kept about the packets between them.
+pub(crate) struct PacketPath {
+    pub(crate) device: Device,
+    pub(crate) translator: Translator,
+    /// The packet that is being translated.
+    packet: Packet,
+    /// One of its segments, if it cannot be translated in one.
+    segment: Packet,
+    books: Books,
+}
+
+/// What is kept about packets.
+struct Books {
+    leases: Option<Leases>,
+    packet_log: Option<PacketLog>,
+    stats: Stats,
+    /// Whether somebody has been told how to get rid of `wkpf-strict`.
+    wkpf_strict_explained: bool,
+}
+
+impl PacketPath {
+    pub(crate) fn new(
+        config: &Config,
+        debug: bool,
+        device: Device,
+        translator: Translator,
+        leases: Option<Leases>,
+    ) -> Self {
+        Self {
+            device,
+            translator,
+            packet: Packet::new(),
+            segment: Packet::new(),
+            books: Books {
+                leases,
+                packet_log: PacketLog::new(if debug { EVERY_PACKET } else { config.log }),
+                stats: Stats::default(),
+                wkpf_strict_explained: false,
+            },
+        }
+    }
+
+    /// Translates what has come in, but no more than [`BATCH`] packets. No packet costs more than a read and a write:
+    /// no allocation, no lock, no clock.
+    pub(crate) fn translate_batch(&mut self, now: Instant) -> Result<(), Error> {
+        let mut header = [0; virtio::HEADER_LEN];
+        for _ in 0..BATCH {
+            let received = match self.device.tun.read(&mut header, self.packet.space()) {
+                Ok(len) => self.packet.received_with(len, &header),
+                Err(error) => {
+                    return match error.kind() {
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
+                        _ => Err(self.read_failed(error)),
+                    };
+                }
+            };
+            match received {
+                Ok(()) => self.translate(now),
+                Err(malformed) => self.books.refused(&self.packet, malformed),
+            }
+        }
+        Ok(())
+    }
+
+    /// Translates the packet that was read, and writes what comes of it.
+    fn translate(&mut self, now: Instant) {
+        let Self {
+            device,
+            translator,
+            packet,
+            segment,
+            books,
+        } = self;
+        let before = books.look(packet);
+        let outcome = translator.translate(packet, now);
+        books.enter(&before, &outcome, translator.take_lent(), now);
+        match outcome {
+            Outcome::Segments(mut segments) => {
+                while segments.next(segment) {
+                    let before = books.look(segment);
+                    let outcome = translator.translate(segment, now);
+                    books.enter(&before, &outcome, translator.take_lent(), now);
+                    if let Written::Packet = write(device, outcome, now) {
+                        device.write(&segment.offload_header(), segment.bytes(), now);
+                    }
+                }
+            }
+            outcome => {
+                if let Written::Packet = write(device, outcome, now) {
+                    device.write(&packet.offload_header(), packet.bytes(), now);
+                }
+            }
+        }
+    }
+
+    /// Tells the pool the time, and has leases aged and written when it is time.
+    pub(crate) fn look_after_leases(&mut self, now: Instant) {
+        if let Some(leases) = &mut self.books.leases {
+            for event in leases.look_after(self.translator.map_mut(), now) {
+                log_lease(&mut self.books.packet_log, &event, now);
+            }
+        }
+    }
+
+    pub(crate) fn write_leases(&mut self) {
+        if let Some(leases) = &mut self.books.leases {
+            leases.write(self.translator.map());
+        }
+    }
+
+    /// Says how many lines were left out, if it is time.
+    pub(crate) fn log_left_out(&mut self, now: Instant) {
+        if let Some(log) = &mut self.books.packet_log
+            && log.deadline().is_some_and(|deadline| deadline <= now)
+        {
+            log_lines(log.left_out(Some(now)));
+        }
+    }
+
+    /// When there is something to do without a packet.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let log = self.books.packet_log.as_ref();
+        let leases = self.books.leases.as_ref();
+        let deadlines = [
+            log.and_then(PacketLog::deadline),
+            leases.map(|leases| leases.next_check),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Writes leases for the last time, and says what became of the packets.
+    pub(crate) fn end(&mut self) {
+        if let Some(log) = &mut self.books.packet_log {
+            log_lines(log.left_out(None));
+        }
+        self.write_leases();
+        log_lines(self.books.stats.lines());
+        let unwritten = self.device.unwritten.count;
+        if unwritten != 0 {
+            info!("The kernel did not take: {unwritten}");
+        }
+    }
+
+    fn read_failed(&self, cause: io::Error) -> Error {
+        match cause.raw_os_error().map(Errno::from_raw) {
+            // What the kernel says of a descriptor whose device is gone, or is going.
+            Some(Errno::EBADFD | Errno::EFAULT) => self.gone(),
+            _ => Error::Tun {
+                device: self.device.link.name.clone(),
+                call: "read from",
+                cause,
+            },
+        }
+    }
+
+    pub(crate) fn gone(&self) -> Error {
+        Error::Gone {
+            device: self.device.link.name.clone(),
+        }
+    }
+}
+
+/// What is left to write of an outcome.
+enum Written {
+    /// The packet.
+    Packet,
+    Nothing,
+}
+
+/// Writes what an outcome has besides the packet.
+fn write(device: &mut Device, outcome: Outcome<'_>, now: Instant) -> Written {
+    match outcome {
+        Outcome::Forward | Outcome::Reply(_) => return Written::Packet,
+        Outcome::Fragments(mut fragments) => {
+            while let Some(fragment) = fragments.next() {
+                device.write(&[0; virtio::HEADER_LEN], fragment, now);
+            }
+        }
+        Outcome::Segments(_) | Outcome::Drop(_) => {}
+    }
+    Written::Nothing
+}
+
+/// A packet before it was translated.
+struct Before {
+    direction: Option<Direction>,
+    /// For the log, if there is one.
+    summary: Option<Summary>,
+}
+
+impl Books {
+    fn look(&self, packet: &Packet) -> Before {
+        let octets = packet.bytes();
+        let log = self.packet_log.as_ref();
+        Before {
+            direction: Direction::of(octets),
+            summary: log.map(|_| Summary::of(octets)),
+        }
+    }
+
+    /// Counts and logs what became of a packet, and what it did to the pool.
+    fn enter(
+        &mut self,
+        before: &Before,
+        outcome: &Outcome<'_>,
+        lent: Option<(Ipv6Addr, Result<Lent, PoolFull>)>,
+        now: Instant,
+    ) {
+        self.stats.count(before.direction, outcome);
+        if let (Some(log), Some(summary)) = (&mut self.packet_log, &before.summary)
+            && let Some(line) = log.line(summary, outcome, now)
+        {
+            info!("{line}");
+        }
+        if let Outcome::Drop(reason) | Outcome::Reply(Reply::Error(reason)) = outcome {
+            self.explain(*reason);
+        }
+        if let Some((host, lent)) = lent
+            && let Some(leases) = &mut self.leases
+            && let Some(event) = leases.lent(host, lent, now)
+        {
+            log_lease(&mut self.packet_log, &event, now);
+        }
+    }
+
+    /// Counts a packet that cannot even be looked at.
+    fn refused(&mut self, packet: &Packet, malformed: Malformed) {
+        let direction = Direction::of(packet.bytes());
+        let dropped = Outcome::Drop(DropReason::Malformed(malformed));
+        self.stats.count(direction, &dropped);
+    }
+
+    /// Says once what to do about a refusal that surprises people.
+    fn explain(&mut self, reason: DropReason) {
+        if reason == DropReason::WkpfStrict && !self.wkpf_strict_explained {
+            self.wkpf_strict_explained = true;
+            warn!(
+                "A packet was refused because 64:ff9b::/96 is not for private IPv4 addresses \
+                 (RFC 6052 section 3.1); with \"wkpf-strict no\" in the configuration they pass"
+            );
+        }
+    }
+}
+
+fn log_lease(log: &mut Option<PacketLog>, event: &Event, now: Instant) {
+    if let Some(log) = log
+        && let Some(line) = log.lease_line(event.what, event.address, event.host, now)
+    {
+        info!("{line}");
+    }
+}
+
+fn log_lines(lines: Vec<String>) {
+    for line in lines {
+        info!("{line}");
+    }
+}
