@@ -30,6 +30,7 @@ mod packet;
 mod pool;
 mod privilege;
 mod reload;
+mod service;
 mod socket;
 mod tayga;
 
