@@ -227,7 +227,7 @@ impl Netns {
     }
 
     /// A name that ip(8) takes for the namespace.
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", process::id(), self.file.as_raw_fd())
     }
 }

@@ -1,0 +1,136 @@
+//! How fast packets cross, over real devices: xlatd beside Debian's tayga and the kernel's own forwarding.
+//!
+//! Rounds are interleaved: in each, every carrier is measured once, so that what else the machine does meets all of them.
+//! `ROUNDS` (7) and `SECONDS` (2, for each figure) are taken from the environment. It prints a table of medians and of
+//! ratios to tayga, pair by pair, and writes `target/bench/wire.json` and `wire.svg`.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+#![allow(dead_code, reason = "the harness is that of the kernel tests")]
+
+#[path = "../../kernel/harness.rs"]
+mod harness;
+mod lab;
+mod load;
+mod report;
+
+use std::{env, path::PathBuf, time::Duration};
+
+use crate::{
+    lab::{Carrier, Lab, Running},
+    load::{Datagrams, Way, round_trips, tcp, udp},
+    report::{Better, Report},
+};
+
+/// No case differs: this is for the harness.
+const TAYGA_DIFFERS: &[(&str, &str)] = &[];
+
+fn main() {
+    let number = |name: &str, default: u64| {
+        env::var(name).map_or(default, |value| value.parse().expect(name))
+    };
+    let rounds = number("ROUNDS", 7);
+    let duration = Duration::from_secs(number("SECONDS", 2));
+    let tayga = PathBuf::from(env::var_os("TAYGA").expect("TAYGA names Debian's tayga"));
+    let carriers = [
+        Carrier::Kernel,
+        Carrier::Tayga(tayga),
+        Carrier::Xlatd { offload: true },
+        Carrier::Xlatd { offload: false },
+    ];
+    let mut report = Report::new(carriers.each_ref().map(Carrier::name));
+    for round in 0..rounds {
+        println!("round {} of {rounds}", round + 1);
+        for carrier in &carriers {
+            measure(carrier, duration, &mut report);
+        }
+    }
+    report.print();
+    report.write();
+}
+
+fn measure(carrier: &Carrier, duration: Duration, report: &mut Report) {
+    let lab = Lab::new();
+    let running = lab.start(carrier, "");
+    let mut add = |metric, better, value| report.add(carrier.name(), metric, better, value);
+
+    let cpu = Cpu::of(&running);
+    let mut gigabytes = 0.0;
+    for (metric, way, flows) in [
+        ("TCP, one flow, 6 to 4, Gbit/s", Way::Up, 1),
+        ("TCP, one flow, 4 to 6, Gbit/s", Way::Down, 1),
+        ("TCP, four flows, 6 to 4, Gbit/s", Way::Up, 4),
+        ("TCP, four flows, 4 to 6, Gbit/s", Way::Down, 4),
+    ] {
+        let rate = tcp(&lab, carrier, way, flows, duration);
+        gigabytes += rate / 8.0 * duration.as_secs_f64();
+        add(metric, Better::More, rate);
+    }
+    if let Some(seconds) = cpu.spent(&running) {
+        add(
+            "CPU of the translator, s/GB",
+            Better::Less,
+            seconds / gigabytes,
+        );
+    }
+
+    let plain = |len, flows| Datagrams {
+        len,
+        at_once: 1,
+        flows,
+    };
+    for (metric, what) in [
+        ("UDP 64 octets, kpps", plain(64, 1)),
+        ("UDP 64 octets, 100 flows, kpps", plain(64, 100)),
+        ("UDP 1200 octets, kpps", plain(1200, 1)),
+        (
+            "UDP super-packets of 1200 octets, kpps",
+            Datagrams {
+                len: 1200,
+                at_once: 50,
+                flows: 1,
+            },
+        ),
+    ] {
+        add(metric, Better::More, udp(&lab, carrier, what, duration));
+    }
+    // No checksum offload on the way in: what comes has complete checksums.
+    lab.client.run("ethtool -K router tx off");
+    add(
+        "UDP 64 octets, complete checksums, kpps",
+        Better::More,
+        udp(&lab, carrier, plain(64, 1), duration),
+    );
+    lab.client.run("ethtool -K router tx on");
+
+    let (median, late) = round_trips(&lab, carrier, 3000);
+    add("request and response, median, us", Better::Less, median);
+    add("request and response, 99 %, us", Better::Less, late);
+
+    if let (Some(daemon), Some(started_in)) = (&running.daemon, running.started_in) {
+        let memory = daemon.status("VmRSS");
+        let memory: f64 = memory.strip_suffix(" kB").unwrap().parse().unwrap();
+        add("resident memory, MiB", Better::Less, memory / 1024.0);
+        add("start, ms", Better::Less, started_in.as_secs_f64() * 1e3);
+    }
+    lab.stop(running);
+}
+
+/// The time that a process has had of the processors.
+struct Cpu(Option<f64>);
+
+impl Cpu {
+    fn of(running: &Running) -> Self {
+        Self(running.daemon.as_ref().map(|daemon| {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+            // After the name, which may hold anything: utime and stime are fields 14 and 15, in ticks of 10 ms.
+            let (_, fields) = stat.rsplit_once(')').unwrap();
+            let fields: Vec<_> = fields.split_whitespace().collect();
+            let ticks = |at: usize| fields[at - 3].parse::<f64>().unwrap();
+            (ticks(14) + ticks(15)) / 100.0
+        }))
+    }
+
+    fn spent(&self, running: &Running) -> Option<f64> {
+        Some(Self::of(running).0? - self.0?)
+    }
+}

@@ -1,0 +1,221 @@
+//! Medians, ratios, and how they are shown.
+
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Whether more or less of it is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    More,
+    Less,
+}
+
+/// What was measured, in the order in which it first was.
+pub(crate) struct Report {
+    carriers: Vec<&'static str>,
+    metrics: Vec<Metric>,
+}
+
+struct Metric {
+    name: &'static str,
+    better: Better,
+    /// For each carrier, a value a round.
+    values: Vec<Vec<f64>>,
+}
+
+impl Report {
+    pub(crate) fn new<const N: usize>(carriers: [&'static str; N]) -> Self {
+        Self {
+            carriers: carriers.into(),
+            metrics: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        carrier: &'static str,
+        name: &'static str,
+        better: Better,
+        value: f64,
+    ) {
+        let of = self
+            .carriers
+            .iter()
+            .position(|one| *one == carrier)
+            .unwrap();
+        let metric = match self.metrics.iter().position(|metric| metric.name == name) {
+            Some(at) => &mut self.metrics[at],
+            None => {
+                let values = vec![Vec::new(); self.carriers.len()];
+                self.metrics.push(Metric {
+                    name,
+                    better,
+                    values,
+                });
+                self.metrics.last_mut().unwrap()
+            }
+        };
+        metric.values[of].push(value);
+    }
+
+    /// A table in Markdown: medians, with the lowest and the highest value, and ratios of pairs of one round.
+    pub(crate) fn print(&self) {
+        print!("\n| |");
+        for carrier in &self.carriers {
+            print!(" {carrier} |");
+        }
+        println!(" xlatd / tayga | xlatd / kernel |");
+        println!("|---|{}", "---|".repeat(self.carriers.len() + 2));
+        for metric in &self.metrics {
+            print!("| {} |", metric.name);
+            for values in &metric.values {
+                match Spread::of(values) {
+                    Some(Spread { low, median, high }) => {
+                        print!(
+                            " **{}** ({} - {}) |",
+                            short(median),
+                            short(low),
+                            short(high)
+                        );
+                    }
+                    None => print!(" |"),
+                }
+            }
+            for other in ["tayga", "kernel, no translation"] {
+                match self.ratio(metric, other) {
+                    Some(Spread { low, median, high }) => {
+                        print!(" **{median:.2}** ({low:.2} - {high:.2}) |");
+                    }
+                    None => print!(" |"),
+                }
+            }
+            println!();
+        }
+    }
+
+    /// How many times what another has xlatd has, round by round.
+    fn ratio(&self, metric: &Metric, other: &str) -> Option<Spread> {
+        let values = |name| {
+            let at = self.carriers.iter().position(|one| *one == name);
+            at.map(|at| metric.values[at].as_slice())
+        };
+        let pairs = values("xlatd")?.iter().zip(values(other)?);
+        let ratios: Vec<_> = pairs.map(|(ours, theirs)| ours / theirs).collect();
+        Spread::of(&ratios)
+    }
+
+    /// Writes all values, and a picture of some.
+    pub(crate) fn write(&self) {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../bench");
+        fs::create_dir_all(&directory).unwrap();
+        let directory = directory.canonicalize().unwrap();
+        let put = |name: &str, text: &str| {
+            let path: PathBuf = directory.join(name);
+            fs::write(&path, text).unwrap();
+            println!("{}", path.display());
+        };
+        println!();
+        let json: serde_json::Map<_, _> = self
+            .metrics
+            .iter()
+            .map(|metric| {
+                let of_carriers: serde_json::Map<_, _> = self
+                    .carriers
+                    .iter()
+                    .zip(&metric.values)
+                    .map(|(name, values)| ((*name).to_owned(), serde_json::json!(values)))
+                    .collect();
+                (metric.name.to_owned(), of_carriers.into())
+            })
+            .collect();
+        let json = serde_json::to_string_pretty(&json).unwrap();
+        put("wire.json", &json);
+        put("wire.svg", &self.chart());
+    }
+
+    /// Bars, as long as the medians are compared to the kernel's.
+    fn chart(&self) -> String {
+        const SHOWN: [&str; 4] = [
+            "TCP, one flow, 6 to 4, Gbit/s",
+            "TCP, one flow, 4 to 6, Gbit/s",
+            "UDP 64 octets, kpps",
+            "UDP super-packets of 1200 octets, kpps",
+        ];
+        const COLOURS: [&str; 4] = ["#9aa0a6", "#d9822b", "#2b6cb0", "#90b4d8"];
+        let mut svg = String::new();
+        let mut y = 24;
+        for metric in self
+            .metrics
+            .iter()
+            .filter(|metric| SHOWN.contains(&metric.name))
+        {
+            writeln!(
+                svg,
+                "<text x=\"8\" y=\"{y}\" font-weight=\"bold\">{}</text>",
+                metric.name
+            )
+            .unwrap();
+            y += 10;
+            let medians = metric.values.iter().map(|values| Spread::of(values));
+            let medians: Vec<_> = medians
+                .map(|spread| spread.map_or(0.0, |spread| spread.median))
+                .collect();
+            let most = medians.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+            for ((carrier, median), colour) in self.carriers.iter().zip(&medians).zip(COLOURS) {
+                let width = (median / most * 420.0).max(1.0);
+                writeln!(
+                    svg,
+                    "<text x=\"168\" y=\"{}\" text-anchor=\"end\">{carrier}</text>\
+                     <rect x=\"176\" y=\"{y}\" width=\"{width:.0}\" height=\"16\" fill=\"{colour}\"/>\
+                     <text x=\"{:.0}\" y=\"{}\">{}</text>",
+                    y + 13,
+                    width + 182.0,
+                    y + 13,
+                    short(*median)
+                )
+                .unwrap();
+                y += 20;
+            }
+            y += 24;
+        }
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"680\" height=\"{y}\" \
+             font-family=\"sans-serif\" font-size=\"13\">\n\
+             <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{svg}</svg>\n"
+        )
+    }
+}
+
+/// The middle of some values, and their ends.
+struct Spread {
+    low: f64,
+    median: f64,
+    high: f64,
+}
+
+impl Spread {
+    fn of(values: &[f64]) -> Option<Self> {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (low, high) = (*sorted.first()?, *sorted.last()?);
+        let middle = sorted.len() / 2;
+        let median = if sorted.len().is_multiple_of(2) {
+            (sorted[middle - 1] + sorted[middle]) / 2.0
+        } else {
+            sorted[middle]
+        };
+        Some(Self { low, median, high })
+    }
+}
+
+/// With three digits or so.
+fn short(value: f64) -> String {
+    match value {
+        value if value >= 100.0 => format!("{value:.0}"),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
