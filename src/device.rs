@@ -6,6 +6,7 @@ use log::{info, warn};
 use xlatd::{
     config::Config,
     plan::Step,
+    translate::Packet,
     wire::{ipv6::MIN_MTU, virtio},
 };
 
@@ -65,6 +66,8 @@ pub(crate) fn remove_tun(config: &Config) -> Result<(), Error> {
 pub(crate) struct Device {
     pub(crate) tun: Tun,
     pub(crate) link: Link,
+    /// Whether the kernel cuts super-packets of any kind for us.
+    pub(crate) coalesces: bool,
     /// Packets that the kernel did not take.
     pub(crate) unwritten: Tally,
 }
@@ -84,6 +87,7 @@ impl Device {
         Ok(Self {
             tun,
             link,
+            coalesces: false,
             unwritten: Tally::default(),
         })
     }
@@ -96,6 +100,11 @@ impl Device {
             device: self.link.name.clone(),
         })?;
         Ok(())
+    }
+
+    /// Writes a packet, with what the kernel is to do for it.
+    pub(crate) fn write_packet(&mut self, packet: &Packet, now: Instant) {
+        self.write(&packet.offload_header(), packet.bytes(), now);
     }
 
     /// Writes one packet. One that the kernel does not take is lost, as on any link.
@@ -174,7 +183,7 @@ impl Setup {
 
     /// Attaches to a device over which both families can be sent.
     fn attach(&mut self, name: &str) -> Result<Device, Error> {
-        let device = Device::attach(&mut self.netlink, name, self.offload)?;
+        let mut device = Device::attach(&mut self.netlink, name, self.offload)?;
         let Link { name, mtu, .. } = &device.link;
         if *mtu < MIN_MTU.into() {
             return Err(Error::Mtu {
@@ -185,7 +194,10 @@ impl Setup {
         info!("Using tun device {name} with MTU {mtu}");
         if self.offload {
             match device.tun.set_offload() {
-                Some(offload) => info!("Offload: {offload}"),
+                Some(offload) => {
+                    info!("Offload: {}", offload.name);
+                    device.coalesces = offload.udp;
+                }
                 None => info!("Offload: none, which this kernel does not have for TUN devices"),
             }
         }

@@ -9,7 +9,7 @@ use xlatd::{
     config::{Config, LogClasses},
     packet_log::{PacketLog, Summary},
     stats::Stats,
-    translate::{Direction, DropReason, Outcome, Packet, Reply, Translator},
+    translate::{Coalescer, Direction, DropReason, Offered, Outcome, Packet, Reply, Translator},
     wire::{Malformed, virtio},
 };
 
@@ -39,6 +39,8 @@ pub(crate) struct PacketPath {
     packet: Packet,
     /// One of its segments, if it cannot be translated in one.
     segment: Packet,
+    /// Packets that wait for more of their flow.
+    coalescer: Coalescer,
     books: Books,
 }
 
@@ -64,6 +66,7 @@ impl PacketPath {
             translator,
             packet: Packet::new(),
             segment: Packet::new(),
+            coalescer: Coalescer::default(),
             books: Books {
                 leases,
                 packet_log: PacketLog::new(if debug { EVERY_PACKET } else { config.log }),
@@ -81,6 +84,7 @@ impl PacketPath {
             let received = match self.device.tun.read(&mut header, self.packet.space()) {
                 Ok(len) => self.packet.received_with(len, &header),
                 Err(error) => {
+                    self.write_waiting(now);
                     return match error.kind() {
                         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
                         _ => Err(self.read_failed(error)),
@@ -92,7 +96,15 @@ impl PacketPath {
                 Err(malformed) => self.books.refused(&self.packet, malformed),
             }
         }
+        self.write_waiting(now);
         Ok(())
+    }
+
+    /// Nothing waits for more of its flow past the end of a wakeup.
+    fn write_waiting(&mut self, now: Instant) {
+        if let Some(waiting) = self.coalescer.take() {
+            self.device.write_packet(waiting, now);
+        }
     }
 
     /// Translates the packet that was read, and writes what comes of it.
@@ -102,11 +114,29 @@ impl PacketPath {
             translator,
             packet,
             segment,
+            coalescer,
             books,
         } = self;
         let before = books.look(packet);
         let outcome = translator.translate(packet, now);
         books.enter(&before, &outcome, translator.take_lent(), now);
+        if let Outcome::Forward = outcome {
+            loop {
+                match device.coalesces.then(|| coalescer.offer(packet)) {
+                    Some(Offered::Taken) => return,
+                    Some(Offered::WriteFirst) => {
+                        if let Some(waiting) = coalescer.take() {
+                            device.write_packet(waiting, now);
+                        }
+                    }
+                    Some(Offered::Alone) | None => return device.write_packet(packet, now),
+                }
+            }
+        }
+        // It overtakes nothing.
+        if let Some(waiting) = coalescer.take() {
+            device.write_packet(waiting, now);
+        }
         match outcome {
             Outcome::Segments(mut segments) => {
                 while segments.next(segment) {
@@ -114,13 +144,13 @@ impl PacketPath {
                     let outcome = translator.translate(segment, now);
                     books.enter(&before, &outcome, translator.take_lent(), now);
                     if let Written::Packet = write(device, outcome, now) {
-                        device.write(&segment.offload_header(), segment.bytes(), now);
+                        device.write_packet(segment, now);
                     }
                 }
             }
             outcome => {
                 if let Written::Packet = write(device, outcome, now) {
-                    device.write(&packet.offload_header(), packet.bytes(), now);
+                    device.write_packet(packet, now);
                 }
             }
         }

@@ -37,21 +37,38 @@ const TSO_ECN: u64 = 0x08;
 const USO4: u64 = 0x20; // since Linux 6.2
 const USO6: u64 = 0x40;
 
-/// Sets of offloads, the best first, and what they are called.
-const OFFLOADS: [(u64, &str); 4] = [
-    (
-        CHECKSUM | TSO4 | TSO6 | TSO_ECN | USO4 | USO6,
-        "checksums, TCP and UDP segmentation",
-    ),
-    (
-        CHECKSUM | TSO4 | TSO6 | TSO_ECN,
-        "checksums and TCP segmentation",
-    ),
-    (
-        CHECKSUM | TSO4 | TSO6,
-        "checksums and TCP segmentation without ECN",
-    ),
-    (CHECKSUM, "checksums"),
+/// What the kernel leaves to us, and takes from us.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offload {
+    flags: u64,
+    /// For messages.
+    pub(crate) name: &'static str,
+    /// Whether UDP datagrams may come and go as super-packets, as TCP segments do.
+    pub(crate) udp: bool,
+}
+
+/// The best first.
+const OFFLOADS: [Offload; 4] = [
+    Offload {
+        flags: CHECKSUM | TSO4 | TSO6 | TSO_ECN | USO4 | USO6,
+        name: "checksums, TCP and UDP segmentation",
+        udp: true,
+    },
+    Offload {
+        flags: CHECKSUM | TSO4 | TSO6 | TSO_ECN,
+        name: "checksums and TCP segmentation",
+        udp: false,
+    },
+    Offload {
+        flags: CHECKSUM | TSO4 | TSO6,
+        name: "checksums and TCP segmentation without ECN",
+        udp: false,
+    },
+    Offload {
+        flags: CHECKSUM,
+        name: "checksums",
+        udp: false,
+    },
 ];
 
 /// An attached TUN device: each read and each write is one IP packet.
@@ -98,11 +115,10 @@ impl Tun {
     }
 
     /// Takes as much work off the kernel as it gives away, and says what that is.
-    pub(crate) fn set_offload(&self) -> Option<&'static str> {
-        OFFLOADS.iter().find_map(|&(flags, name)| {
+    pub(crate) fn set_offload(&self) -> Option<Offload> {
+        OFFLOADS.into_iter().find(|offload| {
             // SAFETY: the descriptor is open as long as `self`, and the argument is a number.
-            let set = unsafe { ioctl::tunsetoffload(self.device.as_raw_fd(), flags) };
-            set.is_ok().then_some(name)
+            unsafe { ioctl::tunsetoffload(self.device.as_raw_fd(), offload.flags) }.is_ok()
         })
     }
 

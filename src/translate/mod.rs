@@ -4,6 +4,7 @@
 //! decides, from the packet as it is, and only then changes it: what is dropped or refused is still what came in.
 
 mod checksum;
+mod coalesce;
 mod four_to_six;
 mod fragment;
 mod icmp_types;
@@ -17,6 +18,7 @@ mod six_to_four;
 
 use std::{fmt, net::Ipv6Addr, time::Instant};
 
+pub use coalesce::{Coalescer, Offered};
 pub use fragment::Fragments;
 pub use offload::Segments;
 pub use packet::Packet;

@@ -99,6 +99,17 @@ impl Packet {
         }
     }
 
+    /// Puts more payload after that which is there. There is room for the longest packet.
+    pub(super) fn append(&mut self, payload: &[u8]) {
+        self.storage[self.end..self.end + payload.len()].copy_from_slice(payload);
+        self.end += payload.len();
+    }
+
+    /// Says what is left to do.
+    pub(super) fn leave(&mut self, offload: Offload) {
+        self.offload = offload;
+    }
+
     /// What is left to do.
     pub(super) fn offload(&self) -> Offload {
         self.offload

@@ -171,13 +171,15 @@ fn udp_without_checksum_gets_one() {
 }
 
 const PORTS: [u16; 2] = [4000, 4001];
+/// Of another flow: packets of one may arrive as one.
+const OTHER_PORTS: [u16; 2] = [4002, 4001];
 
 /// The server sends a datagram without checksum and one with; returns the first that arrives.
 fn first_udp_at_client(net: &Net) -> Ipv6 {
     let at_client = Capture::start(&net.client);
     let [without, with] = [
         udp_without_checksum(PORTS, b"without"),
-        udp(SERVER, CLIENT4, PORTS, b"with"),
+        udp(SERVER, CLIENT4, OTHER_PORTS, b"with"),
     ];
     send4(&net.server, &Ipv4::new(SERVER, CLIENT4, UDP, without));
     send4(&net.server, &Ipv4::new(SERVER, CLIENT4, UDP, with));
@@ -191,7 +193,7 @@ fn first_udp_at_server(net: &Net) -> Ipv4 {
     let at_server = Capture::start(&net.server);
     let [without, with] = [
         udp_without_checksum(PORTS, b"without"),
-        udp(CLIENT, SERVER6, PORTS, b"with"),
+        udp(CLIENT, SERVER6, OTHER_PORTS, b"with"),
     ];
     send6(&net.client, &Ipv6::new(CLIENT, SERVER6, UDP, without));
     send6(&net.client, &Ipv6::new(CLIENT, SERVER6, UDP, with));

@@ -1,13 +1,18 @@
 //! Traffic, and how much of it arrives.
 
 use std::{
+    io::IoSlice,
     net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::AsRawFd,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use nix::{libc, setsockopt_impl, sockopt_impl, sys::socket::setsockopt};
+use nix::{
+    libc, setsockopt_impl, sockopt_impl,
+    sys::socket::{MsgFlags, MultiHeaders, sendmmsg, setsockopt},
+};
 
 use crate::{
     harness::{Netns, wait_for},
@@ -31,6 +36,8 @@ sockopt_impl!(
     libc::c_int
 );
 
+/// So many datagrams of one flow are given to the kernel by one call, as by any program that is made to be fast.
+const BURST: usize = 40;
 const PORT: u16 = 5201;
 
 /// Which way the data goes.
@@ -99,10 +106,19 @@ pub(crate) fn udp(lab: &Lab, carrier: &Carrier, what: Datagrams, duration: Durat
     thread::scope(|scope| {
         scope.spawn(|| {
             let data = vec![0x55; what.len * what.at_once];
+            let mut headers = MultiHeaders::<()>::preallocate(BURST, None);
+            let burst = [[IoSlice::new(&data)]; BURST];
+            let addresses = [None; BURST];
             let mut sender = senders.iter().cycle();
             while !done.load(Ordering::Relaxed) {
-                // A full queue is no reason to stop.
-                let _ = sender.next().unwrap().send(&data);
+                let sender = sender.next().unwrap();
+                // A full queue is no reason to stop. Mixed flows are mixed one by one.
+                if what.flows > 1 || what.at_once > 1 {
+                    let _ = sender.send(&data);
+                } else {
+                    let (fd, flags) = (sender.as_raw_fd(), MsgFlags::empty());
+                    let _ = sendmmsg(fd, &mut headers, &burst, addresses, [], flags);
+                }
             }
         });
         let mut buffer = vec![0; 1 << 16];

@@ -51,6 +51,9 @@ fn main() {
 fn measure(carrier: &Carrier, duration: Duration, report: &mut Report) {
     let lab = Lab::new();
     let running = lab.start(carrier, "");
+    // `ONLY` picks figures by a part of their names.
+    let only = env::var("ONLY").unwrap_or_default();
+    let wanted = |metric: &str| metric.contains(&only);
     let mut add = |metric, better, value| report.add(carrier.name(), metric, better, value);
 
     let cpu = Cpu::of(&running);
@@ -61,11 +64,16 @@ fn measure(carrier: &Carrier, duration: Duration, report: &mut Report) {
         ("TCP, four flows, 6 to 4, Gbit/s", Way::Up, 4),
         ("TCP, four flows, 4 to 6, Gbit/s", Way::Down, 4),
     ] {
+        if !wanted(metric) {
+            continue;
+        }
         let rate = tcp(&lab, carrier, way, flows, duration);
         gigabytes += rate / 8.0 * duration.as_secs_f64();
         add(metric, Better::More, rate);
     }
-    if let Some(seconds) = cpu.spent(&running) {
+    if gigabytes > 0.0
+        && let Some(seconds) = cpu.spent(&running)
+    {
         add(
             "CPU of the translator, s/GB",
             Better::Less,
@@ -91,20 +99,24 @@ fn measure(carrier: &Carrier, duration: Duration, report: &mut Report) {
             },
         ),
     ] {
-        add(metric, Better::More, udp(&lab, carrier, what, duration));
+        if wanted(metric) {
+            add(metric, Better::More, udp(&lab, carrier, what, duration));
+        }
     }
     // No checksum offload on the way in: what comes has complete checksums.
-    lab.client.run("ethtool -K router tx off");
-    add(
-        "UDP 64 octets, complete checksums, kpps",
-        Better::More,
-        udp(&lab, carrier, plain(64, 1), duration),
-    );
-    lab.client.run("ethtool -K router tx on");
+    let metric = "UDP 64 octets, complete checksums, kpps";
+    if wanted(metric) {
+        lab.client.run("ethtool -K router tx off");
+        let rate = udp(&lab, carrier, plain(64, 1), duration);
+        add(metric, Better::More, rate);
+        lab.client.run("ethtool -K router tx on");
+    }
 
-    let (median, late) = round_trips(&lab, carrier, 3000);
-    add("request and response, median, us", Better::Less, median);
-    add("request and response, 99 %, us", Better::Less, late);
+    if wanted("request and response") {
+        let (median, late) = round_trips(&lab, carrier, 3000);
+        add("request and response, median, us", Better::Less, median);
+        add("request and response, 99 %, us", Better::Less, late);
+    }
 
     if let (Some(daemon), Some(started_in)) = (&running.daemon, running.started_in) {
         let memory = daemon.status("VmRSS");
