@@ -6,6 +6,7 @@ mod device;
 mod error;
 mod leases;
 mod packet_path;
+mod spin;
 mod sys;
 mod tally;
 mod watchdog;

@@ -17,6 +17,7 @@ use crate::{
     device::Device,
     error::Error,
     leases::{Event, Leases},
+    spin::Spin,
 };
 
 /// So many packets a turn at most: a flood starves neither signals nor timers.
@@ -41,6 +42,7 @@ pub(crate) struct PacketPath {
     segment: Packet,
     /// Packets that wait for more of their flow.
     coalescer: Coalescer,
+    spin: Spin,
     books: Books,
 }
 
@@ -67,6 +69,7 @@ impl PacketPath {
             packet: Packet::new(),
             segment: Packet::new(),
             coalescer: Coalescer::default(),
+            spin: Spin::default(),
             books: Books {
                 leases,
                 packet_log: PacketLog::new(if debug { EVERY_PACKET } else { config.log }),
@@ -80,20 +83,29 @@ impl PacketPath {
     /// no allocation, no lock, no clock.
     pub(crate) fn translate_batch(&mut self, now: Instant) -> Result<(), Error> {
         let mut header = [0; virtio::HEADER_LEN];
-        for _ in 0..BATCH {
-            let received = match self.device.tun.read(&mut header, self.packet.space()) {
-                Ok(len) => self.packet.received_with(len, &header),
+        let mut packets = 0;
+        self.spin.wake();
+        while packets < BATCH {
+            match self.device.tun.read(&mut header, self.packet.space()) {
+                Ok(len) => {
+                    packets += 1;
+                    self.spin.found();
+                    match self.packet.received_with(len, &header) {
+                        Ok(()) => self.translate(now),
+                        Err(malformed) => self.books.refused(&self.packet, malformed),
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.write_waiting(now);
+                    if !self.spin.again() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.write_waiting(now);
-                    return match error.kind() {
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(()),
-                        _ => Err(self.read_failed(error)),
-                    };
+                    return Err(self.read_failed(error));
                 }
-            };
-            match received {
-                Ok(()) => self.translate(now),
-                Err(malformed) => self.books.refused(&self.packet, malformed),
             }
         }
         self.write_waiting(now);
@@ -116,6 +128,7 @@ impl PacketPath {
             segment,
             coalescer,
             books,
+            ..
         } = self;
         let before = books.look(packet);
         let outcome = translator.translate(packet, now);

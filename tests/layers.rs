@@ -25,6 +25,7 @@ const LIBRARY: &[(&str, u8)] = &[
 /// The layer of each part of the binary. All of them may name the library.
 const BINARY: &[(&str, u8)] = &[
     ("sys", 4),
+    ("spin", 4),
     ("tally", 4),
     ("watchdog", 4),
     ("error", 5),
