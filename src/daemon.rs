@@ -24,6 +24,7 @@ use crate::{
     leases::{Leases, make_directory},
     packet_path::PacketPath,
     sys::{
+        detach::Readiness,
         kept_file::KeptFile,
         netlink::{Change, Link, LinkChanges, Netlink},
         notify::Notify,
@@ -65,14 +66,18 @@ pub(crate) struct Daemon {
     netlink: Netlink,
     changes: LinkChanges,
     path: PacketPath,
-    /// Whether the device was seen down since its addresses and routes were last looked at.
-    was_down: bool,
+    /// Whether the device was seen [unusable](is_usable) since its addresses and routes were last looked at.
+    was_unusable: bool,
 }
 
 impl Daemon {
     /// Attaches to the device and sets it up, so that packets can flow, and gives up what is not needed any more. What was
     /// done is undone if something fails.
-    pub(crate) fn start(config: Config, options: &Options) -> Result<Self, Error> {
+    pub(crate) fn start(
+        config: Config,
+        options: &Options,
+        readiness: Option<&Readiness>,
+    ) -> Result<Self, Error> {
         let notify = Notify::from_environment().unwrap_or_else(|error| {
             warn!("NOTIFY_SOCKET: cannot be reached, so nobody is told how xlatd is: {error}");
             Notify::default()
@@ -96,8 +101,12 @@ impl Daemon {
                 if let Some(leases) = &leases {
                     leases.give(
                         options.identity,
-                        &[config.map_file.as_deref(), options.pidfile.as_deref()],
+                        &[config.map_file_path(), options.pidfile.clone()],
                     );
+                }
+                if let Some(readiness) = readiness {
+                    let awaited = readiness.is_awaited();
+                    awaited.map_err(system("go on: the process that was started is gone"))?;
                 }
                 give_up_privileges(&config, options)?;
                 Ok(pidfile)
@@ -127,11 +136,6 @@ impl Daemon {
         }
         log_mappings(translator.map());
         let path = PacketPath::new(&config, options.debug, device, translator, leases);
-        notify.send(&format!(
-            "READY=1\nSTATUS=Translating on {}\nMAINPID={}",
-            path.device.link.name,
-            process::id()
-        ));
 
         Ok(Self {
             config,
@@ -145,12 +149,16 @@ impl Daemon {
             netlink,
             changes,
             path,
-            was_down: false,
+            was_unusable: false,
         })
     }
 
     /// Translates until a signal asks to stop, and says what became of the packets.
     pub(crate) fn run(&mut self) -> Result<(), Error> {
+        let status = self.status();
+        let pid = process::id();
+        self.notify
+            .send_surely(&format!("READY=1\nSTATUS={status}\nMAINPID={pid}"));
         let result = self.turn_until_stopped();
         self.notify.send("STOPPING=1\nSTATUS=Stopping");
         self.path.end();
@@ -197,7 +205,7 @@ impl Daemon {
     fn reload(&mut self) {
         self.notify.send(&format!("RELOADING=1\n{}", monotonic()));
         self.path.write_leases();
-        let mut status = format!("Translating on {}", self.path.device.link.name);
+        let mut status = self.status();
         match &self.map_file {
             None => info!("SIGHUP: there is no map-file to read again"),
             Some(file) => match read_map_file(&self.config, file) {
@@ -215,7 +223,18 @@ impl Daemon {
                 }
             },
         }
-        self.notify.send(&format!("READY=1\nSTATUS={status}"));
+        self.notify
+            .send_surely(&format!("READY=1\nSTATUS={status}"));
+    }
+
+    /// What the daemon does, in a line.
+    fn status(&self) -> String {
+        let link = &self.path.device.link;
+        if link.up {
+            format!("Translating on {}", link.name)
+        } else {
+            format!("Waiting for somebody to set up {}", link.name)
+        }
     }
 
     /// Waits for input, or for the earliest deadline. This is the only place that waits.
@@ -257,12 +276,12 @@ impl Daemon {
                 Some(Change::To(links)) => {
                     for link in links.iter().filter(|link| link.index == index) {
                         changed = true;
-                        self.was_down |= !link.up;
+                        self.was_unusable |= !is_usable(link);
                     }
                 }
                 Some(Change::Missed) => {
                     changed = true;
-                    self.was_down = true; // it may have been
+                    self.was_unusable = true; // it may have been
                 }
             }
         }
@@ -290,19 +309,21 @@ impl Daemon {
             }
         }
         if link.up != self.path.device.link.up {
-            let (state, status) = match link.up {
-                true => ("up", "Translating on"),
-                false => ("down", "Waiting for somebody to set up"),
-            };
+            let state = if link.up { "up" } else { "down" };
             info!("{} is {state} now", link.name);
-            self.notify.send(&format!("STATUS={status} {}", link.name));
         }
-        if link.up && std::mem::take(&mut self.was_down) {
+        let changed = link.up != self.path.device.link.up;
+        let index = link.index;
+        let is_usable = is_usable(&link);
+        self.path.device.link = link;
+        if changed {
+            self.notify.send(&format!("STATUS={}", self.status()));
+        }
+        if is_usable && std::mem::take(&mut self.was_unusable) {
             let steps = plan::setup(&self.config);
             let permitted = self.config.keep_net_admin;
-            restore(&mut self.netlink, link.index, &steps, permitted);
+            restore(&mut self.netlink, index, &steps, permitted);
         }
-        self.path.device.link = link;
     }
 }
 
@@ -354,7 +375,7 @@ fn give_up_privileges(config: &Config, options: &Options) -> Result<(), Error> {
     if config.keep_net_admin {
         kept.push(Capability::CAP_NET_ADMIN);
     }
-    if options.identity.uid.is_none_or(|uid| uid.is_root()) {
+    if privilege::stays_root(options.identity) {
         // Root stays root, as with tayga, for files that only root can read and write.
         kept.push(Capability::CAP_DAC_OVERRIDE);
     }
@@ -406,6 +427,12 @@ fn log_mappings(map: &AddressMap) {
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Whether the kernel leaves a device its addresses and routes: it takes them from one that is down, and those of IPv6 from
+/// one that is narrower than IPv6 allows.
+fn is_usable(link: &Link) -> bool {
+    link.up && link.mtu >= MIN_MTU.into()
+}
 
 /// The MTU that the translator is told, in octets. A device can be made narrower than IPv6 allows (RFC 8200 section 5) while
 /// it is in use; IPv6 then stops by itself.

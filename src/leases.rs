@@ -5,7 +5,12 @@ use std::{
     fs::DirBuilder,
     io::{self, ErrorKind},
     net::{Ipv4Addr, Ipv6Addr},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -42,7 +47,11 @@ pub(crate) struct Event {
 /// The file of the leases, and when to look after them.
 pub(crate) struct Leases {
     /// `None` if they are not kept.
-    file: Option<KeptFile>,
+    file: Option<Arc<KeptFile>>,
+    /// The last write, which takes as long as a disk does, and no packet waits for it.
+    writer: Option<JoinHandle<()>>,
+    /// Whether it has failed.
+    failed: Arc<AtomicBool>,
     /// When this started: the clock that the leases go by is set once, so that they do not jump with the system's.
     start: (Instant, u64),
     /// By how many seconds the system's clock has been set since then.
@@ -73,7 +82,7 @@ impl Leases {
                         warn!("{}:{line}", path.display());
                     }
                     info!("Loaded {taken} leases from {}", path.display());
-                    Some(file)
+                    Some(Arc::new(file))
                 }
                 // A file that cannot be read is not written over: it may hold leases.
                 Err(error) => {
@@ -87,6 +96,8 @@ impl Leases {
         });
         Some(Self {
             file,
+            writer: None,
+            failed: Arc::default(),
             start: (now, second),
             set_by: 0,
             changed: false,
@@ -100,33 +111,33 @@ impl Leases {
     ///
     /// Whoever may write to a directory may do all in it: root's directory is given away only if there is nothing in it
     /// but `ours`, what xlatd has there.
-    pub(crate) fn give(&self, identity: Identity, ours: &[Option<&Path>]) {
+    pub(crate) fn give(&self, identity: Identity, ours: &[Option<PathBuf>]) {
         let (Some(file), Some(uid)) = (&self.file, identity.uid) else {
             return;
+        };
+        let directory = file.path().parent().unwrap_or(file.path());
+        let is_ours = |name: &OsStr| {
+            let path = directory.join(name);
+            name == "dynamic.map"
+                || name == "dynamic.map~~"
+                || ours.iter().flatten().any(|own| *own == path)
         };
         let give = || {
             if uid.is_root() || !file.directory_owner()?.is_root() {
                 return Ok(true);
             }
-            let is_ours = |name: &OsStr| {
-                let ours = ours.iter().flatten().filter_map(|path| path.file_name());
-                ["dynamic.map", "dynamic.map~~"]
-                    .map(OsStr::new)
-                    .into_iter()
-                    .chain(ours)
-                    .any(|own| own == name)
-            };
-            let all_ours = file.neighbours()?.iter().all(|name| is_ours(name));
+            let all_ours =
+                !file.directory_is_shared()? && file.neighbours()?.iter().all(|name| is_ours(name));
             if all_ours {
                 file.give_directory(uid, identity.gid)?;
             }
             io::Result::Ok(all_ours)
         };
-        let directory = file.path().parent().unwrap_or(file.path()).display();
+        let directory = directory.display();
         match give() {
             Ok(true) => {}
             Ok(false) => warn!(
-                "{directory}: has other files than xlatd's, so it stays root's, and leases may not be kept: \
+                "{directory}: is not for xlatd alone, so it stays root's, and leases may not be kept: \
                  chown {uid} {directory}"
             ),
             Err(error) => warn!(
@@ -153,6 +164,7 @@ impl Leases {
         self.next_check = now + INTERVAL;
         let aged = map.age_leases(MOST_AGED);
         self.changed |= !aged.is_empty();
+        self.changed |= self.failed.swap(false, Ordering::Relaxed);
         if self.changed || now >= self.write_at {
             self.write(map);
         }
@@ -199,31 +211,57 @@ impl Leases {
         })
     }
 
-    /// A file that cannot be written stays as it was, and the next check tries again.
+    /// Begins to write the leases as they are now. A file that cannot be written stays as it was, and the next check tries
+    /// again.
     pub(crate) fn write(&mut self, map: &AddressMap) {
-        let Some(file) = &self.file else {
+        let Some(file) = self.file.clone() else {
             return;
         };
-        match file.replace(&dynamic_map::text(map, system_second())) {
-            Ok(()) => {
-                self.changed = false;
-                self.write_at = Instant::now() + TIMES_INTERVAL;
-            }
-            Err(error) => {
-                self.changed = true;
+        if self
+            .writer
+            .as_ref()
+            .is_some_and(|writer| !writer.is_finished())
+        {
+            self.changed = true; // the disk is slower than this: later
+            return;
+        }
+        self.changed = false;
+        self.write_at = Instant::now() + TIMES_INTERVAL;
+        let text = dynamic_map::text(map, system_second());
+        let failed = self.failed.clone();
+        let write = move || {
+            if let Err(error) = file.replace(&text) {
+                failed.store(true, Ordering::Relaxed);
                 warn!(
                     "{}: cannot write the leases: {error}",
                     file.path().display()
                 );
             }
+        };
+        match thread::Builder::new()
+            .name("leases".to_owned())
+            .spawn(write)
+        {
+            Ok(writer) => self.writer = Some(writer),
+            Err(error) => {
+                self.changed = true;
+                warn!("cannot write the leases without holding up packets: {error}");
+            }
         }
     }
-}
 
-/// Seconds since 1970, by the clock of the system.
-fn system_second() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
+    /// Writes the leases for the last time.
+    pub(crate) fn end(&mut self, map: &AddressMap) {
+        self.wait();
+        self.write(map);
+        self.wait();
+    }
+
+    fn wait(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join(); // it has said what went wrong
+        }
+    }
 }
 
 /// What is in the file; nothing if there is none.
@@ -232,6 +270,12 @@ fn read(file: &KeptFile) -> io::Result<Vec<u8>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         result => result,
     }
+}
+
+/// Seconds since 1970, by the clock of the system.
+fn system_second() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// Makes the directory if it is not there, and says whether it did; the umask decides who may enter.

@@ -51,15 +51,20 @@ fn main() -> ExitCode {
         Err(error) => Error::Usage(error),
     };
     for line in error.report().lines() {
-        eprintln!("{}: {line}", name.as_str());
+        say(name, line);
     }
     ExitCode::FAILURE
+}
+
+/// Says something on stderr, where that can be written to.
+fn say(name: Name, line: &str) {
+    let _ = writeln!(io::stderr(), "{}: {line}", name.as_str());
 }
 
 fn run(name: Name, arguments: &Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
         Command::Help if name == Name::Tayga => {
-            eprint!("{}", cli::HELP);
+            let _ = io::stderr().write_all(cli::HELP.as_bytes());
             return Ok(ExitCode::FAILURE); // as tayga
         }
         Command::Help => print(cli::HELP)?,
@@ -116,7 +121,7 @@ fn start(arguments: &Arguments, config: Config) -> Result<ExitCode, Error> {
         }
     };
     info!("Starting xlatd {}", env!("CARGO_PKG_VERSION"));
-    let mut daemon = Daemon::start(config, &options)?;
+    let mut daemon = Daemon::start(config, &options, readiness.as_ref())?;
     if let Some(readiness) = readiness {
         let told = readiness.tell(arguments.stdout);
         told.map_err(system("leave the terminal"))?;
@@ -132,10 +137,12 @@ fn start_log(name: Name, arguments: &Arguments) -> Result<(), Error> {
         if arguments.foreground {
             destination = Destination::Stdout; // somebody may be there to see them
         } else {
-            eprintln!(
-                "{}: there is no syslog at {}: messages are lost until there is (or use --journal, --stdout)",
-                name.as_str(),
-                sys::log::SYSLOG
+            let path = sys::log::SYSLOG;
+            say(
+                name,
+                &format!(
+                    "there is no syslog at {path}: messages are lost until there is one (or use --journal, --stdout)"
+                ),
             );
         }
     }

@@ -209,7 +209,9 @@ impl PacketPath {
         if let Some(log) = &mut self.books.packet_log {
             log_lines(log.left_out(None));
         }
-        self.write_leases();
+        if let Some(leases) = &mut self.books.leases {
+            leases.end(self.translator.map());
+        }
         log_lines(self.books.stats.lines());
         let unwritten = self.device.unwritten.count;
         if unwritten != 0 {

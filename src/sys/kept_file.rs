@@ -15,6 +15,9 @@ use nix::{
     unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, unlinkat},
 };
 
+/// The longest file that is read, in octets: ten million leases take half of it.
+const MAX_LEN: u64 = 1 << 30;
+
 /// A file that is found by its directory, whatever becomes of the root and of the path to it (chroot(2)). It need not be
 /// there; its directory must be.
 pub(crate) struct KeptFile {
@@ -51,13 +54,21 @@ impl KeptFile {
         self.path.file_name().ok_or(ErrorKind::IsADirectory.into())
     }
 
-    /// What is in the file now.
+    /// What is in the file now. It must be a regular file of no more than a gibibyte; in a directory that is not root's, a
+    /// symbolic link may have been put there by somebody who could not read what it leads to, and is refused.
     pub(crate) fn read(&self) -> io::Result<Vec<u8>> {
         // A FIFO does not hold up who opens it.
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let mut file = File::from(openat(&self.directory, self.name()?, flags, Mode::empty())?);
+        let mut flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        if !self.directory_owner()?.is_root() {
+            flags |= OFlag::O_NOFOLLOW;
+        }
+        let file = File::from(openat(&self.directory, self.name()?, flags, Mode::empty())?);
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.len() > MAX_LEN {
+            return Err(io::Error::other("expected a regular file of 1 GiB at most"));
+        }
         let mut text = Vec::new();
-        file.read_to_end(&mut text)?;
+        file.take(MAX_LEN).read_to_end(&mut text)?;
         Ok(text)
     }
 
@@ -78,6 +89,11 @@ impl KeptFile {
         renameat(&self.directory, &*new_name, &self.directory, name)?;
         fsync(&self.directory)?;
         Ok(())
+    }
+
+    /// Whether others than its owner may write to the directory.
+    pub(crate) fn directory_is_shared(&self) -> io::Result<bool> {
+        Ok(fstat(&self.directory)?.st_mode & 0o022 != 0)
     }
 
     /// Whose the directory is.

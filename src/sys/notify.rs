@@ -3,6 +3,7 @@
 use std::{
     env, io,
     os::{
+        fd::AsFd,
         linux::net::SocketAddrExt,
         unix::{
             ffi::OsStrExt,
@@ -12,6 +13,8 @@ use std::{
     process,
     time::Duration,
 };
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// A socket that stays connected: from within a chroot there would be no way to it.
 #[derive(Default)]
@@ -38,6 +41,18 @@ impl Notify {
             socket: Some(socket),
             watchdog: watchdog(),
         })
+    }
+
+    /// The same, for what the manager waits for: a second is what it gets to make room.
+    pub(crate) fn send_surely(&self, assignments: &str) {
+        if let Some(socket) = &self.socket
+            && let Err(error) = socket.send(assignments.as_bytes())
+            && error.kind() == io::ErrorKind::WouldBlock
+        {
+            let mut place = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+            let _ = poll(&mut place, PollTimeout::from(1000_u16));
+            self.send(assignments);
+        }
     }
 
     /// Sends assignments, one a line. A manager that has no time misses some.

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process,
 };
@@ -17,16 +17,21 @@ pub(crate) struct PidFile {
 }
 
 impl PidFile {
-    /// Writes the file, over one that is there. A symbolic link is refused: it might lead to anything, by the hand of a
+    /// Writes the file, over one that is there. Links of any kind are refused: they might lead to anything, by the hand of a
     /// user who may write to the directory and to nothing else.
     pub(crate) fn write(path: &Path) -> io::Result<Self> {
         let mut file = File::options()
             .write(true)
             .create(true)
-            .truncate(true)
+            .truncate(false)
             .mode(0o644)
-            .custom_flags(libc::O_NOFOLLOW)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.nlink() != 1 {
+            return Err(io::Error::other("expected a file with one name"));
+        }
+        file.set_len(0)?;
         file.write_all(format!("{}\n", process::id()).as_bytes())?;
         let path = path.to_owned();
         Ok(Self { path, file })

@@ -6,8 +6,8 @@ use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 use nix::{
     sys::prctl,
     unistd::{
-        Gid, Group, Uid, User, chdir, chroot, getegid, geteuid, getresgid, getresuid, setgroups,
-        setresgid, setresuid,
+        Gid, Group, Uid, User, chdir, chroot, getegid, geteuid, getgroups, getresgid, getresuid,
+        setgroups, setresgid, setresuid,
     },
 };
 
@@ -23,7 +23,7 @@ pub(crate) fn user(name: &str) -> io::Result<Option<(Uid, Option<Gid>)>> {
     if let Some(user) = User::from_name(name)? {
         return Ok(Some((user.uid, Some(user.gid))));
     }
-    let Ok(uid) = name.parse().map(Uid::from_raw) else {
+    let Some(uid) = number(name).map(Uid::from_raw) else {
         return Ok(None);
     };
     Ok(Some((uid, User::from_uid(uid)?.map(|user| user.gid))))
@@ -34,7 +34,17 @@ pub(crate) fn group(name: &str) -> io::Result<Option<Gid>> {
     if let Some(group) = Group::from_name(name)? {
         return Ok(Some(group.gid));
     }
-    Ok(name.parse().map(Gid::from_raw).ok())
+    Ok(number(name).map(Gid::from_raw))
+}
+
+/// The highest number is nobody's: to the kernel it says that nothing is to change.
+fn number(name: &str) -> Option<u32> {
+    name.parse().ok().filter(|&number| number != u32::MAX)
+}
+
+/// Whether the process is root's, and goes on to be.
+pub(crate) fn stays_root(identity: Identity) -> bool {
+    identity.uid.unwrap_or_else(geteuid).is_root()
 }
 
 /// Whether the process can become somebody, or is them already.
@@ -60,7 +70,8 @@ pub(crate) fn give_up(identity: Identity, kept: &[Capability]) -> io::Result<Str
     let kept: CapsHashSet = kept.filter(|one| permitted.contains(one)).collect();
 
     // Whom it may concern is asked while there is the right to: the bounding set, then groups, and the user at last.
-    if permitted.contains(&Capability::CAP_SETPCAP) {
+    let bounds = permitted.contains(&Capability::CAP_SETPCAP);
+    if bounds {
         caps::clear(None, CapSet::Bounding).map_err(other)?;
     }
     if identity != Identity::default() && permitted.contains(&Capability::CAP_SETGID) {
@@ -84,7 +95,14 @@ pub(crate) fn give_up(identity: Identity, kept: &[Capability]) -> io::Result<Str
     let (uids, gids) = (getresuid()?, getresgid()?);
     let is_user = |uid| [uids.real, uids.effective, uids.saved] == [uid; 3];
     let is_group = |gid| [gids.real, gids.effective, gids.saved] == [gid; 3];
-    if caps::read(None, CapSet::Permitted).map_err(other)? != kept
+    let has = |set| caps::read(None, set).map_err(other);
+    let none = CapsHashSet::new();
+    if has(CapSet::Permitted)? != kept
+        || has(CapSet::Effective)? != kept
+        || has(CapSet::Inheritable)? != none
+        || has(CapSet::Ambient)? != none
+        || bounds && has(CapSet::Bounding)? != none
+        || identity != Identity::default() && !getgroups()?.is_empty()
         || !identity.uid.is_none_or(is_user)
         || !identity.gid.is_none_or(is_group)
         || !prctl::get_no_new_privs()?

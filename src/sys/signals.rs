@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use nix::sys::signal::{SigSet, Signal as NixSignal};
 use signal_hook::{
     consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
     iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
@@ -33,6 +34,12 @@ pub(crate) struct Signals {
 impl Signals {
     /// From now on signals are caught.
     pub(crate) fn new() -> io::Result<Self> {
+        // Whoever starts xlatd may have blocked them, which is inherited like ignoring them.
+        let mut blocked = SigSet::empty();
+        for &signal in STOP.iter().chain(&[SIGHUP]) {
+            blocked.add(NixSignal::try_from(signal)?);
+        }
+        blocked.thread_unblock()?;
         let (read, write) = UnixStream::pair()?;
         let signals = STOP.iter().chain(&[SIGHUP]);
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, signals)?;

@@ -76,6 +76,27 @@ fn exit_status_0_means_that_packets_flow() {
     });
 }
 
+/// From within a chroot, too, where there is no /dev.
+#[test]
+fn chroot_goes_on_in_the_background() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let data_dir = directory.file("data");
+        fs::create_dir(&data_dir).unwrap();
+        let config = format!("{CONFIG}{ROUTES}data-dir {}\n", data_dir.display());
+        let command = command(&directory, &config, "-u nobody -r");
+        let output = net.xlat.output(&command);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let daemon = Background::of(&directory.file("pid"));
+        crosses_at_once(net);
+        let root = fs::read_link(format!("/proc/{}/root", daemon.0)).unwrap();
+        assert_eq!(
+            root.canonicalize().unwrap(),
+            data_dir.canonicalize().unwrap()
+        );
+    });
+}
+
 /// Whatever keeps packets from flowing is exit status 1, with the error on stderr; nothing is left.
 #[test]
 fn exit_status_1_comes_with_the_error() {

@@ -157,13 +157,22 @@ fn the_last_error_is_logged() {
 #[test]
 fn journal_must_be_there_and_syslog_need_not() {
     xlatd_case(|net| {
-        let mut daemon = Daemon::start_with("--journal", &net.xlat, CONFIG);
+        let start = |options| {
+            let reader = Reader::new();
+            fs::remove_file(reader.directory.file("socket")).unwrap();
+            let daemon = reader.start(net, options, CONFIG);
+            (reader, daemon)
+        };
+        let (_reader, mut daemon) = start("--journal");
         assert_eq!(daemon.wait().code(), Some(1));
         let log = daemon.log();
         assert!(
             log.contains("cannot log to the journal (use --syslog or --stdout)"),
             "{log}"
         );
+        net.xlat.ip("link delete nat64");
+        let (_reader, daemon) = start("--syslog");
+        daemon.prints("Running as");
     });
 }
 

@@ -407,5 +407,43 @@ fn leases_are_on_the_disk_before_the_old_file_goes() {
     });
 }
 
+/// No packet waits for a disk that takes its time.
+#[test]
+fn slow_disk_holds_up_no_packets() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let trace = directory.file("trace").display().to_string();
+        let slow = "inject=fsync:delay_enter=3000000"; // in microseconds
+        let launcher = [
+            "strace",
+            "-f",
+            "-o",
+            &trace,
+            "-e",
+            "trace=fsync",
+            "-e",
+            slow,
+        ];
+        net.xlat.ip("tuntap add dev nat64 mode tun");
+        net.route_to_device();
+        let daemon = Daemon::start_by(&launcher, &net.xlat, &config(&directory));
+        daemon.prints("Running as");
+        ping(net);
+        let pid = daemon.pid();
+        let child = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        net.xlat.run(&format!("kill -HUP {child}"));
+        wait_for("the new file", || {
+            directory.file("dynamic.map~~").exists().then_some(())
+        });
+        net.client
+            .run(&format!("ping -n -c 3 -i 0.1 -W 1 {SERVER6}"));
+        assert!(
+            !directory.file("dynamic.map").exists(),
+            "the disk was not slow"
+        );
+        net.xlat.run(&format!("kill -KILL {child}"));
+    });
+}
+
 /// A time in the future: such leases are dormant from now on.
 const NEVER_GIVEN_UP: u64 = 4_000_000_000;

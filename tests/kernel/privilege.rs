@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
 };
 
 use nix::sys::signal::Signal;
@@ -217,11 +217,50 @@ fn pidfile_names_nobody_at_the_end() {
 
         fs::remove_file(&path).unwrap();
         fs::write(directory.file("precious"), "content").unwrap();
-        std::os::unix::fs::symlink("precious", &path).unwrap();
-        let mut daemon = Daemon::start_with(&options, &net.xlat, CONFIG);
+        symlink("precious", &path).unwrap();
+        let refused = || {
+            let mut daemon = Daemon::start_with(&options, &net.xlat, CONFIG);
+            assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.log());
+            let precious = fs::read_to_string(directory.file("precious")).unwrap();
+            assert_eq!(precious, "content");
+            fs::remove_file(&path).unwrap();
+        };
+        refused();
+        // Nor are another name of a file, and a FIFO, which would hold up who opens it.
+        fs::hard_link(directory.file("precious"), &path).unwrap();
+        refused();
+        net.xlat.run(&format!("mkfifo {}", path.display()));
+        refused();
+    });
+}
+
+/// What is in a directory of somebody else's may lead to what only root can read: it is not followed, and not quoted.
+#[test]
+fn links_in_a_directory_of_others_are_not_followed() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let (secret, data_dir) = (directory.file("secret"), directory.file("data"));
+        fs::write(&secret, "hash-of-a-password\n").unwrap();
+        fs::create_dir(&data_dir).unwrap();
+        symlink(&secret, data_dir.join("maps")).unwrap();
+        let config = format!("{CONFIG}data-dir {}\nmap-file maps\n", data_dir.display());
+        for (owner, quotes) in [(0, true), (65534, false)] {
+            chown(&data_dir, Some(owner), Some(owner)).unwrap();
+            let mut daemon = Daemon::start_with("-u nobody", &net.xlat, &config);
+            assert_eq!(daemon.wait().code(), Some(1));
+            let log = daemon.log();
+            assert_eq!(log.contains("hash-of-a-password"), quotes, "{log}");
+        }
+        fs::remove_file(data_dir.join("maps")).unwrap();
+        symlink("/dev/zero", data_dir.join("maps")).unwrap();
+        chown(&data_dir, Some(0), Some(0)).unwrap();
+        let mut daemon = Daemon::start_with("", &net.xlat, &config);
         assert_eq!(daemon.wait().code(), Some(1));
-        let precious = fs::read_to_string(directory.file("precious")).unwrap();
-        assert_eq!(precious, "content");
+        assert!(
+            daemon.log().contains("expected a regular file"),
+            "{}",
+            daemon.log()
+        );
     });
 }
 
@@ -241,6 +280,7 @@ fn impossible_identities_are_refused() {
                 CONFIG,
                 "no-such-group: there is no such group",
             ),
+            ("-u 4294967295 -g 0", CONFIG, "there is no such user"),
             ("-u 4242424", CONFIG, "an unknown user needs --group"),
             ("-r -u nobody", CONFIG, "--chroot needs data-dir"),
             ("-r", &data_dir, "--chroot needs --user"),
@@ -256,6 +296,31 @@ fn impossible_identities_are_refused() {
             );
             assert!(!net.xlat.has("nat64"));
         }
+        // Groups that cannot be given up are not kept in silence.
+        let exec = [
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            OPEN_TO_ALL,
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--groups=4",
+            "--inh-caps=-all,+net_admin",
+            "--ambient-caps=-all,+net_admin",
+            "sh",
+            "-c",
+            "exec \"$0\" \"$@\" -u nobody",
+        ];
+        let mut daemon = Daemon::start_by(&exec, &net.xlat, CONFIG);
+        assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.log());
+        assert!(
+            daemon.log().contains("cannot give up privileges"),
+            "{}",
+            daemon.log()
+        );
+
         let launcher = [
             "setpriv",
             "--reuid=65534",
@@ -360,6 +425,24 @@ fn lost_routes_are_named_with_their_commands() {
         }
         ping(net);
         net.xlat.run("ip -4 address show dev nat64 to 203.0.113.2");
+    });
+}
+
+/// The kernel takes IPv6 from a device that is narrower than IPv6 allows, too: it is brought back with the MTU.
+#[test]
+fn routes_lost_to_a_low_mtu_are_brought_back() {
+    xlatd_case(|net| {
+        let config = format!("{CONFIG}{ROUTES}keep-net-admin yes\n");
+        let daemon = Daemon::start_with("-u nobody", &net.xlat, &config);
+        daemon.prints("Running as");
+        ping(net);
+        net.xlat.ip("link set nat64 mtu 1000");
+        daemon.prints("IPv6 needs an MTU");
+        net.xlat.ip("link set nat64 mtu 1500");
+        wait_for("packets to cross again", || {
+            let ping = net.client.output(&format!("ping -n -c 1 -W 1 {SERVER6}"));
+            ping.status.success().then_some(())
+        });
     });
 }
 
