@@ -279,3 +279,396 @@ fn pseudo_header(octets: &[u8], protocol: u8, len: usize) -> Sum {
         Sum::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        translate::Segments,
+        wire::{FragmentPlace, ipv4::Ipv4Header, ipv6::Ipv6Header},
+    };
+
+    /// A packet as it comes out of the translator.
+    #[derive(Clone, Copy, Debug)]
+    struct Spec {
+        version: u8,
+        is_tcp: bool,
+        port: u16,
+        sequence: u32,
+        flags: u8,
+        options: u8,
+        tos: u8,
+        ttl: u8,
+        df: bool,
+        fragment: bool,
+        len: usize,
+        /// What the checksum is.
+        checksum: Right,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Right {
+        Yes,
+        Partial,
+        Wrong,
+        /// UDP without one.
+        None,
+    }
+
+    const PLAIN: Spec = Spec {
+        version: 4,
+        is_tcp: false,
+        port: 53,
+        sequence: 0,
+        flags: TCP_ACK,
+        options: 0,
+        tos: 0,
+        ttl: 9,
+        df: false,
+        fragment: false,
+        len: 100,
+        checksum: Right::Yes,
+    };
+
+    fn packet(spec: &Spec) -> Packet {
+        let protocol = if spec.is_tcp {
+            protocol::TCP
+        } else {
+            protocol::UDP
+        };
+        let mut transport = if spec.is_tcp {
+            let mut tcp = vec![0; 24];
+            tcp[4..8].copy_from_slice(&spec.sequence.to_be_bytes());
+            (tcp[12], tcp[13], tcp[23]) = (0x60, spec.flags, spec.options);
+            tcp
+        } else {
+            let mut udp = vec![0; 8];
+            udp[4..6].copy_from_slice(&((8 + spec.len) as u16).to_be_bytes());
+            udp
+        };
+        transport[..2].copy_from_slice(&spec.port.to_be_bytes());
+        transport.extend((0..spec.len).map(|at| (at as u32).wrapping_add(spec.sequence) as u8));
+        let len = transport.len();
+        let (header, pseudo) = if spec.version == 4 {
+            let header = Ipv4Header {
+                tos: spec.tos,
+                total_len: (20 + len) as u16,
+                identification: 0,
+                dont_fragment: spec.df,
+                fragment: FragmentPlace {
+                    offset: 0,
+                    more: spec.fragment,
+                },
+                ttl: spec.ttl,
+                protocol,
+                source: [192, 0, 2, 1].into(),
+                destination: [192, 0, 2, 2].into(),
+            };
+            let pseudo = Sum::pseudo_v4(header.source, header.destination, protocol, len);
+            (header.octets().to_vec(), pseudo)
+        } else {
+            let header = Ipv6Header {
+                traffic_class: spec.tos,
+                payload_len: len as u16,
+                next_header: if spec.fragment {
+                    protocol::FRAGMENT
+                } else {
+                    protocol
+                },
+                hop_limit: spec.ttl,
+                source: "2001:db8::1".parse().unwrap(),
+                destination: "2001:db8::2".parse().unwrap(),
+            };
+            let pseudo = Sum::pseudo_v6(header.source, header.destination, protocol, len);
+            (header.octets().to_vec(), pseudo)
+        };
+        let at = transport::checksum_at(protocol).unwrap();
+        let whole = (Sum::of(&transport) + pseudo).checksum();
+        let field = match spec.checksum {
+            Right::Yes => whole,
+            Right::Partial => pseudo.fold(),
+            Right::Wrong => whole ^ 0x0100,
+            Right::None => 0,
+        };
+        transport[at..at + 2].copy_from_slice(&field.to_be_bytes());
+        let mut packet = Packet::new();
+        packet.put(&[&header, &transport]);
+        if spec.checksum == Right::Partial {
+            packet.leave(Offload {
+                checksum: Some(PartialChecksum {
+                    start: header.len(),
+                    field: header.len() + at,
+                }),
+                segments: None,
+            });
+        }
+        packet
+    }
+
+    /// What is written, as the kernel sends it: super-packets cut, checksums finished.
+    fn written(packet: &Packet) -> Vec<Vec<u8>> {
+        if let Some(mut segments) = Segments::of(packet) {
+            let mut segment = Packet::new();
+            let mut all = Vec::new();
+            while segments.next(&mut segment) {
+                all.push(segment.bytes().to_vec());
+            }
+            return all;
+        }
+        let mut alone = Packet::new();
+        alone.put(&[packet.bytes()]);
+        alone.leave(packet.offload());
+        alone.complete_checksum();
+        vec![alone.bytes().to_vec()]
+    }
+
+    /// How many writes there are, and what is sent by them.
+    fn run(specs: &[Spec]) -> (usize, Vec<Vec<u8>>) {
+        let mut coalescer = Coalescer::default();
+        let (mut writes, mut sent) = (0, Vec::new());
+        for spec in specs {
+            let mut packet = packet(spec);
+            loop {
+                match coalescer.offer(&mut packet) {
+                    Offered::Taken => break,
+                    Offered::WriteFirst => {
+                        writes += 1;
+                        sent.extend(written(coalescer.take().unwrap()));
+                    }
+                    Offered::Alone => {
+                        writes += 1;
+                        sent.extend(written(&packet));
+                        break;
+                    }
+                }
+            }
+        }
+        if let Some(waiting) = coalescer.take() {
+            writes += 1;
+            sent.extend(written(waiting));
+        }
+        assert!(coalescer.take().is_none(), "nothing waits any more");
+        (writes, sent)
+    }
+
+    /// Without the identification, which the kernel counts up.
+    fn comparable(mut octets: Vec<u8>) -> Vec<u8> {
+        if octets[0] >> 4 == 4 {
+            octets[4..6].fill(0);
+            octets[10..12].fill(0);
+        }
+        octets
+    }
+
+    fn writes(specs: &[Spec]) -> usize {
+        run(specs).0
+    }
+
+    #[test]
+    fn a_stream_is_one_write() {
+        for version in [4, 6] {
+            let udp = Spec { version, ..PLAIN };
+            assert_eq!(writes(&[udp; 40]), 1);
+            assert_eq!(writes(&[udp; 65]), 2, "64 segments at most");
+            let short = Spec { len: 1, ..udp };
+            assert_eq!(
+                writes(&[udp, udp, short, udp, udp]),
+                2,
+                "a short one is the last"
+            );
+            assert_eq!(writes(&[short, udp]), 2, "none is longer than the first");
+            let tcp = |number: u32| Spec {
+                version,
+                is_tcp: true,
+                sequence: number.wrapping_mul(100).wrapping_sub(250),
+                ..PLAIN
+            };
+            let stream: Vec<_> = (0..20).map(tcp).collect();
+            assert_eq!(writes(&stream), 1);
+            assert_eq!(writes(&[tcp(0), tcp(2)]), 2, "one is missing");
+            let push = Spec {
+                flags: TCP_ACK | TCP_PSH,
+                ..tcp(1)
+            };
+            assert_eq!(
+                writes(&[tcp(0), push, tcp(2), tcp(3)]),
+                2,
+                "PSH is the last"
+            );
+            let large = Spec { len: 1200, ..udp };
+            assert_eq!(
+                writes(&[large; 60]),
+                2,
+                "no packet is longer than 65535 octets"
+            );
+        }
+    }
+
+    #[test]
+    fn what_differs_is_not_joined() {
+        for version in [4, 6] {
+            let udp = Spec { version, ..PLAIN };
+            let tcp = Spec {
+                is_tcp: true,
+                sequence: 100,
+                ..udp
+            };
+            let first = Spec { sequence: 0, ..tcp };
+            let mut pairs = vec![
+                (udp, Spec { port: 54, ..udp }),
+                (udp, Spec { tos: 4, ..udp }),
+                (udp, Spec { ttl: 8, ..udp }),
+                (
+                    udp,
+                    Spec {
+                        fragment: true,
+                        ..udp
+                    },
+                ),
+                (udp, Spec { len: 0, ..udp }),
+                (
+                    udp,
+                    Spec {
+                        checksum: Right::None,
+                        ..udp
+                    },
+                ),
+                (
+                    Spec {
+                        checksum: Right::None,
+                        ..udp
+                    },
+                    udp,
+                ),
+                (
+                    udp,
+                    Spec {
+                        checksum: Right::Wrong,
+                        ..udp
+                    },
+                ),
+                (
+                    Spec {
+                        checksum: Right::Wrong,
+                        ..udp
+                    },
+                    udp,
+                ),
+                (
+                    first,
+                    Spec {
+                        checksum: Right::Wrong,
+                        ..tcp
+                    },
+                ),
+                (first, Spec { options: 1, ..tcp }),
+                (first, Spec { port: 54, ..tcp }),
+                (
+                    udp,
+                    Spec {
+                        version: 10 - version,
+                        ..udp
+                    },
+                ),
+            ];
+            // FIN, SYN, RST, URG, ECE, CWR.
+            for flag in [1, 2, 4, 0x20, 0x40, 0x80] {
+                pairs.push((
+                    first,
+                    Spec {
+                        flags: TCP_ACK | flag,
+                        ..tcp
+                    },
+                ));
+                pairs.push((
+                    Spec {
+                        flags: TCP_ACK | flag,
+                        ..first
+                    },
+                    tcp,
+                ));
+            }
+            if version == 4 {
+                pairs.push((udp, Spec { df: true, ..udp }));
+            }
+            for (one, other) in pairs {
+                let (writes, sent) = run(&[one, other]);
+                assert_eq!(writes, 2, "{one:?} {other:?}");
+                let expected = [one, other].map(|spec| written(&packet(&spec)).remove(0));
+                assert_eq!(sent, expected, "as they were");
+            }
+            assert_eq!(writes(&[first, tcp]), 1);
+        }
+    }
+
+    fn spec() -> impl Strategy<Value = Spec> {
+        let rare = |value: u8| prop_oneof![20 => Just(0_u8), 1 => Just(value)];
+        (
+            (
+                prop_oneof![Just(4_u8), Just(6)],
+                any::<bool>(),
+                prop_oneof![9 => Just(53_u16), 1 => Just(54)],
+            ),
+            (rare(4), rare(1), rare(TCP_PSH), rare(1), rare(1)),
+            prop_oneof![9 => Just(100_usize), 1 => 1_usize..120],
+            prop_oneof![
+                6 => Just(Right::Yes),
+                6 => Just(Right::Partial),
+                1 => Just(Right::Wrong),
+                1 => Just(Right::None)
+            ],
+        )
+            .prop_map(
+                |((version, is_tcp, port), (tos, ttl, push, options, fragment), len, checksum)| {
+                    Spec {
+                        version,
+                        is_tcp,
+                        port,
+                        tos,
+                        ttl: 9 + ttl,
+                        flags: TCP_ACK | push,
+                        options,
+                        fragment: fragment != 0,
+                        len,
+                        checksum: if is_tcp && checksum == Right::None {
+                            Right::Yes
+                        } else {
+                            checksum
+                        },
+                        ..PLAIN
+                    }
+                },
+            )
+    }
+
+    proptest! {
+        /// Whatever comes, what the kernel sends is what would have been sent one by one, in the same order.
+        #[test]
+        fn nothing_is_lost_changed_or_overtaken(
+            mut specs in proptest::collection::vec((spec(), 1_usize..6), 1..20)
+        ) {
+            let mut sequence = 0;
+            let mut all = Vec::new();
+            for (spec, times) in &mut specs {
+                for _ in 0..*times {
+                    spec.sequence = sequence;
+                    sequence = sequence.wrapping_add(spec.len as u32);
+                    all.push(*spec);
+                }
+            }
+            let (writes, sent) = run(&all);
+            prop_assert!(writes <= all.len());
+            let expected: Vec<_> = all
+                .iter()
+                .flat_map(|spec| written(&packet(spec)))
+                .map(comparable)
+                .collect();
+            let sent: Vec<_> = sent.into_iter().map(comparable).collect();
+            prop_assert_eq!(sent, expected);
+        }
+    }
+}

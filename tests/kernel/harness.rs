@@ -435,7 +435,13 @@ impl Daemon {
     fn launch(launcher: &[&str], program: &Path, ns: &Netns, config: &str) -> Self {
         let directory = Directory::new();
         let path = directory.file("tayga.conf");
-        fs::write(&path, config).unwrap();
+        let without_offload = env::var_os("OFFLOAD").is_some_and(|value| value == "off");
+        let offload = if without_offload && program == daemon() && !is_tayga() {
+            "offload no\n"
+        } else {
+            ""
+        };
+        fs::write(&path, format!("{config}{offload}")).unwrap();
         let log = File::create(directory.file("log")).unwrap();
         let mut command = Command::new("setpriv");
         // setpriv(1) of util-linux: the kernel kills the program when this thread ends, however it ends.

@@ -10,6 +10,8 @@
 //! them and all that is in them when the test ends, however it ends. They need root; without it a test is skipped,
 //! except where `REQUIRE_NETNS=1`: there, to skip is to fail.
 //!
+//! `OFFLOAD=off` runs xlatd with `offload no`: packets are the same from outside.
+//!
 //! `DAEMON=/usr/sbin/tayga` runs the same cases against TAYGA 0.9.2. [`TAYGA_DIFFERS`] lists the cases in which it is
 //! known to behave otherwise, and those must then fail: the list stays true.
 
