@@ -386,6 +386,10 @@ fn leases_are_on_the_disk_before_the_old_file_goes() {
             &trace,
             "-e",
             "trace=fsync,fdatasync,renameat,renameat2",
+            "setpriv", // strace(1) that is killed leaves what it traces
+            "--pdeathsig",
+            "KILL",
+            "--",
         ];
         net.xlat.ip("tuntap add dev nat64 mode tun");
         net.route_to_device();
@@ -423,6 +427,10 @@ fn slow_disk_holds_up_no_packets() {
             "trace=fsync",
             "-e",
             slow,
+            "setpriv", // strace(1) that is killed leaves what it traces
+            "--pdeathsig",
+            "KILL",
+            "--",
         ];
         net.xlat.ip("tuntap add dev nat64 mode tun");
         net.route_to_device();
