@@ -1,7 +1,7 @@
 //! How fast packets cross, over real devices: xlatd beside Debian's tayga and the kernel's own forwarding.
 //!
 //! Rounds are interleaved: in each, every carrier is measured once, so that what else the machine does meets all of them.
-//! `ROUNDS` (7) and `SECONDS` (2, for each figure) are taken from the environment. It prints a table of medians and of
+//! `ROUNDS` (7) and `SECONDS_EACH` (2, for each figure) are taken from the environment. It prints a table of medians and of
 //! ratios to tayga, pair by pair, and writes `target/bench/wire.json` and `wire.svg`.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
@@ -29,7 +29,7 @@ fn main() {
         env::var(name).map_or(default, |value| value.parse().expect(name))
     };
     let rounds = number("ROUNDS", 7);
-    let duration = Duration::from_secs(number("SECONDS", 2));
+    let duration = Duration::from_secs(number("SECONDS_EACH", 2));
     let tayga = PathBuf::from(env::var_os("TAYGA").expect("TAYGA names Debian's tayga"));
     let carriers = [
         Carrier::Kernel,
