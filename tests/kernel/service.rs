@@ -405,6 +405,86 @@ fn setting_up_the_network_is_undone_if_it_fails() {
     });
 }
 
+/// What was there before a set-up that fails is there after it; NAT44 goes also when it is not wanted any more; and the
+/// administrator's settings may add to what is not set.
+#[test]
+fn setting_up_the_network_touches_nothing_else() {
+    xlatd_case(|net| {
+        let Some(machine) = Machine::new("systemd") else {
+            return;
+        };
+        net.xlat.ip("route add 2001:db8:1:ffff::/96 dev gate6
+            tuntap add dev nat64 mode tun
+            addr add 203.0.113.77/32 dev nat64");
+        let service = machine.launch(
+            net,
+            ". $DIR/machine\nset +e\nlink=$PREFIX/lib/xlatd/tayga-link\n\
+             $link up\necho \"up: $?\"\n\
+             ip -o -4 address show dev nat64\nip route show dev nat64\nip link show dev nat64 up\necho before\n\
+             ip link delete nat64\nip -6 route delete 2001:db8:1:ffff::/96 dev gate6\n\
+             echo 'DAEMON_OPTS=\"$DAEMON_OPTS --syslog\"' >>/etc/default/tayga\n\
+             $link up\necho \"again: $?\"\n\
+             echo CONFIGURE_NAT44=no >>/etc/default/tayga\n$link down\nnft list ruleset\necho the end\n",
+        );
+        service.prints("the end");
+        let log = service.log();
+        assert!(log.contains("up: 1"), "{log}");
+        let left = between(&log, "up: 1\n", "before\n");
+        assert!(
+            left.lines().count() == 1 && left.contains("203.0.113.77/32"),
+            "{log}"
+        );
+        assert!(log.contains("again: 0"), "{log}");
+        assert!(!log.contains("table ip"), "{log}");
+    });
+}
+
+/// Only a directory that is root's alone, and for leases alone, is given to the user; a link that the user could have put
+/// there leads to nothing of the system's.
+#[test]
+fn no_other_directory_is_given_away() {
+    xlatd_case(|net| {
+        let Some(machine) = Machine::new("systemd") else {
+            return;
+        };
+        let service = machine.launch(
+            net,
+            ". $DIR/machine\nset +e\ncd /var/spool\n\
+             mkdir empty leases full shared system user\n\
+             touch leases/dynamic.map leases/dynamic.map~~ leases/maps full/dynamic.map full/.other\n\
+             chmod 1777 shared\nchown xlatd: user\nln -s /var/spool/system user/link\n\
+             for name in empty leases full shared user/link new/er; do\n\
+             { sed '/^data-dir/d' /etc/tayga.conf; echo 'Data-Dir /etc'; echo map-file maps;\n\
+             printf '\\tDATA-dir  /var/spool/%s/ #the last one\\r\\n' $name; } >$DIR/adopt.conf\n\
+             $PREFIX/lib/xlatd/tayga-link adopt $DIR/adopt.conf\necho \"$name: $?\"\ndone\n\
+             stat -c '%n is of %U' empty leases leases/dynamic.map full shared system new new/er\necho the end\n",
+        );
+        service.prints("the end");
+        let log = service.log();
+        for line in [
+            "empty is of xlatd",
+            "leases is of xlatd",
+            "leases/dynamic.map is of root",
+            "full is of root",
+            "shared is of root",
+            "system is of root",
+            "new is of root",
+            "new/er is of xlatd",
+        ] {
+            assert!(log.contains(&format!("\n{line}\n")), "{line}: {log}");
+        }
+        for name in ["full", "shared", "user/link"] {
+            let advice = format!("chown xlatd /var/spool/{name}/\n{name}: 0\n");
+            assert!(log.contains(&advice), "{advice}: {log}");
+        }
+    });
+}
+
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    let (_, rest) = text.split_once(from).unwrap();
+    rest.split_once(to).unwrap().0
+}
+
 /// The init script: start returns when packets flow, status and reload know the daemon, stop leaves nothing.
 #[test]
 fn init_script_runs_debians_configuration() {
@@ -425,7 +505,11 @@ fn init_script_runs_debians_configuration() {
         let service = machine.launch(
             net,
             ". $DIR/machine\nset +e\ninit() { sh $DIR/init $1; echo \"$1: $?\"; }\n\
+             echo 'DAEMON_OPTS=-d' >>/etc/default/tayga\ninit start\n\
+             echo 'DAEMON_OPTS=\"--nodetach --syslog\"' >>/etc/default/tayga\n\
              init status\ninit start\ninit start\ninit status\ninit reload\n\
+             setpriv --reuid=xlatd --clear-groups sh $DIR/init status\necho \"for others: $?\"\n\
+             cp $PREFIX/sbin/xlatd $DIR/newer\nmv $DIR/newer $PREFIX/sbin/xlatd\ninit status\n\
              grep -E 'Uid|CapEff' /proc/$(cat /run/tayga.pid)/status\n\
              touch $DIR/started\nwhile [ ! -e $DIR/stop ]; do sleep 0.05; done\n\
              init restart\ninit stop\ninit stop\ninit status\nls /run/tayga.pid\n\
@@ -440,13 +524,18 @@ fn init_script_runs_debians_configuration() {
         let log = service.log();
         let mut rest = log.as_str();
         for expected in [
+            "keeps it in the foreground",
+            "start: 1",
             "status: 3",
             "tayga is started.\nstart: 0",
             "running already.\nstart: 0",
             "status: 0",
             "reload: 0",
+            "for others: 0",
+            "status: 0",
             "Uid:\t64464\t64464\t64464\t64464",
             "CapEff:\t0000000000000000",
+            "tayga is stopped.",
             "restart: 0",
             "tayga is stopped.",
             "stop: 0",
@@ -512,12 +601,32 @@ fn what_is_installed_is_removed() {
             installed.contains("xlatd"),
             matches!(init, "sysv" | "openrc")
         );
+        let scripts = fs::read_dir(script.parent().unwrap()).unwrap();
+        assert_eq!(scripts.count(), 1, "a second script would start, too");
         let output = run(&["uninstall"]);
         assert!(output.status.success(), "{output:?}");
         assert_eq!(fs::read_to_string(&script).unwrap(), "Debian's\n");
         assert_eq!(files_in(&root.file("")), [script]);
         assert_eq!(run(&["uninstall"]).status.code(), Some(1));
     }
+}
+
+/// A program that is not xlatd keeps its name, and nothing is installed then.
+#[test]
+fn another_program_is_not_replaced() {
+    let root = Directory::new();
+    let theirs = root.file("usr/sbin/tayga");
+    fs::create_dir_all(theirs.parent().unwrap()).unwrap();
+    fs::write(&theirs, "Debian's\n").unwrap();
+    let arguments = ["--init", "systemd", "--names", "tayga"];
+    let output = install(&root, &root.file(""), Path::new("/usr"), &arguments);
+    assert_eq!(output.status.code(), Some(1));
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        printed.contains("sbin/tayga is another program"),
+        "{printed}"
+    );
+    assert_eq!(files_in(&root.file("")), [theirs]);
 }
 
 fn files_in(directory: &Path) -> Vec<PathBuf> {
