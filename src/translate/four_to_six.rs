@@ -53,15 +53,13 @@ pub(super) fn translate<'p>(
         )
     };
     let mut decision = decide(packet);
-    if let Ok(Decision::WorkFirst) = decision {
-        if packet.is_super() {
-            return Outcome::segments(packet);
-        }
-        packet.complete_checksum();
+    if let Ok(Decision::WorkFirst) = decision
+        && packet.complete_checksum()
+    {
         decision = decide(packet);
     }
     match decision {
-        Ok(Decision::WorkFirst) => Outcome::Drop(Malformed::Offload.into()),
+        Ok(Decision::WorkFirst) => Outcome::segments(packet),
         Ok(Decision::Translate(translation)) => translation.apply(packet),
         Ok(Decision::TranslateError(error)) => error.apply(translator, packet, Pass::First),
         Ok(Decision::AnswerEcho) => reply::echo_v4(translator, packet, now),

@@ -6,7 +6,7 @@ use crate::wire::{
     FragmentPlace,
     checksum::Sum,
     ipv4::{self, Ipv4Packet},
-    ipv6, protocol, transport,
+    ipv6, transport,
     virtio::{Offload, PartialChecksum, SegmentKind, SegmentTransport},
 };
 
@@ -49,12 +49,8 @@ pub(super) fn treatment(
     else {
         return Treatment::Partial;
     };
-    let fits = match kind {
-        SegmentTransport::Tcp { .. } => protocol == protocol::TCP,
-        SegmentTransport::Udp => protocol == protocol::UDP,
-    };
     match transport::header_len(protocol, transport) {
-        Some(header_len) if fits && bare => Treatment::Whole {
+        Some(header_len) if bare && protocol == kind.protocol() => Treatment::Whole {
             upper_len: transport.len().min(header_len + usize::from(size)),
         },
         _ => Treatment::WorkFirst,
@@ -83,10 +79,7 @@ impl<'p> Segments<'p> {
     pub(super) fn of(packet: &'p Packet) -> Option<Self> {
         let Offload { checksum, segments } = packet.offload();
         let (kind, checksum) = (segments?, checksum?);
-        let protocol = match kind.transport {
-            SegmentTransport::Tcp { .. } => protocol::TCP,
-            SegmentTransport::Udp => protocol::UDP,
-        };
+        let protocol = kind.transport.protocol();
         let transport = packet.bytes().get(checksum.start..)?;
         let header_len = transport::header_len(protocol, transport)?;
         let is_checksum = checksum.field == checksum.start + transport::checksum_at(protocol)?;
@@ -185,7 +178,7 @@ mod tests {
     use crate::{
         addr::{AddressMap, Eam, Nat64Prefix},
         translate::{Outcome, Reply, Settings, Translator},
-        wire::{FragmentPlace, ipv4::Ipv4Header, ipv6::Ipv6Header, virtio::HEADER_LEN},
+        wire::{FragmentPlace, ipv4::Ipv4Header, ipv6::Ipv6Header, protocol, virtio::HEADER_LEN},
     };
 
     fn translator(settings: Settings) -> Translator {
@@ -276,6 +269,16 @@ mod tests {
         packet.space()[..octets.len()].copy_from_slice(octets);
         packet.received_with(octets.len(), header).unwrap();
         packet
+    }
+
+    /// An IPv6 packet with a Destination Options header of 8 octets before its transport header.
+    fn with_options(packet: &Packet) -> Vec<u8> {
+        let mut octets = packet.bytes().to_vec();
+        let protocol = std::mem::replace(&mut octets[6], protocol::DESTINATION_OPTIONS);
+        octets.splice(40..40, [protocol, 0, 1, 4, 0, 0, 0, 0]);
+        let len = (octets.len() - 40) as u16;
+        octets[4..6].copy_from_slice(&len.to_be_bytes());
+        octets
     }
 
     /// The packets that a super-packet is made of.
@@ -424,11 +427,7 @@ mod tests {
         }
         // A Destination Options header before the transport header.
         let plain = super_packet(6, protocol::TCP, false, 1000, 10);
-        let mut octets = plain.bytes().to_vec();
-        octets[6] = protocol::DESTINATION_OPTIONS;
-        octets.splice(40..40, [protocol::TCP, 0, 1, 4, 0, 0, 0, 0]);
-        let len = (octets.len() - 40) as u16;
-        octets[4..6].copy_from_slice(&len.to_be_bytes());
+        let octets = with_options(&plain);
         let mut offload = plain.offload();
         let checksum = offload.checksum.as_mut().unwrap();
         (checksum.start, checksum.field) = (48, 64);
@@ -459,7 +458,7 @@ mod tests {
             let outcome = translator.translate(&mut packet, Instant::now());
             assert!(matches!(outcome, Outcome::Forward), "{outcome:?}");
             assert_eq!(packet.offload_header()[..2], [1, 0]);
-            packet.complete_checksum();
+            assert!(packet.complete_checksum());
             is_right(packet.bytes());
         }
     }
@@ -490,5 +489,31 @@ mod tests {
             whole.len(),
         );
         assert!((pseudo + Sum::of(&whole)).verifies());
+    }
+
+    /// A host whose first packet needs work gets its address of the pool by it, and not only by the next.
+    #[test]
+    fn a_packet_that_needs_work_first_gets_a_lease() {
+        let mut packet = super_packet(6, protocol::UDP, false, 100, 1);
+        let mut octets = with_options(&packet);
+        // Another host, and the sum of its pseudo-header with it; the checksum is said to be where it is not.
+        octets[23] = 10;
+        let sum = Sum::word(u16::from_be_bytes([octets[54], octets[55]])) + Sum::word(1);
+        octets[54..56].copy_from_slice(&sum.fold().to_be_bytes());
+        let offload = Offload {
+            checksum: Some(PartialChecksum {
+                start: 40,
+                field: 54,
+            }),
+            segments: None,
+        };
+        packet = received(&octets, &offload.octets(6, 0));
+        let mut translator = translator(Settings::default());
+        translator
+            .map_mut()
+            .set_pool("198.18.0.0/24".parse().unwrap());
+        let outcome = translator.translate(&mut packet, Instant::now());
+        assert!(matches!(outcome, Outcome::Forward), "{outcome:?}");
+        assert!(matches!(translator.take_lent(), Some((_, Ok(_)))));
     }
 }

@@ -4,7 +4,7 @@ use crate::wire::{
     Malformed,
     checksum::Sum,
     protocol, transport,
-    virtio::{self, Offload, PartialChecksum, SegmentKind, SegmentTransport},
+    virtio::{self, Offload, PartialChecksum},
 };
 
 /// Room before a packet as it was read: for the headers that a translation (28 octets more), or an ICMP error about it
@@ -13,9 +13,6 @@ const HEADROOM: usize = 128;
 
 /// The largest packet there is: an IPv6 header and 65535 octets of payload.
 const MAX_LEN: usize = 40 + 65535;
-
-/// Where UDP has its checksum, from its header on.
-const UDP_CHECKSUM_AT: usize = 6;
 
 /// One packet in one buffer, with headroom before it: headers change, the payload never moves.
 #[derive(Debug)]
@@ -74,16 +71,12 @@ impl Packet {
             return [0; virtio::HEADER_LEN]; // nearly always, where packets are small
         }
         let bytes = self.bytes();
-        let headers = self.offload.checksum.map_or(0, |checksum| {
+        let Offload { checksum, segments } = self.offload;
+        // Of a super-packet the kernel wants to know where the payload starts that it cuts.
+        let headers = segments.zip(checksum).map_or(0, |(segments, checksum)| {
             let transport = &bytes[checksum.start..];
-            let protocol = match self.offload.segments {
-                Some(SegmentKind {
-                    transport: SegmentTransport::Tcp { .. },
-                    ..
-                }) => protocol::TCP,
-                _ => protocol::UDP,
-            };
-            checksum.start + transport::header_len(protocol, transport).unwrap_or(0)
+            let len = transport::header_len(segments.transport.protocol(), transport);
+            checksum.start + len.unwrap_or(0)
         });
         self.offload.octets(bytes[0] >> 4, headers)
     }
@@ -125,11 +118,16 @@ impl Packet {
         self.offload = Offload::default();
     }
 
-    /// Does itself what was left to do for the checksum.
-    pub(super) fn complete_checksum(&mut self) {
+    /// Does itself what was left to do for the checksum, and says whether nothing is left: a super-packet has one checksum
+    /// for many packets, and must be cut first.
+    pub(super) fn complete_checksum(&mut self) -> bool {
+        if self.is_super() {
+            return false;
+        }
         if let Some(checksum) = self.offload.checksum.take() {
             self.finish(checksum);
         }
+        true
     }
 
     /// Makes a whole checksum of a partial one.
@@ -137,7 +135,7 @@ impl Packet {
         let octets = self.tail_mut(0);
         let mut checksum = Sum::of(&octets[start..]).checksum();
         // Zero is none for UDP (RFC 768), and all ones is as good as zero for the others, as for the kernel.
-        if checksum == 0 && field - start == UDP_CHECKSUM_AT {
+        if checksum == 0 && Some(field - start) == transport::checksum_at(protocol::UDP) {
             checksum = 0xffff;
         }
         octets[field..field + 2].copy_from_slice(&checksum.to_be_bytes());

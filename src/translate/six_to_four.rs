@@ -12,7 +12,7 @@ use super::{
 use crate::{
     addr::{AddressMap, Mapped, Unmapped, Via, pool::PoolFull},
     wire::{
-        FragmentPlace, Malformed,
+        FragmentPlace,
         checksum::Sum,
         icmp::{Icmpv6, Icmpv6Error},
         ipv4::{self, Ipv4Header},
@@ -41,9 +41,15 @@ pub(super) fn translate<'p>(
     packet: &'p mut Packet,
     now: Instant,
 ) -> Outcome<'p> {
-    let decide = |translator: &Translator, packet: &Packet| {
+    let decide = |translator: &Translator, packet: &mut Packet| {
         let Translator { settings, map, .. } = translator;
-        decide(settings, map, packet.bytes(), &packet.offload())
+        let decision = decide(settings, map, packet.bytes(), &packet.offload());
+        if let Ok(Decision::WorkFirst) = decision
+            && packet.complete_checksum()
+        {
+            return decide(settings, map, packet.bytes(), &packet.offload());
+        }
+        decision
     };
     let mut decision = decide(translator, packet);
     if let Err(refusal) = &mut decision
@@ -57,15 +63,8 @@ pub(super) fn translate<'p>(
             Err(PoolFull) => refusal.reason = DropReason::PoolFull,
         }
     }
-    if let Ok(Decision::WorkFirst) = decision {
-        if packet.is_super() {
-            return Outcome::segments(packet);
-        }
-        packet.complete_checksum();
-        decision = decide(translator, packet);
-    }
     match decision {
-        Ok(Decision::WorkFirst) => Outcome::Drop(Malformed::Offload.into()),
+        Ok(Decision::WorkFirst) => Outcome::segments(packet),
         Ok(Decision::Translate(translation)) => translation.apply(translator, packet),
         Ok(Decision::TranslateError(error)) => error.apply(translator, packet),
         Ok(Decision::AnswerEcho) => reply::echo_v6(translator, packet, now),
@@ -107,7 +106,7 @@ pub(super) fn header(
         identification: upper
             .fragment
             .map_or(0, |fragment| fragment.identification as u16),
-        dont_fragment: upper.fragment.is_none() && total_len > MAX_FRAGMENTABLE,
+        dont_fragment: has_df(upper, total_len),
         fragment: upper
             .fragment
             .map_or(FragmentPlace::WHOLE, |fragment| fragment.place),
@@ -119,6 +118,11 @@ pub(super) fn header(
         source,
         destination,
     })
+}
+
+/// Whether a packet of so many octets of IPv4 may not be fragmented on its way (RFC 7915 section 5.1).
+fn has_df(upper: &UpperLayer, total_len: usize) -> bool {
+    upper.fragment.is_none() && total_len > MAX_FRAGMENTABLE
 }
 
 enum Decision {
@@ -258,7 +262,7 @@ fn decide(
     let size = ipv4::HEADER_LEN + upper_len;
     let header = Ipv4Header {
         ttl: header.ttl - 1,
-        dont_fragment: upper.fragment.is_none() && size > MAX_FRAGMENTABLE,
+        dont_fragment: has_df(&upper, size),
         ..header
     };
     let message = upper.offset..ipv6::HEADER_LEN + packet.payload().len();

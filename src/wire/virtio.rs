@@ -1,7 +1,7 @@
 //! What the kernel passes with a packet about work that is left to do: checksum and segmentation
 //! (struct virtio_net_hdr, VIRTIO 1.2 section 5.1.6; Documentation/networking/tuntap.rst).
 
-use super::Malformed;
+use super::{Malformed, protocol};
 
 /// Length of the header before each packet, in octets.
 pub const HEADER_LEN: usize = 10;
@@ -50,6 +50,16 @@ pub enum SegmentTransport {
     },
     /// UDP datagrams.
     Udp,
+}
+
+impl SegmentTransport {
+    /// Its protocol number.
+    pub fn protocol(self) -> u8 {
+        match self {
+            Self::Tcp { .. } => protocol::TCP,
+            Self::Udp => protocol::UDP,
+        }
+    }
 }
 
 impl Offload {
