@@ -69,8 +69,6 @@ pub(crate) struct Arguments {
     pub(crate) foreground: bool,
     /// Where messages go.
     pub(crate) destination: Destination,
-    /// Whether somebody has asked for stdout.
-    pub(crate) stdout: bool,
     /// Who to become.
     pub(crate) user: Option<String>,
     pub(crate) group: Option<String>,
@@ -141,7 +139,6 @@ impl Arguments {
             debug: false,
             foreground: false,
             destination: Destination::Stdout,
-            stdout: false,
             user: None,
             group: None,
             chroot: false,
@@ -189,7 +186,6 @@ impl Arguments {
         if becomes && parsed.command != Command::Run {
             return Err("--user, --group and --chroot are for a daemon only".into());
         }
-        parsed.stdout = destination == Some(Destination::Stdout);
         // Whoever looks on wants to see something; to a daemon nobody listens but syslog.
         let looks_on = parsed.debug || parsed.foreground && name == Name::Xlatd;
         parsed.destination = destination.unwrap_or(match parsed.command {
@@ -259,7 +255,6 @@ mod tests {
             debug: false,
             foreground: false,
             destination: Destination::Syslog,
-            stdout: false,
             user: None,
             group: None,
             chroot: false,
@@ -343,8 +338,9 @@ mod tests {
                 assert_eq!(parsed.destination, expected, "{name:?} {arguments:?}");
             }
         }
-        assert!(parse(&["--stdout"]).unwrap().stdout);
-        assert!(!parse(&["-d"]).unwrap().stdout);
+        // In the background stdout is a destination only if it was asked for.
+        assert!(!parse(&["--stdout"]).unwrap().foreground);
+        assert!(parse(&["-d"]).unwrap().foreground);
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl Daemon {
         directory.stays();
         let (netlink, device) = setup.finish();
         if let Some(file) = &map_file
-            && let Err(error) = file.read()
+            && let Err(error) = file.open_to_read()
         {
             warn!(
                 "{}: SIGHUP will not read it: {error}",
@@ -308,11 +308,11 @@ impl Daemon {
                 info!("{} has an MTU of {} now", link.name, link.mtu);
             }
         }
-        if link.up != self.path.device.link.up {
+        let changed = link.up != self.path.device.link.up;
+        if changed {
             let state = if link.up { "up" } else { "down" };
             info!("{} is {state} now", link.name);
         }
-        let changed = link.up != self.path.device.link.up;
         let index = link.index;
         let is_usable = is_usable(&link);
         self.path.device.link = link;

@@ -168,18 +168,18 @@ impl Leases {
         if self.changed || now >= self.write_at {
             self.write(map);
         }
-        let event = |aged| match aged {
-            Aged::Dormant { host, address } => ("dormant", address, host),
-            Aged::Freed { host, address } => ("freed", address, host),
-        };
-        let events = aged.into_iter().map(event);
-        events
-            .map(|(what, address, host)| Event {
+        let event = |aged| {
+            let (what, address, host) = match aged {
+                Aged::Dormant { host, address } => ("dormant", address, host),
+                Aged::Freed { host, address } => ("freed", address, host),
+            };
+            Event {
                 what,
                 address,
                 host,
-            })
-            .collect()
+            }
+        };
+        aged.into_iter().map(event).collect()
     }
 
     /// A host has been lent an address, or there was none for it.

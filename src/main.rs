@@ -123,7 +123,8 @@ fn start(arguments: &Arguments, config: Config) -> Result<ExitCode, Error> {
     info!("Starting xlatd {}", env!("CARGO_PKG_VERSION"));
     let mut daemon = Daemon::start(config, &options, readiness.as_ref())?;
     if let Some(readiness) = readiness {
-        let told = readiness.tell(arguments.stdout);
+        // In the background nobody logs there who was not asked to.
+        let told = readiness.tell(arguments.destination == Destination::Stdout);
         told.map_err(system("leave the terminal"))?;
     }
     daemon.run()?;
@@ -153,21 +154,19 @@ fn start_log(name: Name, arguments: &Arguments) -> Result<(), Error> {
 /// Who the command line says to become.
 fn identity(arguments: &Arguments) -> Result<Identity, Error> {
     let mut identity = Identity::default();
+    let nobody = |kind, name: &String| Error::Nobody {
+        kind,
+        name: name.clone(),
+    };
     if let Some(name) = &arguments.user {
         let user = privilege::user(name).map_err(system("look for the user of --user"))?;
-        let (uid, gid) = user.ok_or_else(|| Error::Nobody {
-            kind: "user",
-            name: name.clone(),
-        })?;
+        let (uid, gid) = user.ok_or_else(|| nobody("user", name))?;
         identity.uid = Some(uid);
         identity.gid = gid;
     }
     if let Some(name) = &arguments.group {
         let group = privilege::group(name).map_err(system("look for the group of --group"))?;
-        identity.gid = Some(group.ok_or_else(|| Error::Nobody {
-            kind: "group",
-            name: name.clone(),
-        })?);
+        identity.gid = Some(group.ok_or_else(|| nobody("group", name))?);
     }
     match identity {
         // The number of a user that the system does not know has no group of its own, and root's is not for it.

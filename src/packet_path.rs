@@ -1,11 +1,10 @@
 //! The path of a packet: from the device through the translator and back.
 
-use std::{io, net::Ipv6Addr, time::Instant};
+use std::{io, time::Instant};
 
 use log::{info, warn};
 use nix::errno::Errno;
 use xlatd::{
-    addr::pool::{Lent, PoolFull},
     config::{Config, LogClasses},
     packet_log::{PacketLog, Summary},
     stats::Stats,
@@ -96,27 +95,20 @@ impl PacketPath {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.write_waiting(now);
+                    write_waiting(&mut self.coalescer, &mut self.device, now);
                     if !self.spin.again() {
                         return Ok(());
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.write_waiting(now);
+                    write_waiting(&mut self.coalescer, &mut self.device, now);
                     return Err(self.read_failed(error));
                 }
             }
         }
-        self.write_waiting(now);
+        write_waiting(&mut self.coalescer, &mut self.device, now);
         Ok(())
-    }
-
-    /// Nothing waits for more of its flow past the end of a wakeup.
-    fn write_waiting(&mut self, now: Instant) {
-        if let Some(waiting) = self.coalescer.take() {
-            self.device.write_packet(waiting, now);
-        }
     }
 
     /// Translates the packet that was read, and writes what comes of it.
@@ -130,39 +122,30 @@ impl PacketPath {
             books,
             ..
         } = self;
-        let before = books.look(packet);
-        let outcome = translator.translate(packet, now);
-        books.enter(&before, &outcome, translator.take_lent(), now);
-        if let Outcome::Forward = outcome {
+        let outcome = books.translate(translator, packet, now);
+        if let Outcome::Forward = outcome
+            && device.coalesces
+        {
             loop {
-                match device.coalesces.then(|| coalescer.offer(packet)) {
-                    Some(Offered::Taken) => return,
-                    Some(Offered::WriteFirst) => {
-                        if let Some(waiting) = coalescer.take() {
-                            device.write_packet(waiting, now);
-                        }
-                    }
-                    Some(Offered::Alone) | None => return device.write_packet(packet, now),
+                match coalescer.offer(packet) {
+                    Offered::Taken => return,
+                    Offered::WriteFirst => write_waiting(coalescer, device, now),
+                    Offered::Alone => return device.write_packet(packet, now),
                 }
             }
         }
-        // It overtakes nothing.
-        if let Some(waiting) = coalescer.take() {
-            device.write_packet(waiting, now);
-        }
+        write_waiting(coalescer, device, now); // nothing overtakes it
         match outcome {
             Outcome::Segments(mut segments) => {
                 while segments.next(segment) {
-                    let before = books.look(segment);
-                    let outcome = translator.translate(segment, now);
-                    books.enter(&before, &outcome, translator.take_lent(), now);
-                    if let Written::Packet = write(device, outcome, now) {
+                    let outcome = books.translate(translator, segment, now);
+                    if write_fragments(device, outcome, now) {
                         device.write_packet(segment, now);
                     }
                 }
             }
             outcome => {
-                if let Written::Packet = write(device, outcome, now) {
+                if write_fragments(device, outcome, now) {
                     device.write_packet(packet, now);
                 }
             }
@@ -238,67 +221,56 @@ impl PacketPath {
     }
 }
 
-/// What is left to write of an outcome.
-enum Written {
-    /// The packet.
-    Packet,
-    Nothing,
+/// Writes what waits for more of its flow. Nothing waits past the end of a wakeup.
+fn write_waiting(coalescer: &mut Coalescer, device: &mut Device, now: Instant) {
+    if let Some(waiting) = coalescer.take() {
+        device.write_packet(waiting, now);
+    }
 }
 
-/// Writes what an outcome has besides the packet.
-fn write(device: &mut Device, outcome: Outcome<'_>, now: Instant) -> Written {
+/// Writes the fragments of an outcome, and says whether the packet itself is to be written.
+fn write_fragments(device: &mut Device, outcome: Outcome<'_>, now: Instant) -> bool {
     match outcome {
-        Outcome::Forward | Outcome::Reply(_) => return Written::Packet,
+        Outcome::Forward | Outcome::Reply(_) => true,
         Outcome::Fragments(mut fragments) => {
             while let Some(fragment) = fragments.next() {
                 device.write(&[0; virtio::HEADER_LEN], fragment, now);
             }
+            false
         }
-        Outcome::Segments(_) | Outcome::Drop(_) => {}
+        Outcome::Segments(_) | Outcome::Drop(_) => false,
     }
-    Written::Nothing
-}
-
-/// A packet before it was translated.
-struct Before {
-    direction: Option<Direction>,
-    /// For the log, if there is one.
-    summary: Option<Summary>,
 }
 
 impl Books {
-    fn look(&self, packet: &Packet) -> Before {
-        let octets = packet.bytes();
-        let log = self.packet_log.as_ref();
-        Before {
-            direction: Direction::of(octets),
-            summary: log.map(|_| Summary::of(octets)),
-        }
-    }
-
-    /// Counts and logs what became of a packet, and what it did to the pool.
-    fn enter(
+    /// Translates a packet, counts and logs what became of it, and enters what it did to the pool.
+    fn translate<'p>(
         &mut self,
-        before: &Before,
-        outcome: &Outcome<'_>,
-        lent: Option<(Ipv6Addr, Result<Lent, PoolFull>)>,
+        translator: &mut Translator,
+        packet: &'p mut Packet,
         now: Instant,
-    ) {
-        self.stats.count(before.direction, outcome);
-        if let (Some(log), Some(summary)) = (&mut self.packet_log, &before.summary)
-            && let Some(line) = log.line(summary, outcome, now)
+    ) -> Outcome<'p> {
+        let octets = packet.bytes();
+        let direction = Direction::of(octets);
+        // It holds its translation afterwards.
+        let summary = self.packet_log.as_ref().map(|_| Summary::of(octets));
+        let outcome = translator.translate(packet, now);
+        self.stats.count(direction, &outcome);
+        if let (Some(log), Some(summary)) = (&mut self.packet_log, &summary)
+            && let Some(line) = log.line(summary, &outcome, now)
         {
             info!("{line}");
         }
-        if let Outcome::Drop(reason) | Outcome::Reply(Reply::Error(reason)) = outcome {
+        if let Outcome::Drop(reason) | Outcome::Reply(Reply::Error(reason)) = &outcome {
             self.explain(*reason);
         }
-        if let Some((host, lent)) = lent
+        if let Some((host, lent)) = translator.take_lent()
             && let Some(leases) = &mut self.leases
             && let Some(event) = leases.lent(host, lent, now)
         {
             log_lease(&mut self.packet_log, &event, now);
         }
+        outcome
     }
 
     /// Counts a packet that cannot even be looked at.

@@ -54,9 +54,17 @@ impl KeptFile {
         self.path.file_name().ok_or(ErrorKind::IsADirectory.into())
     }
 
-    /// What is in the file now. It must be a regular file of no more than a gibibyte; in a directory that is not root's, a
-    /// symbolic link may have been put there by somebody who could not read what it leads to, and is refused.
+    /// What is in the file now.
     pub(crate) fn read(&self) -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        let file = self.open_to_read()?;
+        file.take(MAX_LEN).read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    /// The file, opened. It must be a regular file of no more than a gibibyte; in a directory that is not root's, a symbolic
+    /// link may have been put there by somebody who could not read what it leads to, and is refused.
+    pub(crate) fn open_to_read(&self) -> io::Result<File> {
         // A FIFO does not hold up who opens it.
         let mut flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         if !self.directory_owner()?.is_root() {
@@ -67,9 +75,7 @@ impl KeptFile {
         if !metadata.is_file() || metadata.len() > MAX_LEN {
             return Err(io::Error::other("expected a regular file of 1 GiB at most"));
         }
-        let mut text = Vec::new();
-        file.take(MAX_LEN).read_to_end(&mut text)?;
-        Ok(text)
+        Ok(file)
     }
 
     /// Writes another file beside it, and has it take its place once it is on the disk. Whatever fails, and whenever the
