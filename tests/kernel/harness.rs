@@ -4,7 +4,7 @@ use std::{
     any, env,
     fs::{self, File},
     io::{self, Write},
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::net::UnixDatagram},
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     process::{self, Child, Command, ExitStatus, Output, Stdio},
@@ -392,6 +392,44 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A socket that a program writes to, in a directory of its own.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) directory: Directory,
+    socket: UnixDatagram,
+}
+
+impl Listener {
+    pub(crate) fn new() -> Self {
+        let directory = Directory::new();
+        let socket = Self::bind(&directory);
+        Self { directory, socket }
+    }
+
+    /// Another socket at the same place, as of a program that was started again.
+    pub(crate) fn start_again(&mut self) {
+        fs::remove_file(self.path()).unwrap();
+        self.socket = Self::bind(&self.directory);
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.file("socket")
+    }
+
+    /// The next message.
+    pub(crate) fn next(&self) -> String {
+        let mut buffer = [0; 8192];
+        let len = self.socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    }
+
+    fn bind(directory: &Directory) -> UnixDatagram {
+        let socket = UnixDatagram::bind(directory.file("socket")).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket
     }
 }
 

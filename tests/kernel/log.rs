@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::Read,
-    os::{fd::OwnedFd, unix::net::UnixDatagram},
+    os::fd::OwnedFd,
     process::{Command, Stdio},
     time::Instant,
 };
@@ -11,7 +11,7 @@ use std::{
 use nix::{sys::signal::Signal, unistd::pipe};
 
 use crate::harness::{
-    CONFIG, DEADLINE, Daemon, Directory, Net, SERVER6, daemon, wait_for, xlatd_case,
+    CONFIG, DEADLINE, Daemon, Directory, Listener, Net, SERVER6, daemon, wait_for, xlatd_case,
 };
 
 /// Puts a /dev with our own syslog, and a /run with our own journal, into a mount namespace of the program.
@@ -33,24 +33,18 @@ exec "$0" "$@" $OPTIONS
 "#;
 
 /// Who takes messages.
-struct Reader {
-    directory: Directory,
-    socket: UnixDatagram,
-}
+struct Reader(Listener);
 
 impl Reader {
     fn new() -> Self {
-        let directory = Directory::new();
-        let socket = UnixDatagram::bind(directory.file("socket")).unwrap();
-        socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        Self { directory, socket }
+        Self(Listener::new())
     }
 
     fn start(&self, net: &Net, options: &str, config: &str) -> Daemon {
         net.xlat.ip("tuntap add dev nat64 mode tun");
         net.route_to_device();
         let environment = [
-            format!("DIR={}", self.directory.file("").display()),
+            format!("DIR={}", self.0.directory.file("").display()),
             format!("OPTIONS={options}"),
         ];
         let launcher = [
@@ -67,9 +61,7 @@ impl Reader {
     }
 
     fn next(&self) -> String {
-        let mut buffer = [0; 8192];
-        let len = self.socket.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..len]).into_owned()
+        self.0.next()
     }
 }
 
@@ -100,10 +92,7 @@ fn syslog_has_priority_name_and_process_id() {
         while !reader.next().contains("Explicit mappings") {} // the last before packets
         assert_eq!(daemon.log(), "");
 
-        let path = reader.directory.file("socket");
-        fs::remove_file(&path).unwrap();
-        reader.socket = UnixDatagram::bind(&path).unwrap();
-        reader.socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        reader.0.start_again();
         daemon.signal(Signal::SIGHUP);
         while !reader.next().contains("SIGHUP") {}
     });
@@ -159,7 +148,7 @@ fn journal_must_be_there_and_syslog_need_not() {
     xlatd_case(|net| {
         let start = |options| {
             let reader = Reader::new();
-            fs::remove_file(reader.directory.file("socket")).unwrap();
+            fs::remove_file(reader.0.path()).unwrap();
             let daemon = reader.start(net, options, CONFIG);
             (reader, daemon)
         };

@@ -2,32 +2,25 @@
 
 use std::{
     fs,
-    os::unix::net::UnixDatagram,
     time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{CONFIG, DEADLINE, Daemon, Directory, Net, SERVER6, wait_for, xlatd_case};
+use crate::harness::{CONFIG, Daemon, Directory, Listener, Net, SERVER6, wait_for, xlatd_case};
 
 /// A service manager, as far as its socket goes.
-struct Manager {
-    directory: Directory,
-    socket: UnixDatagram,
-}
+struct Manager(Listener);
 
 impl Manager {
     fn new() -> Self {
-        let directory = Directory::new();
-        let socket = UnixDatagram::bind(directory.file("socket")).unwrap();
-        socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        Self { directory, socket }
+        Self(Listener::new())
     }
 
     fn start(&self, net: &Net, environment: &str, options: &str, config: &str) -> Daemon {
         net.xlat.ip("tuntap add dev nat64 mode tun");
         net.route_to_device();
-        let socket = self.directory.file("socket");
+        let socket = self.0.path();
         let exec = format!(
             "exec env NOTIFY_SOCKET={} {environment} \"$0\" \"$@\" {options}",
             socket.display()
@@ -37,10 +30,7 @@ impl Manager {
 
     /// The next assignments.
     fn next(&self) -> Vec<String> {
-        let mut buffer = [0; 1024];
-        let len = self.socket.recv(&mut buffer).unwrap();
-        let text = std::str::from_utf8(&buffer[..len]).unwrap();
-        text.lines().map(str::to_owned).collect()
+        self.0.next().lines().map(str::to_owned).collect()
     }
 }
 
@@ -86,7 +76,7 @@ fn manager_is_told_what_happens() {
 fn status_says_what_is_wrong() {
     xlatd_case(|net| {
         let manager = Manager::new();
-        let maps = manager.directory.file("maps");
+        let maps = manager.0.directory.file("maps");
         fs::write(&maps, "").unwrap();
         let config = format!("{CONFIG}map-file {}\n", maps.display());
         let daemon = manager.start(net, "", "", &config);

@@ -370,37 +370,50 @@ fn hosts_with_leases_reach_each_other() {
     });
 }
 
+/// The daemon under strace(1), which writes its calls to the file `trace` of the directory.
+struct Traced {
+    /// strace(1) itself, which keeps signals to itself.
+    _strace: Daemon,
+    child: String,
+}
+
+impl Traced {
+    fn start(net: &Net, directory: &Directory, options: &[&str]) -> Self {
+        let trace = directory.file("trace").display().to_string();
+        let launcher = [
+            &["strace", "-f", "-y", "-o", &trace],
+            options,
+            // strace(1) that is killed leaves what it traces.
+            &["setpriv", "--pdeathsig", "KILL", "--"],
+        ];
+        net.xlat.ip("tuntap add dev nat64 mode tun");
+        net.route_to_device();
+        let strace = Daemon::start_by(&launcher.concat(), &net.xlat, &config(directory));
+        strace.prints("Running as");
+        let pid = strace.pid();
+        let child = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        Self {
+            _strace: strace,
+            child,
+        }
+    }
+
+    fn signal(&self, net: &Net, signal: &str) {
+        net.xlat.run(&format!("kill -{signal} {}", self.child));
+    }
+}
+
 /// The new file is on the disk before it takes the place of the old one, and so is the change of the directory: what the
 /// kernel was told, in this order (fsync(2)).
 #[test]
 fn leases_are_on_the_disk_before_the_old_file_goes() {
     xlatd_case(|net| {
         let directory = Directory::new();
-        let trace = directory.file("trace");
-        let trace = trace.display().to_string();
-        let launcher = [
-            "strace",
-            "-f",
-            "-y",
-            "-o",
-            &trace,
-            "-e",
-            "trace=fsync,fdatasync,renameat,renameat2",
-            "setpriv", // strace(1) that is killed leaves what it traces
-            "--pdeathsig",
-            "KILL",
-            "--",
-        ];
-        net.xlat.ip("tuntap add dev nat64 mode tun");
-        net.route_to_device();
-        let daemon = Daemon::start_by(&launcher, &net.xlat, &config(&directory));
-        daemon.prints("Running as");
-        // strace(1) keeps signals to itself.
-        let pid = daemon.pid();
-        let child = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        net.xlat.run(&format!("kill -TERM {child}"));
+        let options = ["-e", "trace=fsync,fdatasync,renameat,renameat2"];
+        let daemon = Traced::start(net, &directory, &options);
+        daemon.signal(net, "TERM");
         wait_for("three calls", || {
-            let calls = fs::read_to_string(&trace).unwrap_or_default();
+            let calls = fs::read_to_string(directory.file("trace")).unwrap_or_default();
             let calls: Vec<_> = calls.lines().collect();
             let place = |what: &str| calls.iter().position(|line| line.contains(what));
             let file = place("dynamic.map~~>) = 0")?;
@@ -416,30 +429,10 @@ fn leases_are_on_the_disk_before_the_old_file_goes() {
 fn slow_disk_holds_up_no_packets() {
     xlatd_case(|net| {
         let directory = Directory::new();
-        let trace = directory.file("trace").display().to_string();
         let slow = "inject=fsync:delay_enter=3000000"; // in microseconds
-        let launcher = [
-            "strace",
-            "-f",
-            "-o",
-            &trace,
-            "-e",
-            "trace=fsync",
-            "-e",
-            slow,
-            "setpriv", // strace(1) that is killed leaves what it traces
-            "--pdeathsig",
-            "KILL",
-            "--",
-        ];
-        net.xlat.ip("tuntap add dev nat64 mode tun");
-        net.route_to_device();
-        let daemon = Daemon::start_by(&launcher, &net.xlat, &config(&directory));
-        daemon.prints("Running as");
+        let daemon = Traced::start(net, &directory, &["-e", "trace=fsync", "-e", slow]);
         ping(net);
-        let pid = daemon.pid();
-        let child = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        net.xlat.run(&format!("kill -HUP {child}"));
+        daemon.signal(net, "HUP");
         wait_for("the new file", || {
             directory.file("dynamic.map~~").exists().then_some(())
         });
@@ -449,7 +442,7 @@ fn slow_disk_holds_up_no_packets() {
             !directory.file("dynamic.map").exists(),
             "the disk was not slow"
         );
-        net.xlat.run(&format!("kill -KILL {child}"));
+        daemon.signal(net, "KILL");
     });
 }
 

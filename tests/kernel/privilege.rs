@@ -31,6 +31,14 @@ fn ping(net: &Net) {
         .run(&format!("ping -n -c 1 -i 0.1 -w 15 {SERVER6}"));
 }
 
+/// Waits until packets cross, by one ping after the other: a device that is not ready yet loses them.
+fn crosses_in_the_end(net: &Net) {
+    wait_for("packets to cross", || {
+        let ping = net.client.output(&format!("ping -n -c 1 -W 1 {SERVER6}"));
+        ping.status.success().then_some(())
+    });
+}
+
 fn start(net: &Net, options: &str, config: &str) -> Daemon {
     if !net.xlat.has("nat64") {
         net.xlat.ip("tuntap add dev nat64 mode tun");
@@ -297,22 +305,7 @@ fn impossible_identities_are_refused() {
             assert!(!net.xlat.has("nat64"));
         }
         // Groups that cannot be given up are not kept in silence.
-        let exec = [
-            "unshare",
-            "--mount",
-            "sh",
-            "-c",
-            OPEN_TO_ALL,
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
-            "--groups=4",
-            "--inh-caps=-all,+net_admin",
-            "--ambient-caps=-all,+net_admin",
-            "sh",
-            "-c",
-            "exec \"$0\" \"$@\" -u nobody",
-        ];
+        let exec = with_net_admin(&["--groups=4", "sh", "-c", "exec \"$0\" \"$@\" -u nobody"]);
         let mut daemon = Daemon::start_by(&exec, &net.xlat, CONFIG);
         assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.log());
         assert!(
@@ -344,35 +337,39 @@ fn capability_is_enough_to_start_and_goes() {
             "{POOL}data-dir {}\ntun-up yes\ntun-route 203.0.113.0/24\ntun-route 2001:db8:64::/96\n",
             directory.file("").display()
         );
-        let launcher = [
-            "unshare",
-            "--mount",
-            "sh",
-            "-c",
-            OPEN_TO_ALL,
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
+        let launcher = with_net_admin(&[
             "--clear-groups",
-            "--inh-caps=-all,+net_admin",
-            "--ambient-caps=-all,+net_admin",
             "--bounding-set=-all,+net_admin",
             "--no-new-privs",
-        ];
+        ]);
         let mut daemon = Daemon::start_by(&launcher, &net.xlat, &config);
         daemon.prints("Running as user 65534");
         for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
             assert_eq!(daemon.status(set), NONE, "{set}");
         }
-        wait_for("the first ping", || {
-            let ping = net.client.output(&format!("ping -n -c 1 -W 1 {SERVER6}"));
-            ping.status.success().then_some(())
-        });
+        crosses_in_the_end(net);
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.wait().code(), Some(0));
         let text = fs::read_to_string(directory.file("dynamic.map")).unwrap();
         assert!(text.contains("\t2001:db8:6::10\t"), "{text}");
     });
+}
+
+/// Starts a program as nobody with CAP_NET_ADMIN, where anybody may open /dev/net/tun; with more for setpriv(1).
+fn with_net_admin<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let start = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        OPEN_TO_ALL,
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--inh-caps=-all,+net_admin",
+        "--ambient-caps=-all,+net_admin",
+    ];
+    [&start, more].concat()
 }
 
 /// As udev makes it: anybody may open /dev/net/tun, and needs the capability to attach to a device.
@@ -439,10 +436,7 @@ fn routes_lost_to_a_low_mtu_are_brought_back() {
         net.xlat.ip("link set nat64 mtu 1000");
         daemon.prints("IPv6 needs an MTU");
         net.xlat.ip("link set nat64 mtu 1500");
-        wait_for("packets to cross again", || {
-            let ping = net.client.output(&format!("ping -n -c 1 -W 1 {SERVER6}"));
-            ping.status.success().then_some(())
-        });
+        crosses_in_the_end(net);
     });
 }
 
@@ -469,10 +463,7 @@ fn lost_routes_are_brought_back_with_net_admin() {
         for _ in 0..3 {
             ping(net);
             net.xlat.ip("link set nat64 down\nlink set nat64 up");
-            wait_for("packets to cross again", || {
-                let ping = net.client.output(&format!("ping -n -c 1 -W 1 {SERVER6}"));
-                ping.status.success().then_some(())
-            });
+            crosses_in_the_end(net);
             wait_for("the address", || {
                 let shown = net.xlat.run("ip -6 address show dev nat64");
                 shown.contains("2001:db8:ffff::2/128").then_some(())
