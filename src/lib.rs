@@ -2,7 +2,8 @@
 //!
 //! This library does no I/O, reads no clock and contains no `unsafe`: octets and text come in, decisions go out. So it
 //! is tested, and can be fuzzed, without a kernel, and the same octets give the same answer everywhere. The binary
-//! beside it (`main.rs`, `cli.rs`, `daemon.rs`, `sys/`) reads, writes and waits, and decides nothing.
+//! beside it (`main.rs`, `daemon.rs`, `packet_path.rs`, `sys/` and their neighbours) reads, writes and waits, and decides
+//! nothing.
 //!
 //! # The parts
 //!
@@ -25,6 +26,11 @@
 //! is written into the headroom, directly before the transport header; checksums are updated by the difference of the
 //! addresses (RFC 1624); the payload is neither moved nor read. The [`translate::Outcome`] says what to write: the
 //! packet, its fragments one after the other, a reply to the sender, or nothing.
+//!
+//! With segmentation offload a packet may be many: a super-packet, which the kernel cuts at the very end, with a checksum
+//! that it finishes then. [`wire::virtio`] says what is left to do; what counts of such a packet is the size of its
+//! segments. One that cannot cross whole comes back as [`translate::Segments`], to be translated one by one. The other way
+//! round, a [`translate::Coalescer`] joins small packets of a flow that follow each other, and so has to move their payload.
 //!
 //! No allocation, lock, clock reading or system call is made for a packet here, and a lookup costs the same with one
 //! mapping and with 100,000.
