@@ -3,12 +3,7 @@
 use std::time::Instant;
 
 use log::{info, warn};
-use xlatd::{
-    config::Config,
-    plan::Step,
-    translate::Packet,
-    wire::{ipv6::MIN_MTU, virtio},
-};
+use xlatd::{config::Config, plan::Step, translate::Packet, wire::ipv6::MIN_MTU};
 
 use crate::{
     error::{Error, system},
@@ -102,14 +97,9 @@ impl Device {
         Ok(())
     }
 
-    /// Writes a packet, with what the kernel is to do for it.
-    pub(crate) fn write_packet(&mut self, packet: &Packet, now: Instant) {
-        self.write(&packet.offload_header(), packet.bytes(), now);
-    }
-
     /// Writes one packet. One that the kernel does not take is lost, as on any link.
-    pub(crate) fn write(&mut self, header: &[u8; virtio::HEADER_LEN], packet: &[u8], now: Instant) {
-        let Err(error) = self.tun.write(header, packet) else {
+    pub(crate) fn write(&mut self, packet: &mut Packet, now: Instant) {
+        let Err(error) = self.tun.write(packet.with_header()) else {
             return;
         };
         if let Some(count) = self.unwritten.add(now) {

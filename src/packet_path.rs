@@ -9,7 +9,7 @@ use xlatd::{
     packet_log::{PacketLog, Summary},
     stats::Stats,
     translate::{Coalescer, Direction, DropReason, Offered, Outcome, Packet, Reply, Translator},
-    wire::{Malformed, virtio},
+    wire::Malformed,
 };
 
 use crate::{
@@ -39,7 +39,9 @@ pub(crate) struct PacketPath {
     packet: Packet,
     /// One of its segments, if it cannot be translated in one.
     segment: Packet,
-    /// Packets that wait for more of their flow.
+    /// A fragment of either.
+    fragment: Packet,
+    /// Packets that wait for more of their flows.
     coalescer: Coalescer,
     spin: Spin,
     books: Books,
@@ -67,6 +69,7 @@ impl PacketPath {
             translator,
             packet: Packet::new(),
             segment: Packet::new(),
+            fragment: Packet::new(),
             coalescer: Coalescer::default(),
             spin: Spin::default(),
             books: Books {
@@ -81,15 +84,14 @@ impl PacketPath {
     /// Translates what has come in, but no more than [`BATCH`] packets. No packet costs more than a read and a write:
     /// no allocation, no lock, no clock.
     pub(crate) fn translate_batch(&mut self, now: Instant) -> Result<(), Error> {
-        let mut header = [0; virtio::HEADER_LEN];
         let mut packets = 0;
         self.spin.wake();
         while packets < BATCH {
-            match self.device.tun.read(&mut header, self.packet.space()) {
+            match self.device.tun.read(self.packet.space()) {
                 Ok(len) => {
                     packets += 1;
                     self.spin.found();
-                    match self.packet.received_with(len, &header) {
+                    match self.packet.received(len) {
                         Ok(()) => self.translate(now),
                         Err(malformed) => self.books.refused(&self.packet, malformed),
                     }
@@ -118,6 +120,7 @@ impl PacketPath {
             translator,
             packet,
             segment,
+            fragment,
             coalescer,
             books,
             ..
@@ -129,8 +132,8 @@ impl PacketPath {
             loop {
                 match coalescer.offer(packet) {
                     Offered::Taken => return,
-                    Offered::WriteFirst => write_waiting(coalescer, device, now),
-                    Offered::Alone => return device.write_packet(packet, now),
+                    Offered::First(waiting) => device.write(waiting, now),
+                    Offered::Alone => return device.write(packet, now),
                 }
             }
         }
@@ -139,14 +142,14 @@ impl PacketPath {
             Outcome::Segments(mut segments) => {
                 while segments.next(segment) {
                     let outcome = books.translate(translator, segment, now);
-                    if write_fragments(device, outcome, now) {
-                        device.write_packet(segment, now);
+                    if write_fragments(device, outcome, fragment, now) {
+                        device.write(segment, now);
                     }
                 }
             }
             outcome => {
-                if write_fragments(device, outcome, now) {
-                    device.write_packet(packet, now);
+                if write_fragments(device, outcome, fragment, now) {
+                    device.write(packet, now);
                 }
             }
         }
@@ -223,18 +226,23 @@ impl PacketPath {
 
 /// Writes what waits for more of its flow. Nothing waits past the end of a wakeup.
 fn write_waiting(coalescer: &mut Coalescer, device: &mut Device, now: Instant) {
-    if let Some(waiting) = coalescer.take() {
-        device.write_packet(waiting, now);
+    while let Some(waiting) = coalescer.take() {
+        device.write(waiting, now);
     }
 }
 
 /// Writes the fragments of an outcome, and says whether the packet itself is to be written.
-fn write_fragments(device: &mut Device, outcome: Outcome<'_>, now: Instant) -> bool {
+fn write_fragments(
+    device: &mut Device,
+    outcome: Outcome<'_>,
+    fragment: &mut Packet,
+    now: Instant,
+) -> bool {
     match outcome {
         Outcome::Forward | Outcome::Reply(_) => true,
         Outcome::Fragments(mut fragments) => {
-            while let Some(fragment) = fragments.next() {
-                device.write(&[0; virtio::HEADER_LEN], fragment, now);
+            while fragments.next(fragment) {
+                device.write(fragment, now);
             }
             false
         }

@@ -3,16 +3,13 @@
 use std::{
     ffi::c_char,
     fs::File,
-    io::{self, IoSlice, IoSliceMut, Read, Write},
+    io::{self, Read, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd},
     thread,
     time::{Duration, Instant},
 };
 
-use nix::{
-    libc,
-    sys::uio::{readv, writev},
-};
+use nix::libc;
 use xlatd::wire::virtio;
 
 mod ioctl {
@@ -129,34 +126,26 @@ impl Tun {
         Ok(())
     }
 
-    /// Reads one packet; what of it does not fit is lost. `WouldBlock` if there is none. `header` gets what the kernel has
-    /// left to do, where it leaves any.
-    pub(crate) fn read(
-        &mut self,
-        header: &mut [u8; virtio::HEADER_LEN],
-        space: &mut [u8],
-    ) -> io::Result<usize> {
-        if !self.has_header {
+    /// Reads one packet with its header, which says nothing where the device has none; what does not fit is lost.
+    /// `WouldBlock` if there is none.
+    pub(crate) fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+        if self.has_header {
             return self.device.read(space);
         }
-        let mut parts = [IoSliceMut::new(header), IoSliceMut::new(space)];
-        let len = readv(&*self, &mut parts)?;
-        Ok(len.saturating_sub(virtio::HEADER_LEN))
+        let (header, space) = space.split_at_mut(virtio::HEADER_LEN);
+        header.fill(0);
+        Ok(header.len() + self.device.read(space)?)
     }
 
-    /// Writes one packet, of which the kernel is to do what `header` says.
-    pub(crate) fn write(
-        &mut self,
-        header: &[u8; virtio::HEADER_LEN],
-        packet: &[u8],
-    ) -> io::Result<usize> {
-        if !self.has_header {
-            return self.device.write(packet);
-        }
-        Ok(writev(
-            &*self,
-            &[IoSlice::new(header), IoSlice::new(packet)],
-        )?)
+    /// Writes one packet with its header, of which the kernel is to do what the header says. A device without one is given
+    /// no packets of which something is left to do.
+    pub(crate) fn write(&mut self, packet: &[u8]) -> io::Result<usize> {
+        let skipped = if self.has_header {
+            0
+        } else {
+            virtio::HEADER_LEN
+        };
+        self.device.write(&packet[skipped..])
     }
 }
 

@@ -1,10 +1,15 @@
 //! Joins packets that follow each other in a flow to one super-packet, as the kernel's own receive offload does (GRO), so
-//! that a stream of small packets is one write and not many.
+//! that streams of small packets are few writes and not many.
 //!
 //! Joined is only what the kernel can cut again into the very packets that came: same addresses, ports, traffic class, hop
 //! limit, DF and TCP flags, each as long as the first, no options that differ, no fragments, and a checksum that is
 //! right. A checksum that is wrong would be repaired on the way: such a packet goes out alone, and still wrong.
-//! Nothing overtakes anything: what cannot be joined is written after all that came before it.
+//! Nothing overtakes anything of its flow: what cannot be joined is written after all of it that came before, and what is
+//! of no flow (ICMP, fragments) after everything.
+
+use std::{collections::VecDeque, hash::Hasher};
+
+use rustc_hash::FxHasher;
 
 use super::Packet;
 use crate::wire::{
@@ -23,16 +28,31 @@ const MAX_LEN: usize = 65535;
 const TCP_ACK: u8 = 0x10;
 const TCP_PSH: u8 = 0x08;
 
-/// Packets that wait for more of their flow.
+/// So many flows wait at most; then the oldest is written for the newest.
+const FLOWS: usize = 128;
+
+/// Packets that wait for more of their flows.
 #[derive(Debug, Default)]
 pub struct Coalescer {
-    /// The first packet, with the payload of the others after its own.
-    packet: Packet,
-    /// `None` if nothing waits.
-    flow: Option<Flow>,
+    /// The oldest first.
+    waiting: VecDeque<Waiting>,
+    /// Where each waits, by what its flow is known by: this is all that is looked through for a packet.
+    keys: VecDeque<u64>,
+    /// What is being written.
+    written: Packet,
+    /// Buffers that are not in use. The last that was is the next to be: its memory is near.
+    spare: Vec<Packet>,
 }
 
-/// What waits.
+/// One flow.
+#[derive(Debug)]
+struct Waiting {
+    /// Its first packet, with the payload of the others after its own.
+    packet: Packet,
+    flow: Flow,
+}
+
+/// What is to be known of a flow whose packets wait.
 #[derive(Clone, Copy, Debug)]
 struct Flow {
     shape: Shape,
@@ -56,69 +76,108 @@ struct Shape {
 }
 
 /// What to do with a packet that was offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 #[must_use]
-pub enum Offered {
-    /// Nothing: it waits, or has joined what waits. The buffer holds something else now.
+pub enum Offered<'c> {
+    /// Nothing: it waits, or has joined what waits.
     Taken,
-    /// What waits is to be written first, and then this is to be offered again.
-    WriteFirst,
-    /// It is to be written: nothing waits, and it can be joined to nothing.
+    /// This is to be written first, and then the packet is to be offered again.
+    First(&'c mut Packet),
+    /// It is to be written: nothing waits that it might overtake, and it can be joined to nothing.
     Alone,
 }
 
 impl Coalescer {
     /// A translated packet, which is about to be written.
-    pub fn offer(&mut self, packet: &mut Packet) -> Offered {
-        let shape = Shape::of(packet);
-        let Some(flow) = &mut self.flow else {
-            let Some(shape) = shape else {
-                return Offered::Alone;
+    pub fn offer(&mut self, packet: &Packet) -> Offered<'_> {
+        let Some(transport_at) = transport_at(packet.bytes()) else {
+            // Nobody knows which flow it is of.
+            return match self.take() {
+                Some(waiting) => Offered::First(waiting),
+                None => Offered::Alone,
             };
-            std::mem::swap(&mut self.packet, packet);
-            self.flow = Some(Flow {
+        };
+        let shape = Shape::of(packet, transport_at);
+        let key = key(packet.bytes(), transport_at);
+        if let Some(at) = self.keys.iter().position(|&other| other == key) {
+            let joined = shape.is_some_and(|shape| self.waiting[at].join(packet, shape));
+            return if joined {
+                Offered::Taken
+            } else {
+                self.remove(at)
+            };
+        }
+        let Some(shape) = shape else {
+            return Offered::Alone;
+        };
+        if self.waiting.len() == FLOWS {
+            return self.remove(0);
+        }
+        let mut first = self.spare.pop().unwrap_or_default();
+        first.copy(packet);
+        self.keys.push_back(key);
+        self.waiting.push_back(Waiting {
+            packet: first,
+            flow: Flow {
                 shape,
                 segments: 1,
-                ended: shape.is_tcp && has_push(&self.packet, shape),
+                ended: shape.is_tcp && has_push(packet, shape),
                 verified: false,
-            });
-            return Offered::Taken;
-        };
-        let Some(shape) = shape else {
-            return Offered::WriteFirst;
-        };
-        if !flow.continues(&self.packet, packet, shape) {
-            return Offered::WriteFirst;
-        }
-        if !flow.verified {
-            if !is_intact(&self.packet, flow.shape) {
-                return Offered::WriteFirst;
-            }
-            flow.verified = true;
-        }
-        if !is_intact(packet, shape) {
-            return Offered::WriteFirst;
-        }
-        self.packet.append(&packet.bytes()[shape.payload_at..]);
-        flow.segments += 1;
-        flow.ended = shape.size < flow.shape.size || shape.is_tcp && has_push(packet, shape);
-        if flow.ended && shape.is_tcp {
-            // Of a super-packet it is the last segment that has the flag.
-            let flags = packet.bytes()[shape.transport_at + 13];
-            self.packet.tail_mut(flow.shape.transport_at)[13] = flags;
-        }
+            },
+        });
         Offered::Taken
     }
 
-    /// What waits, to be written; nothing waits then.
-    pub fn take(&mut self) -> Option<&Packet> {
-        let Flow {
-            shape, segments, ..
-        } = self.flow.take()?;
-        if segments > 1 {
-            shape.make_super(&mut self.packet);
+    /// What has waited longest, to be written.
+    pub fn take(&mut self) -> Option<&mut Packet> {
+        self.keys.pop_front()?;
+        let waiting = self.waiting.pop_front()?;
+        Some(self.finish(waiting))
+    }
+
+    fn remove(&mut self, at: usize) -> Offered<'_> {
+        self.keys.remove(at);
+        match self.waiting.remove(at) {
+            Some(waiting) => Offered::First(self.finish(waiting)),
+            None => Offered::Alone, // never: `at` is one that waits
         }
-        Some(&self.packet)
+    }
+
+    fn finish(&mut self, mut waiting: Waiting) -> &mut Packet {
+        if waiting.flow.segments > 1 {
+            waiting.flow.shape.make_super(&mut waiting.packet);
+        }
+        let before = std::mem::replace(&mut self.written, waiting.packet);
+        self.spare.push(before);
+        &mut self.written
+    }
+}
+
+impl Waiting {
+    /// Joins the next packet of the flow, if it is that.
+    fn join(&mut self, next: &Packet, shape: Shape) -> bool {
+        let Self { packet, flow } = self;
+        if !flow.continues(packet, next, shape) {
+            return false;
+        }
+        if !flow.verified {
+            if !is_intact(packet, flow.shape) {
+                return false;
+            }
+            flow.verified = true;
+        }
+        if !is_intact(next, shape) {
+            return false;
+        }
+        packet.append(&next.bytes()[shape.payload_at..]);
+        flow.segments += 1;
+        flow.ended = shape.size < flow.shape.size || shape.is_tcp && has_push(next, shape);
+        if flow.ended && shape.is_tcp {
+            // Of a super-packet it is the last segment that has the flag.
+            let flags = next.bytes()[shape.transport_at + 13];
+            packet.tail_mut(flow.shape.transport_at)[13] = flags;
+        }
+        true
     }
 }
 
@@ -171,24 +230,13 @@ impl Flow {
 
 impl Shape {
     /// `None` if it is a packet that is never joined.
-    fn of(packet: &Packet) -> Option<Self> {
+    fn of(packet: &Packet, transport_at: usize) -> Option<Self> {
         let octets = packet.bytes();
         if packet.is_super() {
             return None;
         }
-        let (protocol, transport_at) = match octets.first()? >> 4 {
-            4 => {
-                let header = octets.first_chunk::<{ ipv4::HEADER_LEN }>()?;
-                let is_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
-                if header[0] != 0x45 || is_fragment {
-                    return None;
-                }
-                (header[9], ipv4::HEADER_LEN)
-            }
-            6 => (*octets.get(6)?, ipv6::HEADER_LEN),
-            _ => return None,
-        };
-        let transport = octets.get(transport_at..)?;
+        let protocol = protocol_of(octets);
+        let transport = &octets[transport_at..];
         let header_len = transport::header_len(protocol, transport)?;
         let size = transport.len() - header_len;
         let is_tcp = protocol == protocol::TCP;
@@ -252,6 +300,48 @@ impl Shape {
             }),
         });
     }
+}
+
+/// Where the transport header of a TCP or UDP packet is, in octets, with its ports at least. `None` if there are options or
+/// extension headers before it, or if it is a fragment.
+fn transport_at(octets: &[u8]) -> Option<usize> {
+    let at = match octets.first()? >> 4 {
+        4 => {
+            let header = octets.first_chunk::<{ ipv4::HEADER_LEN }>()?;
+            let is_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
+            if header[0] != 0x45 || is_fragment {
+                return None;
+            }
+            ipv4::HEADER_LEN
+        }
+        6 if octets.len() > ipv6::HEADER_LEN => ipv6::HEADER_LEN,
+        _ => return None,
+    };
+    let protocol = protocol_of(octets);
+    let is_known = matches!(protocol, protocol::TCP | protocol::UDP);
+    (is_known && transport::ports(protocol, &octets[at..]).is_some()).then_some(at)
+}
+
+/// What follows the IP header, of which there is all.
+fn protocol_of(octets: &[u8]) -> u8 {
+    match octets[0] >> 4 {
+        4 => octets[9],
+        _ => octets[6],
+    }
+}
+
+/// What a flow is known by: addresses, ports and protocol. Two flows with one key are taken apart where it matters.
+fn key(octets: &[u8], transport_at: usize) -> u64 {
+    // Addresses are the last that is in either header, and ports the first after them.
+    let from = if transport_at == ipv4::HEADER_LEN {
+        12
+    } else {
+        8
+    };
+    let mut hasher = FxHasher::default();
+    hasher.write(&octets[from..transport_at + 4]);
+    hasher.write_u8(protocol_of(octets));
+    hasher.finish()
 }
 
 fn has_push(packet: &Packet, shape: Shape) -> bool {
@@ -430,28 +520,23 @@ mod tests {
     fn run(specs: &[Spec]) -> (usize, Vec<Vec<u8>>) {
         let mut coalescer = Coalescer::default();
         let (mut writes, mut sent) = (0, Vec::new());
+        let mut write = |packet: &Packet| {
+            writes += 1;
+            sent.extend(written(packet));
+        };
         for spec in specs {
-            let mut packet = packet(spec);
+            let packet = packet(spec);
             loop {
-                match coalescer.offer(&mut packet) {
+                match coalescer.offer(&packet) {
                     Offered::Taken => break,
-                    Offered::WriteFirst => {
-                        writes += 1;
-                        sent.extend(written(coalescer.take().unwrap()));
-                    }
-                    Offered::Alone => {
-                        writes += 1;
-                        sent.extend(written(&packet));
-                        break;
-                    }
+                    Offered::First(waiting) => write(waiting),
+                    Offered::Alone => break write(&packet),
                 }
             }
         }
-        if let Some(waiting) = coalescer.take() {
-            writes += 1;
-            sent.extend(written(waiting));
+        while let Some(waiting) = coalescer.take() {
+            write(waiting);
         }
-        assert!(coalescer.take().is_none(), "nothing waits any more");
         (writes, sent)
     }
 
@@ -506,6 +591,25 @@ mod tests {
                 "no packet is longer than 65535 octets"
             );
         }
+    }
+
+    #[test]
+    fn streams_are_a_write_each() {
+        let flow = |port: usize| Spec {
+            port: port as u16,
+            ..PLAIN
+        };
+        let turns = |flows: usize| (0..5 * flows).map(|number| flow(number % flows)).collect();
+        let all: Vec<_> = turns(FLOWS);
+        assert_eq!(writes(&all), FLOWS);
+        let more: Vec<_> = turns(FLOWS + 1);
+        assert_eq!(writes(&more), more.len(), "the oldest goes for the newest");
+        let fragment = Spec {
+            fragment: true,
+            ..PLAIN
+        };
+        let all = [flow(1), flow(2), fragment, flow(1), flow(2)];
+        assert_eq!(writes(&all), 5, "nothing overtakes what is of no flow");
     }
 
     #[test]
@@ -646,7 +750,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes, what the kernel sends is what would have been sent one by one, in the same order.
+        /// Whatever comes, what the kernel sends is what would have been sent one by one, each flow in its order, and in
+        /// order with what is of no flow.
         #[test]
         fn nothing_is_lost_changed_or_overtaken(
             mut specs in proptest::collection::vec((spec(), 1_usize..6), 1..20)
@@ -662,13 +767,17 @@ mod tests {
             }
             let (writes, sent) = run(&all);
             prop_assert!(writes <= all.len());
-            let expected: Vec<_> = all
-                .iter()
-                .flat_map(|spec| written(&packet(spec)))
-                .map(comparable)
-                .collect();
-            let sent: Vec<_> = sent.into_iter().map(comparable).collect();
-            prop_assert_eq!(sent, expected);
+            let one_by_one = all.iter().flat_map(|spec| written(&packet(spec))).collect();
+            prop_assert_eq!(by_flow(sent), by_flow(one_by_one));
         }
+    }
+
+    /// Sorted by flow, up to each packet that is of none, and as far as they are to be the same.
+    fn by_flow(packets: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let mut packets: Vec<_> = packets.into_iter().map(comparable).collect();
+        for between in packets.split_mut(|octets| transport_at(octets).is_none()) {
+            between.sort_by_key(|octets| key(octets, transport_at(octets).unwrap()));
+        }
+        packets
     }
 }

@@ -11,11 +11,10 @@ use crate::wire::{
 
 /// The packets that one packet was cut into.
 ///
-/// The payload stays where it is: each fragment's header is written directly before its part of it, over the end of
-/// the part before, which has been sent by then. That is why a fragment can only be borrowed until the next one.
+/// Each is put together in a buffer of the caller: rare enough for a copy.
 #[derive(Debug)]
 pub struct Fragments<'p> {
-    packet: &'p mut Packet,
+    packet: &'p Packet,
     header: Header,
     /// Where the payload of the next fragment starts in `packet`, in octets.
     at: usize,
@@ -35,10 +34,10 @@ enum Header {
 impl<'p> Fragments<'p> {
     /// Cuts what `packet` holds from its octet `at` on into IPv6 packets of at most `mtu` octets, at least 1280.
     pub(super) fn v6(
-        packet: &'p mut Packet,
+        packet: &'p Packet,
         at: usize,
         header: Ipv6Header,
-        fragment: FragmentHeader,
+        extension: FragmentHeader,
         mtu: usize,
     ) -> Self {
         let chunk = (mtu - ipv6::HEADER_LEN - ipv6::FRAGMENT_LEN) & !7;
@@ -46,13 +45,13 @@ impl<'p> Fragments<'p> {
             packet,
             at,
             chunk,
-            place: fragment.place,
-            header: Header::V6(header, fragment),
+            place: extension.place,
+            header: Header::V6(header, extension),
         }
     }
 
     /// Cuts what `packet` holds from its octet `at` on into IPv4 packets of at most `mtu` octets, at least 68.
-    pub(super) fn v4(packet: &'p mut Packet, at: usize, header: Ipv4Header, mtu: usize) -> Self {
+    pub(super) fn v4(packet: &'p Packet, at: usize, header: Ipv4Header, mtu: usize) -> Self {
         let chunk = (mtu - ipv4::HEADER_LEN) & !7;
         Self {
             packet,
@@ -63,25 +62,22 @@ impl<'p> Fragments<'p> {
         }
     }
 
-    /// The next packet to write.
-    #[allow(
-        clippy::should_implement_trait,
-        reason = "an Iterator could not lend its items"
-    )]
-    pub fn next(&mut self) -> Option<&[u8]> {
-        let left = self.packet.bytes().len() - self.at;
+    /// Puts the next packet into `fragment`. `false` if there is none any more.
+    pub fn next(&mut self, fragment: &mut Packet) -> bool {
+        let payload = &self.packet.bytes()[self.at..];
+        let left = payload.len();
         if left == 0 {
-            return None;
+            return false;
         }
         let len = left.min(self.chunk);
-        let at = self.at;
+        let payload = &payload[..len];
         let place = FragmentPlace {
             offset: self.place.offset,
             more: self.place.more || len < left,
         };
         self.at += len;
         self.place.offset += len as u16; // less than 65536 in all (FragmentPlace::admits)
-        Some(match &self.header {
+        match &self.header {
             Header::V4(header) => {
                 let total_len = (ipv4::HEADER_LEN + len) as u16;
                 let header = Ipv4Header {
@@ -89,21 +85,22 @@ impl<'p> Fragments<'p> {
                     fragment: place,
                     ..*header
                 };
-                self.packet.window(at, &header.octets(), len)
+                fragment.put(&[&header.octets(), payload]);
             }
-            Header::V6(header, fragment) => {
+            Header::V6(header, extension) => {
                 let payload_len = (ipv6::FRAGMENT_LEN + len) as u16;
                 let header = Ipv6Header {
                     payload_len,
                     ..*header
                 };
-                let fragment = FragmentHeader { place, ..*fragment };
-                let mut octets = [0; ipv6::HEADER_LEN + ipv6::FRAGMENT_LEN];
-                octets[..ipv6::HEADER_LEN].copy_from_slice(&header.octets());
-                octets[ipv6::HEADER_LEN..].copy_from_slice(&fragment.octets());
-                self.packet.window(at, &octets, len)
+                let extension = FragmentHeader {
+                    place,
+                    ..*extension
+                };
+                fragment.put(&[&header.octets(), &extension.octets(), payload]);
             }
-        })
+        }
+        true
     }
 }
 
@@ -153,8 +150,7 @@ mod tests {
 
     fn packet(payload: &[u8]) -> Packet {
         let mut packet = Packet::new();
-        packet.space()[..payload.len()].copy_from_slice(payload);
-        packet.received(payload.len());
+        packet.replace(payload);
         packet
     }
 
@@ -166,7 +162,7 @@ mod tests {
     #[test]
     fn ipv6_fragments_put_together_are_the_payload() {
         let payload = payload(3001);
-        let mut packet = packet(&payload);
+        let packet = packet(&payload);
         let header = Ipv6Header {
             traffic_class: 1,
             payload_len: 0,
@@ -184,9 +180,11 @@ mod tests {
             place,
             identification: 0x1234,
         };
-        let mut fragments = Fragments::v6(&mut packet, 0, header, fragment, 1280);
+        let mut fragments = Fragments::v6(&packet, 0, header, fragment, 1280);
         let (mut whole, mut mores) = (Vec::new(), Vec::new());
-        while let Some(octets) = fragments.next() {
+        let mut fragment = Packet::new();
+        while fragments.next(&mut fragment) {
+            let octets = fragment.bytes();
             assert!(octets.len() <= 1280);
             let upper = Ipv6Packet::parse(octets).unwrap().upper_layer().unwrap();
             let fragment = upper.fragment.unwrap();
@@ -210,7 +208,7 @@ mod tests {
     #[test]
     fn ipv4_fragments_put_together_are_the_payload() {
         let payload = payload(3001);
-        let mut packet = packet(&payload);
+        let packet = packet(&payload);
         let header = Ipv4Header {
             tos: 1,
             total_len: 0,
@@ -222,9 +220,11 @@ mod tests {
             source: [192, 0, 2, 1].into(),
             destination: [192, 0, 2, 2].into(),
         };
-        let mut fragments = Fragments::v4(&mut packet, 0, header, 1500);
+        let mut fragments = Fragments::v4(&packet, 0, header, 1500);
         let (mut whole, mut mores) = (Vec::new(), Vec::new());
-        while let Some(octets) = fragments.next() {
+        let mut fragment = Packet::new();
+        while fragments.next(&mut fragment) {
+            let octets = fragment.bytes();
             assert!(octets.len() <= 1500);
             let read = Ipv4Packet::parse(octets).unwrap();
             assert_eq!(read.verify_checksum(), Ok(()));

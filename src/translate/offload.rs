@@ -266,8 +266,9 @@ mod tests {
 
     fn received(octets: &[u8], header: &[u8; HEADER_LEN]) -> Packet {
         let mut packet = Packet::new();
-        packet.space()[..octets.len()].copy_from_slice(octets);
-        packet.received_with(octets.len(), header).unwrap();
+        let read = [header.as_slice(), octets].concat();
+        packet.space()[..read.len()].copy_from_slice(&read);
+        packet.received(read.len()).unwrap();
         packet
     }
 
@@ -351,7 +352,7 @@ mod tests {
             }
             let outcome = translator.translate(&mut whole, Instant::now());
             assert!(matches!(outcome, Outcome::Forward), "{outcome:?}");
-            let header = whole.offload_header();
+            let header = *whole.with_header().first_chunk::<HEADER_LEN>().unwrap();
             let kind = [header[1] & 0x7f, header[1] & 0x80];
             match (version, protocol) {
                 (4, protocol::TCP) => assert_eq!(kind, [4, 0x80]),
@@ -457,7 +458,7 @@ mod tests {
             let mut translator = translator(Settings::default());
             let outcome = translator.translate(&mut packet, Instant::now());
             assert!(matches!(outcome, Outcome::Forward), "{outcome:?}");
-            assert_eq!(packet.offload_header()[..2], [1, 0]);
+            assert_eq!(packet.with_header()[..2], [1, 0]);
             assert!(packet.complete_checksum());
             is_right(packet.bytes());
         }
@@ -475,8 +476,9 @@ mod tests {
         let mut whole = Vec::new();
         match translator.translate(&mut packet, Instant::now()) {
             Outcome::Fragments(mut fragments) => {
-                while let Some(fragment) = fragments.next() {
-                    whole.extend_from_slice(&fragment[48..]);
+                let mut fragment = Packet::new();
+                while fragments.next(&mut fragment) {
+                    whole.extend_from_slice(&fragment.bytes()[48..]);
                 }
             }
             other => panic!("{other:?}"),

@@ -8,7 +8,7 @@ use crate::wire::{
 };
 
 /// Room before a packet as it was read: for the headers that a translation (28 octets more), or an ICMP error about it
-/// (48), puts before it. The rest keeps packets aligned to cache lines.
+/// (48), puts before it, and for what the kernel is told about it. The rest keeps packets aligned to cache lines.
 const HEADROOM: usize = 128;
 
 /// The largest packet there is: an IPv6 header and 65535 octets of payload.
@@ -17,7 +17,8 @@ const MAX_LEN: usize = 40 + 65535;
 /// One packet in one buffer, with headroom before it: headers change, the payload never moves.
 #[derive(Debug)]
 pub struct Packet {
-    storage: Box<[u8]>,
+    /// As much of it as was ever used: a buffer in which only small packets wait is a page of memory.
+    storage: Vec<u8>,
     start: usize,
     end: usize,
     offload: Offload,
@@ -32,41 +33,48 @@ impl Default for Packet {
 impl Packet {
     /// An empty packet, with room for the largest there is.
     pub fn new() -> Self {
+        let mut storage = Vec::with_capacity(HEADROOM + MAX_LEN);
+        storage.resize(HEADROOM, 0);
         Self {
-            storage: vec![0; HEADROOM + MAX_LEN].into_boxed_slice(),
+            storage,
             start: HEADROOM,
             end: HEADROOM,
             offload: Offload::default(),
         }
     }
 
-    /// Where the next packet is to be read to. The packet is empty until [`received`](Self::received) says how long it is.
+    /// Where the next packet is to be read to, a `virtio_net_hdr` before it. The packet is empty until
+    /// [`received`](Self::received) says how long it is.
     pub fn space(&mut self) -> &mut [u8] {
         self.start = HEADROOM;
         self.end = HEADROOM;
-        &mut self.storage[HEADROOM..]
+        self.make_room(HEADROOM + MAX_LEN);
+        &mut self.storage[HEADROOM - virtio::HEADER_LEN..]
     }
 
-    /// Says how many octets were read into [`space`](Self::space); no more than its length count.
-    pub fn received(&mut self, len: usize) {
+    /// Says how many octets were read into [`space`](Self::space), with the header; no more than its length count.
+    ///
+    /// Fails if the header makes no sense. The packet is there then, too, as if nothing were left to do.
+    pub fn received(&mut self, len: usize) -> Result<(), Malformed> {
         self.start = HEADROOM;
-        self.end = HEADROOM + len.min(MAX_LEN);
+        let len = len.saturating_sub(virtio::HEADER_LEN).min(MAX_LEN);
+        self.end = HEADROOM + len;
+        self.make_room(self.end);
         self.offload = Offload::default();
-    }
-
-    /// The same, with what the kernel has left to do.
-    pub fn received_with(
-        &mut self,
-        len: usize,
-        header: &[u8; virtio::HEADER_LEN],
-    ) -> Result<(), Malformed> {
-        self.received(len);
-        self.offload = Offload::read(header, self.bytes().len())?;
+        let header = self.storage[..HEADROOM].last_chunk();
+        self.offload = Offload::read(header.unwrap_or(&[0; virtio::HEADER_LEN]), len)?;
         Ok(())
     }
 
-    /// What is to be written before the packet, for the kernel to do the rest.
-    pub fn offload_header(&self) -> [u8; virtio::HEADER_LEN] {
+    /// The packet with a `virtio_net_hdr` before it, for the kernel to do the rest: what is to be written.
+    pub fn with_header(&mut self) -> &[u8] {
+        let header = self.offload_header();
+        let before = self.start - header.len(); // the headroom is for this, too
+        self.storage[before..self.start].copy_from_slice(&header);
+        &self.storage[before..self.end]
+    }
+
+    fn offload_header(&self) -> [u8; virtio::HEADER_LEN] {
         if self.offload.is_none() {
             return [0; virtio::HEADER_LEN]; // nearly always, where packets are small
         }
@@ -87,15 +95,28 @@ impl Packet {
         self.end = HEADROOM;
         self.offload = Offload::default();
         for part in parts {
-            self.storage[self.end..self.end + part.len()].copy_from_slice(part);
-            self.end += part.len();
+            self.append(part);
         }
+    }
+
+    /// Puts a copy of another packet in the place of this one, with what is left to do.
+    pub(super) fn copy(&mut self, packet: &Self) {
+        self.put(&[packet.bytes()]);
+        self.offload = packet.offload;
     }
 
     /// Puts more payload after that which is there. There is room for the longest packet.
     pub(super) fn append(&mut self, payload: &[u8]) {
-        self.storage[self.end..self.end + payload.len()].copy_from_slice(payload);
-        self.end += payload.len();
+        let end = self.end + payload.len();
+        self.make_room(end);
+        self.storage[self.end..end].copy_from_slice(payload);
+        self.end = end;
+    }
+
+    fn make_room(&mut self, end: usize) {
+        if self.storage.len() < end {
+            self.storage.resize(end, 0);
+        }
     }
 
     /// Says what is left to do.
@@ -170,30 +191,22 @@ impl Packet {
         self.storage[self.start..payload].copy_from_slice(header);
     }
 
-    /// Puts another packet in the place of this one.
-    pub(super) fn replace(&mut self, octets: &[u8]) {
+    /// Puts another packet in the place of this one: of 65575 octets at most, with nothing left to do.
+    pub fn replace(&mut self, octets: &[u8]) {
         self.put(&[octets]);
-    }
-
-    /// Writes `header` directly before octet `from`, over what is there, and returns it with the `len` octets after it.
-    /// `from` may not be less than the length of the header, headroom included.
-    pub(super) fn window(&mut self, from: usize, header: &[u8], len: usize) -> &[u8] {
-        let payload = self.start + from;
-        let start = payload - header.len();
-        self.storage[start..payload].copy_from_slice(header);
-        &self.storage[start..payload + len]
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
     use super::*;
 
     #[test]
     fn headers_change_and_the_payload_stays_where_it_is() {
         let mut packet = Packet::new();
-        packet.space()[..8].copy_from_slice(b"hhhhload");
-        packet.received(8);
+        packet.replace(b"hhhhload");
         let payload = packet.bytes()[4..].as_ptr();
         packet.replace_front(4, b"HEADER");
         assert_eq!(packet.bytes(), b"HEADERload");
@@ -209,7 +222,10 @@ mod tests {
     fn no_more_is_received_than_there_is_room_for() {
         let mut packet = Packet::new();
         let room = packet.space().len();
-        packet.received(usize::MAX / 2);
-        assert_eq!(packet.bytes().len(), room);
+        packet.received(usize::MAX / 2).unwrap();
+        assert_eq!(packet.bytes().len(), room - virtio::HEADER_LEN);
+        assert_eq!(packet.with_header().len(), room);
+        packet.received(0).unwrap();
+        assert!(packet.bytes().is_empty());
     }
 }

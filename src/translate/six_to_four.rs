@@ -430,8 +430,7 @@ mod tests {
             let now = Instant::now();
             let mut translator = Translator::new(Settings::default(), map.clone(), 1, now);
             let mut packet = Packet::new();
-            packet.space()[..octets.len()].copy_from_slice(&octets);
-            packet.received(octets.len());
+            packet.replace(&octets);
             assert!(matches!(
                 translator.translate(&mut packet, now),
                 Outcome::Forward

@@ -105,15 +105,15 @@ impl Rig {
 
     /// Sends octets in, and only looks whether what comes out is a packet, since nobody knows what went in.
     pub(crate) fn send_unverified(&mut self, octets: &[u8]) {
-        self.packet.space()[..octets.len()].copy_from_slice(octets);
-        self.packet.received(octets.len());
+        self.packet.replace(octets);
         match self.translator.translate(&mut self.packet, self.now) {
             Outcome::Forward | Outcome::Reply(_) => {
                 checker::parse(self.packet.bytes());
             }
             Outcome::Fragments(mut fragments) => {
-                while let Some(fragment) = fragments.next() {
-                    checker::parse(fragment);
+                let mut fragment = Packet::new();
+                while fragments.next(&mut fragment) {
+                    checker::parse(fragment.bytes());
                 }
             }
             Outcome::Drop(_) => {}
@@ -127,8 +127,7 @@ impl Rig {
     }
 
     pub(crate) fn send_octets(&mut self, octets: &[u8]) -> Seen {
-        self.packet.space()[..octets.len()].copy_from_slice(octets);
-        self.packet.received(octets.len());
+        self.packet.replace(octets);
         let (reply, fragments) = match self.translator.translate(&mut self.packet, self.now) {
             Outcome::Forward => (None, None),
             Outcome::Reply(reply) => (Some(reply), None),
@@ -142,10 +141,11 @@ impl Rig {
             }
             Outcome::Fragments(mut fragments) => {
                 let mut packets = Vec::new();
-                while let Some(fragment) = fragments.next() {
-                    packets.push(fragment.to_vec());
+                let mut fragment = Packet::new();
+                while fragments.next(&mut fragment) {
+                    packets.push(fragment.bytes().to_vec());
                 }
-                assert!(fragments.next().is_none(), "the end is the end");
+                assert!(!fragments.next(&mut fragment), "the end is the end");
                 (None, Some(packets))
             }
             Outcome::Segments(_) => panic!("segments of a packet that is none of several"),

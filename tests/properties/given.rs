@@ -258,8 +258,7 @@ pub(crate) enum Answer {
 
 impl Node {
     pub(crate) fn send(&mut self, octets: &[u8]) -> Answer {
-        self.packet.space()[..octets.len()].copy_from_slice(octets);
-        self.packet.received(octets.len());
+        self.packet.replace(octets);
         enum Kind {
             Forward,
             Reply(Reply),
@@ -268,8 +267,9 @@ impl Node {
         let kind = match self.translator.translate(&mut self.packet, self.now) {
             Outcome::Fragments(mut fragments) => {
                 let mut all = Vec::new();
-                while let Some(octets) = fragments.next() {
-                    all.push(Octets(octets.to_vec()));
+                let mut fragment = Packet::new();
+                while fragments.next(&mut fragment) {
+                    all.push(Octets(fragment.bytes().to_vec()));
                 }
                 return Answer::Fragments(all);
             }
