@@ -134,8 +134,9 @@ impl Setup {
     /// Takes all steps, of which the first attaches to the device. If one fails, the others are not taken.
     pub(crate) fn run(&mut self, steps: &[Step]) -> Result<(), Error> {
         for step in steps {
+            let undo = self.undo_of(step);
             if self.step(step)? == Done::Now {
-                self.undo.extend(step.undo());
+                self.undo.extend(undo);
             }
         }
         // Some have changed it.
@@ -159,6 +160,16 @@ impl Setup {
         // To attach is the first step of every plan.
         let device = self.device.expect("a plan attaches to its device");
         (self.netlink, device)
+    }
+
+    fn undo_of(&self, step: &Step) -> Option<Step> {
+        match (step, &self.device) {
+            (Step::SetQueueLength { device, .. }, Some(attached)) => Some(Step::SetQueueLength {
+                device: device.clone(),
+                length: attached.link.queue_length,
+            }),
+            _ => step.undo(),
+        }
     }
 
     fn step(&mut self, step: &Step) -> Result<Done, Error> {
@@ -200,6 +211,7 @@ fn take(netlink: &mut Netlink, index: u32, step: &Step) -> Result<Done, Error> {
     let result = match step {
         Step::CreateDevice { .. } => Ok(Done::Before),
         Step::SetUp { .. } => netlink.set_up(index),
+        Step::SetQueueLength { length, .. } => netlink.set_queue_length(index, *length),
         Step::SetDown { .. } => netlink.set_down(index),
         Step::AddAddress { address, .. } => netlink.add_address(index, *address),
         Step::RemoveAddress { address, .. } => netlink.remove_address(index, *address),

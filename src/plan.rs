@@ -32,6 +32,13 @@ pub enum Step {
         /// Its name.
         device: String,
     },
+    /// Let so many packets wait for the translator.
+    SetQueueLength {
+        /// Its name.
+        device: String,
+        /// In packets.
+        length: u32,
+    },
     /// Give the device an address; the prefix length also makes a route to its neighbours.
     AddAddress {
         /// Its name.
@@ -64,10 +71,11 @@ pub enum Step {
 
 impl Step {
     /// What makes this step undone. `None` for [`CreateDevice`](Self::CreateDevice): a device that was made goes with its
-    /// descriptor, and takes addresses and routes along; one that was there before stays.
+    /// descriptor, and takes addresses and routes along; one that was there before stays. `None` also for
+    /// [`SetQueueLength`](Self::SetQueueLength): only who takes the step sees the length before.
     pub fn undo(&self) -> Option<Self> {
         Some(match self.clone() {
-            Self::CreateDevice { .. } => return None,
+            Self::CreateDevice { .. } | Self::SetQueueLength { .. } => return None,
             Self::SetUp { device } => Self::SetDown { device },
             Self::SetDown { device } => Self::SetUp { device },
             Self::AddAddress { device, address } => Self::RemoveAddress { device, address },
@@ -97,6 +105,9 @@ impl Step {
             Self::CreateDevice { device } => format!("ip tuntap add dev {device} mode tun"),
             Self::SetUp { device } => format!("ip link set dev {device} up"),
             Self::SetDown { device } => format!("ip link set dev {device} down"),
+            Self::SetQueueLength { device, length } => {
+                format!("ip link set dev {device} txqueuelen {length}")
+            }
             Self::AddAddress { device, address } => {
                 format!("ip address add {address} dev {device}")
             }
@@ -122,6 +133,9 @@ impl fmt::Display for Step {
             Self::CreateDevice { device } => write!(f, "attach to {device}, or create it"),
             Self::SetUp { device } => write!(f, "set {device} up"),
             Self::SetDown { device } => write!(f, "set {device} down"),
+            Self::SetQueueLength { device, length } => {
+                write!(f, "let {length} packets wait in {device}")
+            }
             Self::AddAddress { device, address } => {
                 write!(f, "add address {address} to {device}")
             }
@@ -147,6 +161,12 @@ impl fmt::Display for Step {
 pub fn setup(config: &Config) -> Vec<Step> {
     let device = || config.tun_device.clone();
     let mut steps = vec![Step::CreateDevice { device: device() }];
+    if let Some(length) = config.tun_queue_length {
+        steps.push(Step::SetQueueLength {
+            device: device(),
+            length,
+        });
+    }
     if config.tun_up {
         steps.push(Step::SetUp { device: device() });
     }
@@ -211,6 +231,13 @@ fn settings(config: &Config) -> Vec<[String; 2]> {
         ("tun-up", yes_or_no(config.tun_up)),
         ("tun-ip", list(&config.tun_ip, "address")),
         ("tun-route", list(&config.tun_route, "route")),
+        (
+            "tun-queue-length",
+            match config.tun_queue_length {
+                Some(length) => format!("{length} packets"),
+                None => "as it is".to_owned(),
+            },
+        ),
         ("keep-net-admin", yes_or_no(config.keep_net_admin)),
         ("offload", yes_or_no(config.offload)),
         ("ipv4-addr", config.ipv4_addr.to_string()),
@@ -420,28 +447,29 @@ mod tests {
             describe(&config, &notices),
             "\
 Settings:
-  tun-device      nat64
-  tun-up          yes
-  tun-ip          none
-  tun-route       2 routes
-  keep-net-admin  no
-  offload         yes
-  ipv4-addr       192.0.2.254
-  ipv6-addr       2001:db8:46::1
-  prefix          64:ff9b::/96
-  wkpf-strict     yes
-  map             2 maps
-  map-file        none
-  dynamic-pool    none
-  data-dir        none
-  offlink-mtu     1280 octets
-  udp-cksum-mode  drop
-  traffic-class   copy
-  tos             copy
-  hairpin         yes
-  icmp-errors     1000 a second
-  icmp-source     192.0.2.254
-  log             none
+  tun-device        nat64
+  tun-up            yes
+  tun-ip            none
+  tun-route         2 routes
+  tun-queue-length  as it is
+  keep-net-admin    no
+  offload           yes
+  ipv4-addr         192.0.2.254
+  ipv6-addr         2001:db8:46::1
+  prefix            64:ff9b::/96
+  wkpf-strict       yes
+  map               2 maps
+  map-file          none
+  dynamic-pool      none
+  data-dir          none
+  offlink-mtu       1280 octets
+  udp-cksum-mode    drop
+  traffic-class     copy
+  tos               copy
+  hairpin           yes
+  icmp-errors       1000 a second
+  icmp-source       192.0.2.254
+  log               none
 
 Addresses:
   192.0.2.254    2001:db8:46::1       xlatd itself

@@ -52,6 +52,7 @@ impl<'a> Check<'a> {
                 wkpf_strict: true,
                 log: LogClasses::default(),
                 tun_up: false,
+                tun_queue_length: None,
                 keep_net_admin: false,
                 offload: true,
                 tun_ip: Vec::new(),
@@ -131,6 +132,7 @@ impl<'a> Check<'a> {
                 "workers changes nothing in a single-threaded program",
             ),
             Directive::TunUp(on) => config.tun_up = *on,
+            Directive::TunQueueLength(length) => config.tun_queue_length = Some(*length),
             Directive::KeepNetAdmin(on) => config.keep_net_admin = *on,
             Directive::Offload(on) => config.offload = *on,
             Directive::TunIp(address) => {

@@ -55,6 +55,8 @@ pub struct Config {
     pub tun_ip: Vec<IpPrefix>,
     /// `tun-route`: routes to the device, none twice; host bits are as in the file.
     pub tun_route: Vec<IpPrefix>,
+    /// `tun-queue-length`: packets that wait for the translator at most. `None`: as many as with the device now.
+    pub tun_queue_length: Option<u32>,
     /// `keep-net-admin`: addresses and routes that are lost may be brought back later. Off by default.
     pub keep_net_admin: bool,
     /// `offload`: the kernel leaves checksums and segmentation to be done once, at the end. On by default.
@@ -140,6 +142,7 @@ impl fmt::Display for Config {
             wkpf_strict,
             log,
             tun_up,
+            tun_queue_length,
             keep_net_admin,
             offload,
             tun_ip,
@@ -172,6 +175,9 @@ impl fmt::Display for Config {
         }
         if *tun_up {
             writeln!(f, "tun-up yes")?;
+        }
+        if let Some(length) = tun_queue_length {
+            writeln!(f, "tun-queue-length {length}")?;
         }
         if *keep_net_admin {
             writeln!(f, "keep-net-admin yes")?;
@@ -483,6 +489,7 @@ mod tests {
                               icmp-errors 200\n\
                               log drop reject icmp self dyn\n\
                               tun-up yes\n\
+                              tun-queue-length 2000\n\
                               keep-net-admin yes\n\
                               offload no\n\
                               tun-ip 192.168.255.2/24\n\
@@ -523,6 +530,7 @@ mod tests {
         let Config {
             wkpf_strict,
             tun_up,
+            tun_queue_length,
             keep_net_admin,
             offload,
             log,
@@ -530,6 +538,7 @@ mod tests {
             ..
         } = config;
         assert!(wkpf_strict && !tun_up && !keep_net_admin && offload);
+        assert_eq!(tun_queue_length, None);
         assert_eq!(log, LogClasses::default());
         assert_eq!(translation.offlink_mtu, 1280);
         assert_eq!(translation.udp_checksum, UdpChecksum::Drop);

@@ -21,8 +21,8 @@ use super::{
     IpPrefix, LineError, LogClasses, Problem,
     word::{
         Reader, absolute_path, anything, device, icmp_errors, ip_prefix, log_class, mtu,
-        nat64_prefix, path, pool, prefix4, prefix6, traffic_class, udp_checksum, unicast4,
-        unicast6, up, workers, yes_or_no,
+        nat64_prefix, path, pool, prefix4, prefix6, queue_length, traffic_class, udp_checksum,
+        unicast4, unicast6, up, workers, yes_or_no,
     },
 };
 use crate::{
@@ -204,6 +204,7 @@ pub(super) enum Directive<'a> {
     OfflinkMtu(u16),
     Workers,
     TunUp(bool),
+    TunQueueLength(u32),
     KeepNetAdmin(bool),
     Offload(bool),
     TunIp(IpPrefix),
@@ -320,6 +321,15 @@ const TABLE: &[Kind] = &[
         name: "tun-route",
         again: Again::Adds,
         arguments: |input| value(ip_prefix).map(Directive::TunRoute).parse(input),
+    },
+    Kind {
+        name: "tun-queue-length",
+        again: Again::Refused,
+        arguments: |input| {
+            value(queue_length)
+                .map(Directive::TunQueueLength)
+                .parse(input)
+        },
     },
     Kind {
         name: "icmp-errors",

@@ -185,6 +185,10 @@ pub(super) fn mtu(word: &[u8]) -> Result<u16, Cow<'static, str>> {
     number(word, 1280..=65535).ok_or("a number from 1280 to 65535".into())
 }
 
+pub(super) fn queue_length(word: &[u8]) -> Result<u32, Cow<'static, str>> {
+    number(word, 1..=100_000).ok_or("a number of packets from 1 to 100000".into())
+}
+
 pub(super) fn workers(word: &[u8]) -> Result<(), Cow<'static, str>> {
     number(word, 0_u8..=64)
         .map(|_| ())

@@ -38,6 +38,8 @@ pub(crate) struct Link {
     pub(crate) mtu: u32,
     /// Administratively; whether anybody is at the other end is another matter.
     pub(crate) up: bool,
+    /// So many packets wait for who is attached to a TUN device.
+    pub(crate) queue_length: u32,
     pub(crate) kind: Kind,
 }
 
@@ -119,6 +121,14 @@ impl Netlink {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.header.change_mask = LinkFlags::Up;
+        self.tell(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// Lets so many packets wait at a device.
+    pub(crate) fn set_queue_length(&mut self, index: u32, length: u32) -> io::Result<Done> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::TxQueueLen(length));
         self.tell(RouteNetlinkMessage::SetLink(message), 0)
     }
 
@@ -317,11 +327,13 @@ impl Link {
     fn read(message: &LinkMessage) -> Option<Self> {
         let mut name = None;
         let mut mtu = None;
+        let mut queue_length = None;
         let mut info: &[LinkInfo] = &[];
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(value) => name = Some(value.clone()),
                 LinkAttribute::Mtu(value) => mtu = Some(*value),
+                LinkAttribute::TxQueueLen(value) => queue_length = Some(*value),
                 LinkAttribute::LinkInfo(value) => info = value,
                 _ => {}
             }
@@ -331,6 +343,7 @@ impl Link {
             name: name?,
             mtu: mtu?,
             up: message.header.flags.contains(LinkFlags::Up),
+            queue_length: queue_length?,
             kind: Kind::read(info),
         })
     }
@@ -445,6 +458,7 @@ mod tests {
         link.attributes
             .push(LinkAttribute::IfName("abc".to_owned()));
         link.attributes.push(LinkAttribute::Mtu(1500));
+        link.attributes.push(LinkAttribute::TxQueueLen(1000));
         let mut message = NetlinkMessage::new(
             NetlinkHeader::default(),
             NetlinkPayload::from(RouteNetlinkMessage::NewLink(link)),
@@ -481,6 +495,7 @@ mod tests {
             index: 7,
             name: "abc".to_owned(),
             mtu: 1500,
+            queue_length: 1000,
             kind: Kind::Other(None),
         };
         assert_eq!(Link::read(&link), Some(expected));

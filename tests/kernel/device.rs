@@ -86,6 +86,38 @@ fn sets_the_device_up() {
     });
 }
 
+/// `tun-queue-length`; and where a later step fails, the device that stays has the queue that it had.
+#[test]
+fn sets_the_length_of_the_queue() {
+    xlatd_case(|net| {
+        net.xlat
+            .ip("tuntap add dev nat64 mode tun\nlink set nat64 txqueuelen 77");
+        let length = || {
+            let link = net.xlat.run("ip link show nat64");
+            let (_, after) = link.split_once(" qlen ").unwrap();
+            after.split_whitespace().next().unwrap().to_owned()
+        };
+        let config = format!("{CONFIG}tun-queue-length 1234\n");
+        let daemon = Daemon::start(&net.xlat, &config);
+        net.route_to_device();
+        net.wait_for_daemon();
+        assert_eq!(length(), "1234");
+        drop(daemon);
+
+        net.xlat
+            .ip("link set nat64 down\nlink set nat64 txqueuelen 77");
+        let config = format!("{config}tun-route 198.18.0.0/15\n"); // which a device that is down cannot get
+        let mut daemon = Daemon::start(&net.xlat, &config);
+        assert_eq!(daemon.wait().code(), Some(1));
+        let log = daemon.log();
+        assert!(
+            log.contains("let 1234 packets wait in nat64: done"),
+            "{log}"
+        );
+        assert_eq!(length(), "77", "{log}");
+    });
+}
+
 /// What was done before a step that fails is undone: here the first address, and "up", on a device that stays.
 #[test]
 fn setup_that_fails_leaves_nothing_behind() {
