@@ -27,6 +27,7 @@ mod harness;
 mod icmp;
 mod log;
 mod notify;
+mod offload;
 mod own;
 mod packet;
 mod pool;
