@@ -2,7 +2,7 @@
 
 use std::{
     io::IoSlice,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket},
     os::fd::AsRawFd,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -11,12 +11,17 @@ use std::{
 
 use nix::{
     libc, setsockopt_impl, sockopt_impl,
-    sys::socket::{MsgFlags, MultiHeaders, sendmmsg, setsockopt},
+    sys::socket::{
+        AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, SockaddrIn6,
+        sendmmsg, setsockopt, socket,
+    },
 };
 
 use crate::{
     harness::{Netns, wait_for},
-    lab::{Carrier, Lab},
+    lab::{Carrier, Lab, SERVER, SERVER_BY_PREFIX},
+    maps::{Maps, shuffled},
+    packet,
 };
 
 sockopt_impl!(
@@ -86,10 +91,6 @@ pub(crate) struct Datagrams {
 /// UDP from the client to the server: thousands of datagrams a second that arrive.
 pub(crate) fn udp(lab: &Lab, carrier: &Carrier, what: Datagrams, duration: Duration) -> f64 {
     let receiver = bind(&lab.server, carrier.listens());
-    setsockopt(&receiver, UdpGro, &1).unwrap();
-    receiver
-        .set_read_timeout(Some(Duration::from_millis(200)))
-        .unwrap();
     let server: IpAddr = carrier.server().parse().unwrap();
     let to = SocketAddr::new(server, receiver.local_addr().unwrap().port());
     let senders: Vec<_> = (0..what.flows)
@@ -102,40 +103,75 @@ pub(crate) fn udp(lab: &Lab, carrier: &Carrier, what: Datagrams, duration: Durat
             sender
         })
         .collect();
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let data = vec![0x55; what.len * what.at_once];
-            let mut headers = MultiHeaders::<()>::preallocate(BURST, None);
-            let burst = [[IoSlice::new(&data)]; BURST];
-            let addresses = [None; BURST];
-            let mut sender = senders.iter().cycle();
-            while !done.load(Ordering::Relaxed) {
-                let sender = sender.next().unwrap();
-                // A full queue is no reason to stop. Mixed flows are mixed one by one.
-                if what.flows > 1 || what.at_once > 1 {
-                    let _ = sender.send(&data);
-                } else {
-                    let (fd, flags) = (sender.as_raw_fd(), MsgFlags::empty());
-                    let _ = sendmmsg(fd, &mut headers, &burst, addresses, [], flags);
-                }
-            }
-        });
+    let data = vec![0x55; what.len * what.at_once];
+    let burst = [[IoSlice::new(&data)]; BURST];
+    let mut headers = MultiHeaders::<()>::preallocate(BURST, None);
+    let mut sender = senders.iter().cycle();
+    arriving(&receiver, what.len, duration, || {
+        let sender = sender.next().unwrap();
+        // A full queue is no reason to stop. Mixed flows are mixed one by one.
+        if what.flows > 1 || what.at_once > 1 {
+            let _ = sender.send(&data);
+        } else {
+            let (fd, flags) = (sender.as_raw_fd(), MsgFlags::empty());
+            let _ = sendmmsg(fd, &mut headers, &burst, [None; BURST], [], flags);
+        }
+    })
+}
+
+/// UDP with 64 octets from many hosts, one datagram of each after the other: thousands a second that arrive.
+pub(crate) fn from_many_hosts(lab: &Lab, maps: Maps, duration: Duration) -> f64 {
+    const LEN: usize = 64;
+    let receiver = bind(&lab.server, SERVER);
+    let port = receiver.local_addr().unwrap().port();
+    let server: Ipv6Addr = SERVER_BY_PREFIX.parse().unwrap();
+    let packets: Vec<_> = shuffled()
+        .map(|host| {
+            let source = maps.host(host).1.to_string();
+            let udp = packet::udp(&source, SERVER_BY_PREFIX, [4000, port], &[0x55; LEN]);
+            packet::Ipv6::new(&source, SERVER_BY_PREFIX, packet::UDP, udp).octets()
+        })
+        .collect();
+    let to = SockaddrIn6::from(SocketAddrV6::new(server, 0, 0, 0));
+    let sender = lab.client.inside(|| {
+        let (family, kind) = (AddressFamily::Inet6, SockType::Raw);
+        socket(family, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).unwrap()
+    });
+    let mut headers = MultiHeaders::<SockaddrIn6>::preallocate(BURST, None);
+    let mut bursts = packets.chunks_exact(BURST).cycle();
+    arriving(&receiver, LEN, duration, || {
+        let burst = bursts.next().unwrap();
+        let burst: [_; BURST] = std::array::from_fn(|at| [IoSlice::new(&burst[at])]);
+        let (fd, flags) = (sender.as_raw_fd(), MsgFlags::empty());
+        let _ = sendmmsg(fd, &mut headers, &burst, [Some(to); BURST], [], flags);
+    })
+}
+
+/// Sends again and again, and says how many thousands of datagrams of `len` octets a second arrive.
+fn arriving(receiver: &UdpSocket, len: usize, duration: Duration, mut send: impl FnMut()) -> f64 {
+    setsockopt(receiver, UdpGro, &1).unwrap();
+    receiver
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    let receive = |until: Instant| {
         let mut buffer = vec![0; 1 << 16];
-        let mut received = 0;
-        let mut receive = |until: Instant| {
-            let mut octets = 0;
-            while Instant::now() < until {
-                octets += receiver.recv(&mut buffer).unwrap_or(0);
-            }
-            octets
-        };
-        receive(Instant::now() + Duration::from_millis(300)); // until it is under way
-        let start = Instant::now();
-        received += receive(start + duration);
-        let elapsed = start.elapsed();
-        done.store(true, Ordering::Relaxed);
-        received as f64 / what.len as f64 / elapsed.as_secs_f64() / 1000.0
+        let mut octets = 0;
+        while Instant::now() < until {
+            octets += receiver.recv(&mut buffer).unwrap_or(0);
+        }
+        octets
+    };
+    thread::scope(|scope| {
+        let received = scope.spawn(move || {
+            receive(Instant::now() + Duration::from_millis(300)); // until it is under way
+            let start = Instant::now();
+            let octets = receive(start + duration);
+            octets as f64 / start.elapsed().as_secs_f64()
+        });
+        while !received.is_finished() {
+            send();
+        }
+        received.join().unwrap() / len as f64 / 1000.0
     })
 }
 

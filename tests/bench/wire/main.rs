@@ -11,13 +11,18 @@
 mod harness;
 mod lab;
 mod load;
+#[path = "../maps.rs"]
+mod maps;
+#[path = "../../kernel/packet.rs"]
+mod packet;
 mod report;
 
 use std::{env, path::PathBuf, time::Duration};
 
 use crate::{
     lab::{Carrier, Lab, Running},
-    load::{Datagrams, Way, round_trips, tcp, udp},
+    load::{Datagrams, Way, from_many_hosts, round_trips, tcp, udp},
+    maps::{Maps, SIZES},
     report::{Better, Report},
 };
 
@@ -42,6 +47,7 @@ fn main() {
         println!("round {} of {rounds}", round + 1);
         for carrier in &carriers {
             measure(carrier, duration, &mut report);
+            measure_maps(carrier, duration, &mut report);
         }
     }
     report.print();
@@ -125,6 +131,43 @@ fn measure(carrier: &Carrier, duration: Duration, report: &mut Report) {
         add("start, ms", Better::Less, started_in.as_secs_f64() * 1e3);
     }
     lab.stop(running);
+}
+
+/// With tables of maps in use by many hosts.
+fn measure_maps(carrier: &Carrier, duration: Duration, report: &mut Report) {
+    const METRICS: [[&str; 2]; SIZES.len()] = [
+        ["1 map, 100,000 hosts, kpps", "start with 1 map, ms"],
+        [
+            "1,000 maps, 100,000 hosts, kpps",
+            "start with 1,000 maps, ms",
+        ],
+        [
+            "10,000 maps, 100,000 hosts, kpps",
+            "start with 10,000 maps, ms",
+        ],
+        [
+            "100,000 maps, 100,000 hosts, kpps",
+            "start with 100,000 maps, ms",
+        ],
+    ];
+    let only = env::var("ONLY").unwrap_or_default();
+    for (size, metrics) in SIZES.into_iter().zip(METRICS) {
+        let wanted = metrics.iter().any(|metric| metric.contains(&only));
+        // tayga looks through its maps one by one: with more of them it would take the round for itself.
+        let in_vain = matches!(carrier, Carrier::Tayga(_)) && size > 1_000;
+        if !wanted || in_vain || *carrier == Carrier::Kernel {
+            continue;
+        }
+        let maps = Maps(size);
+        let lab = Lab::new();
+        lab.router.ip("route add blackhole 10.0.0.0/8");
+        let running = lab.start(carrier, &maps.lines());
+        let rate = from_many_hosts(&lab, maps, duration);
+        report.add(carrier.name(), metrics[0], Better::More, rate);
+        let started_in = running.started_in.unwrap().as_secs_f64() * 1e3;
+        report.add(carrier.name(), metrics[1], Better::Less, started_in);
+        lab.stop(running);
+    }
 }
 
 /// The time that a process has had of the processors.
