@@ -1,4 +1,11 @@
 //! The path of a packet: from the device through the translator and back.
+//!
+//! One read and one write a packet, by a single thread, on a descriptor that does not block. What costs is the kernel's work
+//! for each of the two calls, about 3 us of 4; so the calls are made fewer, by super-packets and by joining. Left out, since
+//! it did not pay: io_uring, which saves a part of the calls and none of their work, where joining has already taken most of
+//! them (a single sender is slower than the joined path), and would cost a ring in memory and a way of its own through the
+//! kernel; a longer queue at the device, which loses no fewer packets of TCP; reading with a header apart (readv), and waiting
+//! for more packets than there are.
 
 use std::{io, time::Instant};
 
