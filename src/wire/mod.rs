@@ -7,6 +7,7 @@ pub mod checksum;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod ndp;
 pub mod transport;
 pub mod virtio;
 
@@ -113,4 +114,9 @@ impl FragmentPlace {
 pub(crate) fn u16_at(octets: &[u8], at: usize) -> Option<u16> {
     let pair = octets.get(at..at + 2)?;
     Some(u16::from_be_bytes([pair[0], pair[1]]))
+}
+
+/// The big-endian 32-bit number at `at`, where there is one.
+pub(crate) fn u32_at(octets: &[u8], at: usize) -> Option<u32> {
+    octets.get(at..)?.first_chunk().copied().map(u32::from_be_bytes)
 }
