@@ -15,6 +15,7 @@
 //! | 3 | [`stats`], [`packet_log`] | what became of packets: counters, and lines for the log |
 //! | 2 | [`config`] | tayga.conf: text to settings, with every mistake in it, and back |
 //! | 1 | [`translate`] | one packet in, one decision out |
+//! | 1 | [`clat`] | what happens to the network in, what is to be done about IPv4 out (464XLAT, RFC 6877) |
 //! | 0 | [`wire`] | packet formats: octets to values and back |
 //! | 0 | [`addr`] | who is whom: own addresses, explicit mappings (RFC 7757), leases, prefix (RFC 6052) |
 //!
@@ -40,9 +41,17 @@
 //! [`config`] reads every line of a tayga.conf and reports every mistake with line and column, or gives a
 //! [`config::Config`]. Out of that come the [`translate::Settings`], the [`addr::AddressMap`], and by [`plan`] the
 //! steps to set up the device, which `xlatd check` prints and the daemon runs.
+//!
+//! # How an event of a CLAT goes through them
+//!
+//! Router Advertisements and answers of name servers ([`wire::ndp`], [`wire::dns`]), and what the network is, come to
+//! [`clat::Clat`] as events, with the time. It says what to ask, and how the host is to be set up; `plan` makes the
+//! steps of it, of which the daemon takes those that are new and undoes those that are no more. [`translate`] and [`clat`] do
+//! not know each other: the daemon gives the translator another [`addr::AddressMap`].
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod clat;
 pub mod config;
 pub mod packet_log;
 pub mod plan;

@@ -4,6 +4,7 @@
 //! its accessors cannot fail. A header to send is a plain value with `octets()`, so no half-written header exists.
 
 pub mod checksum;
+pub mod dns;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
@@ -118,5 +119,9 @@ pub(crate) fn u16_at(octets: &[u8], at: usize) -> Option<u16> {
 
 /// The big-endian 32-bit number at `at`, where there is one.
 pub(crate) fn u32_at(octets: &[u8], at: usize) -> Option<u32> {
-    octets.get(at..)?.first_chunk().copied().map(u32::from_be_bytes)
+    octets
+        .get(at..)?
+        .first_chunk()
+        .copied()
+        .map(u32::from_be_bytes)
 }

@@ -1,0 +1,611 @@
+//! The CLAT of 464XLAT (RFC 6877): IPv4 for a host in a network that has none but by a NAT64.
+//!
+//! What happens comes in as [`Event`]s, what is to be done goes out as [`Action`]s. Times are since the machine started,
+//! suspended time included, so that a day of Router Advertisements is a unit test without a clock.
+
+pub mod prefix;
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use crate::{addr::Nat64Prefix, wire::ndp::RouterAdvertisement};
+pub use prefix::{Candidates, Origin};
+
+/// How long after a Router Solicitation DNS is asked, if nobody has advertised a prefix by then: an advertisement that says
+/// more is on its way (RFC 9872 section 3.1).
+const QUERY_DELAY: Duration = Duration::from_millis(300);
+/// An answer is renewed so long before its TTL is over (RFC 7050 section 3).
+const RENEW_BEFORE: Duration = Duration::from_secs(10);
+/// TTLs below this are taken for it.
+const SHORTEST_TTL: Duration = Duration::from_secs(60);
+/// From one query without an answer to the next, doubled each time.
+const QUERY_BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+/// From one Router Solicitation without an answer to the next (RFC 4861 section 6.3.7).
+const SOLICIT_INTERVAL: Duration = Duration::from_secs(4);
+/// So many are sent (RFC 4861 section 10, MAX_RTR_SOLICITATIONS); the second one sooner than the others.
+const SOLICITATIONS: u32 = 3;
+/// So long before all advertised prefixes run out they are solicited once more.
+const SOLICIT_BEFORE: Duration = Duration::from_secs(5);
+/// The IPv4 packet that becomes an IPv6 packet is 20 octets shorter, and 8 more are left for a Fragment Header.
+const OVERHEAD: u32 = 28;
+
+/// What the administrator wants. The defaults are those of clatd, where nothing else is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `clat-dev`: the TUN device.
+    pub device: String,
+    /// `clat-v4-addr`: the address of programs on this host.
+    pub host_v4: Ipv4Addr,
+    /// `tayga-v4-addr`: the translator's own.
+    pub own_v4: Ipv4Addr,
+    /// `plat-prefix`: not discovered then.
+    pub prefix: Option<Nat64Prefix>,
+    /// `plat-fallback-prefix`: if none is discovered.
+    pub fallback: Option<Nat64Prefix>,
+    /// `plat-dev`: the uplink; otherwise the device of the IPv6 default route.
+    pub uplink: Option<String>,
+    /// `dns64-servers`: asked instead of the network's own.
+    pub dns_servers: Vec<IpAddr>,
+    /// `v4-defaultroute-enable`
+    pub default_route: bool,
+    /// `v4-defaultroute-metric`
+    pub metric: u32,
+    /// `v4-defaultroute-mtu`, in octets; otherwise that of the uplink, less 28.
+    pub mtu: Option<u32>,
+    /// `v4-defaultroute-advmss`, in octets; otherwise the MTU less 40.
+    pub advmss: Option<u32>,
+    /// `v4-conncheck-enable`: whether to step aside where there is native IPv4.
+    pub steps_aside: bool,
+    /// `v4-conncheck-delay`: how long there must have been.
+    pub steps_aside_after: Duration,
+    /// `forwarding-enable`
+    pub forwarding: bool,
+    /// `route-table`
+    pub table: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            device: "clat".to_owned(),
+            host_v4: Ipv4Addr::new(192, 0, 0, 1), // RFC 7335
+            own_v4: Ipv4Addr::new(192, 0, 0, 2),
+            prefix: None,
+            fallback: None,
+            uplink: None,
+            dns_servers: Vec::new(),
+            default_route: true,
+            metric: 2048,
+            mtu: None,
+            advmss: None,
+            steps_aside: true,
+            steps_aside_after: Duration::from_secs(10),
+            forwarding: true,
+            table: 0xc1a7,
+        }
+    }
+}
+
+/// What there is of the network, as far as it matters here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// Every device but our own.
+    pub links: Vec<Link>,
+}
+
+/// A network device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Does not change while it exists.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether packets can be sent.
+    pub running: bool,
+    /// In octets.
+    pub mtu: u32,
+    /// Whether it leads to something that is reached through another device: a TUN, TAP, WireGuard device, a tunnel.
+    pub is_tunnel: bool,
+    /// Addresses that can be used: neither tentative nor failed.
+    pub addresses: Vec<Address>,
+    /// Metric of its best IPv6 default route.
+    pub default_v6: Option<u32>,
+    /// Whether it has an IPv4 default route with a gateway.
+    pub default_v4: bool,
+}
+
+/// An IPv6 address of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Not link-local.
+    pub address: Ipv6Addr,
+    /// Whether it is not for new connections any more.
+    pub deprecated: bool,
+    /// Whether it is one of those that change every day (RFC 8981).
+    pub temporary: bool,
+}
+
+/// Something that has happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The network is so now.
+    Network(Network),
+    /// A router of a link has said something.
+    Advertisement {
+        /// Of the device.
+        link: u32,
+        /// What it says.
+        advertisement: RouterAdvertisement,
+    },
+    /// A name server has said which addresses ipv4only.arpa has: none, if there is no DNS64.
+    Resolved {
+        /// The device by which it was asked.
+        link: u32,
+        /// Those that there are.
+        addresses: Vec<Ipv6Addr>,
+        /// How long they may be kept.
+        ttl: Duration,
+    },
+    /// No name server has given an answer that helps.
+    Unresolved {
+        /// The device by which they were asked.
+        link: u32,
+    },
+    /// A deadline may have been reached.
+    Time,
+}
+
+/// Something that is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the routers of a link for advertisements.
+    Solicit {
+        /// Of the device.
+        link: u32,
+    },
+    /// Ask name servers, by a link, for the addresses of ipv4only.arpa.
+    Query {
+        /// Of the device.
+        link: u32,
+        /// Those to ask; if there are none, those of the system.
+        servers: Vec<IpAddr>,
+    },
+    /// Make it so.
+    Set(Setup),
+    /// Say what has become of it.
+    Say(State),
+}
+
+/// How the host is to be set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// Name and index of the uplink.
+    pub uplink: (String, u32),
+    /// MTU of the TUN device, in octets: that of the uplink.
+    pub mtu: u32,
+    /// Of the PLAT.
+    pub prefix: Nat64Prefix,
+    /// Our address on the uplink, by which the PLAT knows us.
+    pub source: Ipv6Addr,
+    /// Whether programs are to use it.
+    pub default_route: bool,
+}
+
+impl Setup {
+    /// MTU of the IPv4 route, in octets (CL-13).
+    pub fn route_mtu(&self, settings: &Settings) -> u32 {
+        settings.mtu.unwrap_or(self.mtu - OVERHEAD)
+    }
+}
+
+/// How far it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There is no way out yet.
+    WaitingForLink(&'static str),
+    /// Nobody has said yet how the NAT64 is reached.
+    WaitingForPrefix(String),
+    /// Programs have IPv4.
+    Active(Nat64Prefix, Origin, String),
+    /// There is native IPv4.
+    SteppingAside(String),
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WaitingForLink(missing) => write!(f, "Waiting for a network: {missing}"),
+            Self::WaitingForPrefix(uplink) => write!(
+                f,
+                "Waiting for a NAT64 prefix on {uplink}: no Router Advertisement has one (PREF64), and no DNS64 has answered"
+            ),
+            Self::Active(prefix, origin, uplink) => {
+                let origin = match origin {
+                    Origin::Configured => "plat-prefix",
+                    Origin::Advertisement => "Router Advertisement",
+                    Origin::Dns => "DNS64",
+                    Origin::Fallback => "plat-fallback-prefix",
+                };
+                write!(
+                    f,
+                    "IPv4 goes by {uplink} and {} ({origin})",
+                    prefix.prefix()
+                )
+            }
+            Self::SteppingAside(link) => write!(f, "Stepping aside: {link} has native IPv4"),
+        }
+    }
+}
+
+/// The CLAT of a host.
+#[derive(Debug)]
+pub struct Clat {
+    settings: Settings,
+    network: Network,
+    candidates: Candidates,
+    dns_servers: Vec<DnsServer>,
+    /// MTUs that routers have advertised, in octets, by link.
+    mtus: Vec<(u32, u32)>,
+    /// What is done about the uplink.
+    search: Search,
+    /// Since when there is native IPv4.
+    native_since: Option<Duration>,
+    /// What was asked for last.
+    setup: Option<Setup>,
+    state: Option<State>,
+}
+
+/// A name server that a router has advertised.
+#[derive(Clone, Copy, Debug)]
+struct DnsServer {
+    link: u32,
+    address: Ipv6Addr,
+    until: Duration,
+}
+
+/// The search for a prefix on one uplink.
+#[derive(Debug, Default)]
+struct Search {
+    /// The uplink; zero is none.
+    link: u32,
+    /// When to solicit next, and how many solicitations are left.
+    solicit: Option<Duration>,
+    solicitations: u32,
+    /// When to ask DNS next.
+    query: Option<Duration>,
+    /// How long to wait after the next query that is not answered.
+    backoff: Duration,
+    /// Whether the expiry of what was advertised has been answered by a solicitation.
+    expiry_solicited: bool,
+}
+
+impl Search {
+    fn start(link: u32, now: Duration) -> Self {
+        Self {
+            link,
+            solicit: Some(now),
+            solicitations: SOLICITATIONS,
+            query: Some(now + QUERY_DELAY),
+            backoff: QUERY_BACKOFF[0],
+            expiry_solicited: false,
+        }
+    }
+}
+
+impl Clat {
+    /// One that knows nothing of the network yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            network: Network::default(),
+            candidates: Candidates::default(),
+            dns_servers: Vec::new(),
+            mtus: Vec::new(),
+            search: Search::default(),
+            native_since: None,
+            setup: None,
+            state: None,
+        }
+    }
+
+    /// Takes notice of what has happened, and says what to do.
+    pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Action> {
+        match event {
+            Event::Network(network) => self.network_is(network, now),
+            Event::Advertisement {
+                link,
+                advertisement,
+            } => self.advertised(link, &advertisement, now),
+            Event::Resolved {
+                link,
+                addresses,
+                ttl,
+            } => self.resolved(link, &addresses, ttl, now),
+            Event::Unresolved { link } => {
+                if link == self.search.link {
+                    self.back_off(now);
+                }
+            }
+            Event::Time => {}
+        }
+        self.candidates.drop_expired(now);
+        self.dns_servers.retain(|server| now < server.until);
+        let mut actions = Vec::new();
+        self.search(now, &mut actions);
+        self.decide(now, &mut actions);
+        actions
+    }
+
+    /// When there is something to do without an event.
+    pub fn deadline(&self, now: Duration) -> Option<Duration> {
+        let native = self
+            .native_since
+            .map(|since| since + self.settings.steps_aside_after)
+            .filter(|at| *at > now);
+        let expiry = self.candidates.deadline(now);
+        let solicit = expiry
+            .filter(|_| !self.search.expiry_solicited)
+            .map(|at| at.saturating_sub(SOLICIT_BEFORE));
+        let query = self.search.query.filter(|_| self.wants_dns(now));
+        let all = [
+            native,
+            expiry,
+            solicit.filter(|at| *at > now),
+            self.search.solicit,
+            query,
+        ];
+        all.into_iter().flatten().min()
+    }
+
+    fn network_is(&mut self, network: Network, now: Duration) {
+        let is_running = |link: u32| {
+            let mut links = network.links.iter();
+            links.any(|one| one.index == link && one.running)
+        };
+        self.candidates.retain_links(is_running);
+        self.dns_servers.retain(|server| is_running(server.link));
+        self.mtus.retain(|(link, _)| is_running(*link));
+        self.network = network;
+        let link = self.uplink().map_or(0, |link| link.index);
+        if link != self.search.link {
+            self.search = if link == 0 {
+                Search::default()
+            } else {
+                Search::start(link, now)
+            };
+        }
+        self.native_since = match (self.native(), self.native_since) {
+            (None, _) => None,
+            (Some(_), since) => since.or(Some(now)),
+        };
+    }
+
+    fn advertised(&mut self, link: u32, advertisement: &RouterAdvertisement, now: Duration) {
+        let is_ours = |prefix: &Nat64Prefix| {
+            let mut addresses = self.network.links.iter().flat_map(|link| &link.addresses);
+            addresses.any(|own| prefix.prefix().contains(own.address))
+        };
+        for pref64 in &advertisement.pref64 {
+            if let Some(prefix) = prefix::nat64(pref64.prefix, pref64.length)
+                && !is_ours(&prefix)
+            {
+                let preference = advertisement.preference;
+                self.candidates
+                    .advertised(link, preference, prefix, pref64.lifetime, now);
+            }
+        }
+        for &(address, lifetime) in &advertisement.dns_servers {
+            self.dns_servers
+                .retain(|one| (one.link, one.address) != (link, address));
+            if !lifetime.is_zero() && self.dns_servers.len() < prefix_limit() {
+                self.dns_servers.push(DnsServer {
+                    link,
+                    address,
+                    until: now + lifetime,
+                });
+            }
+        }
+        if let Some(mtu) = advertisement.mtu {
+            self.mtus.retain(|(one, _)| *one != link);
+            self.mtus.push((link, mtu));
+        }
+        if link == self.search.link {
+            self.search.solicit = None; // it was heard
+            self.search.expiry_solicited = false;
+        }
+    }
+
+    fn resolved(&mut self, link: u32, addresses: &[Ipv6Addr], ttl: Duration, now: Duration) {
+        let prefixes = prefix::by_addresses(addresses);
+        let ttl = ttl.max(SHORTEST_TTL);
+        self.candidates.resolved(link, &prefixes, ttl, now);
+        if link != self.search.link {
+        } else if prefixes.is_empty() {
+            self.back_off(now);
+        } else {
+            self.search.query = Some(now + ttl - RENEW_BEFORE);
+            self.search.backoff = QUERY_BACKOFF[0];
+        }
+    }
+
+    fn back_off(&mut self, now: Duration) {
+        self.search.query = Some(now + self.search.backoff);
+        self.search.backoff = (self.search.backoff * 2).min(QUERY_BACKOFF[1]);
+    }
+
+    /// Whether it is for DNS to say what the prefix is (P72-02).
+    fn wants_dns(&self, now: Duration) -> bool {
+        self.settings.prefix.is_none()
+            && self.search.link != 0
+            && !matches!(
+                self.candidates.best(self.search.link, None, now),
+                Some((_, Origin::Advertisement))
+            )
+    }
+
+    fn search(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let link = self.search.link;
+        if link == 0 || self.settings.prefix.is_some() {
+            return;
+        }
+        if !self.search.expiry_solicited && self.candidates.expire_within(link, SOLICIT_BEFORE, now)
+        {
+            self.search.expiry_solicited = true;
+            self.search.solicit = Some(now);
+            self.search.solicitations = SOLICITATIONS;
+        }
+        if self.search.solicit.is_some_and(|at| at <= now) {
+            actions.push(Action::Solicit { link });
+            self.search.solicitations -= 1;
+            let next = if self.search.solicitations == SOLICITATIONS - 1 {
+                Duration::from_secs(1)
+            } else {
+                SOLICIT_INTERVAL
+            };
+            self.search.solicit = (self.search.solicitations > 0).then_some(now + next);
+        }
+        if self.wants_dns(now) && self.search.query.is_some_and(|at| at <= now) {
+            let servers = if self.settings.dns_servers.is_empty() {
+                let ours = self.dns_servers.iter().filter(|one| one.link == link);
+                ours.map(|one| one.address.into()).collect()
+            } else {
+                self.settings.dns_servers.clone()
+            };
+            actions.push(Action::Query { link, servers });
+            // Who asks says when it was in vain.
+            self.search.query = None;
+        }
+    }
+
+    /// Comes to a conclusion from all that is known, and says so if it is another than before.
+    fn decide(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let (state, setup) = self.conclusion(now);
+        if let Some(setup) = setup
+            && self.setup.as_ref() != Some(&setup)
+        {
+            self.setup = Some(setup.clone());
+            actions.push(Action::Set(setup));
+        }
+        if self.state.as_ref() != Some(&state) {
+            self.state = Some(state.clone());
+            actions.push(Action::Say(state));
+        }
+    }
+
+    fn conclusion(&self, now: Duration) -> (State, Option<Setup>) {
+        // What has been set up stays while something is missing: connections go on when it is back.
+        let without_route = || {
+            let setup = self.setup.clone();
+            setup.map(|setup| Setup {
+                default_route: false,
+                ..setup
+            })
+        };
+        let Some(uplink) = self.uplink() else {
+            let missing = match &self.settings.uplink {
+                Some(_) => "plat-dev has no IPv6 default route",
+                None => "there is no IPv6 default route",
+            };
+            return (State::WaitingForLink(missing), without_route());
+        };
+        let Some((prefix, origin)) = self.prefix(uplink.index, now) else {
+            return (
+                State::WaitingForPrefix(uplink.name.clone()),
+                without_route(),
+            );
+        };
+        let Some(source) = source(uplink, prefix) else {
+            let missing = "the device of the IPv6 default route has no global IPv6 address";
+            return (State::WaitingForLink(missing), without_route());
+        };
+        let native = self.native().filter(|_| {
+            let stood = |since| now >= since + self.settings.steps_aside_after;
+            self.native_since.is_some_and(stood)
+        });
+        let setup = Setup {
+            uplink: (uplink.name.clone(), uplink.index),
+            mtu: self.mtu(uplink),
+            prefix,
+            source,
+            default_route: self.settings.default_route && native.is_none(),
+        };
+        let state = match native {
+            Some(link) => State::SteppingAside(link.name.clone()),
+            None => State::Active(prefix, origin, uplink.name.clone()),
+        };
+        (state, Some(setup))
+    }
+
+    /// The prefix that counts for an uplink.
+    fn prefix(&self, link: u32, now: Duration) -> Option<(Nat64Prefix, Origin)> {
+        if let Some(prefix) = self.settings.prefix {
+            return Some((prefix, Origin::Configured));
+        }
+        let current = self.setup.as_ref().map(|setup| setup.prefix);
+        let fallback = self.settings.fallback;
+        self.candidates
+            .best(link, current, now)
+            .or(fallback.map(|prefix| (prefix, Origin::Fallback)))
+    }
+
+    /// By which packets go to the NAT64.
+    fn uplink(&self) -> Option<&Link> {
+        let links = self.network.links.iter().filter(|link| link.running);
+        match &self.settings.uplink {
+            Some(name) => links
+                .filter(|link| link.default_v6.is_some())
+                .find(|link| link.name == *name),
+            None => links
+                .filter_map(|link| Some((link.default_v6?, link)))
+                .min_by_key(|(metric, link)| (*metric, link.index))
+                .map(|(_, link)| link),
+        }
+    }
+
+    /// A device with native IPv4. One that a tunnel leads to is none: it may be one that needs us.
+    fn native(&self) -> Option<&Link> {
+        self.network
+            .links
+            .iter()
+            .filter(|_| self.settings.steps_aside)
+            .find(|link| link.running && link.default_v4 && !link.is_tunnel)
+    }
+
+    /// MTU of IPv6 on the uplink, in octets.
+    fn mtu(&self, uplink: &Link) -> u32 {
+        const MIN_MTU: u32 = crate::wire::ipv6::MIN_MTU as u32;
+        let advertised = self.mtus.iter().find(|(link, _)| *link == uplink.index);
+        let advertised = advertised.map_or(u32::MAX, |(_, mtu)| *mtu);
+        uplink
+            .mtu
+            .min(advertised.max(MIN_MTU))
+            .clamp(MIN_MTU, 65535)
+    }
+}
+
+/// As of prefixes, and for the same reason.
+fn prefix_limit() -> usize {
+    crate::wire::ndp::MOST
+}
+
+/// The host's own address on the uplink that is best for the NAT64 (RFC 6724 section 5): of the same kind (unique local or
+/// not), not deprecated, one that stays, with the longest common prefix.
+fn source(uplink: &Link, prefix: Nat64Prefix) -> Option<Ipv6Addr> {
+    let to = prefix.prefix().address();
+    let is_local = |address: Ipv6Addr| address.octets()[0] & 0xfe == 0xfc;
+    uplink
+        .addresses
+        .iter()
+        .max_by_key(|one| {
+            (
+                is_local(one.address) == is_local(to),
+                !one.deprecated,
+                !one.temporary,
+                (one.address.to_bits() ^ to.to_bits()).leading_zeros(),
+            )
+        })
+        .map(|one| one.address)
+}

@@ -1,0 +1,363 @@
+//! Neighbour Discovery: Router Advertisements (RFC 4861 section 4.2) with the options that a CLAT needs, and the messages
+//! that it sends itself.
+//!
+//! Only ICMPv6 messages are read here, from their type on. That they came from a neighbour - hop limit 255, and a link-local
+//! source - is for who has the IPv6 header to see (RFC 4861 section 6.1.2); the kernel has verified the checksum.
+
+use std::{net::Ipv6Addr, time::Duration};
+
+use super::{u16_at, u32_at};
+
+/// Type of a Router Solicitation.
+pub const ROUTER_SOLICITATION: u8 = 133;
+/// Type of a Router Advertisement.
+pub const ROUTER_ADVERTISEMENT: u8 = 134;
+/// Type of a Neighbour Solicitation.
+pub const NEIGHBOUR_SOLICITATION: u8 = 135;
+/// Type of a Neighbour Advertisement.
+pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+
+const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
+const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
+const PREFIX_INFORMATION: u8 = 3;
+const MTU: u8 = 5;
+const RECURSIVE_DNS_SERVER: u8 = 25;
+const PREF64: u8 = 38;
+
+/// So many options of a kind are kept, and no more: an RA has room for hundreds.
+pub const MOST: usize = 16;
+
+/// What a Router Advertisement says, as far as a CLAT wants to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouterAdvertisement {
+    /// How long the sender is a default router; zero: it is none.
+    pub router_lifetime: Duration,
+    /// Higher is better, from -1 to 1 (RFC 4191 section 2.2).
+    pub preference: i8,
+    /// Prefixes of the link.
+    pub prefixes: Vec<PrefixInformation>,
+    /// MTU of the link, in octets, if it is said.
+    pub mtu: Option<u32>,
+    /// Recursive DNS servers, and how long they may be used (RFC 8106 section 5.1).
+    pub dns_servers: Vec<(Ipv6Addr, Duration)>,
+    /// NAT64 prefixes (RFC 8781).
+    pub pref64: Vec<Pref64>,
+}
+
+/// A Prefix Information option (RFC 4861 section 4.6.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixInformation {
+    /// With what stands behind the prefix length.
+    pub prefix: Ipv6Addr,
+    /// In bits, 0 to 128.
+    pub length: u8,
+    /// Whether hosts may make themselves an address in it (the A flag, RFC 4862).
+    pub autonomous: bool,
+    /// How long an address in it is valid.
+    pub valid: Duration,
+    /// How long an address in it is used for new connections.
+    pub preferred: Duration,
+}
+
+/// A NAT64 prefix (RFC 8781 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pref64 {
+    /// Bits behind the prefix length are zero.
+    pub prefix: Ipv6Addr,
+    /// In bits: 96, 64, 56, 48, 40 or 32.
+    pub length: u8,
+    /// How long it may be used, to 65528 s; zero: no longer.
+    pub lifetime: Duration,
+}
+
+impl RouterAdvertisement {
+    /// Reads a message from its type on. What is not known, or does not have the length that it must have, is left out, as RFC
+    /// 4861 section 9 wants it.
+    ///
+    /// `None` if it is another message, or not as long as it says, or has an option of no length (RFC 4861 section 4.6).
+    pub fn parse(message: &[u8]) -> Option<Self> {
+        const HEADER_LEN: usize = 16;
+        let header = message.get(..HEADER_LEN)?;
+        if header[..2] != [ROUTER_ADVERTISEMENT, 0] {
+            return None;
+        }
+        let mut advertisement = Self {
+            router_lifetime: seconds(u16_at(header, 6).unwrap_or(0)),
+            // The middle of three values; the fourth is reserved, and means the middle (RFC 4191 section 2.2).
+            preference: match header[5] >> 3 & 3 {
+                0b01 => 1,
+                0b11 => -1,
+                _ => 0,
+            },
+            ..Self::default()
+        };
+        let mut options = &message[HEADER_LEN..];
+        while !options.is_empty() {
+            let len = usize::from(*options.get(1)?) * 8;
+            if len == 0 {
+                return None;
+            }
+            let option = options.get(..len)?;
+            options = &options[len..];
+            advertisement.option(option);
+        }
+        Some(advertisement)
+    }
+
+    /// Takes one option, of 8 octets or more.
+    fn option(&mut self, option: &[u8]) {
+        match (option[0], option.len()) {
+            (PREFIX_INFORMATION, 32) => {
+                if let Some(prefix) = prefix_information(option) {
+                    put(&mut self.prefixes, prefix);
+                }
+            }
+            (MTU, 8) => self.mtu = u32_at(option, 4),
+            (RECURSIVE_DNS_SERVER, 24..) => {
+                let lifetime = Duration::from_secs(u32_at(option, 4).unwrap_or(0).into());
+                let (addresses, _) = option[8..].as_chunks::<16>();
+                for &address in addresses {
+                    put(&mut self.dns_servers, (address.into(), lifetime));
+                }
+            }
+            // RFC 8781 section 4: any other length is to be ignored.
+            (PREF64, 16) => {
+                if let Some(prefix) = pref64(option) {
+                    put(&mut self.pref64, prefix);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn put<T>(list: &mut Vec<T>, item: T) {
+    if list.len() < MOST {
+        list.push(item);
+    }
+}
+
+fn prefix_information(option: &[u8]) -> Option<PrefixInformation> {
+    const AUTONOMOUS: u8 = 0x40;
+    let length = option[2];
+    (length <= 128).then_some(PrefixInformation {
+        prefix: address(option, 16)?,
+        length,
+        autonomous: option[3] & AUTONOMOUS != 0,
+        valid: Duration::from_secs(u32_at(option, 4)?.into()),
+        preferred: Duration::from_secs(u32_at(option, 8)?.into()),
+    })
+}
+
+fn pref64(option: &[u8]) -> Option<Pref64> {
+    /// By prefix length code.
+    const LENGTHS: [u8; 6] = [96, 64, 56, 48, 40, 32];
+    let word = u16_at(option, 2)?;
+    let length = *LENGTHS.get(usize::from(word & 7))?;
+    let mut octets = [0; 16];
+    octets[..12].copy_from_slice(&option[4..16]);
+    let mask = u128::MAX << (128 - u32::from(length));
+    Some(Pref64 {
+        prefix: (u128::from_be_bytes(octets) & mask).into(),
+        length,
+        lifetime: seconds(word & !7), // in units of 8 s, which is where the three bits are
+    })
+}
+
+fn address(octets: &[u8], at: usize) -> Option<Ipv6Addr> {
+    let octets: [u8; 16] = octets.get(at..)?.first_chunk().copied()?;
+    Some(octets.into())
+}
+
+fn seconds(seconds: u16) -> Duration {
+    Duration::from_secs(seconds.into())
+}
+
+/// A Router Solicitation from a device with this link-layer address, if it has one (RFC 4861 section 4.1). The checksum is
+/// left to the kernel.
+pub fn router_solicitation(link_layer_address: Option<[u8; 6]>) -> Vec<u8> {
+    let mut message = vec![ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+    if let Some(address) = link_layer_address {
+        message.extend([SOURCE_LINK_LAYER_ADDRESS, 1]);
+        message.extend(address);
+    }
+    message
+}
+
+/// The target of a Neighbour Solicitation, read from its type on (RFC 4861 section 4.3).
+pub fn solicited_target(message: &[u8]) -> Option<Ipv6Addr> {
+    if message.get(..2)? != [NEIGHBOUR_SOLICITATION, 0] {
+        return None;
+    }
+    address(message, 8)
+}
+
+/// A Neighbour Advertisement for `target` (RFC 4861 section 4.4). `solicited` unless the solicitation came from `::`, by
+/// duplicate address detection. The checksum is left to the kernel.
+pub fn neighbour_advertisement(
+    target: Ipv6Addr,
+    solicited: bool,
+    link_layer_address: Option<[u8; 6]>,
+) -> Vec<u8> {
+    const SOLICITED: u8 = 0x40;
+    const OVERRIDE: u8 = 0x20;
+    let flags = OVERRIDE | if solicited { SOLICITED } else { 0 };
+    let mut message = vec![NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
+    message.extend(target.octets());
+    if let Some(address) = link_layer_address {
+        message.extend([TARGET_LINK_LAYER_ADDRESS, 1]);
+        message.extend(address);
+    }
+    message
+}
+
+/// The multicast group in which `address` is solicited (RFC 4291 section 2.7.1).
+pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+    let [.., a, b, c] = address.octets();
+    let [a, b, c] = [a, b, c].map(u16::from);
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | a, b << 8 | c)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEADER: [u8; 16] = [134, 0, 0, 0, 64, 0x08, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    fn read(options: &[&[u8]]) -> Option<RouterAdvertisement> {
+        RouterAdvertisement::parse(&[&HEADER, &*options.concat()].concat())
+    }
+
+    fn option_pref64(scaled: u16, code: u16, prefix: &str) -> Vec<u8> {
+        let word = scaled << 3 | code;
+        let prefix: Ipv6Addr = prefix.parse().unwrap();
+        [&[38, 2], &word.to_be_bytes()[..], &prefix.octets()[..12]].concat()
+    }
+
+    /// RFC 4861 section 4.2, RFC 4191 section 2.2.
+    #[test]
+    fn an_advertisement_is_read() {
+        let prefix = [
+            &[3, 4, 64, 0xc0][..],
+            &[0, 0, 0x1c, 0x20, 0, 0, 0x0e, 0x10, 0, 0, 0, 0],
+            &"2001:db8:6::".parse::<Ipv6Addr>().unwrap().octets(),
+        ]
+        .concat();
+        let dns: Ipv6Addr = "2001:db8::53".parse().unwrap();
+        let rdnss = [&[25, 3, 0, 0, 0, 0, 2, 88][..], &dns.octets()].concat();
+        let mtu = [5, 1, 0, 0, 0, 0, 5, 0xdc];
+        let unknown = [99, 1, 0, 0, 0, 0, 0, 0];
+        let read = read(&[&unknown, &prefix, &mtu, &rdnss]).unwrap();
+        assert_eq!(
+            read,
+            RouterAdvertisement {
+                router_lifetime: Duration::from_secs(1800),
+                preference: 1,
+                prefixes: vec![PrefixInformation {
+                    prefix: "2001:db8:6::".parse().unwrap(),
+                    length: 64,
+                    autonomous: true,
+                    valid: Duration::from_secs(7200),
+                    preferred: Duration::from_secs(3600),
+                }],
+                mtu: Some(1500),
+                dns_servers: vec![(dns, Duration::from_secs(600))],
+                pref64: vec![],
+            }
+        );
+    }
+
+    /// RA81-01 to RA81-03
+    #[test]
+    fn nat64_prefixes_of_every_length_are_read() {
+        let written = "2001:db8:a:b:c:d:e:f";
+        for (code, length, prefix) in [
+            (0, 96, "2001:db8:a:b:c:d::"),
+            (1, 64, "2001:db8:a:b::"),
+            (2, 56, "2001:db8:a::"),
+            (3, 48, "2001:db8:a::"),
+            (4, 40, "2001:db8::"),
+            (5, 32, "2001:db8::"),
+        ] {
+            let read = read(&[&option_pref64(75, code, written)]).unwrap();
+            let expected = Pref64 {
+                prefix: prefix.parse().unwrap(),
+                length,
+                lifetime: Duration::from_secs(600),
+            };
+            assert_eq!(read.pref64, [expected], "/{length}");
+        }
+        for code in [6, 7] {
+            assert_eq!(
+                read(&[&option_pref64(75, code, written)]).unwrap().pref64,
+                []
+            );
+        }
+        let mut longer = option_pref64(75, 0, written);
+        longer[1] = 3;
+        longer.extend([0; 8]);
+        assert_eq!(read(&[&longer]).unwrap().pref64, []);
+        let zero = read(&[&option_pref64(0, 0, written)]).unwrap();
+        assert_eq!(zero.pref64[0].lifetime, Duration::ZERO);
+        let longest = read(&[&option_pref64(0x1fff, 0, written)]).unwrap();
+        assert_eq!(longest.pref64[0].lifetime, Duration::from_secs(65528));
+    }
+
+    /// RFC 4861 section 4.6: an option of no length ends it.
+    #[test]
+    fn what_is_no_advertisement_is_refused() {
+        assert!(read(&[]).is_some());
+        assert!(read(&[&[38, 0, 0, 0, 0, 0, 0, 0]]).is_none(), "no length");
+        assert!(read(&[&[38, 2, 0, 0, 0, 0, 0, 0]]).is_none(), "cut");
+        assert!(read(&[&[38]]).is_none(), "cut");
+        for at in [0, 1] {
+            let mut other = HEADER;
+            other[at] += 1;
+            assert!(RouterAdvertisement::parse(&other).is_none());
+        }
+        assert!(RouterAdvertisement::parse(&HEADER[..15]).is_none());
+    }
+
+    #[test]
+    fn no_more_is_kept_than_anybody_needs() {
+        let many = option_pref64(75, 0, "2001:db8::").repeat(1000);
+        assert_eq!(read(&[&many]).unwrap().pref64.len(), MOST);
+    }
+
+    /// RFC 4861 sections 4.1, 4.3 and 4.4.
+    #[test]
+    fn messages_are_written_as_others_read_them() {
+        let mac = [2, 0, 0, 0, 0, 1];
+        assert_eq!(
+            router_solicitation(Some(mac)),
+            [133, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 1]
+        );
+        assert_eq!(router_solicitation(None).len(), 8);
+        let target: Ipv6Addr = "2001:db8::12:3456".parse().unwrap();
+        let mut solicitation = vec![135, 0, 0, 0, 0, 0, 0, 0];
+        solicitation.extend(target.octets());
+        assert_eq!(solicited_target(&solicitation), Some(target));
+        assert_eq!(solicited_target(&solicitation[..23]), None);
+        assert_eq!(solicited_node(target).to_string(), "ff02::1:ff12:3456");
+        let advertisement = neighbour_advertisement(target, true, Some(mac));
+        assert_eq!(advertisement[..8], [136, 0, 0, 0, 0x60, 0, 0, 0]);
+        assert_eq!(advertisement[8..24], target.octets());
+        assert_eq!(advertisement[24..], [2, 1, 2, 0, 0, 0, 0, 1]);
+        assert_eq!(neighbour_advertisement(target, false, None)[4], 0x20);
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read_or_refused(message in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let message = [&[134, 0], &*message].concat();
+            if let Some(read) = RouterAdvertisement::parse(&message) {
+                prop_assert!(read.pref64.len() + read.prefixes.len() <= message.len() / 16);
+            }
+            let _ = solicited_target(&message);
+        }
+    }
+}
