@@ -13,9 +13,11 @@ use crate::sys::log::Destination;
 pub(crate) const HELP: &str = "\
 Usage: xlatd [OPTION]...
        xlatd check [-c FILE]
+       xlatd clat [OPTION]... [KEY=VALUE]...
 
 Translates between IPv4 and IPv6 as tayga.conf says.
 check prints what a tayga.conf means and does nothing.
+clat gives IPv4 to a host in an IPv6-only network; see 'xlatd clat --help'.
 
   -c, --config FILE  read FILE instead of /etc/tayga.conf
   -d, --debug        stay in the foreground, log debug messages and packets
@@ -39,6 +41,8 @@ pub(crate) enum Name {
     Xlatd,
     /// What tayga does, xlatd does then, also where it would do better otherwise.
     Tayga,
+    /// As `xlatd clat`.
+    Clatd,
 }
 
 impl Name {
@@ -46,6 +50,7 @@ impl Name {
     pub(crate) fn of(program: Option<&OsStr>) -> Self {
         match program.map(Path::new).and_then(Path::file_name) {
             Some(name) if name == "tayga" => Self::Tayga,
+            Some(name) if name == "clatd" => Self::Clatd,
             _ => Self::Xlatd,
         }
     }
@@ -54,6 +59,7 @@ impl Name {
         match self {
             Self::Xlatd => "xlatd",
             Self::Tayga => "tayga",
+            Self::Clatd => "clatd",
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     device::{Setup, restore},
     error::{Error, system},
     leases::{Leases, make_directory},
-    packet_path::PacketPath,
+    packet_path::{EVERY_PACKET, PacketPath},
     sys::{
         detach::Readiness,
         kept_file::KeptFile,
@@ -135,7 +135,12 @@ impl Daemon {
             info!("NAT64 prefix: {}", prefix.prefix());
         }
         log_mappings(translator.map());
-        let path = PacketPath::new(&config, options.debug, device, translator, leases);
+        let log = if options.debug {
+            EVERY_PACKET
+        } else {
+            config.log
+        };
+        let path = PacketPath::new(log, device, translator, leases);
 
         Ok(Self {
             config,

@@ -1,6 +1,6 @@
 //! Attaches to the TUN device, and sets it up.
 
-use std::time::Instant;
+use std::{io, time::Instant};
 
 use log::{info, warn};
 use xlatd::{config::Config, plan::Step, translate::Packet, wire::ipv6::MIN_MTU};
@@ -9,6 +9,7 @@ use crate::{
     error::{Error, system},
     sys::{
         netlink::{Done, Kind, Link, Netlink},
+        nft, sysctl,
         tun::Tun,
     },
     tally::Tally,
@@ -134,7 +135,7 @@ impl Setup {
     /// Takes all steps, of which the first attaches to the device. If one fails, the others are not taken.
     pub(crate) fn run(&mut self, steps: &[Step]) -> Result<(), Error> {
         for step in steps {
-            let undo = self.undo_of(step);
+            let undo = undo_of(step, self.device.as_ref().map(|device| &device.link));
             if self.step(step)? == Done::Now {
                 self.undo.extend(undo);
             }
@@ -162,52 +163,58 @@ impl Setup {
         (self.netlink, device)
     }
 
-    fn undo_of(&self, step: &Step) -> Option<Step> {
-        match (step, &self.device) {
-            (Step::SetQueueLength { device, .. }, Some(attached)) => Some(Step::SetQueueLength {
-                device: device.clone(),
-                length: attached.link.queue_length,
-            }),
-            _ => step.undo(),
-        }
-    }
-
     fn step(&mut self, step: &Step) -> Result<Done, Error> {
         if let Step::CreateDevice { device } = step {
-            self.device = Some(self.attach(device)?);
+            self.device = Some(attach(&mut self.netlink, device, self.offload)?);
             return Ok(Done::Now);
         }
         // All steps are about the device that the first one attached to; others might get its name, but not its index.
         let index = self.device.as_ref().map_or(0, |device| device.link.index);
         take(&mut self.netlink, index, step)
     }
+}
 
-    /// Attaches to a device over which both families can be sent.
-    fn attach(&mut self, name: &str) -> Result<Device, Error> {
-        let mut device = Device::attach(&mut self.netlink, name, self.offload)?;
-        let Link { name, mtu, .. } = &device.link;
-        if *mtu < MIN_MTU.into() {
-            return Err(Error::Mtu {
-                device: name.clone(),
-                mtu: *mtu,
-            });
-        }
-        info!("Using tun device {name} with MTU {mtu}");
-        if self.offload {
-            match device.tun.set_offload() {
-                Some(offload) => {
-                    info!("Offload: {}", offload.name);
-                    device.coalesces = offload.udp;
-                }
-                None => info!("Offload: none, which this kernel does not have for TUN devices"),
+/// Attaches to a device over which both families can be sent.
+pub(crate) fn attach(netlink: &mut Netlink, name: &str, offload: bool) -> Result<Device, Error> {
+    let mut device = Device::attach(netlink, name, offload)?;
+    let Link { name, mtu, .. } = &device.link;
+    if *mtu < MIN_MTU.into() {
+        return Err(Error::Mtu {
+            device: name.clone(),
+            mtu: *mtu,
+        });
+    }
+    info!("Using tun device {name} with MTU {mtu}");
+    if offload {
+        match device.tun.set_offload() {
+            Some(offload) => {
+                info!("Offload: {}", offload.name);
+                device.coalesces = offload.udp;
             }
+            None => info!("Offload: none, which this kernel does not have for TUN devices"),
         }
-        Ok(device)
+    }
+    Ok(device)
+}
+
+/// What will make a step undone that has not been taken yet: where it sets a value, that of before.
+pub(crate) fn undo_of(step: &Step, link: Option<&Link>) -> Option<Step> {
+    match (step, link) {
+        (Step::SetQueueLength { device, .. }, Some(link)) => Some(Step::SetQueueLength {
+            device: device.clone(),
+            length: link.queue_length,
+        }),
+        (Step::SetSysctl { path, value, .. }, _) => Some(Step::SetSysctl {
+            path: path.clone(),
+            value: sysctl::read(path).ok()?,
+            only_if: Some(value.clone()),
+        }),
+        _ => step.undo(),
     }
 }
 
 /// Takes one step on a device that is attached to, and says so.
-fn take(netlink: &mut Netlink, index: u32, step: &Step) -> Result<Done, Error> {
+pub(crate) fn take(netlink: &mut Netlink, index: u32, step: &Step) -> Result<Done, Error> {
     let result = match step {
         Step::CreateDevice { .. } => Ok(Done::Before),
         Step::SetUp { .. } => netlink.set_up(index),
@@ -217,6 +224,18 @@ fn take(netlink: &mut Netlink, index: u32, step: &Step) -> Result<Done, Error> {
         Step::RemoveAddress { address, .. } => netlink.remove_address(index, *address),
         Step::AddRoute { destination, .. } => netlink.add_route(index, *destination),
         Step::RemoveRoute { destination, .. } => netlink.remove_route(index, *destination),
+        Step::SetMtu { mtu, .. } => netlink.set_mtu(index, *mtu),
+        Step::AddTableRoute(route) => netlink.add_table_route(index, route),
+        Step::RemoveTableRoute(route) => netlink.remove_table_route(index, route),
+        Step::AddRule(rule) => netlink.add_rule(rule),
+        Step::RemoveRule(rule) => netlink.remove_rule(rule),
+        Step::SetSysctl {
+            path,
+            value,
+            only_if,
+        } => set_sysctl(path, value, only_if.as_deref()),
+        Step::LoadRuleset { name, text } => nft::load(name, text).map(|()| Done::Now),
+        Step::DeleteRuleset { name } => nft::delete(name).map(|()| Done::Now),
     };
     match &result {
         Ok(Done::Now) => info!("{step}: done"),
@@ -227,6 +246,15 @@ fn take(netlink: &mut Netlink, index: u32, step: &Step) -> Result<Done, Error> {
         step: step.clone(),
         cause,
     })
+}
+
+fn set_sysctl(path: &str, value: &str, only_if: Option<&str>) -> io::Result<Done> {
+    let before = sysctl::read(path)?;
+    if before == value || only_if.is_some_and(|expected| expected != before) {
+        return Ok(Done::Before);
+    }
+    sysctl::write(path, value)?;
+    Ok(Done::Now)
 }
 
 /// Sees to the addresses and routes that the kernel took from a device that was down: brings them back, or, without the

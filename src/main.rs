@@ -1,9 +1,12 @@
 //! xlatd(8): arguments to a configuration to a daemon, and the exit status.
 
+mod clat_cli;
+mod clat_daemon;
 mod cli;
 mod daemon;
 mod device;
 mod error;
+mod host;
 mod leases;
 mod packet_path;
 mod spin;
@@ -12,7 +15,9 @@ mod tally;
 mod watchdog;
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -20,11 +25,15 @@ use std::{
 
 use log::{error, info, warn};
 use xlatd::{
-    config::{Config, Level, Notice},
+    config::{
+        Config, Level, Notice,
+        clatd::{ClatConfig, Taken},
+    },
     plan,
 };
 
 use crate::{
+    clat_daemon::ClatDaemon,
     cli::{Arguments, Command, Name},
     daemon::{Daemon, Options},
     error::{Error, system},
@@ -37,7 +46,22 @@ use crate::{
 
 fn main() -> ExitCode {
     let name = Name::of(env::args_os().next().as_deref());
-    let error = match Arguments::parse(name, env::args_os().skip(1)) {
+    let mut words = env::args_os().skip(1).peekable();
+    let is_clat = match name {
+        Name::Clatd => true,
+        Name::Xlatd => words.next_if(|word| word == "clat").is_some(),
+        Name::Tayga => false,
+    };
+    if is_clat {
+        return match run_clat(words) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                error.report().lines().for_each(|line| say(name, line));
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let error = match Arguments::parse(name, words) {
         Ok(arguments) => match run(name, &arguments) {
             Ok(status) => return status,
             Err(error) => {
@@ -90,6 +114,74 @@ fn run(name: Name, arguments: &Arguments) -> Result<ExitCode, Error> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `xlatd clat`
+fn run_clat(words: impl Iterator<Item = OsString>) -> Result<(), Error> {
+    let arguments = clat_cli::Arguments::parse(words).map_err(Error::Usage)?;
+    match arguments.command {
+        clat_cli::Command::Help => return print(clat_cli::HELP),
+        clat_cli::Command::Version => {
+            return print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"));
+        }
+        clat_cli::Command::Run => {}
+    }
+    let (config, lines) = configure_clat(&arguments)?;
+    sys::log::start(Destination::Stdout, "xlatd", config.debug).map_err(system("log to stdout"))?;
+    if config.quiet {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
+    for (level, line) in lines {
+        match level {
+            Level::Warning => warn!("{line}"),
+            Level::Info => info!("{line}"),
+        }
+    }
+    info!("Starting xlatd {} as a CLAT", env!("CARGO_PKG_VERSION"));
+    ClatDaemon::start(config)?.run()
+}
+
+/// The configuration of a CLAT, and what there is to know about it.
+fn configure_clat(
+    arguments: &clat_cli::Arguments,
+) -> Result<(ClatConfig, Vec<(Level, String)>), Error> {
+    let mut config = ClatConfig::default();
+    let path = arguments.config.as_deref();
+    let path = path.unwrap_or(Path::new(clat_cli::DEFAULT_CONFIG));
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && arguments.config.is_none() => {
+            Vec::new()
+        }
+        Err(cause) => {
+            return Err(Error::Read {
+                path: path.to_owned(),
+                cause,
+            });
+        }
+    };
+    let notices = config.read(&text).map_err(|lines| Error::Config {
+        path: path.to_owned(),
+        lines,
+    })?;
+    let mut lines: Vec<_> = notices
+        .iter()
+        .map(|notice| (notice.level, notice.in_file(path).to_string()))
+        .collect();
+    for (key, value) in &arguments.keys {
+        let usage = |text: String| Error::Usage(text.into());
+        match config.set(key, value) {
+            Ok(Taken::Used) => {}
+            Ok(Taken::Ignored) => lines.push((Level::Info, Taken::Ignored.text(key))),
+            Ok(Taken::Unknown) => return Err(usage(Taken::Unknown.text(key))),
+            Err(expected) => {
+                return Err(usage(format!(
+                    "{key}: expected {expected}, found {value:?}"
+                )));
+            }
+        }
+    }
+    Ok((config, lines))
 }
 
 /// Runs the daemon, in the foreground or not.

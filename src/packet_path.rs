@@ -12,7 +12,7 @@ use std::{io, time::Instant};
 use log::{info, warn};
 use nix::errno::Errno;
 use xlatd::{
-    config::{Config, LogClasses},
+    config::LogClasses,
     packet_log::{PacketLog, Summary},
     stats::Stats,
     translate::{Coalescer, Direction, DropReason, Offered, Outcome, Packet, Reply, Translator},
@@ -30,7 +30,7 @@ use crate::{
 const BATCH: usize = 256;
 
 /// What `-d` logs.
-const EVERY_PACKET: LogClasses = LogClasses {
+pub(crate) const EVERY_PACKET: LogClasses = LogClasses {
     drop: true,
     reject: true,
     icmp: true,
@@ -64,9 +64,9 @@ struct Books {
 }
 
 impl PacketPath {
+    /// `log`: the packets that are logged.
     pub(crate) fn new(
-        config: &Config,
-        debug: bool,
+        log: LogClasses,
         device: Device,
         translator: Translator,
         leases: Option<Leases>,
@@ -81,7 +81,7 @@ impl PacketPath {
             spin: Spin::default(),
             books: Books {
                 leases,
-                packet_log: PacketLog::new(if debug { EVERY_PACKET } else { config.log }),
+                packet_log: PacketLog::new(log),
                 stats: Stats::default(),
                 wkpf_strict_explained: false,
             },

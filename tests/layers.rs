@@ -30,10 +30,13 @@ const BINARY: &[(&str, u8)] = &[
     ("watchdog", 4),
     ("error", 5),
     ("cli", 6),
+    ("clat_cli", 6),
     ("device", 6),
     ("leases", 6),
     ("packet_path", 7),
+    ("host", 7),
     ("daemon", 8),
+    ("clat_daemon", 8),
     ("main", 9),
 ];
 

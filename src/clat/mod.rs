@@ -32,6 +32,15 @@ const SOLICIT_BEFORE: Duration = Duration::from_secs(5);
 /// The IPv4 packet that becomes an IPv6 packet is 20 octets shorter, and 8 more are left for a Fragment Header.
 const OVERHEAD: u32 = 28;
 
+/// The network of the translator's private addresses behind the device: unique local (RFC 4193), and not a network's that
+/// anybody would route to.
+pub const PRIVATE: Ipv6Addr = Ipv6Addr::new(0xfdc1, 0xa700, 0x464, 0, 0, 0, 0, 0);
+
+/// The private IPv6 address that stands for an IPv4 address of ours.
+pub fn private(address: Ipv4Addr) -> Ipv6Addr {
+    (PRIVATE.to_bits() | u128::from(address.to_bits())).into()
+}
+
 /// What the administrator wants. The defaults are those of clatd, where nothing else is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -107,6 +116,8 @@ pub struct Link {
     pub running: bool,
     /// In octets.
     pub mtu: u32,
+    /// Its link-layer address, if it has one as Ethernet has.
+    pub mac: Option<[u8; 6]>,
     /// Whether it leads to something that is reached through another device: a TUN, TAP, WireGuard device, a tunnel.
     pub is_tunnel: bool,
     /// Addresses that can be used: neither tentative nor failed.
@@ -122,6 +133,8 @@ pub struct Link {
 pub struct Address {
     /// Not link-local.
     pub address: Ipv6Addr,
+    /// Of its prefix, in bits.
+    pub length: u8,
     /// Whether it is not for new connections any more.
     pub deprecated: bool,
     /// Whether it is one of those that change every day (RFC 8981).
@@ -358,6 +371,11 @@ impl Clat {
             query,
         ];
         all.into_iter().flatten().min()
+    }
+
+    /// What is known of a device.
+    pub fn link(&self, index: u32) -> Option<&Link> {
+        self.network.links.iter().find(|link| link.index == index)
     }
 
     fn network_is(&mut self, network: Network, now: Duration) {

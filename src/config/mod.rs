@@ -4,6 +4,7 @@
 //! wrong; `check` compares the directives with each other. Neither stops at a mistake: one run shows all of them.
 
 mod check;
+pub mod clatd;
 mod map_file;
 mod parse;
 mod word;

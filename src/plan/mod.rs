@@ -2,6 +2,10 @@
 //!
 //! `xlatd check` prints them, the daemon carries them out: what is shown is what happens.
 
+mod clat;
+
+pub use clat::{Facts, clat, clat_map, clat_translation, ruleset_name};
+
 use std::{
     fmt::{self, Write},
     net::Ipv4Addr,
@@ -67,15 +71,88 @@ pub enum Step {
         /// As it was added.
         destination: IpPrefix,
     },
+    /// Set the largest packet that the device takes.
+    SetMtu {
+        /// Its name.
+        device: String,
+        /// In octets.
+        mtu: u32,
+    },
+    /// Add a route to a table.
+    AddTableRoute(Route),
+    /// Take it away.
+    RemoveTableRoute(Route),
+    /// Have a table of routes looked through for some packets.
+    AddRule(Rule),
+    /// Have it no more.
+    RemoveRule(Rule),
+    /// Write a setting of the kernel.
+    SetSysctl {
+        /// Below /proc/sys.
+        path: String,
+        /// To be written.
+        value: String,
+        /// Only where it is this; always if it is `None`.
+        only_if: Option<String>,
+    },
+    /// Load a table of rules into nftables, in the place of one of the same name.
+    LoadRuleset {
+        /// Of the table, of family inet.
+        name: String,
+        /// What is in it.
+        text: String,
+    },
+    /// Take the table away.
+    DeleteRuleset {
+        /// Of the table, of family inet.
+        name: String,
+    },
+}
+
+/// A route of a CLAT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Without host bits.
+    pub destination: IpPrefix,
+    /// The device that it leads to; `None`: packets are refused.
+    pub device: Option<String>,
+    /// Of the table.
+    pub table: u32,
+    /// The lowest wins; zero is none.
+    pub metric: u32,
+    /// The largest packet, in octets.
+    pub mtu: Option<u32>,
+    /// The largest TCP segment that others are told, in octets.
+    pub advmss: Option<u32>,
+}
+
+/// A rule of routing: for packets from an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Source of the packets.
+    pub from: IpPrefix,
+    /// To be looked through.
+    pub table: u32,
+    /// The lowest is the first.
+    pub priority: u32,
 }
 
 impl Step {
     /// What makes this step undone. `None` for [`CreateDevice`](Self::CreateDevice): a device that was made goes with its
     /// descriptor, and takes addresses and routes along; one that was there before stays. `None` also for
-    /// [`SetQueueLength`](Self::SetQueueLength): only who takes the step sees the length before.
+    /// what sets a value: only who takes the step sees the one before.
     pub fn undo(&self) -> Option<Self> {
         Some(match self.clone() {
-            Self::CreateDevice { .. } | Self::SetQueueLength { .. } => return None,
+            Self::CreateDevice { .. }
+            | Self::SetQueueLength { .. }
+            | Self::SetMtu { .. }
+            | Self::SetSysctl { .. } => return None,
+            Self::AddTableRoute(route) => Self::RemoveTableRoute(route),
+            Self::RemoveTableRoute(route) => Self::AddTableRoute(route),
+            Self::AddRule(rule) => Self::RemoveRule(rule),
+            Self::RemoveRule(rule) => Self::AddRule(rule),
+            Self::LoadRuleset { name, .. } => Self::DeleteRuleset { name },
+            Self::DeleteRuleset { .. } => return None,
             Self::SetUp { device } => Self::SetDown { device },
             Self::SetDown { device } => Self::SetUp { device },
             Self::AddAddress { device, address } => Self::RemoveAddress { device, address },
@@ -122,6 +199,14 @@ impl Step {
                 device,
                 destination,
             } => format!("ip route delete {destination} dev {device}"),
+            Self::SetMtu { device, mtu } => format!("ip link set dev {device} mtu {mtu}"),
+            Self::AddTableRoute(route) => format!("ip route add {route}"),
+            Self::RemoveTableRoute(route) => format!("ip route delete {route}"),
+            Self::AddRule(rule) => format!("ip rule add {rule}"),
+            Self::RemoveRule(rule) => format!("ip rule delete {rule}"),
+            Self::SetSysctl { path, value, .. } => format!("sysctl -w {path}={value}"),
+            Self::LoadRuleset { name, .. } => format!("nft list table inet {name}"),
+            Self::DeleteRuleset { name } => format!("nft delete table inet {name}"),
         }
     }
 }
@@ -150,7 +235,48 @@ impl fmt::Display for Step {
                 device,
                 destination,
             } => write!(f, "remove the route {destination} to {device}"),
+            Self::SetMtu { device, mtu } => write!(f, "set the MTU of {device} to {mtu}"),
+            Self::AddTableRoute(route) => write!(f, "add route {route}"),
+            Self::RemoveTableRoute(route) => write!(f, "remove route {route}"),
+            Self::AddRule(rule) => write!(f, "add rule {rule}"),
+            Self::RemoveRule(rule) => write!(f, "remove rule {rule}"),
+            Self::SetSysctl { path, value, .. } => write!(f, "set {path} to {value}"),
+            Self::LoadRuleset { name, .. } => write!(f, "load the nftables table inet {name}"),
+            Self::DeleteRuleset { name } => write!(f, "delete the nftables table inet {name}"),
         }
+    }
+}
+
+impl fmt::Display for Route {
+    /// As ip-route(8) has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.device {
+            Some(device) => write!(f, "{} dev {device}", self.destination)?,
+            None => write!(f, "unreachable {}", self.destination)?,
+        }
+        write!(f, " table {}", self.table)?;
+        if self.metric != 0 {
+            write!(f, " metric {}", self.metric)?;
+        }
+        if let Some(mtu) = self.mtu {
+            write!(f, " mtu {mtu}")?;
+        }
+        if let Some(advmss) = self.advmss {
+            write!(f, " advmss {advmss}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Rule {
+    /// As ip-rule(8) has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            from,
+            table,
+            priority,
+        } = self;
+        write!(f, "from {from} lookup {table} priority {priority}")
     }
 }
 

@@ -4,9 +4,13 @@
 pub(crate) mod detach;
 pub(crate) mod kept_file;
 pub(crate) mod log;
+pub(crate) mod ndisc;
 pub(crate) mod netlink;
+pub(crate) mod nft;
 pub(crate) mod notify;
 pub(crate) mod pidfile;
 pub(crate) mod privilege;
+pub(crate) mod resolver;
 pub(crate) mod signals;
+pub(crate) mod sysctl;
 pub(crate) mod tun;

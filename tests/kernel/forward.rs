@@ -3,7 +3,7 @@
 use std::{
     env,
     fs::{self, File},
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::Path,
     process::Command,
@@ -184,6 +184,20 @@ pub(crate) fn connect(ns: &Netns, address: &str, listener: &TcpListener) -> [Tcp
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
     }
     [connected, accepted]
+}
+
+/// Data goes over the connection in both directions.
+pub(crate) fn exchange(connection: &[TcpStream; 2], len: usize) {
+    let data = pattern(len);
+    let [one, other] = connection;
+    for (mut sender, mut receiver) in [(one, other), (other, one)] {
+        let mut arrived = vec![0; data.len()];
+        thread::scope(|scope| {
+            scope.spawn(|| sender.write_all(&data).unwrap());
+            receiver.read_exact(&mut arrived).unwrap();
+        });
+        assert!(arrived == data, "the data has changed on its way");
+    }
 }
 
 /// Sends a file of `FILE_MIB` MiB (64 where it is not set) over a TCP connection, and compares the two ends by their

@@ -2,6 +2,7 @@
 
 use std::{
     any, env,
+    ffi::OsStr,
     fs::{self, File},
     io::{self, Write},
     os::{fd::AsRawFd, unix::net::UnixDatagram},
@@ -480,15 +481,33 @@ impl Daemon {
             ""
         };
         fs::write(&path, format!("{config}{offload}")).unwrap();
+        let program = program.as_os_str();
+        let mut words: Vec<_> = launcher.iter().map(OsStr::new).collect();
+        words.extend([program, "-n".as_ref(), "-c".as_ref(), path.as_os_str()]);
+        Self::spawn(&words, ns, directory)
+    }
+
+    /// Starts a CLAT, with lines of a clatd.conf.
+    pub(crate) fn start_clat(ns: &Netns, config: &str) -> Self {
+        let directory = Directory::new();
+        let path = directory.file("clatd.conf");
+        fs::write(&path, config).unwrap();
+        let program = daemon();
+        let words = [
+            program.as_os_str(),
+            "clat".as_ref(),
+            "-c".as_ref(),
+            path.as_os_str(),
+        ];
+        Self::spawn(&words, ns, directory)
+    }
+
+    fn spawn(words: &[&OsStr], ns: &Netns, directory: Directory) -> Self {
         let log = File::create(directory.file("log")).unwrap();
         let mut command = Command::new("setpriv");
         // setpriv(1) of util-linux: the kernel kills the program when this thread ends, however it ends.
         command.args(["--pdeathsig", "KILL", "--"]);
-        command
-            .args(launcher)
-            .arg(program)
-            .args(["-n", "-c"])
-            .arg(path);
+        command.args(words);
         command.stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let child = ns

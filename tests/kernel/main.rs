@@ -18,6 +18,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
 
 mod checksum;
+mod clat;
 mod detach;
 mod device;
 mod forward;

@@ -1,17 +1,12 @@
 //! Super-packets, and packets of which the kernel has left something to do: from outside nobody sees that they are there.
 //! All of it holds without offload, too (`OFFLOAD=off`), but for the number of packets on the TUN device.
 
-use std::{
-    env,
-    io::{Read, Write},
-    net::TcpStream,
-    thread,
-};
+use std::env;
 
 use nix::sys::{signal::Signal, socket::getsockopt};
 
 use crate::{
-    forward::{connect, listen},
+    forward::{connect, exchange, listen},
     harness::{CLIENT, CLIENT4, Net, Netns, SERVER, SERVER6, wait_for, xlatd_case},
     packet::{Ipv4, Ipv6, TCP, pattern},
     socket::{Capture, Fragmentation, Ipv4Mtu, udp_socket},
@@ -43,20 +38,6 @@ fn hosts_without_offload(net: &Net) {
     }
 }
 
-/// Sends [`DATA`] over a connection, in one direction and then in the other.
-fn both_ways(connection: [TcpStream; 2]) {
-    let data = pattern(DATA);
-    let [one, other] = &connection;
-    for (mut sender, mut receiver) in [(one, other), (other, one)] {
-        let mut arrived = vec![0; data.len()];
-        thread::scope(|scope| {
-            scope.spawn(|| sender.write_all(&data).unwrap());
-            receiver.read_exact(&mut arrived).unwrap();
-        });
-        assert!(arrived == data, "the data has changed on its way");
-    }
-}
-
 /// Packets that the device has given to the daemon, and taken from it.
 fn packets_of_device(ns: &Netns) -> [usize; 2] {
     let links = ns.run("ip -json -statistics link show nat64");
@@ -71,7 +52,7 @@ fn offload_is_on() -> bool {
     env::var_os("OFFLOAD").is_none_or(|value| value != "off")
 }
 
-/// If offload is on, fewer packets went through the device than [`both_ways`] made segments; acknowledgements come to that.
+/// If offload is on, fewer packets went through the device than [`exchange`] made segments; acknowledgements come to that.
 fn assert_super_packets(net: &Net) {
     let segments = 2 * DATA / MTU;
     for packets in packets_of_device(&net.xlat) {
@@ -133,7 +114,7 @@ fn hosts_elsewhere_see_whole_packets() {
         let _daemon = net.translate();
         let wire = Wire::capture(net);
         let listener = listen(&net.server, SERVER);
-        both_ways(connect(&net.client, SERVER6, &listener));
+        exchange(&connect(&net.client, SERVER6, &listener), DATA);
         let [to_client, to_server] = wire.verify(|_| {});
         assert!(
             to_client > 100 && to_server > 100,
@@ -151,7 +132,7 @@ fn a_program_on_the_same_host_sends_super_packets() {
             .run("ethtool -K gate4 tx off tso off gso off gro off");
         let _daemon = net.translate();
         let listener = listen(&net.server, SERVER);
-        both_ways(connect(&net.xlat, SERVER6, &listener));
+        exchange(&connect(&net.xlat, SERVER6, &listener), DATA);
         assert_super_packets(net);
 
         let sender = udp_socket(&net.xlat, "2001:db8:60::1", 4000, Fragmentation::Allowed);
@@ -171,7 +152,7 @@ fn super_packets_are_hairpinned() {
     xlatd_case(|net| {
         let _daemon = net.translate();
         let listener = listen(&net.gate6, "2001:db8:60::2");
-        both_ways(connect(&net.client, GATE6_IN_PREFIX, &listener));
+        exchange(&connect(&net.client, GATE6_IN_PREFIX, &listener), DATA);
         assert_super_packets(net);
     });
 }
@@ -192,7 +173,7 @@ fn congestion_is_notified_through_super_packets() {
         let _daemon = net.translate();
         let wire = Wire::capture(net);
         let listener = listen(&net.server, SERVER);
-        both_ways(connect(&net.client, SERVER6, &listener));
+        exchange(&connect(&net.client, SERVER6, &listener), DATA);
         let [mut reduced, mut echoed, mut in_a_row] = [0; 3];
         let mut last = false;
         let segments = wire.verify(|segment| {
@@ -222,10 +203,9 @@ fn segments_that_do_not_fit_are_made_smaller() {
         let _daemon = net.translate();
         net.xlat.ip("link set nat64 mtu 1400");
         let listener = listen(&net.server, SERVER);
-        let [client, server] = connect(&net.client, SERVER6, &listener);
-        let ends = server.try_clone().unwrap();
-        both_ways([client, server]);
-        assert_eq!(getsockopt(&ends, Ipv4Mtu), Ok(1380));
+        let connection = connect(&net.client, SERVER6, &listener);
+        exchange(&connection, DATA);
+        assert_eq!(getsockopt(&connection[1], Ipv4Mtu), Ok(1380));
     });
 }
 

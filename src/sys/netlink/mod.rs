@@ -1,5 +1,8 @@
 //! Links, addresses and routes, over rtnetlink (rtnetlink(7)).
 
+mod network;
+mod policy;
+
 use std::{
     io,
     net::IpAddr,
@@ -27,6 +30,8 @@ use xlatd::config::IpPrefix;
 const RECEIVE_BUFFER: usize = 32768;
 /// Multicast group of link changes, as a bit: RTMGRP_LINK.
 const LINK_GROUP: u32 = 1;
+/// Of links, IPv4 and IPv6 addresses, routes and rules: RTMGRP_LINK, RTMGRP_IPV4_IFADDR and so on, and RTNLGRP_IPV6_RULE.
+const NETWORK_GROUPS: u32 = LINK_GROUP | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18;
 
 /// A network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -284,8 +289,17 @@ pub(crate) enum Change {
 
 impl LinkChanges {
     pub(crate) fn new() -> io::Result<Self> {
+        Self::of(LINK_GROUP)
+    }
+
+    /// The same for addresses, routes and rules. What is said is only that something changed.
+    pub(crate) fn of_the_network() -> io::Result<Self> {
+        Self::of(NETWORK_GROUPS)
+    }
+
+    fn of(groups: u32) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind(&SocketAddr::new(0, LINK_GROUP))?;
+        socket.bind(&SocketAddr::new(0, groups))?;
         socket.set_non_blocking(true)?;
         Ok(Self {
             socket,

@@ -1,0 +1,363 @@
+//! The CLAT: waits for what happens to the network, has [`Clat`] decide, and does it.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    os::fd::AsFd,
+    process,
+    time::{Duration, Instant},
+};
+
+use log::{debug, info, warn};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    time::{ClockId, clock_gettime},
+};
+use xlatd::{
+    clat::{Action, Clat, Event, Setup},
+    config::{LogClasses, clatd::ClatConfig},
+    plan::{self, Facts},
+    translate::Translator,
+    wire::{dns::Answer, ndp::RouterAdvertisement},
+};
+
+use crate::{
+    error::{Error, system},
+    host::Host,
+    packet_path::{EVERY_PACKET, PacketPath},
+    sys::{
+        ndisc::Ndisc,
+        netlink::LinkChanges,
+        notify::Notify,
+        resolver::Query,
+        signals::{Signal, Signals},
+        sysctl,
+    },
+    watchdog::Watchdog,
+};
+
+/// Changes of the network come in crowds: it is looked at once for those of so long.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// A step that fails is taken again after so long.
+const RETRY: Duration = Duration::from_secs(10);
+/// So many messages a turn at most: a flood of them starves nothing else.
+const MESSAGES: usize = 64;
+
+// Places in the poll set; name servers come after them.
+const SIGNALS: usize = 0;
+const CHANGES: usize = 1;
+const NDISC: usize = 2;
+const TUN: usize = 3;
+
+/// The CLAT, its device and all that belongs to them.
+pub(crate) struct ClatDaemon {
+    config: ClatConfig,
+    clat: Clat,
+    host: Host,
+    notify: Notify,
+    watchdog: Option<Watchdog>,
+    signals: Signals,
+    changes: LinkChanges,
+    ndisc: Ndisc,
+    query: Option<Query>,
+    /// `None` until there is something to translate.
+    path: Option<PacketPath>,
+    /// When to look at the network again.
+    look_at: Option<Instant>,
+    /// What could not be set up, and when to try again.
+    failed: Option<(Setup, Instant)>,
+    /// Whether the uplink forwarded before we came.
+    is_router: Option<bool>,
+}
+
+impl ClatDaemon {
+    pub(crate) fn start(config: ClatConfig) -> Result<Self, Error> {
+        let notify = Notify::from_environment().unwrap_or_else(|error| {
+            warn!("NOTIFY_SOCKET: cannot be reached, so nobody is told how xlatd is: {error}");
+            Notify::default()
+        });
+        Ok(Self {
+            clat: Clat::new(config.clat.clone()),
+            config,
+            host: Host::new()?,
+            watchdog: notify
+                .watchdog
+                .map(|period| Watchdog::new(period, Instant::now())),
+            notify,
+            // From here on a signal ends it in order, and no change of the network is missed.
+            signals: Signals::new().map_err(system("catch signals"))?,
+            changes: LinkChanges::of_the_network()
+                .map_err(system("watch the network by netlink"))?,
+            ndisc: Ndisc::new().map_err(system(
+                "listen to Router Advertisements, which takes root or CAP_NET_RAW",
+            ))?,
+            query: None,
+            path: None,
+            look_at: Some(Instant::now()),
+            failed: None,
+            is_router: None,
+        })
+    }
+
+    /// Runs until a signal asks to stop, and leaves no trace.
+    pub(crate) fn run(&mut self) -> Result<(), Error> {
+        let pid = process::id();
+        self.notify
+            .send_surely(&format!("READY=1\nSTATUS=Starting\nMAINPID={pid}"));
+        let result = self.turn_until_stopped();
+        self.notify.send("STOPPING=1\nSTATUS=Stopping");
+        if let Some(path) = &mut self.path {
+            path.end();
+        }
+        self.host.undo_all();
+        self.path = None; // and with it the device
+        result
+    }
+
+    fn turn_until_stopped(&mut self) -> Result<(), Error> {
+        loop {
+            let ready = self.wait()?;
+            let now = Instant::now(); // one reading of the clock for the whole turn
+            let is_ready = |place: usize| ready.get(place).is_some_and(|flags| !flags.is_empty());
+            if let Some(watchdog) = &mut self.watchdog
+                && watchdog.is_due(now)
+            {
+                self.notify.send("WATCHDOG=1");
+            }
+            if is_ready(SIGNALS) {
+                for signal in self.signals.take().collect::<Vec<_>>() {
+                    match signal {
+                        Signal::Stop(number) => {
+                            info!("Exiting on signal {number}");
+                            return Ok(());
+                        }
+                        Signal::Reload => info!("SIGHUP: there is nothing to read again"),
+                    }
+                }
+            }
+            if is_ready(CHANGES) {
+                self.hear_of_changes(now)?;
+            }
+            if is_ready(NDISC) {
+                self.hear_routers()?;
+            }
+            self.hear_name_servers(now)?;
+            if self.look_at.is_some_and(|at| at <= now) {
+                self.look_at = None;
+                self.look(now)?;
+            }
+            if self.failed.as_ref().is_some_and(|(_, at)| *at <= now)
+                && let Some((setup, _)) = self.failed.take()
+            {
+                self.set(setup, now);
+            }
+            self.tell(Event::Time, now);
+            if let Some(path) = &mut self.path {
+                let flags = ready.get(TUN).copied().unwrap_or(PollFlags::empty());
+                if flags.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
+                    return Err(path.gone());
+                }
+                if !flags.is_empty() {
+                    path.translate_batch(now)?;
+                }
+                path.log_left_out(now);
+            }
+        }
+    }
+
+    /// Waits for input, or for the earliest deadline. This is the only place that waits.
+    fn wait(&self) -> Result<Vec<PollFlags>, Error> {
+        let mut fds = vec![
+            self.signals.as_fd(),
+            self.changes.as_fd(),
+            self.ndisc.as_fd(),
+        ];
+        // Something has to be at the place of the device.
+        fds.push(match &self.path {
+            Some(path) => path.device.tun.as_fd(),
+            None => self.signals.as_fd(),
+        });
+        fds.extend(self.query.iter().flat_map(Query::fds));
+        let mut places: Vec<_> = fds
+            .into_iter()
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
+        let now = Instant::now();
+        let deadlines = [
+            self.path.as_ref().and_then(PacketPath::deadline),
+            self.watchdog.as_ref().map(Watchdog::deadline),
+            self.query.as_ref().map(|query| query.deadline),
+            self.look_at,
+            self.failed.as_ref().map(|(_, at)| *at),
+        ];
+        let left = deadlines.into_iter().flatten().min();
+        let left = left.map(|deadline| deadline.saturating_duration_since(now));
+        let boottime = boottime();
+        let clat = self.clat.deadline(boottime);
+        let clat = clat.map(|deadline| deadline.saturating_sub(boottime));
+        let timeout = match left.into_iter().chain(clat).min() {
+            None => PollTimeout::NONE,
+            // Rounded up: a turn before the deadline would be for nothing.
+            Some(left) => {
+                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        match poll(&mut places, timeout) {
+            // A signal is seen by its octet in the next turn.
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(system("poll")(errno.into())),
+        }
+        Ok(places
+            .iter()
+            .map(|place| place.revents().unwrap_or(PollFlags::empty()))
+            .collect())
+    }
+
+    /// What is said is only that something changed; what counts is how it is, a moment later.
+    fn hear_of_changes(&mut self, now: Instant) -> Result<(), Error> {
+        for _ in 0..MESSAGES {
+            let change = self.changes.next();
+            if change
+                .map_err(system("read about the network by netlink"))?
+                .is_none()
+            {
+                break;
+            }
+        }
+        self.look_at.get_or_insert(now + DEBOUNCE);
+        Ok(())
+    }
+
+    /// Looks at the network, and at what has become of what was set up.
+    fn look(&mut self, now: Instant) -> Result<(), Error> {
+        let network = self.host.netlink.network(self.host.index());
+        let network = network.map_err(system("look at the network by netlink"))?;
+        self.tell(Event::Network(network), now);
+        self.host.repair(now);
+        Ok(())
+    }
+
+    fn hear_routers(&mut self) -> Result<(), Error> {
+        for _ in 0..MESSAGES {
+            let message = self.ndisc.next();
+            let Some(message) = message.map_err(system("read Router Advertisements"))? else {
+                break;
+            };
+            let (link, source) = (message.link, message.source);
+            match RouterAdvertisement::parse(message.octets) {
+                None => debug!("A Router Advertisement of {source} cannot be read"),
+                Some(advertisement) => {
+                    let now = Instant::now();
+                    self.tell(
+                        Event::Advertisement {
+                            link,
+                            advertisement,
+                        },
+                        now,
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hear_name_servers(&mut self, now: Instant) -> Result<(), Error> {
+        let Some(query) = &mut self.query else {
+            return Ok(());
+        };
+        let link = query.link;
+        let event = match query.answer() {
+            Some(Answer::Addresses(addresses, ttl)) => Event::Resolved {
+                link,
+                addresses,
+                ttl,
+            },
+            Some(Answer::None) => Event::Resolved {
+                link,
+                addresses: Vec::new(),
+                ttl: Duration::ZERO,
+            },
+            Some(Answer::Failed) => Event::Unresolved { link },
+            None if query.is_in_vain(now) => Event::Unresolved { link },
+            None => return Ok(()),
+        };
+        self.query = None;
+        self.tell(event, now);
+        Ok(())
+    }
+
+    /// Tells what has happened, and does what is to be done about it.
+    fn tell(&mut self, event: Event, now: Instant) {
+        for action in self.clat.handle(event, boottime()) {
+            match action {
+                Action::Solicit { link } => {
+                    let mac = self.clat.link(link).and_then(|link| link.mac);
+                    if let Err(error) = self.ndisc.solicit(link, mac) {
+                        debug!("cannot send a Router Solicitation: {error}");
+                    }
+                }
+                Action::Query { link, servers } => {
+                    let name = self.clat.link(link).map(|link| link.name.clone());
+                    let name = name.unwrap_or_default();
+                    self.query = Some(Query::ask(link, &name, &servers, now));
+                }
+                Action::Set(setup) => self.set(setup, now),
+                Action::Say(state) => {
+                    info!("{state}");
+                    self.notify.send(&format!("STATUS={state}"));
+                }
+            }
+        }
+    }
+
+    /// Sets the host up. What fails is tried again later.
+    fn set(&mut self, setup: Setup, now: Instant) {
+        match self.try_to_set(&setup, now) {
+            Ok(()) => self.failed = None,
+            Err(error) => {
+                warn!("{}; trying again in {} s", error.report(), RETRY.as_secs());
+                self.failed = Some((setup, now + RETRY));
+            }
+        }
+    }
+
+    fn try_to_set(&mut self, setup: &Setup, now: Instant) -> Result<(), Error> {
+        let settings = &self.config.clat;
+        let (uplink, _) = &setup.uplink;
+        let is_router = *self.is_router.get_or_insert_with(|| {
+            ["forwarding", "force_forwarding"].iter().any(|name| {
+                sysctl::read(&format!("net/ipv6/conf/{uplink}/{name}"))
+                    .is_ok_and(|value| value == "1")
+            })
+        });
+        let facts = Facts {
+            forces_forwarding: sysctl::exists("net/ipv6/conf/all/force_forwarding"),
+            is_router,
+        };
+        let steps = plan::clat(settings, setup, facts);
+        // The translator knows what comes before the routes lead to it.
+        if let Some(path) = &mut self.path {
+            path.translator.set_map(plan::clat_map(settings, setup));
+            path.translator.set_mtu(plan::clat_translation(setup).mtu);
+        }
+        let changed = self.host.change(&steps);
+        if let Some(device) = self.host.device.take() {
+            let log = if self.config.debug {
+                EVERY_PACKET
+            } else {
+                LogClasses::default()
+            };
+            // RandomState has keys that nobody outside can guess.
+            let seed = RandomState::new().hash_one(device.link.index);
+            let map = plan::clat_map(settings, setup);
+            let translator = Translator::new(plan::clat_translation(setup), map, seed, now);
+            self.path = Some(PacketPath::new(log, device, translator, None));
+        }
+        changed
+    }
+}
+
+/// Since the machine started, suspended time included.
+fn boottime() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}

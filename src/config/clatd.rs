@@ -1,0 +1,413 @@
+//! clatd.conf: lines of `key=value`, and the same words on the command line.
+
+use std::{borrow::Cow, str::FromStr, time::Duration};
+
+use super::{Level, LineError, Notice, Problem};
+use crate::{addr::Nat64Prefix, clat};
+
+/// What a clatd.conf and a command line say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClatConfig {
+    /// What the CLAT is to be.
+    pub clat: clat::Settings,
+    /// `quiet`: only warnings are logged.
+    pub quiet: bool,
+    /// `debug`: everything is, and packets.
+    pub debug: bool,
+    /// `cmd-nft`: the program.
+    pub nft: String,
+    /// `script-up`: run by /bin/sh once programs have IPv4.
+    pub script_up: Option<String>,
+    /// `script-down`: run at the end.
+    pub script_down: Option<String>,
+}
+
+impl Default for ClatConfig {
+    fn default() -> Self {
+        Self {
+            clat: clat::Settings::default(),
+            quiet: false,
+            debug: false,
+            nft: "nft".to_owned(),
+            script_up: None,
+            script_down: None,
+        }
+    }
+}
+
+/// A key, and what it does.
+struct Key {
+    name: &'static str,
+    set: fn(&mut ClatConfig, &str) -> Result<(), &'static str>,
+}
+
+const YES_OR_NO: &str = "yes or no";
+const ADDRESS_V4: &str = "an IPv4 address";
+const PREFIX: &str = "a NAT64 prefix: an IPv6 prefix of length 32, 40, 48, 56, 64 or 96";
+
+/// The one list of keys; the documents are compared with it.
+const TABLE: &[Key] = &[
+    Key {
+        name: "quiet",
+        set: |config, value| to(&mut config.quiet, yes_or_no(value)),
+    },
+    Key {
+        name: "debug",
+        // clatd counts: -d -d says more.
+        set: |config, value| match value.parse::<u8>() {
+            Ok(level) => to(&mut config.debug, Ok(level > 0)),
+            Err(_) => to(&mut config.debug, yes_or_no(value)),
+        },
+    },
+    Key {
+        name: "script-up",
+        set: |config, value| to(&mut config.script_up, Ok(optional(value))),
+    },
+    Key {
+        name: "script-down",
+        set: |config, value| to(&mut config.script_down, Ok(optional(value))),
+    },
+    Key {
+        name: "clat-dev",
+        set: |config, value| to(&mut config.clat.device, device(value)),
+    },
+    Key {
+        name: "clat-v4-addr",
+        set: |config, value| to(&mut config.clat.host_v4, parse(value, ADDRESS_V4)),
+    },
+    Key {
+        name: "tayga-v4-addr",
+        set: |config, value| to(&mut config.clat.own_v4, parse(value, ADDRESS_V4)),
+    },
+    Key {
+        name: "clat-v6-addr",
+        set: |_, value| match value {
+            "auto" | "shared" => Ok(()),
+            _ => Err("auto or shared"),
+        },
+    },
+    Key {
+        name: "ctmark",
+        set: |_, value| number(value).map(|_| ()),
+    },
+    Key {
+        name: "dns64-servers",
+        set: |config, value| {
+            let servers: Result<_, _> = value
+                .split([',', ' '])
+                .filter(|word| !word.is_empty())
+                .map(|word| parse(word, "IP addresses, separated by commas"))
+                .collect();
+            to(&mut config.clat.dns_servers, servers)
+        },
+    },
+    Key {
+        name: "plat-prefix",
+        set: |config, value| to(&mut config.clat.prefix, prefix(value)),
+    },
+    Key {
+        name: "plat-fallback-prefix",
+        set: |config, value| to(&mut config.clat.fallback, prefix(value)),
+    },
+    Key {
+        name: "plat-dev",
+        set: |config, value| match optional(value) {
+            None => to(&mut config.clat.uplink, Ok(None)),
+            Some(name) => to(&mut config.clat.uplink, device(&name).map(Some)),
+        },
+    },
+    Key {
+        name: "forwarding-enable",
+        set: |config, value| to(&mut config.clat.forwarding, yes_or_no(value)),
+    },
+    Key {
+        name: "route-table",
+        set: |config, value| to(&mut config.clat.table, number(value)),
+    },
+    Key {
+        name: "v4-conncheck-enable",
+        set: |config, value| to(&mut config.clat.steps_aside, yes_or_no(value)),
+    },
+    Key {
+        name: "v4-conncheck-delay",
+        set: |config, value| {
+            let delay = number(value).map(|seconds| Duration::from_secs(seconds.into()));
+            to(&mut config.clat.steps_aside_after, delay)
+        },
+    },
+    Key {
+        name: "v4-defaultroute-enable",
+        set: |config, value| to(&mut config.clat.default_route, yes_or_no(value)),
+    },
+    Key {
+        name: "v4-defaultroute-metric",
+        set: |config, value| to(&mut config.clat.metric, number(value)),
+    },
+    Key {
+        name: "v4-defaultroute-mtu",
+        set: |config, value| to(&mut config.clat.mtu, octets(value)),
+    },
+    Key {
+        name: "v4-defaultroute-advmss",
+        set: |config, value| to(&mut config.clat.advmss, octets(value)),
+    },
+    Key {
+        name: "cmd-nft",
+        set: |config, value| to(&mut config.nft, optional(value).ok_or("a program")),
+    },
+];
+
+/// Keys of clatd that are taken, and change nothing here.
+const IGNORED: &[&str] = &[
+    "proxynd-enable",
+    "v4-defaultroute-replace",
+    "cmd-ip",
+    "cmd-networkctl",
+    "cmd-tayga",
+    "cmd-ufw",
+    "tayga-conffile",
+];
+
+/// Every key of clatd.conf that does something, in no order that matters.
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|key| key.name)
+}
+
+/// Every key of clatd that is taken and does nothing.
+pub fn ignored_keys() -> impl Iterator<Item = &'static str> {
+    IGNORED.iter().copied()
+}
+
+impl ClatConfig {
+    /// Takes the lines of a clatd.conf. Comments start with `;`, `#` or `//`. All mistakes are reported; a key that nobody
+    /// knows is none, but worth a word, as with clatd.
+    pub fn read(&mut self, text: &[u8]) -> Result<Vec<Notice>, Vec<LineError>> {
+        let text = String::from_utf8_lossy(text);
+        let (mut notices, mut errors) = (Vec::new(), Vec::new());
+        for (index, line) in text.lines().enumerate() {
+            let number = index + 1;
+            let word = line.trim();
+            if word.is_empty() || [";", "#", "//"].iter().any(|mark| word.starts_with(mark)) {
+                continue;
+            }
+            let column = line.len() - line.trim_start().len() + 1;
+            let error = |column, expected: Cow<'static, str>, found: &str| LineError {
+                line: number,
+                column,
+                problem: Problem::Expected {
+                    expected,
+                    found: shown(found),
+                },
+            };
+            let Some((key, value)) = word.split_once('=') else {
+                errors.push(error(column, "key=value".into(), word));
+                continue;
+            };
+            let at = column + key.len() + 1 + (value.len() - value.trim_start().len());
+            match self.set(key.trim(), value.trim()) {
+                Ok(Taken::Used) => {}
+                Ok(taken) => notices.push(Notice {
+                    line: number,
+                    level: match taken {
+                        Taken::Unknown => Level::Warning,
+                        _ => Level::Info,
+                    },
+                    text: taken.text(key.trim()).into(),
+                }),
+                Err(expected) => errors.push(error(at, expected.into(), value.trim())),
+            }
+        }
+        if errors.is_empty() {
+            Ok(notices)
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// Sets one key. Fails with what was expected of its value.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<Taken, &'static str> {
+        if let Some(known) = TABLE.iter().find(|known| known.name == key) {
+            (known.set)(self, value)?;
+            return Ok(Taken::Used);
+        }
+        Ok(if IGNORED.contains(&key) {
+            Taken::Ignored
+        } else {
+            Taken::Unknown
+        })
+    }
+}
+
+/// What became of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is set.
+    Used,
+    /// It is one of clatd's that nothing here depends on.
+    Ignored,
+    /// Nobody knows it.
+    Unknown,
+}
+
+impl Taken {
+    /// What there is to say about it.
+    pub fn text(self, key: &str) -> String {
+        match self {
+            Self::Used => String::new(),
+            Self::Ignored => format!("{key} is not needed, and changes nothing"),
+            Self::Unknown => {
+                let near = keys().find(|known| strsim::osa_distance(known, key) <= 2);
+                let hint = near.map(|near| format!(" (did you mean {near}?)"));
+                format!(
+                    "there is no key {}{}: it changes nothing",
+                    shown(key),
+                    hint.unwrap_or_default()
+                )
+            }
+        }
+    }
+}
+
+fn to<T>(place: &mut T, value: Result<T, &'static str>) -> Result<(), &'static str> {
+    *place = value?;
+    Ok(())
+}
+
+fn parse<T: FromStr>(value: &str, expected: &'static str) -> Result<T, &'static str> {
+    value.parse().map_err(|_| expected)
+}
+
+/// Nothing, or a word.
+fn optional(value: &str) -> Option<String> {
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
+fn yes_or_no(value: &str) -> Result<bool, &'static str> {
+    match value.to_ascii_lowercase().as_str() {
+        "yes" | "true" | "on" | "1" => Ok(true),
+        "no" | "false" | "off" | "0" => Ok(false),
+        _ => Err(YES_OR_NO),
+    }
+}
+
+/// Decimal or hexadecimal, as 0xc1a7.
+fn number(value: &str) -> Result<u32, &'static str> {
+    match value.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => value.parse().ok(),
+    }
+    .ok_or("a number")
+}
+
+/// `None` for nothing: what the uplink has.
+fn octets(value: &str) -> Result<Option<u32>, &'static str> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let octets: Option<u32> = value.parse().ok();
+    match octets {
+        Some(octets @ 68..=65535) => Ok(Some(octets)),
+        _ => Err("a number of octets from 68 to 65535"),
+    }
+}
+
+fn prefix(value: &str) -> Result<Option<Nat64Prefix>, &'static str> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let prefix = value.parse().map_err(|_| PREFIX)?;
+    Nat64Prefix::new(prefix).map(Some).map_err(|_| PREFIX)
+}
+
+/// As the kernel takes them (dev_valid_name).
+fn device(value: &str) -> Result<String, &'static str> {
+    let valid = !value.is_empty()
+        && value.len() < 16
+        && value != "."
+        && value != ".."
+        && !value.contains(|letter: char| {
+            letter == '/' || letter == ':' || letter == '"' || letter.is_whitespace()
+        });
+    valid
+        .then(|| value.to_owned())
+        .ok_or("the name of a device, of 1 to 15 octets")
+}
+
+/// For people: nothing in it can move the cursor of a terminal, or fill its screen.
+fn shown(word: &str) -> String {
+    let short: String = word.chars().take(60).collect();
+    format!("\"{}\"", short.escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+
+    fn read(text: &str) -> ClatConfig {
+        let mut config = ClatConfig::default();
+        assert_eq!(config.read(text.as_bytes()), Ok(vec![]), "{text}");
+        config
+    }
+
+    fn complaints(text: &str) -> Vec<String> {
+        let mut config = ClatConfig::default();
+        match config.read(text.as_bytes()) {
+            Ok(notices) => notices.iter().map(ToString::to_string).collect(),
+            Err(errors) => errors.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn nothing_is_the_default() {
+        for text in ["", "\n\n", "# quiet=1\n; x\n  // y\n"] {
+            assert_eq!(read(text), ClatConfig::default());
+        }
+    }
+
+    #[test]
+    fn keys_are_set_in_every_spelling() {
+        let config = read(
+            "quiet = yes\ndebug=2\nclat-dev=c0\nclat-v4-addr=192.0.0.3\ntayga-v4-addr=192.0.0.4\n\
+             dns64-servers=2001:db8::53, 192.0.2.53\nplat-prefix=64:ff9b::/96\nplat-dev=eth0\n\
+             route-table=0x10\nv4-conncheck-delay=20\nv4-defaultroute-mtu=1260\n\
+             v4-defaultroute-enable=off\nforwarding-enable=false\nclat-v6-addr=shared\n",
+        );
+        assert!(config.quiet && config.debug);
+        let clat = config.clat;
+        assert_eq!(clat.device, "c0");
+        assert_eq!(clat.dns_servers.len(), 2);
+        assert_eq!(clat.prefix.unwrap().prefix().to_string(), "64:ff9b::/96");
+        assert_eq!(clat.uplink.as_deref(), Some("eth0"));
+        assert_eq!(clat.table, 16);
+        assert_eq!(clat.steps_aside_after, Duration::from_secs(20));
+        assert_eq!(clat.mtu, Some(1260));
+        assert!(!clat.default_route && !clat.forwarding);
+    }
+
+    #[test]
+    fn every_mistake_is_reported() {
+        assert_eq!(
+            complaints("quiet\n  clat-v4-addr = x\nplat-prefix=2001:db8::/95\nclat-dev=a/b\n"),
+            [
+                "1:1: expected key=value, found \"quiet\"",
+                "2:18: expected an IPv4 address, found \"x\"",
+                &*format!("3:13: expected {PREFIX}, found \"2001:db8::/95\""),
+                "4:10: expected the name of a device, of 1 to 15 octets, found \"a/b\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_no_mistake() {
+        assert_eq!(
+            complaints("cmd-ip=/sbin/ip\nclat-dve=x\nwhatever=1\n"),
+            [
+                "1: cmd-ip is not needed, and changes nothing",
+                "2: there is no key \"clat-dve\" (did you mean clat-dev?): it changes nothing",
+                "3: there is no key \"whatever\": it changes nothing",
+            ]
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! What a CLAT does to its host.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{Route, Rule, Step};
+use crate::{
+    addr::{AddressMap, Eam, Prefix4, Prefix6},
+    clat::{PRIVATE, Settings, Setup, private},
+    config::IpPrefix,
+    translate::{self, UdpChecksum},
+};
+
+/// Of the main table of routes (ip-route(8)).
+const MAIN: u32 = 254;
+/// Of the rule, before those of the main table.
+const PRIORITY: u32 = 0x61a7;
+/// The last of all routes.
+const LAST_METRIC: u32 = u32::MAX;
+/// What is to be known of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Whether the kernel has `force_forwarding` for each device (Linux 6.17).
+    pub forces_forwarding: bool,
+    /// Whether the uplink forwarded before we came: then it is not for us to say what it forwards.
+    pub is_router: bool,
+}
+
+/// The name of our table in nftables.
+pub fn ruleset_name(settings: &Settings) -> String {
+    let letter = |letter: char| {
+        if letter.is_ascii_alphanumeric() {
+            letter
+        } else {
+            '_'
+        }
+    };
+    let device: String = settings.device.chars().map(letter).collect();
+    format!("xlatd_{device}")
+}
+
+/// Everything that is to be so, in the order in which it is to be done.
+pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
+    let device = || settings.device.clone();
+    let (uplink, _) = &setup.uplink;
+    let host = |address: IpAddr| match address {
+        IpAddr::V4(address) => IpPrefix::V4(address, 32),
+        IpAddr::V6(address) => IpPrefix::V6(address, 128),
+    };
+    let sysctl = |path: String, value: &str| Step::SetSysctl {
+        path,
+        value: value.to_owned(),
+        only_if: None,
+    };
+    let mut steps = vec![
+        Step::CreateDevice { device: device() },
+        // No address of its own, so no packets of its own.
+        sysctl(
+            format!("net/ipv6/conf/{}/addr_gen_mode", settings.device),
+            "1",
+        ),
+        Step::SetMtu {
+            device: device(),
+            mtu: setup.mtu,
+        },
+        Step::SetUp { device: device() },
+        Step::AddAddress {
+            device: device(),
+            address: host(settings.host_v4.into()),
+        },
+    ];
+    if settings.forwarding {
+        if facts.forces_forwarding {
+            for device in [&settings.device, uplink] {
+                let path = format!("net/ipv6/conf/{device}/force_forwarding");
+                steps.push(sysctl(path, "1"));
+            }
+        } else {
+            // A router does not listen to routers, unless it is told to.
+            steps.push(Step::SetSysctl {
+                path: format!("net/ipv6/conf/{uplink}/accept_ra"),
+                value: "2".to_owned(),
+                only_if: Some("1".to_owned()),
+            });
+            steps.push(sysctl("net/ipv6/conf/all/forwarding".to_owned(), "1"));
+        }
+    }
+    steps.push(Step::LoadRuleset {
+        name: ruleset_name(settings),
+        text: ruleset(settings, setup, facts),
+    });
+    let path = |destination, table, metric| Route {
+        destination,
+        device: Some(device()),
+        table,
+        metric,
+        mtu: None,
+        advmss: None,
+    };
+    steps.push(Step::AddTableRoute(path(
+        host(private(settings.host_v4).into()),
+        MAIN,
+        0,
+    )));
+    let mtu = setup.route_mtu(settings);
+    let everywhere = IpPrefix::V4(Ipv4Addr::UNSPECIFIED, 0);
+    let default = |table, metric| Route {
+        mtu: Some(mtu),
+        advmss: Some(settings.advmss.unwrap_or(mtu - 40)),
+        ..path(everywhere, table, metric)
+    };
+    // Connections that we carry go on by us, and nothing with our addresses ever goes elsewhere (RFC 7335).
+    steps.push(Step::AddTableRoute(default(settings.table, 0)));
+    steps.push(Step::AddTableRoute(Route {
+        device: None,
+        ..path(everywhere, settings.table, LAST_METRIC)
+    }));
+    steps.push(Step::AddRule(Rule {
+        from: host(settings.host_v4.into()),
+        table: settings.table,
+        priority: PRIORITY,
+    }));
+    if setup.default_route {
+        steps.push(Step::AddTableRoute(default(MAIN, settings.metric)));
+    }
+    steps
+}
+
+/// Our table in nftables: our packets leave with the host's address, and nobody comes in by us.
+fn ruleset(settings: &Settings, setup: &Setup, facts: Facts) -> String {
+    let (uplink, _) = &setup.uplink;
+    let device = &settings.device;
+    let source = setup.source;
+    // Where the host forwards because of us, it is to forward for us only.
+    let to = if facts.is_router {
+        format!("oifname \"{device}\" ")
+    } else {
+        String::new()
+    };
+    format!(
+        "\tchain postrouting {{
+\t\ttype nat hook postrouting priority srcnat; policy accept;
+\t\tiifname \"{device}\" oifname \"{uplink}\" ip6 saddr {PRIVATE}/96 snat ip6 to {source}
+\t}}
+\tchain forward {{
+\t\ttype filter hook forward priority filter; policy accept;
+\t\tiifname \"{uplink}\" {to}meta nfproto ipv6 ct state new drop
+\t}}
+"
+    )
+}
+
+/// Who is whom: programs by their one address, and everybody else by the prefix.
+pub fn clat_map(settings: &Settings, setup: &Setup) -> AddressMap {
+    let own = private(settings.own_v4);
+    // RFC 1918 addresses behind a NAT64 are its own business (CL-17).
+    let mut map = AddressMap::new(settings.own_v4, own, Some(setup.prefix), false);
+    let host = private(settings.host_v4);
+    if let Ok(eam) = Eam::new(Prefix4::host(settings.host_v4), Prefix6::host(host)) {
+        // Nothing else is in the table.
+        let _ = map.insert(eam);
+    }
+    map
+}
+
+/// How the translator of a CLAT treats packets.
+pub fn clat_translation(setup: &Setup) -> translate::Settings {
+    /// Who sends ICMP errors that no IPv4 host has sent: a router of the path, seen by traceroute (RFC 7600 section 4.8).
+    const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
+    translate::Settings {
+        mtu: u16::try_from(setup.mtu).unwrap_or(u16::MAX),
+        udp_checksum: UdpChecksum::Calculate,
+        icmp_source: Some(DUMMY),
+        ..translate::Settings::default()
+    }
+}

@@ -1,0 +1,155 @@
+//! What there is of the network, as a CLAT sees it.
+
+use std::{io, net::IpAddr};
+
+use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressFlags, AddressMessage},
+    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
+};
+use xlatd::clat::{Address, Link, Network};
+
+use super::Netlink;
+
+/// Metric of an IPv6 route that has none of its own (IP6_RT_PRIO_USER of the kernel).
+const METRIC_V6: u32 = 1024;
+
+impl Netlink {
+    /// All devices that are up, with what is to be known of them; not `own`.
+    pub(crate) fn network(&mut self, own: Option<u32>) -> io::Result<Network> {
+        let links = self.request(
+            RouteNetlinkMessage::GetLink(LinkMessage::default()),
+            NLM_F_DUMP,
+        )?;
+        let mut links: Vec<_> = links
+            .iter()
+            .filter_map(|message| match message {
+                RouteNetlinkMessage::NewLink(link) => read_link(link),
+                _ => None,
+            })
+            .filter(|link| Some(link.index) != own)
+            .collect();
+
+        let mut filter = AddressMessage::default();
+        filter.header.family = AddressFamily::Inet6;
+        for message in self.request(RouteNetlinkMessage::GetAddress(filter), NLM_F_DUMP)? {
+            if let RouteNetlinkMessage::NewAddress(message) = message
+                && let Some(link) = by_index(&mut links, message.header.index)
+                && let Some(address) = read_address(&message)
+            {
+                link.addresses.push(address);
+            }
+        }
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut filter = RouteMessage::default();
+            filter.header.address_family = family;
+            filter.header.table = RouteHeader::RT_TABLE_MAIN;
+            for message in self.request(RouteNetlinkMessage::GetRoute(filter), NLM_F_DUMP)? {
+                if let RouteNetlinkMessage::NewRoute(route) = message {
+                    take_default_route(&mut links, &route);
+                }
+            }
+        }
+        Ok(Network { links })
+    }
+}
+
+fn by_index(links: &mut [Link], index: u32) -> Option<&mut Link> {
+    links.iter_mut().find(|link| link.index == index)
+}
+
+fn read_link(message: &LinkMessage) -> Option<Link> {
+    let flags = message.header.flags;
+    if flags.contains(LinkFlags::Loopback) {
+        return None;
+    }
+    let mut link = Link {
+        index: message.header.index,
+        running: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        ..Link::default()
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Address(octets) => link.mac = octets.as_slice().try_into().ok(),
+            LinkAttribute::LinkInfo(infos) => {
+                link.is_tunnel = infos.iter().any(|info| {
+                    matches!(
+                        info,
+                        LinkInfo::Kind(
+                            InfoKind::Tun
+                                | InfoKind::Wireguard
+                                | InfoKind::GreTun
+                                | InfoKind::GreTun6
+                                | InfoKind::SitTun
+                                | InfoKind::Vti
+                                | InfoKind::Xfrm
+                                | InfoKind::Vxlan
+                        )
+                    )
+                });
+            }
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+/// `None` if it is not one that packets can be sent from to anywhere.
+fn read_address(message: &AddressMessage) -> Option<Address> {
+    let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
+    let mut address = None;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Flags(all) => flags = *all,
+            AddressAttribute::Address(IpAddr::V6(found)) => address = Some(*found),
+            _ => {}
+        }
+    }
+    let address = address?;
+    let usable = !flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed)
+        || flags.contains(AddressFlags::Optimistic);
+    (usable && !address.is_unicast_link_local()).then_some(Address {
+        address,
+        length: message.header.prefix_len,
+        deprecated: flags.contains(AddressFlags::Deprecated),
+        temporary: flags.contains(AddressFlags::Secondary), // IFA_F_TEMPORARY is the same bit
+    })
+}
+
+fn take_default_route(links: &mut [Link], route: &RouteMessage) {
+    if route.header.destination_prefix_length != 0
+        || route.header.table != RouteHeader::RT_TABLE_MAIN
+        || route.header.kind != RouteType::Unicast
+    {
+        return;
+    }
+    let (mut metric, mut gateway) = (0, false);
+    // One next hop, or several.
+    let mut devices = Vec::new();
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => devices.push(*index),
+            RouteAttribute::Priority(value) => metric = *value,
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => gateway = true,
+            RouteAttribute::MultiPath(hops) => {
+                gateway = true;
+                devices.extend(hops.iter().map(|hop| hop.interface_index));
+            }
+            _ => {}
+        }
+    }
+    for index in devices {
+        if let Some(link) = by_index(links, index) {
+            if route.header.address_family == AddressFamily::Inet {
+                link.default_v4 |= gateway;
+            } else {
+                let metric = if metric == 0 { METRIC_V6 } else { metric };
+                link.default_v6 = Some(link.default_v6.map_or(metric, |other| other.min(metric)));
+            }
+        }
+    }
+}

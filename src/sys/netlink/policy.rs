@@ -1,0 +1,142 @@
+//! Routes in tables of our own, and the rules that lead to them. They bear a protocol number that says whose they are.
+
+use std::{io, net::IpAddr};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{LinkAttribute, LinkMessage},
+    route::{
+        RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+        RouteType,
+    },
+    rule::{RuleAction, RuleAttribute, RuleMessage},
+};
+use xlatd::plan::{Route, Rule};
+
+use super::{Done, Netlink, family};
+
+/// Who has made a route or rule (rtm_protocol of rtnetlink(7)): a number that nobody else has in /etc/iproute2/rt_protos.
+const PROTOCOL: RouteProtocol = RouteProtocol::Other(0x64);
+
+impl Netlink {
+    pub(crate) fn set_mtu(&mut self, index: u32, mtu: u32) -> io::Result<Done> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::Mtu(mtu));
+        self.tell(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// `index` is that of the device, if the route has one.
+    pub(crate) fn add_table_route(&mut self, index: u32, route: &Route) -> io::Result<Done> {
+        let message = RouteNetlinkMessage::NewRoute(route_message(index, route));
+        self.tell(message, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    pub(crate) fn remove_table_route(&mut self, index: u32, route: &Route) -> io::Result<Done> {
+        self.tell(
+            RouteNetlinkMessage::DelRoute(route_message(index, route)),
+            0,
+        )
+    }
+
+    pub(crate) fn has_table_route(&mut self, index: u32, route: &Route) -> io::Result<bool> {
+        let wanted = route_message(index, route);
+        let mut filter = RouteMessage::default();
+        filter.header.address_family = wanted.header.address_family;
+        let routes = self.request(RouteNetlinkMessage::GetRoute(filter), NLM_F_DUMP)?;
+        Ok(routes.iter().any(|found| match found {
+            RouteNetlinkMessage::NewRoute(found) => {
+                let header = (
+                    &found.header.protocol,
+                    found.header.destination_prefix_length,
+                );
+                header == (&PROTOCOL, wanted.header.destination_prefix_length)
+                    && wanted
+                        .attributes
+                        .iter()
+                        // The kernel puts metrics together with some of its own.
+                        .filter(|one| !matches!(one, RouteAttribute::Metrics(_)))
+                        .all(|one| found.attributes.contains(one))
+            }
+            _ => false,
+        }))
+    }
+
+    pub(crate) fn add_rule(&mut self, rule: &Rule) -> io::Result<Done> {
+        let message = RouteNetlinkMessage::NewRule(rule_message(rule));
+        self.tell(message, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    pub(crate) fn remove_rule(&mut self, rule: &Rule) -> io::Result<Done> {
+        self.tell(RouteNetlinkMessage::DelRule(rule_message(rule)), 0)
+    }
+
+    pub(crate) fn has_rule(&mut self, rule: &Rule) -> io::Result<bool> {
+        let wanted = rule_message(rule);
+        let mut filter = RuleMessage::default();
+        filter.header.family = wanted.header.family;
+        let rules = self.request(RouteNetlinkMessage::GetRule(filter), NLM_F_DUMP)?;
+        Ok(rules.iter().any(|found| match found {
+            RouteNetlinkMessage::NewRule(found) => wanted
+                .attributes
+                .iter()
+                .all(|one| found.attributes.contains(one)),
+            _ => false,
+        }))
+    }
+}
+
+fn route_message(index: u32, route: &Route) -> RouteMessage {
+    let ip = route.destination.address();
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(ip);
+    message.header.destination_prefix_length = route.destination.length();
+    message.header.protocol = PROTOCOL;
+    message.header.kind = match route.device {
+        Some(_) => RouteType::Unicast,
+        None => RouteType::Unreachable,
+    };
+    message.header.scope = match (ip, &route.device) {
+        (IpAddr::V4(_), Some(_)) => RouteScope::Link,
+        _ => RouteScope::Universe,
+    };
+    let attributes = &mut message.attributes;
+    attributes.push(RouteAttribute::Table(route.table));
+    if route.destination.length() != 0 {
+        let ip = RouteAddress::from(ip);
+        attributes.push(RouteAttribute::Destination(ip));
+    }
+    if route.device.is_some() {
+        attributes.push(RouteAttribute::Oif(index));
+    }
+    if route.metric != 0 {
+        attributes.push(RouteAttribute::Priority(route.metric));
+    }
+    let metrics: Vec<_> = [
+        route.mtu.map(RouteMetric::Mtu),
+        route.advmss.map(RouteMetric::Advmss),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if !metrics.is_empty() {
+        attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    message
+}
+
+fn rule_message(rule: &Rule) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    let ip = rule.from.address();
+    message.header.family = family(ip);
+    message.header.src_len = rule.from.length();
+    message.header.action = RuleAction::ToTable;
+    message.attributes = vec![
+        RuleAttribute::Source(ip),
+        RuleAttribute::Table(rule.table),
+        RuleAttribute::Priority(rule.priority),
+        RuleAttribute::Protocol(PROTOCOL),
+    ];
+    message
+}

@@ -1,0 +1,43 @@
+//! Tables of nftables, by nft(8).
+
+use std::{
+    io::{self, Write},
+    process::{Command, Stdio},
+};
+
+const PROGRAM: &str = "nft";
+
+/// Puts a table of family inet in the place of one of the same name.
+pub(crate) fn load(name: &str, text: &str) -> io::Result<()> {
+    // One transaction: there is no moment without it.
+    run(&format!(
+        "table inet {name}\ndelete table inet {name}\ntable inet {name} {{\n{text}}}\n"
+    ))
+}
+
+/// Takes a table away, if it is there.
+pub(crate) fn delete(name: &str) -> io::Result<()> {
+    run(&format!("table inet {name}\ndelete table inet {name}\n"))
+}
+
+fn run(script: &str) -> io::Result<()> {
+    let mut nft = Command::new(PROGRAM)
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = nft.stdin.take() {
+        stdin.write_all(script.as_bytes())?;
+    }
+    let output = nft.wait_with_output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let first = said.lines().next().unwrap_or_default();
+    Err(io::Error::other(format!(
+        "{PROGRAM}: {}: {first}",
+        output.status
+    )))
+}
