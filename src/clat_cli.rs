@@ -15,6 +15,7 @@ Nothing has to be configured. Keys are those of /etc/clatd.conf; see xlatd-clat(
   -c, --config FILE  read FILE instead of /etc/clatd.conf
   -d, --debug        log debug messages and packets
   -q, --quiet        log warnings only
+      --cleanup      undo what one that was killed has left, and exit
   -h, --help         print this and exit
   -V, --version      print the version and exit
 ";
@@ -37,6 +38,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     #[default]
     Run,
+    CleanUp,
     Help,
     Version,
 }
@@ -56,6 +58,7 @@ impl Arguments {
                 }
                 Arg::Short('d') | Arg::Long("debug") => set("debug", "1"),
                 Arg::Short('q') | Arg::Long("quiet") => set("quiet", "1"),
+                Arg::Long("cleanup") => parsed.command = Command::CleanUp,
                 Arg::Short('h') | Arg::Long("help") => {
                     parsed.command = Command::Help;
                     return Ok(parsed);

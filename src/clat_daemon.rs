@@ -3,6 +3,7 @@
 use std::{
     hash::{BuildHasher, RandomState},
     os::fd::AsFd,
+    path::Path,
     process,
     time::{Duration, Instant},
 };
@@ -23,7 +24,7 @@ use xlatd::{
 
 use crate::{
     error::{Error, system},
-    host::Host,
+    host::{Host, record_path},
     packet_path::{EVERY_PACKET, PacketPath},
     sys::{
         ndisc::Ndisc,
@@ -71,7 +72,9 @@ pub(crate) struct ClatDaemon {
 }
 
 impl ClatDaemon {
-    pub(crate) fn start(config: ClatConfig) -> Result<Self, Error> {
+    /// `directory` is where it is written down what is to be undone after a crash.
+    pub(crate) fn start(config: ClatConfig, directory: &Path) -> Result<Self, Error> {
+        let record = record_path(directory, &config.clat.device);
         let notify = Notify::from_environment().unwrap_or_else(|error| {
             warn!("NOTIFY_SOCKET: cannot be reached, so nobody is told how xlatd is: {error}");
             Notify::default()
@@ -79,7 +82,7 @@ impl ClatDaemon {
         Ok(Self {
             clat: Clat::new(config.clat.clone()),
             config,
-            host: Host::new()?,
+            host: Host::new(&record)?,
             watchdog: notify
                 .watchdog
                 .map(|period| Watchdog::new(period, Instant::now())),

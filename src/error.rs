@@ -54,6 +54,8 @@ pub(crate) enum Error {
     },
     /// The device was deleted.
     Gone { device: String },
+    /// Another CLAT has the device.
+    AtWork { path: PathBuf },
 }
 
 impl Error {
@@ -126,6 +128,11 @@ impl fmt::Display for Error {
             }
             Self::Tun { device, call, .. } => write!(f, "{device}: cannot {call} the TUN device"),
             Self::Gone { device } => write!(f, "{device}: the TUN device has been removed"),
+            Self::AtWork { path } => write!(
+                f,
+                "{}: another xlatd clat is at work with this device: stop it, or name another clat-dev",
+                path.display()
+            ),
         }
     }
 }
@@ -148,7 +155,8 @@ impl error::Error for Error {
             | Self::Chroot(_)
             | Self::NotTun { .. }
             | Self::Mtu { .. }
-            | Self::Gone { .. } => None,
+            | Self::Gone { .. }
+            | Self::AtWork { .. } => None,
         }
     }
 }

@@ -1,14 +1,25 @@
 //! The host, as a CLAT has set it up: what was done, what undoes it, and what others have undone.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use log::{debug, info, warn};
-use xlatd::plan::Step;
+use xlatd::{
+    plan::Step,
+    state::{self, Place},
+};
 
 use crate::{
     device::{Device, attach, take, undo_of},
     error::{Error, system},
-    sys::netlink::{Done, Netlink},
+    sys::{
+        netlink::{Done, Netlink},
+        record::{self, Record},
+    },
 };
 
 /// What others undo is done again, but not more often than this.
@@ -22,6 +33,9 @@ pub(crate) struct Host {
     index: u32,
     /// It, until somebody takes it.
     pub(crate) device: Option<Device>,
+    /// What will be left if we do not come to undo it.
+    record: Option<Record>,
+    recorded: HashSet<String>,
 }
 
 struct Taken {
@@ -32,13 +46,57 @@ struct Taken {
 }
 
 impl Host {
-    pub(crate) fn new() -> Result<Self, Error> {
-        Ok(Self {
+    /// Undoes first what one that did not come to it has left, by the record at `path`. Fails if another one is at work.
+    pub(crate) fn new(path: &Path) -> Result<Self, Error> {
+        let mut host = Self {
             netlink: Netlink::new().map_err(system("talk netlink to the kernel"))?,
             taken: Vec::new(),
             index: 0,
             device: None,
-        })
+            record: None,
+            recorded: HashSet::new(),
+        };
+        match Record::open(path) {
+            Ok(None) => {
+                return Err(Error::AtWork {
+                    path: path.to_owned(),
+                });
+            }
+            Ok(Some((record, text))) => {
+                if let Err(error) = host.take_over(record, &text) {
+                    no_record(path, &error);
+                }
+            }
+            Err(error) => no_record(path, &error),
+        }
+        Ok(host)
+    }
+
+    /// Undoes what a record says, and begins another.
+    fn take_over(&mut self, mut record: Record, text: &str) -> io::Result<()> {
+        let place = Place {
+            boot: record::boot_id()?,
+            namespace: record::namespace()?,
+        };
+        let undos = state::undos(text, &place).unwrap_or_default();
+        if !undos.is_empty() {
+            info!("Undoing what was left by one that was killed");
+        }
+        for undo in &undos {
+            if let Err(error) = take(&mut self.netlink, self.index, undo) {
+                debug!("{}", error.report()); // it may never have come to be
+            }
+        }
+        record.clear()?;
+        record.add(&place.to_string())?;
+        self.record = Some(record);
+        Ok(())
+    }
+
+    /// Undoes what one that was killed has left, and nothing more.
+    pub(crate) fn clean_up(directory: &Path, device: &str) -> Result<(), Error> {
+        Self::new(&record_path(directory, device))?.undo_all();
+        Ok(())
     }
 
     /// The index of the TUN device.
@@ -64,6 +122,7 @@ impl Host {
                 self.device = Some(made);
             }
             let undo = undo_of(step, None);
+            self.record(undo.as_ref());
             let done = take(&mut self.netlink, self.index, step)?;
             let taken = Taken {
                 step: step.clone(),
@@ -115,6 +174,22 @@ impl Host {
             self.undo(taken);
         }
         self.index = 0;
+        if let Some(record) = self.record.take()
+            && let Err(error) = record.remove()
+        {
+            debug!("cannot remove the record of steps: {error}");
+        }
+    }
+
+    /// Writes down what will undo a step, before it is taken.
+    fn record(&mut self, undo: Option<&Step>) {
+        if let Some(record) = &mut self.record
+            && let Some(line) = undo.and_then(state::line)
+            && self.recorded.insert(line.clone())
+            && let Err(error) = record.add(&line)
+        {
+            warn!("cannot write down what is to be undone after a crash: {error}");
+        }
     }
 
     fn undo(&mut self, taken: Taken) {
@@ -126,4 +201,16 @@ impl Host {
             debug!("{}", error.report());
         }
     }
+}
+
+/// Where the record of a device is.
+pub(crate) fn record_path(directory: &Path, device: &str) -> PathBuf {
+    directory.join(format!("{device}.steps"))
+}
+
+fn no_record(path: &Path, error: &io::Error) {
+    warn!(
+        "{}: what is to be undone after a crash is not written down: {error}",
+        path.display()
+    );
 }

@@ -37,6 +37,7 @@ use crate::{
     cli::{Arguments, Command, Name},
     daemon::{Daemon, Options},
     error::{Error, system},
+    host::Host,
     sys::{
         detach::{Process, detach},
         log::Destination,
@@ -124,7 +125,7 @@ fn run_clat(words: impl Iterator<Item = OsString>) -> Result<(), Error> {
         clat_cli::Command::Version => {
             return print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"));
         }
-        clat_cli::Command::Run => {}
+        clat_cli::Command::Run | clat_cli::Command::CleanUp => {}
     }
     let (config, lines) = configure_clat(&arguments)?;
     sys::log::start(Destination::Stdout, "xlatd", config.debug).map_err(system("log to stdout"))?;
@@ -137,8 +138,12 @@ fn run_clat(words: impl Iterator<Item = OsString>) -> Result<(), Error> {
             Level::Info => info!("{line}"),
         }
     }
+    let directory = runtime_directory();
+    if arguments.command == clat_cli::Command::CleanUp {
+        return Host::clean_up(&directory, &config.clat.device);
+    }
     info!("Starting xlatd {} as a CLAT", env!("CARGO_PKG_VERSION"));
-    ClatDaemon::start(config)?.run()
+    ClatDaemon::start(config, &directory)?.run()
 }
 
 /// The configuration of a CLAT, and what there is to know about it.
@@ -303,6 +308,14 @@ fn state_directory() -> Option<PathBuf> {
     let directories = env::var_os("STATE_DIRECTORY")?;
     let path = env::split_paths(&directories).next()?;
     path.is_absolute().then_some(path)
+}
+
+/// Where a CLAT writes down what it has to undo: what systemd has for the service (systemd.exec(5), RuntimeDirectory=).
+fn runtime_directory() -> PathBuf {
+    let given = env::var_os("RUNTIME_DIRECTORY")
+        .and_then(|directories| env::split_paths(&directories).next())
+        .filter(|path| path.is_absolute());
+    given.unwrap_or_else(|| "/run/xlatd".into())
 }
 
 fn print(text: &str) -> Result<(), Error> {

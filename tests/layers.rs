@@ -17,7 +17,7 @@ const LIBRARY: &[(&str, u8)] = &[
     ("clat", 1),
     ("config", 2),
     ("plan", 3),
-    ("state", 3),
+    ("state", 4),
     ("stats", 3),
     ("packet_log", 3),
 ];

@@ -402,9 +402,15 @@ impl Clat {
     }
 
     fn advertised(&mut self, link: u32, advertisement: &RouterAdvertisement, now: Duration) {
+        // Our own networks are nobody's NAT64.
         let is_ours = |prefix: &Nat64Prefix| {
+            let prefix = prefix.prefix();
             let mut addresses = self.network.links.iter().flat_map(|link| &link.addresses);
-            addresses.any(|own| prefix.prefix().contains(own.address))
+            addresses.any(|own| {
+                let shortest = u32::from(own.length.min(prefix.length()));
+                let differs = own.address.to_bits() ^ prefix.address().to_bits();
+                differs.leading_zeros() >= shortest
+            })
         };
         for pref64 in &advertisement.pref64 {
             if let Some(prefix) = prefix::nat64(pref64.prefix, pref64.length)

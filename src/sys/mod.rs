@@ -10,6 +10,7 @@ pub(crate) mod nft;
 pub(crate) mod notify;
 pub(crate) mod pidfile;
 pub(crate) mod privilege;
+pub(crate) mod record;
 pub(crate) mod resolver;
 pub(crate) mod signals;
 pub(crate) mod sysctl;

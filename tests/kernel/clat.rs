@@ -6,9 +6,14 @@
 //! ```
 
 use std::{
-    net::{Ipv6Addr, SocketAddrV6},
+    net::{Ipv6Addr, SocketAddrV6, UdpSocket},
     os::fd::AsRawFd,
-    time::Instant,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use nix::sys::{
@@ -21,10 +26,14 @@ use nix::sys::{
 
 use crate::{
     forward::{connect, exchange, listen},
-    harness::{Daemon, Netns, tayga, wait_for, xlatd_case},
+    harness::{self, Daemon, Directory, Netns, tayga, wait_for, xlatd_case},
+    packet::{Ipv4, Ipv6, pattern},
+    socket::{Capture, Fragmentation, udp_socket},
 };
 
 const SERVER: &str = "198.51.100.2";
+/// The server, by the prefix.
+const PREFIX_SERVER: &str = "2001:db8:64::c633:6402";
 const PREFIX: &str = "2001:db8:64::";
 const OTHER_PREFIX: &str = "2001:db8:46::";
 
@@ -33,7 +42,8 @@ struct ClatNet {
     host: Netns,
     router: Netns,
     server: Netns,
-    _plats: Vec<Daemon>,
+    runtime: Directory,
+    plats: Vec<Daemon>,
 }
 
 /// Runs one case with the network; `None` where there is no tayga.
@@ -75,10 +85,7 @@ impl ClatNet {
             addr add 198.51.100.2/24 dev router
             route add default via 198.51.100.1");
         for (ns, device) in [(&host, "eth0"), (&router, "host"), (&server, "router")] {
-            wait_for(device, || {
-                let addresses = ns.run(&format!("ip -6 address show dev {device} scope link"));
-                (ns.is_running(device) && addresses.contains("fe80::")).then_some(())
-            });
+            wait_for_link_local(ns, device);
         }
         // A NAT64 for each of two prefixes.
         let plats = [("plat", PREFIX, 255), ("plat2", OTHER_PREFIX, 254)]
@@ -105,8 +112,15 @@ impl ClatNet {
             host,
             router,
             server,
-            _plats: plats,
+            runtime: Directory::new(),
+            plats,
         })
+    }
+
+    fn start(&self, config: &str) -> Daemon {
+        let daemon = Daemon::start_clat(&self.host, &self.runtime, config);
+        daemon.prints("Waiting for"); // it listens
+        daemon
     }
 
     /// Sends a Router Advertisement to the host, with NAT64 prefixes and their lifetimes in seconds.
@@ -115,6 +129,10 @@ impl ClatNet {
     }
 
     fn advertise_with(&self, message: &[u8]) {
+        self.advertise_by(message, 255);
+    }
+
+    fn advertise_by(&self, message: &[u8], hop_limit: i32) {
         let (socket, link) = self.router.inside(|| {
             let socket = socket(
                 AddressFamily::Inet6,
@@ -127,10 +145,16 @@ impl ClatNet {
                 nix::net::if_::if_nametoindex("host").unwrap(),
             )
         });
-        setsockopt(&socket, Ipv6MulticastHops, &255).unwrap();
+        setsockopt(&socket, Ipv6MulticastHops, &hop_limit).unwrap();
         let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
         let to = SockaddrIn6::from(SocketAddrV6::new(all_nodes, 0, 0, link));
         sendto(socket.as_raw_fd(), message, &to, MsgFlags::empty()).unwrap();
+    }
+
+    /// Until the host can be reached on its link.
+    fn wait_for_link(&self) {
+        wait_for_link_local(&self.host, "eth0");
+        wait_for_link_local(&self.router, "host");
     }
 
     /// Until the host has an address and a way out.
@@ -173,6 +197,13 @@ impl ClatNet {
     }
 }
 
+fn wait_for_link_local(ns: &Netns, device: &str) {
+    wait_for(device, || {
+        let addresses = ns.run(&format!("ip -6 address show dev {device} scope link"));
+        (ns.is_running(device) && addresses.contains("fe80::")).then_some(())
+    });
+}
+
 /// Removes what changes by itself: lifetimes.
 fn filter(state: &str) -> String {
     let mut words = Vec::new();
@@ -206,6 +237,54 @@ fn advertisement(router_lifetime: u16, pref64: &[(&str, u16)]) -> Vec<u8> {
     message
 }
 
+/// A name server of the router, which has a DNS64: it answers any question with these addresses, or says that there are none.
+struct NameServer {
+    done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl NameServer {
+    fn start(router: &Netns, addresses: &[&str]) -> Self {
+        let socket = router.inside(|| UdpSocket::bind("[::]:53")).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        let addresses: Vec<Ipv6Addr> = addresses.iter().map(|one| one.parse().unwrap()).collect();
+        let done = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&done);
+        let thread = thread::spawn(move || {
+            let mut buffer = [0; 512];
+            while !stop.load(Ordering::Relaxed) {
+                let Ok((len, from)) = socket.recv_from(&mut buffer) else {
+                    continue;
+                };
+                // The question, with the answers behind it (RFC 1035 section 4.1).
+                let mut answer = buffer[..len].to_vec();
+                answer[2..4].copy_from_slice(&[0x81, 0x80]);
+                answer[7] = addresses.len() as u8;
+                for address in &addresses {
+                    answer.extend([0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16]);
+                    answer.extend(address.octets());
+                }
+                let _ = socket.send_to(&answer, from);
+            }
+        });
+        Self {
+            done,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 /// RFC 8781: with nothing configured, programs have IPv4 once a router says how the NAT64 is reached; and when it ends, no
 /// trace is left.
 #[test]
@@ -214,7 +293,7 @@ fn advertised_prefix_gives_ipv4_and_leaves_no_trace() {
         net.advertise(&[]);
         net.wait_for_ipv6();
         let before = net.state();
-        let mut daemon = Daemon::start_clat(&net.host, "");
+        let mut daemon = net.start("");
         daemon.prints("Waiting for a NAT64 prefix on eth0");
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
@@ -226,4 +305,378 @@ fn advertised_prefix_gives_ipv4_and_leaves_no_trace() {
         assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
         assert_eq!(net.state(), before, "{}", daemon.log());
     });
+}
+
+/// Started before there is a network, it waits for it, and nothing has to be started again.
+#[test]
+fn waits_for_the_network() {
+    clat_case(|net| {
+        net.host.ip("link set eth0 down");
+        let daemon = net.start("");
+        daemon.prints("Waiting for a network: there is no IPv6 default route");
+        net.host.ip("link set eth0 up");
+        net.wait_for_link();
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        drop(daemon);
+    });
+}
+
+/// RFC 7050: a network with a DNS64 only. Its name servers are those of the advertisement (RFC 8106).
+#[test]
+fn resolved_prefix_gives_ipv4() {
+    clat_case(|net| {
+        let _dns = NameServer::start(
+            &net.router,
+            &["2001:db8:64::192.0.0.170", "2001:db8:64::192.0.0.171"],
+        );
+        let daemon = net.start("");
+        let mut message = advertisement(1800, &[]);
+        message.extend([25, 3, 0, 0, 0, 0, 2, 88]);
+        message.extend("2001:db8:6::1".parse::<Ipv6Addr>().unwrap().octets());
+        net.advertise_with(&message);
+        net.wait_for_ipv4();
+        daemon.prints("IPv4 goes by eth0 and 2001:db8:64::/96 (DNS64)");
+        // P72-03: what a router says replaces it, and nothing has to be started again.
+        net.advertise(&[(OTHER_PREFIX, 600)]);
+        daemon.prints("IPv4 goes by eth0 and 2001:db8:46::/96 (Router Advertisement)");
+        net.wait_for_ipv4();
+    });
+}
+
+/// D50-07: no DNS64, and no name server at all, are reasons to wait.
+#[test]
+fn no_dns64_is_no_end() {
+    clat_case(|net| {
+        let dns = NameServer::start(&net.router, &[]);
+        let mut daemon = net.start("dns64-servers=2001:db8:6::1\n");
+        net.advertise(&[]);
+        daemon.prints("Waiting for a NAT64 prefix");
+        drop(dns);
+        let _dns = NameServer::start(&net.router, &["2001:db8:64::192.0.0.170"]);
+        net.wait_for_ipv4();
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+    });
+}
+
+/// RFC 8781 section 4: another prefix takes the place of one that ends, and a lifetime of zero is the end at once. The
+/// address that programs use stays, and so do their sockets.
+#[test]
+fn prefix_changes_under_open_sockets() {
+    clat_case(|net| {
+        let daemon = net.start("");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        let socket = net.host.inside(|| UdpSocket::bind("192.0.0.1:0")).unwrap();
+        let server = net
+            .server
+            .inside(|| UdpSocket::bind((SERVER, 4000)))
+            .unwrap();
+        let asks = || {
+            wait_for("an answer", || {
+                socket.send_to(b"question", (SERVER, 4000)).unwrap();
+                for one in [&server, &socket] {
+                    one.set_read_timeout(Some(Duration::from_millis(300)))
+                        .unwrap();
+                }
+                let mut buffer = [0; 100];
+                let (len, from) = server.recv_from(&mut buffer).ok()?;
+                server.send_to(&buffer[..len], from).unwrap();
+                socket.recv_from(&mut buffer).ok().map(drop)
+            });
+        };
+        asks();
+        net.advertise(&[(PREFIX, 0), (OTHER_PREFIX, 600)]);
+        daemon.prints("IPv4 goes by eth0 and 2001:db8:46::/96");
+        asks();
+        net.advertise(&[(OTHER_PREFIX, 0)]);
+        daemon.prints("Waiting for a NAT64 prefix on eth0");
+        wait_for("no IPv4 route", || {
+            net.host.run("ip -4 route").is_empty().then_some(())
+        });
+        net.advertise(&[(PREFIX, 600)]);
+        asks();
+    });
+}
+
+/// CL-21: the link goes and comes, the network gets another prefix; a connection goes on after the one, and programs have
+/// IPv4 after the other.
+#[test]
+fn link_flaps_and_the_network_is_renumbered() {
+    clat_case(|net| {
+        let _daemon = net.start("");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        let listener = listen(&net.server, SERVER);
+        let connection = connect(&net.host, SERVER, &listener);
+        exchange(&connection, 1000);
+        net.host.ip("link set eth0 down\nlink set eth0 up");
+        net.wait_for_link();
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        exchange(&connection, 1000);
+
+        net.router.ip("addr add 2001:db8:7::1/64 dev host nodad");
+        let mut message = advertisement(1800, &[(PREFIX, 600)]);
+        let other: Ipv6Addr = "2001:db8:7::".parse().unwrap();
+        let mut deprecated = message.clone();
+        deprecated[20..28].fill(0); // both lifetimes of the prefix
+        net.advertise_with(&deprecated);
+        net.host.ip("addr flush dev eth0 scope global");
+        message[32..48].copy_from_slice(&other.octets());
+        net.advertise_with(&message);
+        net.wait_for_ipv4();
+        exchange(&connect(&net.host, SERVER, &listener), 1000);
+    });
+}
+
+/// CL-01, CL-02, CL-11: native IPv4 takes over and gives back. An open connection goes on by the CLAT, and nothing with an
+/// address of 192.0.0.0/29 leaves by the uplink.
+#[test]
+fn native_ipv4_comes_and_goes() {
+    clat_case(|net| {
+        let daemon = net.start("v4-conncheck-delay=1\n");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        let at_router = Capture::start(&net.router);
+        let listener = listen(&net.server, SERVER);
+        let connection = connect(&net.host, SERVER, &listener);
+        exchange(&connection, 1000);
+
+        net.router.ip("addr add 203.0.113.1/24 dev host");
+        net.host.ip("addr add 203.0.113.2/24 dev eth0
+            route add default via 203.0.113.1");
+        daemon.prints("Stepping aside: eth0 has native IPv4");
+        wait_for("the native route alone", || {
+            let routes = net.host.run("ip -4 route");
+            (!routes.contains("dev clat")).then_some(())
+        });
+        exchange(&connection, 1000);
+        exchange(&connect(&net.host, SERVER, &listener), 1000);
+        net.host
+            .ip("addr flush dev eth0 scope global to 203.0.113.0/24");
+        net.wait_for_ipv4();
+        exchange(&connection, 1000);
+        exchange(&connect(&net.host, SERVER, &listener), 1000);
+        assert_eq!(daemon.log().matches("Stepping aside").count(), 1);
+        while let Some(packet) = at_router.next(Ipv4::parse) {
+            let [source @ .., last] = packet.source.octets();
+            assert!(source != [192, 0, 0] || last > 7, "{packet:?}");
+        }
+    });
+}
+
+/// A VPN that takes all of IPv4, and whose own packets go through the CLAT, does not switch it off.
+#[test]
+fn a_tunnel_is_no_native_ipv4() {
+    clat_case(|net| {
+        let daemon = net.start("v4-conncheck-delay=0\n");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        net.host.ip("tuntap add dev vpn mode tun
+            addr add 10.8.0.2/24 dev vpn
+            link set vpn up
+            route add default via 10.8.0.1 dev vpn
+            route add 198.51.100.2 dev clat");
+        net.wait_for_ipv4();
+        assert!(!daemon.log().contains("Stepping aside"), "{}", daemon.log());
+    });
+}
+
+/// A neighbour can neither open a connection to a service of the host through the CLAT, nor use the host as a router.
+#[test]
+fn neighbours_do_not_come_in() {
+    clat_case(|net| {
+        let _daemon = net.start("");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        let host = host_address(net);
+        let at_server = Capture::start(&net.server);
+        let at_host = net.host.inside(|| UdpSocket::bind("0.0.0.0:4000")).unwrap();
+        at_host
+            .set_read_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        // The private address behind the device, and a way through the host to somewhere else.
+        net.router.ip(&format!(
+            "route add fdc1:a700:464::/96 via {host}
+            route add 2001:db8:99::/64 via {host}"
+        ));
+        net.host.ip("route add 2001:db8:99::/64 via 2001:db8:6::1");
+        let neighbour = udp_socket(&net.router, "2001:db8:6::1", 4001, Fragmentation::Allowed);
+        for to in ["fdc1:a700:464::192.0.0.1", "2001:db8:99::1"] {
+            neighbour.send_to(b"let me in", (to, 4000)).unwrap();
+        }
+        assert!(at_host.recv(&mut [0; 100]).is_err(), "somebody came in");
+        let forwarded = at_server.next(|octets| {
+            Ipv6::parse(octets).filter(|packet| packet.destination.segments()[2] == 0x99)
+        });
+        assert!(forwarded.is_none(), "{forwarded:?}");
+    });
+}
+
+/// What others delete comes back within 2 s: rule, routes, address.
+#[test]
+fn what_others_delete_comes_back() {
+    clat_case(|net| {
+        let daemon = net.start("");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        for (delete, is_there) in [
+            ("rule delete from 192.0.0.1", "ip rule"),
+            ("route delete default dev clat", "ip route"),
+            ("route flush table 49575", "ip route show table 49575"),
+            (
+                "-6 route delete fdc1:a700:464::c000:1 dev clat",
+                "ip -6 route",
+            ),
+            (
+                "addr delete 192.0.0.1/32 dev clat",
+                "ip -4 address show dev clat",
+            ),
+        ] {
+            let before = net.host.run(is_there);
+            net.host.run(&format!("ip {delete}"));
+            assert_ne!(net.host.run(is_there), before, "{delete}");
+            wait_for(delete, || (net.host.run(is_there) == before).then_some(()));
+        }
+        daemon.prints("Somebody had undone it");
+        net.wait_for_ipv4();
+    });
+}
+
+/// CL-20: after kill -9 the next start undoes what was left, and so does --cleanup.
+#[test]
+fn a_crash_leaves_no_trace_in_the_end() {
+    clat_case(|net| {
+        net.advertise(&[]);
+        net.wait_for_ipv6();
+        let before = net.state();
+        let crash = || {
+            let mut daemon = net.start("");
+            daemon.prints("Waiting for a NAT64 prefix");
+            net.advertise(&[(PREFIX, 600)]);
+            net.wait_for_ipv4();
+            daemon.signal(Signal::SIGKILL);
+            daemon.wait();
+            assert_ne!(net.state(), before, "a crash leaves something");
+        };
+        crash();
+        let mut daemon = net.start("");
+        daemon.prints("Undoing what was left");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        // While it lives, another one does not undo anything.
+        let mut other = Daemon::start_clat(&net.host, &net.runtime, "");
+        assert_eq!(other.wait().code(), Some(1));
+        assert!(other.log().contains("is at work"), "{}", other.log());
+        net.wait_for_ipv4();
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.wait().code(), Some(0));
+        assert_eq!(net.state(), before);
+
+        crash();
+        let runtime = net.runtime.file("");
+        net.host.run(&format!(
+            "env RUNTIME_DIRECTORY={} {} clat --cleanup",
+            runtime.display(),
+            harness::daemon().display()
+        ));
+        assert_eq!(net.state(), before);
+    });
+}
+
+/// The comparison above would show what is left: each line that counts.
+#[test]
+fn the_filter_shows_what_is_left() {
+    let line = "inet6 2001:db8::1/64 scope global valid_lft 3600sec preferred_lft 1800sec";
+    let later = "inet6 2001:db8::1/64 scope global valid_lft 3599sec preferred_lft 1799sec";
+    assert_eq!(filter(line), filter(later));
+    for (line, other) in [
+        (
+            line,
+            "inet6 2001:db8::2/64 scope global valid_lft 3600sec preferred_lft 1800sec",
+        ),
+        (
+            "default dev a metric 5 expires 5sec",
+            "default dev a metric 6 expires 5sec",
+        ),
+        ("32766: from all lookup main", ""),
+        (
+            "net.ipv6.conf.eth0.forwarding = 0",
+            "net.ipv6.conf.eth0.forwarding = 1",
+        ),
+    ] {
+        assert_ne!(filter(line), filter(other));
+    }
+}
+
+/// RFC 4861 section 6.1.2, RA81-03: what no router of the link has sent, or no NAT64 can have, is not believed.
+#[test]
+fn rogue_advertisements_are_not_believed() {
+    clat_case(|net| {
+        let daemon = net.start("");
+        net.advertise(&[]);
+        daemon.prints("Waiting for a NAT64 prefix");
+        // Multicast, link-local, loopback, and the prefix of the link itself.
+        net.advertise(&[
+            ("ff0e::", 600),
+            ("fe80::", 600),
+            ("::", 600),
+            ("2001:db8:6::", 600),
+        ]);
+        for cut in [1, 9, 17] {
+            let message = advertisement(1800, &[(PREFIX, 600)]);
+            net.advertise_with(&message[..message.len() - cut]);
+        }
+        let mut zero = advertisement(1800, &[]);
+        zero.extend([38, 0, 2, 88, 0, 0, 0, 0]);
+        net.advertise_with(&zero);
+        net.advertise_by(&advertisement(1800, &[(PREFIX, 600)]), 64);
+        let many: Vec<_> = (0..80).map(|number| format!("ff0e:{number:x}::")).collect();
+        let many: Vec<_> = many.iter().map(|prefix| (prefix.as_str(), 600)).collect();
+        net.advertise(&many);
+        thread::sleep(Duration::from_millis(300));
+        assert!(!daemon.log().contains("IPv4 goes by"), "{}", daemon.log());
+        net.advertise(&[("ff0e::", 600), (PREFIX, 600)]);
+        net.wait_for_ipv4();
+    });
+}
+
+/// X46, X64, CL-18: ping, traceroute that shows every hop, path MTU discovery with a bottleneck before and behind the
+/// NAT64, and large datagrams in fragments.
+#[test]
+fn errors_and_fragments_cross() {
+    clat_case(|net| {
+        let _daemon = net.start("");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        let hops = net.host.run(&format!("traceroute -n -q 1 -w 2 {SERVER}"));
+        let lines: Vec<_> = hops.lines().skip(1).collect();
+        assert!(lines.len() >= 3 && !hops.contains('*'), "{hops}");
+        assert!(lines.last().unwrap().contains(SERVER), "{hops}");
+        net.host
+            .run(&format!("ping -n -c 1 -s 3000 -w 10 {SERVER}"));
+
+        let listener = listen(&net.server, SERVER);
+        net.server.ip("link set router mtu 1400");
+        net.router.ip("link set server mtu 1400");
+        exchange(&connect(&net.host, SERVER, &listener), 1 << 18);
+        net.router.ip("link set plat mtu 1300");
+        exchange(&connect(&net.host, SERVER, &listener), 1 << 18);
+        let sender = udp_socket(&net.host, "192.0.0.1", 4000, Fragmentation::Allowed);
+        let receiver = udp_socket(&net.server, SERVER, 4000, Fragmentation::Allowed);
+        sender.send_to(&pattern(3000), (SERVER, 4000)).unwrap();
+        assert_eq!(receiver.recv(&mut [0; 4000]).unwrap(), 3000);
+        // CL-19: IPv6 to the prefix is not ours.
+        exchange(&connect(&net.host, PREFIX_SERVER, &listener), 1000);
+    });
+}
+
+fn host_address(net: &ClatNet) -> String {
+    let addresses = net
+        .host
+        .run("ip -6 -oneline address show dev eth0 scope global");
+    let (_, address) = addresses.split_once("inet6 ").unwrap();
+    address.split_once('/').unwrap().0.to_owned()
 }

@@ -487,13 +487,16 @@ impl Daemon {
         Self::spawn(&words, ns, directory)
     }
 
-    /// Starts a CLAT, with lines of a clatd.conf.
-    pub(crate) fn start_clat(ns: &Netns, config: &str) -> Self {
+    /// Starts a CLAT, with lines of a clatd.conf. `runtime` is where it writes down what it does.
+    pub(crate) fn start_clat(ns: &Netns, runtime: &Directory, config: &str) -> Self {
         let directory = Directory::new();
         let path = directory.file("clatd.conf");
         fs::write(&path, config).unwrap();
         let program = daemon();
+        let runtime = format!("RUNTIME_DIRECTORY={}", runtime.0.display());
         let words = [
+            "env".as_ref(),
+            runtime.as_ref(),
             program.as_os_str(),
             "clat".as_ref(),
             "-c".as_ref(),

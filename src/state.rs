@@ -1,0 +1,190 @@
+//! The record of what has to be undone, should a CLAT not come to it itself: as text, both ways.
+//!
+//! Recorded is what outlives the TUN device. Each line is an undo; they are carried out last first.
+
+use std::fmt;
+
+use crate::{
+    config::IpPrefix,
+    plan::{Route, Rule, Step},
+};
+
+/// When and where a record was written. What was done in another boot, or another network namespace, is not there to undo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// /proc/sys/kernel/random/boot_id
+    pub boot: String,
+    /// The inode number of /proc/self/ns/net.
+    pub namespace: u64,
+}
+
+impl fmt::Display for Place {
+    /// The first line of a record, without its end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "boot {} namespace {}", self.boot, self.namespace)
+    }
+}
+
+/// An undo as a line, without its end. `None` if there is nothing to be recorded: it goes with the device.
+pub fn line(undo: &Step) -> Option<String> {
+    match undo {
+        Step::SetSysctl {
+            path,
+            value,
+            only_if: Some(only_if),
+        } => Some(format!("sysctl {path} {value} {only_if}")),
+        Step::RemoveTableRoute(Route {
+            destination,
+            device: None,
+            table,
+            metric,
+            ..
+        }) => Some(format!("unreachable {destination} {table} {metric}")),
+        Step::RemoveRule(Rule {
+            from,
+            table,
+            priority,
+        }) => Some(format!("rule {from} {table} {priority}")),
+        Step::DeleteRuleset { name } => Some(format!("ruleset {name}")),
+        _ => None,
+    }
+}
+
+/// The undos of a record that was written at `place`, in the order in which they are to be carried out. A line that was not
+/// written whole is left out. `None` if it is of another place: nothing is to be done.
+pub fn undos(text: &str, place: &Place) -> Option<Vec<Step>> {
+    let mut lines = text.lines();
+    if lines.next()? != place.to_string() {
+        return None;
+    }
+    let mut undos: Vec<_> = lines.filter_map(undo).collect();
+    undos.reverse();
+    Some(undos)
+}
+
+fn undo(line: &str) -> Option<Step> {
+    let words: Vec<_> = line.split(' ').collect();
+    Some(match words[..] {
+        // Nothing of a record leads anywhere else.
+        ["sysctl", path, value, only_if] if path.starts_with("net/") && !path.contains("..") => {
+            Step::SetSysctl {
+                path: path.to_owned(),
+                value: value.to_owned(),
+                only_if: Some(only_if.to_owned()),
+            }
+        }
+        ["unreachable", destination, table, metric] => Step::RemoveTableRoute(Route {
+            destination: prefix(destination)?,
+            device: None,
+            table: table.parse().ok()?,
+            metric: metric.parse().ok()?,
+            mtu: None,
+            advmss: None,
+        }),
+        ["rule", from, table, priority] => Step::RemoveRule(Rule {
+            from: prefix(from)?,
+            table: table.parse().ok()?,
+            priority: priority.parse().ok()?,
+        }),
+        ["ruleset", name] if name.starts_with("xlatd_") => Step::DeleteRuleset {
+            name: name.to_owned(),
+        },
+        _ => return None,
+    })
+}
+
+fn prefix(text: &str) -> Option<IpPrefix> {
+    let (address, length) = text.split_once('/')?;
+    let length = length.parse().ok()?;
+    match address.parse().ok()? {
+        std::net::IpAddr::V4(address) if length <= 32 => Some(IpPrefix::V4(address, length)),
+        std::net::IpAddr::V6(address) if length <= 128 => Some(IpPrefix::V6(address, length)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+    use crate::{
+        clat::{Settings, Setup},
+        plan::{self, Facts},
+    };
+
+    fn place() -> Place {
+        Place {
+            boot: "b".to_owned(),
+            namespace: 7,
+        }
+    }
+
+    fn steps() -> Vec<Step> {
+        let setup = Setup {
+            uplink: ("eth0".to_owned(), 2),
+            mtu: 1500,
+            prefix: crate::clat::prefix::nat64("64:ff9b::".parse().unwrap(), 96).unwrap(),
+            source: "2001:db8::1".parse().unwrap(),
+            default_route: true,
+        };
+        let facts = Facts {
+            forces_forwarding: true,
+            is_router: false,
+        };
+        plan::clat(&Settings::default(), &setup, facts)
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_last_first() {
+        let mut expected: Vec<_> = steps().iter().filter_map(Step::undo).collect();
+        expected.push(Step::SetSysctl {
+            path: "net/ipv6/conf/eth0/force_forwarding".to_owned(),
+            value: "0".to_owned(),
+            only_if: Some("1".to_owned()),
+        });
+        expected.retain(|undo| line(undo).is_some());
+        assert_eq!(expected.len(), 4, "{expected:?}");
+        let lines: Vec<_> = expected.iter().filter_map(line).collect();
+        let text = format!("{}\n{}\n", place(), lines.join("\n"));
+        expected.reverse();
+        assert_eq!(undos(&text, &place()), Some(expected));
+    }
+
+    #[test]
+    fn a_record_of_another_place_is_none() {
+        let text = format!("{}\nruleset xlatd_clat\n", place());
+        assert_eq!(undos(&text, &place()).unwrap().len(), 1);
+        for other in [
+            Place {
+                boot: "c".to_owned(),
+                ..place()
+            },
+            Place {
+                namespace: 8,
+                ..place()
+            },
+        ] {
+            assert_eq!(undos(&text, &other), None);
+        }
+        assert_eq!(undos("", &place()), None);
+    }
+
+    #[test]
+    fn damaged_lines_do_nothing() {
+        for line in [
+            "",
+            "rule",
+            "rule 192.0.0.1/32 5",
+            "rule 192.0.0.1/33 5 5",
+            "ruleset filter",
+            "sysctl kernel/core_pattern x y",
+            "sysctl net/../kernel/core_pattern x y",
+            "unreachable 0.0.0.0/0 x 5",
+            "whatever 1 2",
+        ] {
+            let text = format!("{}\n{line}\n", place());
+            assert_eq!(undos(&text, &place()), Some(vec![]), "{line}");
+        }
+    }
+}

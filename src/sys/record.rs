@@ -1,0 +1,71 @@
+//! The file that outlives us, if we do not come to clean up (flock(2)).
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+
+/// A file that nobody else writes while we live.
+pub(crate) struct Record {
+    path: PathBuf,
+    file: Flock<File>,
+}
+
+impl Record {
+    /// Opens the file, which is made with its directory if it is not there, and returns what is in it. `None` if somebody
+    /// who lives has it.
+    pub(crate) fn open(path: &Path) -> io::Result<Option<(Self, String)>> {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)?;
+        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, errno)) => return Err(errno.into()),
+        };
+        let mut octets = Vec::new();
+        file.read_to_end(&mut octets)?;
+        let path = path.to_owned();
+        let text = String::from_utf8_lossy(&octets).into_owned();
+        Ok(Some((Self { path, file }, text)))
+    }
+
+    /// Empties the file.
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
+        self.file.set_len(0)
+    }
+
+    /// Adds a line.
+    pub(crate) fn add(&mut self, line: &str) -> io::Result<()> {
+        self.file.write_all(format!("{line}\n").as_bytes())
+    }
+
+    /// There is nothing left to record.
+    pub(crate) fn remove(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+}
+
+/// What the kernel calls this boot.
+pub(crate) fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?
+        .trim()
+        .to_owned())
+}
+
+/// The number of our network namespace.
+pub(crate) fn namespace() -> io::Result<u64> {
+    Ok(fs::metadata("/proc/self/ns/net")?.ino())
+}
