@@ -227,7 +227,8 @@ impl ClatDaemon {
                 break;
             }
         }
-        self.look_at.get_or_insert(now + DEBOUNCE);
+        let soon = now + DEBOUNCE;
+        self.look_at = Some(self.look_at.map_or(soon, |at| at.min(soon)));
         Ok(())
     }
 
@@ -236,7 +237,7 @@ impl ClatDaemon {
         let network = self.host.netlink.network(self.host.index());
         let network = network.map_err(system("look at the network by netlink"))?;
         self.tell(Event::Network(network), now);
-        self.host.repair(now);
+        self.look_at = self.host.repair(now);
         Ok(())
     }
 

@@ -134,8 +134,9 @@ impl Host {
         Ok(())
     }
 
-    /// Does again what others have undone.
-    pub(crate) fn repair(&mut self, now: Instant) {
+    /// Does again what others have undone. Returns when to look again at what was undone too soon after that.
+    pub(crate) fn repair(&mut self, now: Instant) -> Option<Instant> {
+        let mut next = None;
         for taken in &mut self.taken {
             let step = &taken.step;
             let netlink = &mut self.netlink;
@@ -149,11 +150,9 @@ impl Host {
             if !matches!(is_there, Ok(false)) {
                 continue;
             }
-            if taken
-                .repaired
-                .is_some_and(|before| now < before + REPAIR_INTERVAL)
-            {
-                debug!("Somebody undid it again: {step}");
+            let again_at = taken.repaired.map(|before| before + REPAIR_INTERVAL);
+            if let Some(again_at) = again_at.filter(|at| *at > now) {
+                next = Some(next.map_or(again_at, |next: Instant| next.min(again_at)));
                 continue;
             }
             let again = taken.repaired.replace(now).is_some();
@@ -166,6 +165,7 @@ impl Host {
                 Err(error) => warn!("{}", error.report()),
             }
         }
+        next
     }
 
     /// Undoes everything, last first.
