@@ -31,6 +31,7 @@ use crate::{
         netlink::LinkChanges,
         notify::Notify,
         resolver::Query,
+        script::Script,
         signals::{Signal, Signals},
         sysctl,
     },
@@ -41,6 +42,8 @@ use crate::{
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// A step that fails is taken again after so long.
 const RETRY: Duration = Duration::from_secs(10);
+/// script-down may take so long.
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// So many messages a turn at most: a flood of them starves nothing else.
 const MESSAGES: usize = 64;
 
@@ -69,6 +72,10 @@ pub(crate) struct ClatDaemon {
     failed: Option<(Setup, Instant)>,
     /// Whether the uplink forwarded before we came.
     is_router: Option<bool>,
+    /// Whether programs have had IPv4 by us.
+    was_up: bool,
+    /// `script-up`, which may still be running.
+    script: Option<Script>,
 }
 
 impl ClatDaemon {
@@ -81,8 +88,8 @@ impl ClatDaemon {
         });
         Ok(Self {
             clat: Clat::new(config.clat.clone()),
+            host: Host::new(&record, config.offload)?,
             config,
-            host: Host::new(&record)?,
             watchdog: notify
                 .watchdog
                 .map(|period| Watchdog::new(period, Instant::now())),
@@ -99,6 +106,8 @@ impl ClatDaemon {
             look_at: Some(Instant::now()),
             failed: None,
             is_router: None,
+            was_up: false,
+            script: None,
         })
     }
 
@@ -111,6 +120,12 @@ impl ClatDaemon {
         self.notify.send("STOPPING=1\nSTATUS=Stopping");
         if let Some(path) = &mut self.path {
             path.end();
+        }
+        if let Some(command) = self.config.script_down.as_ref().filter(|_| self.was_up) {
+            match Script::start(command, &self.config.environment()) {
+                Ok(mut script) => script.wait(SCRIPT_TIMEOUT),
+                Err(error) => warn!("script-down: {error}"),
+            }
         }
         self.host.undo_all();
         self.path = None; // and with it the device
@@ -357,7 +372,17 @@ impl ClatDaemon {
             let translator = Translator::new(plan::clat_translation(setup), map, seed, now);
             self.path = Some(PacketPath::new(log, device, translator, None));
         }
-        changed
+        changed?;
+        if setup.default_route
+            && !std::mem::replace(&mut self.was_up, true)
+            && let Some(command) = &self.config.script_up
+        {
+            match Script::start(command, &self.config.environment()) {
+                Ok(script) => self.script = Some(script),
+                Err(error) => warn!("script-up: {error}"),
+            }
+        }
+        Ok(())
     }
 }
 

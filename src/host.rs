@@ -33,6 +33,8 @@ pub(crate) struct Host {
     index: u32,
     /// It, until somebody takes it.
     pub(crate) device: Option<Device>,
+    /// Whether the kernel may leave work to the translator.
+    offload: bool,
     /// What will be left if we do not come to undo it.
     record: Option<Record>,
     recorded: HashSet<String>,
@@ -47,12 +49,13 @@ struct Taken {
 
 impl Host {
     /// Undoes first what one that did not come to it has left, by the record at `path`. Fails if another one is at work.
-    pub(crate) fn new(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn new(path: &Path, offload: bool) -> Result<Self, Error> {
         let mut host = Self {
             netlink: Netlink::new().map_err(system("talk netlink to the kernel"))?,
             taken: Vec::new(),
             index: 0,
             device: None,
+            offload,
             record: None,
             recorded: HashSet::new(),
         };
@@ -95,7 +98,7 @@ impl Host {
 
     /// Undoes what one that was killed has left, and nothing more.
     pub(crate) fn clean_up(directory: &Path, device: &str) -> Result<(), Error> {
-        Self::new(&record_path(directory, device))?.undo_all();
+        Self::new(&record_path(directory, device), false)?.undo_all();
         Ok(())
     }
 
@@ -117,7 +120,7 @@ impl Host {
                 continue;
             }
             if let Step::CreateDevice { device: name } = step {
-                let made = attach(&mut self.netlink, name, true)?;
+                let made = attach(&mut self.netlink, name, self.offload)?;
                 self.index = made.link.index;
                 self.device = Some(made);
             }

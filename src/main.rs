@@ -138,6 +138,7 @@ fn run_clat(words: impl Iterator<Item = OsString>) -> Result<(), Error> {
             Level::Info => info!("{line}"),
         }
     }
+    sys::nft::use_program(&config.nft);
     let directory = runtime_directory();
     if arguments.command == clat_cli::Command::CleanUp {
         return Host::clean_up(&directory, &config.clat.device);

@@ -12,7 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use xlatd::config::{Config, DIRECTIVES, Level};
+use xlatd::config::{
+    Config, DIRECTIVES, Level,
+    clatd::{self, ClatConfig},
+};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -39,9 +42,11 @@ fn every_sample_starts_a_translator() {
     let mut samples = 0;
     for entry in fs::read_dir(path("conf")).unwrap() {
         let path = entry.unwrap().path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "conf")
+        let is_tayga = path.file_name().is_some_and(|name| name != "clatd.conf");
+        if is_tayga
+            && path
+                .extension()
+                .is_some_and(|extension| extension == "conf")
         {
             let text = fs::read(&path).unwrap();
             let (_, notices) = Config::read(text)
@@ -229,5 +234,42 @@ fn the_examples_of_the_manual_page_are_right() {
             .next()
             .unwrap();
         assert_eq!(Config::read(file).unwrap().1, [], "{file}");
+    }
+}
+
+/// clatd.conf says what is so without it, and so does the manual page.
+#[test]
+fn the_sample_of_clatd_has_the_defaults() {
+    let sample = text("conf/clatd.conf");
+    let mut config = ClatConfig::default();
+    assert_eq!(config.read(sample.as_bytes()), Ok(vec![]));
+    assert_eq!(config, ClatConfig::default());
+    // What is commented out is right, too.
+    for line in sample.lines().filter_map(|line| line.strip_prefix('#')) {
+        if !line.starts_with(' ') && line.contains('=') {
+            let mut config = ClatConfig::default();
+            assert_eq!(config.read(line.as_bytes()), Ok(vec![]), "{line}");
+            assert_ne!(config, ClatConfig::default(), "{line}");
+        }
+    }
+}
+
+#[test]
+fn the_manual_page_has_every_key_of_clatd() {
+    let page = text("man/xlatd-clat.8");
+    let found: Vec<_> = items(&page)
+        .map(|(name, item)| {
+            let says = ["The default is", "There is no default", "Taken"];
+            assert!(
+                says.iter().any(|words| item.contains(words)) || name == "clat-v6-addr",
+                "{name}"
+            );
+            name
+        })
+        .collect();
+    let keys: Vec<_> = clatd::keys().collect();
+    assert_eq!(names(found), names(keys));
+    for key in clatd::ignored_keys() {
+        assert!(page.contains(&format!("\n.Ic {key}")), "{key}");
     }
 }

@@ -14,6 +14,8 @@ pub struct ClatConfig {
     pub quiet: bool,
     /// `debug`: everything is, and packets.
     pub debug: bool,
+    /// `offload`: the kernel leaves checksums and segmentation to be done once, at the end.
+    pub offload: bool,
     /// `cmd-nft`: the program.
     pub nft: String,
     /// `script-up`: run by /bin/sh once programs have IPv4.
@@ -28,6 +30,7 @@ impl Default for ClatConfig {
             clat: clat::Settings::default(),
             quiet: false,
             debug: false,
+            offload: true,
             nft: "nft".to_owned(),
             script_up: None,
             script_down: None,
@@ -152,6 +155,10 @@ const TABLE: &[Key] = &[
         set: |config, value| to(&mut config.clat.advmss, octets(value)),
     },
     Key {
+        name: "offload",
+        set: |config, value| to(&mut config.offload, yes_or_no(value)),
+    },
+    Key {
         name: "cmd-nft",
         set: |config, value| to(&mut config.nft, optional(value).ok_or("a program")),
     },
@@ -222,6 +229,28 @@ impl ClatConfig {
         } else {
             Err(errors)
         }
+    }
+
+    /// The settings, as a script finds them in its environment: keys with `_` for `-`.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let clat = &self.clat;
+        let number = |octets: Option<u32>| octets.map(|octets| octets.to_string());
+        let prefix = |prefix: Option<Nat64Prefix>| prefix.map(|one| one.prefix().to_string());
+        [
+            ("clat_dev", Some(clat.device.clone())),
+            ("clat_v4_addr", Some(clat.host_v4.to_string())),
+            ("tayga_v4_addr", Some(clat.own_v4.to_string())),
+            ("plat_prefix", prefix(clat.prefix)),
+            ("plat_fallback_prefix", prefix(clat.fallback)),
+            ("plat_dev", clat.uplink.clone()),
+            ("route_table", Some(clat.table.to_string())),
+            ("v4_defaultroute_metric", Some(clat.metric.to_string())),
+            ("v4_defaultroute_mtu", number(clat.mtu)),
+            ("v4_defaultroute_advmss", number(clat.advmss)),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
     }
 
     /// Sets one key. Fails with what was expected of its value.

@@ -12,6 +12,7 @@ pub(crate) mod pidfile;
 pub(crate) mod privilege;
 pub(crate) mod record;
 pub(crate) mod resolver;
+pub(crate) mod script;
 pub(crate) mod signals;
 pub(crate) mod sysctl;
 pub(crate) mod tun;

@@ -3,9 +3,16 @@
 use std::{
     io::{self, Write},
     process::{Command, Stdio},
+    sync::OnceLock,
 };
 
-const PROGRAM: &str = "nft";
+/// What is run.
+static PROGRAM: OnceLock<String> = OnceLock::new();
+
+/// Has another program run than the nft of PATH. Only the first call counts.
+pub(crate) fn use_program(program: &str) {
+    let _ = PROGRAM.set(program.to_owned());
+}
 
 /// Puts a table of family inet in the place of one of the same name.
 pub(crate) fn load(name: &str, text: &str) -> io::Result<()> {
@@ -21,7 +28,8 @@ pub(crate) fn delete(name: &str) -> io::Result<()> {
 }
 
 fn run(script: &str) -> io::Result<()> {
-    let mut nft = Command::new(PROGRAM)
+    let program = PROGRAM.get().map_or("nft", String::as_str);
+    let mut nft = Command::new(program)
         .args(["-f", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -37,7 +45,7 @@ fn run(script: &str) -> io::Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     let first = said.lines().next().unwrap_or_default();
     Err(io::Error::other(format!(
-        "{PROGRAM}: {}: {first}",
+        "{program}: {}: {first}",
         output.status
     )))
 }

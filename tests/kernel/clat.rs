@@ -6,6 +6,7 @@
 //! ```
 
 use std::{
+    fs,
     net::{Ipv6Addr, SocketAddrV6, UdpSocket},
     os::fd::AsRawFd,
     sync::{
@@ -43,7 +44,7 @@ struct ClatNet {
     router: Netns,
     server: Netns,
     runtime: Directory,
-    plats: Vec<Daemon>,
+    _plats: Vec<Daemon>,
 }
 
 /// Runs one case with the network; `None` where there is no tayga.
@@ -113,7 +114,7 @@ impl ClatNet {
             router,
             server,
             runtime: Directory::new(),
-            plats,
+            _plats: plats,
         })
     }
 
@@ -583,6 +584,26 @@ fn a_crash_leaves_no_trace_in_the_end() {
             harness::daemon().display()
         ));
         assert_eq!(net.state(), before);
+    });
+}
+
+/// `script-up` and `script-down`, with the settings in their environment.
+#[test]
+fn scripts_are_run() {
+    clat_case(|net| {
+        let directory = Directory::new();
+        let said = directory.file("said");
+        let mut daemon = net.start(&format!(
+            "clat-dev=clat-x\nscript-up=echo up $clat_dev >>{said}\nscript-down=echo down $clat_v4_addr >>{said}\n",
+            said = said.display()
+        ));
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        let read = || fs::read_to_string(&said).unwrap_or_default();
+        wait_for("script-up", || (read() == "up clat-x\n").then_some(()));
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait();
+        assert_eq!(read(), "up clat-x\ndown 192.0.0.1\n");
     });
 }
 

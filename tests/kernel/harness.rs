@@ -97,6 +97,11 @@ pub(crate) fn tayga() -> Option<PathBuf> {
     Some(path)
 }
 
+/// Whether the cases run without offload (`OFFLOAD=off`).
+pub(crate) fn without_offload() -> bool {
+    env::var_os("OFFLOAD").is_some_and(|value| value == "off")
+}
+
 fn is_tayga() -> bool {
     daemon().file_name().is_some_and(|name| name == "tayga")
 }
@@ -474,8 +479,7 @@ impl Daemon {
     fn launch(launcher: &[&str], program: &Path, ns: &Netns, config: &str) -> Self {
         let directory = Directory::new();
         let path = directory.file("tayga.conf");
-        let without_offload = env::var_os("OFFLOAD").is_some_and(|value| value == "off");
-        let offload = if without_offload && program == daemon() && !is_tayga() {
+        let offload = if without_offload() && program == daemon() && !is_tayga() {
             "offload no\n"
         } else {
             ""
@@ -491,7 +495,12 @@ impl Daemon {
     pub(crate) fn start_clat(ns: &Netns, runtime: &Directory, config: &str) -> Self {
         let directory = Directory::new();
         let path = directory.file("clatd.conf");
-        fs::write(&path, config).unwrap();
+        let offload = if without_offload() {
+            "offload=no\n"
+        } else {
+            ""
+        };
+        fs::write(&path, format!("{config}{offload}")).unwrap();
         let program = daemon();
         let runtime = format!("RUNTIME_DIRECTORY={}", runtime.0.display());
         let words = [

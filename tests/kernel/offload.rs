@@ -1,13 +1,13 @@
 //! Super-packets, and packets of which the kernel has left something to do: from outside nobody sees that they are there.
 //! All of it holds without offload, too (`OFFLOAD=off`), but for the number of packets on the TUN device.
 
-use std::env;
-
 use nix::sys::{signal::Signal, socket::getsockopt};
 
 use crate::{
     forward::{connect, exchange, listen},
-    harness::{CLIENT, CLIENT4, Net, Netns, SERVER, SERVER6, wait_for, xlatd_case},
+    harness::{
+        CLIENT, CLIENT4, Net, Netns, SERVER, SERVER6, wait_for, without_offload, xlatd_case,
+    },
     packet::{Ipv4, Ipv6, TCP, pattern},
     socket::{Capture, Fragmentation, Ipv4Mtu, udp_socket},
 };
@@ -48,17 +48,13 @@ fn packets_of_device(ns: &Netns) -> [usize; 2] {
     })
 }
 
-fn offload_is_on() -> bool {
-    env::var_os("OFFLOAD").is_none_or(|value| value != "off")
-}
-
 /// If offload is on, fewer packets went through the device than [`exchange`] made segments; acknowledgements come to that.
 fn assert_super_packets(net: &Net) {
     let segments = 2 * DATA / MTU;
     for packets in packets_of_device(&net.xlat) {
         assert_eq!(
             packets < segments,
-            offload_is_on(),
+            !without_offload(),
             "{packets} for {segments} segments"
         );
     }
@@ -250,7 +246,7 @@ fn joined_datagrams_arrive_as_they_were() {
         wire.verify(|_| {});
         let [_, after] = packets_of_device(&net.xlat);
         let written = after - before;
-        if offload_is_on() {
+        if !without_offload() {
             assert!(written < 30, "{written} writes for 90 datagrams of 3 flows");
         } else {
             assert_eq!(written, 90);
