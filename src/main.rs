@@ -23,6 +23,7 @@ use std::{
     process::ExitCode,
 };
 
+use caps::Capability;
 use log::{error, info, warn};
 use xlatd::{
     config::{
@@ -144,6 +145,11 @@ fn run_clat(words: impl Iterator<Item = OsString>) -> Result<(), Error> {
         return Host::clean_up(&directory, &config.clat.device);
     }
     info!("Starting xlatd {} as a CLAT", env!("CARGO_PKG_VERSION"));
+    if config.script_up.is_none() && config.script_down.is_none() {
+        // nft(8) needs the first.
+        privilege::confine(&[Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW])
+            .map_err(system("give up privileges"))?;
+    }
     ClatDaemon::start(config, &directory)?.run()
 }
 

@@ -29,6 +29,10 @@ const SOLICIT_INTERVAL: Duration = Duration::from_secs(4);
 const SOLICITATIONS: u32 = 3;
 /// So long before all advertised prefixes run out they are solicited once more.
 const SOLICIT_BEFORE: Duration = Duration::from_secs(5);
+/// So many conclusions may follow each other at once, and then one in so long: routers that contradict each other, or somebody
+/// who wants it so, make neither the routes nor the log flap faster.
+const CONCLUSIONS: u32 = 10;
+const CONCLUSION_INTERVAL: Duration = Duration::from_secs(5);
 /// The IPv4 packet that becomes an IPv6 packet is 20 octets shorter, and 8 more are left for a Fragment Header.
 const OVERHEAD: u32 = 28;
 
@@ -269,6 +273,10 @@ pub struct Clat {
     /// What was asked for last.
     setup: Option<Setup>,
     state: Option<State>,
+    /// Conclusions that may follow at once, and since when.
+    conclusions: (u32, Duration),
+    /// Whether there is another conclusion that has to wait.
+    waits: bool,
 }
 
 /// A name server that a router has advertised.
@@ -321,6 +329,8 @@ impl Clat {
             native_since: None,
             setup: None,
             state: None,
+            conclusions: (CONCLUSIONS, Duration::ZERO),
+            waits: false,
         }
     }
 
@@ -369,6 +379,8 @@ impl Clat {
             solicit.filter(|at| *at > now),
             self.search.solicit,
             query,
+            self.waits
+                .then_some(self.conclusions.1 + CONCLUSION_INTERVAL),
         ];
         all.into_iter().flatten().min()
     }
@@ -507,6 +519,12 @@ impl Clat {
     /// Comes to a conclusion from all that is known, and says so if it is another than before.
     fn decide(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let (state, setup) = self.conclusion(now);
+        let is_new = self.state.as_ref() != Some(&state)
+            || setup.is_some() && setup.as_ref() != self.setup.as_ref();
+        self.waits = is_new && !self.may_conclude(now);
+        if self.waits {
+            return;
+        }
         if let Some(setup) = setup
             && self.setup.as_ref() != Some(&setup)
         {
@@ -517,6 +535,20 @@ impl Clat {
             self.state = Some(state.clone());
             actions.push(Action::Say(state));
         }
+    }
+
+    /// Takes one of the conclusions that may follow now.
+    fn may_conclude(&mut self, now: Duration) -> bool {
+        let (left, since) = &mut self.conclusions;
+        let elapsed = now.saturating_sub(*since).as_secs() / CONCLUSION_INTERVAL.as_secs();
+        if elapsed > 0 {
+            let earned = u32::try_from(elapsed).unwrap_or(u32::MAX);
+            *left = left.saturating_add(earned).min(CONCLUSIONS);
+            *since = now;
+        }
+        let may = *left > 0;
+        *left = left.saturating_sub(1);
+        may
     }
 
     fn conclusion(&self, now: Duration) -> (State, Option<Setup>) {
@@ -946,6 +978,27 @@ mod tests {
         assert_eq!(actions[0], Action::Solicit { link: UPLINK });
         assert!(says(&actions)[0].starts_with("Waiting for a NAT64 prefix"));
         assert!(setups(&rig.advertised(&[(WKP, 600)]))[0].default_route);
+    }
+
+    /// A router that contradicts itself all the time changes neither routes nor log all the time; in the end it is as it says.
+    #[test]
+    fn contradictions_are_damped() {
+        let mut rig = Rig::started();
+        let start = rig.now;
+        let mut changes = 0;
+        for number in 0..1000_u64 {
+            rig.now = start + Duration::from_millis(10 * number);
+            let prefix = if number % 2 == 0 { WKP } else { OTHER };
+            let other = if number % 2 == 0 { OTHER } else { WKP };
+            changes += says(&rig.advertised(&[(prefix, 600), (other, 0)])).len();
+        }
+        assert!((9..=12).contains(&changes), "{changes}");
+        rig.until(rig.now + seconds(6));
+        let setup = rig.clat.setup.as_ref().unwrap();
+        assert_eq!(setup.prefix.prefix().to_string(), "2001:db8:64::/96");
+        // Later there is no hurry.
+        rig.until(rig.now + seconds(60));
+        assert_eq!(says(&rig.advertised(&[(OTHER, 0)])).len(), 1);
     }
 
     /// CL-05, RFC 6724 rules 3, 6, 7 and 8.

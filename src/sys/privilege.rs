@@ -122,6 +122,25 @@ pub(crate) fn give_up(identity: Identity, kept: &[Capability]) -> io::Result<Str
     ))
 }
 
+/// Gives up for good what the process and those that it starts may do, but for `kept` of what it could. It stays who it is.
+pub(crate) fn confine(kept: &[Capability]) -> io::Result<()> {
+    let permitted = caps::read(None, CapSet::Permitted).map_err(other)?;
+    let kept = kept.iter().copied();
+    let kept: CapsHashSet = kept.filter(|one| permitted.contains(one)).collect();
+    if permitted.contains(&Capability::CAP_SETPCAP) {
+        for one in caps::read(None, CapSet::Bounding).map_err(other)? {
+            if !kept.contains(&one) {
+                caps::drop(None, CapSet::Bounding, one).map_err(other)?;
+            }
+        }
+    }
+    caps::set(None, CapSet::Effective, &kept).map_err(other)?;
+    caps::set(None, CapSet::Permitted, &kept).map_err(other)?;
+    caps::set(None, CapSet::Inheritable, &kept).map_err(other)?;
+    prctl::set_no_new_privs()?;
+    Ok(())
+}
+
 fn other(error: CapsError) -> io::Error {
     io::Error::other(error)
 }

@@ -609,6 +609,20 @@ fn scripts_are_run() {
     });
 }
 
+/// It has two capabilities, also as root, and so has what it starts.
+#[test]
+fn no_more_privileges_than_are_needed() {
+    clat_case(|net| {
+        let daemon = net.start("");
+        for set in ["CapPrm", "CapEff", "CapInh", "CapBnd"] {
+            assert_eq!(daemon.status(set), "0000000000003000", "{set}"); // bits 12 and 13
+        }
+        assert_eq!(daemon.status("NoNewPrivs"), "1");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+    });
+}
+
 /// The comparison above would show what is left: each line that counts.
 #[test]
 fn the_filter_shows_what_is_left() {
