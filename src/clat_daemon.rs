@@ -356,7 +356,7 @@ impl ClatDaemon {
         let steps = plan::clat(settings, setup, facts);
         // The translator knows what comes before the routes lead to it.
         if let Some(path) = &mut self.path {
-            path.translator.set_map(plan::clat_map(settings, setup));
+            path.translator.set_map(plan::clat_map(setup));
             path.translator.set_mtu(plan::clat_translation(setup).mtu);
         }
         let changed = self.host.change(&steps);
@@ -368,7 +368,7 @@ impl ClatDaemon {
             };
             // RandomState has keys that nobody outside can guess.
             let seed = RandomState::new().hash_one(device.link.index);
-            let map = plan::clat_map(settings, setup);
+            let map = plan::clat_map(setup);
             let translator = Translator::new(plan::clat_translation(setup), map, seed, now);
             self.path = Some(PacketPath::new(log, device, translator, None));
         }

@@ -124,6 +124,7 @@ mod tests {
         let setup = Setup {
             uplink: ("eth0".to_owned(), 2),
             mtu: 1500,
+            addresses: [[192, 0, 0, 1].into(), [192, 0, 0, 2].into()],
             prefix: crate::clat::prefix::nat64("64:ff9b::".parse().unwrap(), 96).unwrap(),
             source: "2001:db8::1".parse().unwrap(),
             default_route: true,

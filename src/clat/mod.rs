@@ -130,7 +130,24 @@ pub struct Link {
     pub default_v6: Option<u32>,
     /// Whether it has an IPv4 default route with a gateway.
     pub default_v4: bool,
+    /// IPv4 addresses that are for CLATs ([`is_clat_address`]).
+    pub clat_addresses: Vec<Ipv4Addr>,
 }
+
+/// Whether it is of 192.0.0.0/29, the IPv4 Service Continuity Prefix (RFC 7335).
+pub fn is_clat_address(address: Ipv4Addr) -> bool {
+    CONTINUITY.contains(&address)
+}
+
+/// Every address of 192.0.0.0/29 that a host can have.
+const CONTINUITY: [Ipv4Addr; 6] = [
+    Ipv4Addr::new(192, 0, 0, 1),
+    Ipv4Addr::new(192, 0, 0, 2),
+    Ipv4Addr::new(192, 0, 0, 3),
+    Ipv4Addr::new(192, 0, 0, 4),
+    Ipv4Addr::new(192, 0, 0, 5),
+    Ipv4Addr::new(192, 0, 0, 6),
+];
 
 /// An IPv6 address of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,6 +220,8 @@ pub struct Setup {
     pub uplink: (String, u32),
     /// MTU of the TUN device, in octets: that of the uplink.
     pub mtu: u32,
+    /// The IPv4 address of programs, and the translator's own.
+    pub addresses: [Ipv4Addr; 2],
     /// Of the PLAT.
     pub prefix: Nat64Prefix,
     /// Our address on the uplink, by which the PLAT knows us.
@@ -229,6 +248,8 @@ pub enum State {
     Active(Nat64Prefix, Origin, String),
     /// There is native IPv4.
     SteppingAside(String),
+    /// Somebody else does it.
+    AnotherClat(String),
 }
 
 impl fmt::Display for State {
@@ -253,6 +274,11 @@ impl fmt::Display for State {
                 )
             }
             Self::SteppingAside(link) => write!(f, "Stepping aside: {link} has native IPv4"),
+            Self::AnotherClat(link) => write!(
+                f,
+                "Stepping aside: another CLAT is at work on {link}, which has an address of 192.0.0.0/29 \
+                 (NetworkManager: ipv4.clat; systemd-networkd: CLAT=)"
+            ),
         }
     }
 }
@@ -577,6 +603,14 @@ impl Clat {
             let missing = "the device of the IPv6 default route has no global IPv6 address";
             return (State::WaitingForLink(missing), without_route());
         };
+        if let Some(other) = self.another_clat(uplink) {
+            let state = State::AnotherClat(other.name.clone());
+            return (state, without_route());
+        }
+        let Some(addresses) = self.addresses() else {
+            let missing = "every address of 192.0.0.0/29 is in use (clat-v4-addr, tayga-v4-addr)";
+            return (State::WaitingForLink(missing), without_route());
+        };
         let native = self.native().filter(|_| {
             let stood = |since| now >= since + self.settings.steps_aside_after;
             self.native_since.is_some_and(stood)
@@ -584,6 +618,7 @@ impl Clat {
         let setup = Setup {
             uplink: (uplink.name.clone(), uplink.index),
             mtu: self.mtu(uplink),
+            addresses,
             prefix,
             source,
             default_route: self.settings.default_route && native.is_none(),
@@ -628,6 +663,34 @@ impl Clat {
             .iter()
             .filter(|_| self.settings.steps_aside)
             .find(|link| link.running && link.default_v4 && !link.is_tunnel)
+    }
+
+    /// A device with another CLAT for the same uplink: NetworkManager's has its address there, systemd-networkd's on a
+    /// device that it names after it.
+    fn another_clat(&self, uplink: &Link) -> Option<&Link> {
+        let name = format!("cl-{}", uplink.name);
+        let mut links = self.network.links.iter();
+        links.find(|link| {
+            (link.index == uplink.index || link.name == name) && !link.clat_addresses.is_empty()
+        })
+    }
+
+    /// The IPv4 addresses of programs and of the translator: as configured, or the next of 192.0.0.0/29 that nobody else has
+    /// (CL-11). Once chosen they stay.
+    fn addresses(&self) -> Option<[Ipv4Addr; 2]> {
+        if let Some(setup) = &self.setup {
+            return Some(setup.addresses);
+        }
+        let links = &self.network.links;
+        let is_free = |one: &Ipv4Addr| !links.iter().any(|link| link.clat_addresses.contains(one));
+        let Settings {
+            host_v4, own_v4, ..
+        } = self.settings;
+        let mut all = [host_v4, own_v4].into_iter().chain(CONTINUITY);
+        let host = all.find(is_free)?;
+        let mut all = [own_v4].into_iter().chain(CONTINUITY);
+        let own = all.find(|one| is_free(one) && *one != host)?;
+        Some([host, own])
     }
 
     /// MTU of IPv6 on the uplink, in octets.
@@ -829,6 +892,7 @@ mod tests {
         let expected = Setup {
             uplink: ("eth0".to_owned(), UPLINK),
             mtu: 1500,
+            addresses: [[192, 0, 0, 1].into(), [192, 0, 0, 2].into()],
             prefix: prefix::nat64(WKP.parse().unwrap(), 96).unwrap(),
             source: "2001:db8:6::2".parse().unwrap(),
             default_route: true,
@@ -999,6 +1063,63 @@ mod tests {
         // Later there is no hurry.
         rig.until(rig.now + seconds(60));
         assert_eq!(says(&rig.advertised(&[(OTHER, 0)])).len(), 1);
+    }
+
+    /// CL-11: the next free addresses; they stay; and where there are none it says so.
+    #[test]
+    fn addresses_are_those_that_nobody_has() {
+        let other = |addresses: &[u8]| Link {
+            index: 9,
+            name: "other".to_owned(),
+            clat_addresses: addresses
+                .iter()
+                .map(|last| [192, 0, 0, *last].into())
+                .collect(),
+            ..Link::default()
+        };
+        for (taken, expected) in [
+            (&[][..], [1, 2]),
+            (&[1], [2, 3]),
+            (&[2], [1, 3]),
+            (&[1, 2, 3], [4, 5]),
+        ] {
+            let mut rig = Rig::new(Settings::default());
+            rig.network.links.push(other(taken));
+            rig.network_is();
+            let actions = rig.advertised(&[(OTHER, 600)]);
+            let expected = expected.map(|last| Ipv4Addr::new(192, 0, 0, last));
+            assert_eq!(setups(&actions)[0].addresses, expected);
+            rig.network.links[1] = other(&[]);
+            assert_eq!(rig.network_is(), [], "once chosen they stay");
+        }
+        let mut rig = Rig::new(Settings::default());
+        rig.network.links.push(other(&[1, 2, 3, 4, 5]));
+        rig.network_is();
+        let actions = rig.advertised(&[(OTHER, 600)]);
+        assert!(setups(&actions).is_empty());
+        assert!(says(&actions)[0].contains("every address of 192.0.0.0/29 is in use"));
+    }
+
+    #[test]
+    fn another_clat_is_left_to_it() {
+        for name in ["eth0", "cl-eth0"] {
+            let mut rig = Rig::started();
+            if name == "eth0" {
+                rig.link().clat_addresses = vec![[192, 0, 0, 1].into()];
+            } else {
+                rig.network.links.push(Link {
+                    index: 9,
+                    name: name.to_owned(),
+                    clat_addresses: vec![[192, 0, 0, 1].into()],
+                    ..Link::default()
+                });
+            }
+            rig.network_is();
+            let actions = rig.advertised(&[(OTHER, 600)]);
+            assert!(setups(&actions).is_empty());
+            let said = format!("Stepping aside: another CLAT is at work on {name}");
+            assert!(says(&actions)[0].starts_with(&said));
+        }
     }
 
     /// CL-05, RFC 6724 rules 3, 6, 7 and 8.

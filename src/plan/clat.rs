@@ -42,6 +42,7 @@ pub fn ruleset_name(settings: &Settings) -> String {
 pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
     let device = || settings.device.clone();
     let (uplink, _) = &setup.uplink;
+    let [host_v4, _] = setup.addresses;
     let host = |address: IpAddr| match address {
         IpAddr::V4(address) => IpPrefix::V4(address, 32),
         IpAddr::V6(address) => IpPrefix::V6(address, 128),
@@ -65,7 +66,7 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
         Step::SetUp { device: device() },
         Step::AddAddress {
             device: device(),
-            address: host(settings.host_v4.into()),
+            address: host(host_v4.into()),
         },
     ];
     if settings.forwarding {
@@ -97,7 +98,7 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
         advmss: None,
     };
     steps.push(Step::AddTableRoute(path(
-        host(private(settings.host_v4).into()),
+        host(private(host_v4).into()),
         MAIN,
         0,
     )));
@@ -115,7 +116,7 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
         ..path(everywhere, settings.table, LAST_METRIC)
     }));
     steps.push(Step::AddRule(Rule {
-        from: host(settings.host_v4.into()),
+        from: host(host_v4.into()),
         table: settings.table,
         priority: PRIORITY,
     }));
@@ -150,12 +151,13 @@ fn ruleset(settings: &Settings, setup: &Setup, facts: Facts) -> String {
 }
 
 /// Who is whom: programs by their one address, and everybody else by the prefix.
-pub fn clat_map(settings: &Settings, setup: &Setup) -> AddressMap {
-    let own = private(settings.own_v4);
+pub fn clat_map(setup: &Setup) -> AddressMap {
+    let [host_v4, own_v4] = setup.addresses;
+    let own = private(own_v4);
     // RFC 1918 addresses behind a NAT64 are its own business (CL-17).
-    let mut map = AddressMap::new(settings.own_v4, own, Some(setup.prefix), false);
-    let host = private(settings.host_v4);
-    if let Ok(eam) = Eam::new(Prefix4::host(settings.host_v4), Prefix6::host(host)) {
+    let mut map = AddressMap::new(own_v4, own, Some(setup.prefix), false);
+    let host = private(host_v4);
+    if let Ok(eam) = Eam::new(Prefix4::host(host_v4), Prefix6::host(host)) {
         // Nothing else is in the table.
         let _ = map.insert(eam);
     }

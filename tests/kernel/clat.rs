@@ -623,6 +623,32 @@ fn no_more_privileges_than_are_needed() {
     });
 }
 
+/// CL-11: another device has 192.0.0.1; two instances do not collide; and another CLAT on the uplink is left to it.
+#[test]
+fn others_of_the_same_kind_are_lived_with() {
+    clat_case(|net| {
+        net.host.ip("link add other type veth peer name other2
+            link set other up
+            addr add 192.0.0.1/32 dev other");
+        let daemon = net.start("");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        let addresses = net.host.run("ip -4 address show dev clat");
+        assert!(addresses.contains("192.0.0.2/32"), "{addresses}");
+        let second = net.start("clat-dev=clat2\nroute-table=500\nv4-defaultroute-metric=3000\n");
+        net.advertise(&[(PREFIX, 600)]);
+        second.prints("IPv4 goes by eth0");
+        let ping = format!("ping -n -c 1 -W 5 -I clat2 {SERVER}");
+        net.host.run(&ping);
+        net.wait_for_ipv4();
+        drop(second);
+        net.host.ip("addr add 192.0.0.6/32 dev eth0");
+        daemon.prints("Stepping aside: another CLAT is at work on eth0");
+        net.host.ip("addr delete 192.0.0.6/32 dev eth0");
+        net.wait_for_ipv4();
+    });
+}
+
 /// The comparison above would show what is left: each line that counts.
 #[test]
 fn the_filter_shows_what_is_left() {

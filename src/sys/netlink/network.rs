@@ -9,7 +9,7 @@ use netlink_packet_route::{
     link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
     route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
 };
-use xlatd::clat::{Address, Link, Network};
+use xlatd::clat::{Address, Link, Network, is_clat_address};
 
 use super::Netlink;
 
@@ -40,6 +40,22 @@ impl Netlink {
                 && let Some(address) = read_address(&message)
             {
                 link.addresses.push(address);
+            }
+        }
+        let mut filter = AddressMessage::default();
+        filter.header.family = AddressFamily::Inet;
+        for message in self.request(RouteNetlinkMessage::GetAddress(filter), NLM_F_DUMP)? {
+            if let RouteNetlinkMessage::NewAddress(message) = message
+                && let Some(link) = by_index(&mut links, message.header.index)
+            {
+                let addresses = message.attributes.iter();
+                link.clat_addresses
+                    .extend(addresses.filter_map(|attribute| match attribute {
+                        AddressAttribute::Local(IpAddr::V4(address)) => {
+                            is_clat_address(*address).then_some(*address)
+                        }
+                        _ => None,
+                    }));
             }
         }
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {

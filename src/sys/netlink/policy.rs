@@ -30,7 +30,13 @@ impl Netlink {
     /// `index` is that of the device, if the route has one.
     pub(crate) fn add_table_route(&mut self, index: u32, route: &Route) -> io::Result<Done> {
         let message = RouteNetlinkMessage::NewRoute(route_message(index, route));
-        self.tell(message, NLM_F_CREATE | NLM_F_EXCL)
+        let done = self.tell(message, NLM_F_CREATE | NLM_F_EXCL)?;
+        if done == Done::Before && !self.has_table_route(index, route)? {
+            return Err(io::Error::other(
+                "another route to the same destination is there already (ip route show table all)",
+            ));
+        }
+        Ok(done)
     }
 
     pub(crate) fn remove_table_route(&mut self, index: u32, route: &Route) -> io::Result<Done> {
