@@ -15,7 +15,7 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 use xlatd::{
-    clat::{Action, Clat, Event, Setup},
+    clat::{Action, Clat, Event, Setup, State},
     config::{LogClasses, clatd::ClatConfig},
     plan::{self, Facts},
     translate::Translator,
@@ -29,6 +29,7 @@ use crate::{
     sys::{
         ndisc::Ndisc,
         netlink::LinkChanges,
+        nft,
         notify::Notify,
         resolver::Query,
         script::Script,
@@ -72,6 +73,8 @@ pub(crate) struct ClatDaemon {
     failed: Option<(Setup, Instant)>,
     /// Whether the uplink forwarded before we came.
     is_router: Option<bool>,
+    /// How it was decided to be.
+    state: Option<State>,
     /// Whether programs have had IPv4 by us.
     was_up: bool,
     /// `script-up`, which may still be running.
@@ -106,6 +109,7 @@ impl ClatDaemon {
             look_at: Some(Instant::now()),
             failed: None,
             is_router: None,
+            state: None,
             was_up: false,
             script: None,
         })
@@ -164,10 +168,10 @@ impl ClatDaemon {
                 self.look_at = None;
                 self.look(now)?;
             }
-            if self.failed.as_ref().is_some_and(|(_, at)| *at <= now)
-                && let Some((setup, _)) = self.failed.take()
+            if let Some((setup, at)) = &self.failed
+                && *at <= now
             {
-                self.set(setup, now);
+                self.set(setup.clone(), now);
             }
             self.tell(Event::Time, now);
             if let Some(path) = &mut self.path {
@@ -322,19 +326,47 @@ impl ClatDaemon {
                 }
                 Action::Set(setup) => self.set(setup, now),
                 Action::Say(state) => {
-                    info!("{state}");
-                    self.notify.send(&format!("STATUS={state}"));
+                    self.state = Some(state);
+                    if self.failed.is_none() {
+                        self.say();
+                    }
                 }
             }
+        }
+    }
+
+    /// Says how things are.
+    fn say(&self) {
+        if let Some(state) = &self.state {
+            info!("{state}");
+            self.notify.send(&format!("STATUS={state}"));
+        }
+    }
+
+    /// Says which other chains of nftables drop our packets, and what helps: it would not be seen otherwise.
+    fn warn_of_firewalls(&self) {
+        let device = &self.config.clat.device;
+        for chain in plan::dropping_chains(&nft::chains().unwrap_or_default()) {
+            warn!(
+                "The chain {chain} of nftables drops what is forwarded. If IPv4 does not pass: nft insert rule {chain} \
+                 iifname {device} accept; nft insert rule {chain} oifname {device} ct state established,related accept"
+            );
         }
     }
 
     /// Sets the host up. What fails is tried again later.
     fn set(&mut self, setup: Setup, now: Instant) {
         match self.try_to_set(&setup, now) {
-            Ok(()) => self.failed = None,
+            Ok(()) => {
+                if self.failed.take().is_some() {
+                    self.say();
+                }
+            }
             Err(error) => {
-                warn!("{}; trying again in {} s", error.report(), RETRY.as_secs());
+                let report = error.report();
+                warn!("{report}; trying again in {} s", RETRY.as_secs());
+                self.notify
+                    .send(&format!("STATUS={}", report.replace('\n', " ")));
                 self.failed = Some((setup, now + RETRY));
             }
         }
@@ -373,6 +405,9 @@ impl ClatDaemon {
             self.path = Some(PacketPath::new(log, device, translator, None));
         }
         changed?;
+        if !self.was_up {
+            self.warn_of_firewalls();
+        }
         if setup.default_route
             && !std::mem::replace(&mut self.was_up, true)
             && let Some(command) = &self.config.script_up

@@ -175,3 +175,68 @@ pub fn clat_translation(setup: &Setup) -> translate::Settings {
         ..translate::Settings::default()
     }
 }
+
+/// The chains, as `nft list chains` prints them, that drop what is forwarded unless a rule of theirs says otherwise: `inet
+/// filter forward`. Docker, ufw and firewalld have such.
+pub fn dropping_chains(listing: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let (mut table, mut chain) = ("", "");
+    for line in listing.lines() {
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["table", "inet" | "ip6", _, "{"] => {
+                table = line.trim_start_matches("table ").trim_end_matches(" {");
+            }
+            // What is of IPv4 alone, or of bridges, does not meet our packets.
+            ["table", ..] => table = "",
+            ["chain", name, "{"] => chain = name,
+            ["type", "filter", "hook", "forward", ..]
+                if line.contains("policy drop") && !table.is_empty() =>
+            {
+                found.push(format!("{table} {chain}"));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_that_drop_are_found() {
+        let listing = "\
+table inet filter {
+\tchain input {
+\t\ttype filter hook input priority filter; policy drop;
+\t}
+\tchain forward {
+\t\ttype filter hook forward priority filter; policy drop;
+\t}
+}
+table ip filter {
+\tchain FORWARD {
+\t\ttype filter hook forward priority filter; policy drop;
+\t}
+}
+table ip6 filter {
+\tchain FORWARD {
+\t\ttype filter hook forward priority filter; policy drop;
+\t}
+\tchain DOCKER {
+\t}
+}
+table inet xlatd_clat {
+\tchain forward {
+\t\ttype filter hook forward priority filter; policy accept;
+\t}
+}
+";
+        assert_eq!(
+            dropping_chains(listing),
+            ["inet filter forward", "ip6 filter FORWARD"]
+        );
+        assert!(dropping_chains("").is_empty());
+    }
+}

@@ -4,7 +4,7 @@
 
 mod clat;
 
-pub use clat::{Facts, clat, clat_map, clat_translation, ruleset_name};
+pub use clat::{Facts, clat, clat_map, clat_translation, dropping_chains, ruleset_name};
 
 use std::{
     fmt::{self, Write},

@@ -27,8 +27,21 @@ pub(crate) fn delete(name: &str) -> io::Result<()> {
     run(&format!("table inet {name}\ndelete table inet {name}\n"))
 }
 
+/// Every chain, with what it is for.
+pub(crate) fn chains() -> io::Result<String> {
+    let output = Command::new(program())
+        .args(["list", "chains"])
+        .stdin(Stdio::null())
+        .output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn program() -> &'static str {
+    PROGRAM.get().map_or("nft", String::as_str)
+}
+
 fn run(script: &str) -> io::Result<()> {
-    let program = PROGRAM.get().map_or("nft", String::as_str);
+    let program = program();
     let mut nft = Command::new(program)
         .args(["-f", "-"])
         .stdin(Stdio::piped())

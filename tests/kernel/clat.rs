@@ -17,19 +17,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::{
-    signal::Signal,
-    socket::{
-        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, setsockopt,
-        socket, sockopt::Ipv6MulticastHops,
+use nix::{
+    sys::{
+        signal::Signal,
+        socket::{
+            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, getsockopt,
+            sendto, setsockopt, socket, sockopt::Ipv6MulticastHops,
+        },
     },
+    unistd::chown,
 };
 
 use crate::{
     forward::{connect, exchange, listen},
     harness::{self, Daemon, Directory, Netns, tayga, wait_for, xlatd_case},
     packet::{Ipv4, Ipv6, pattern},
-    socket::{Capture, Fragmentation, udp_socket},
+    privilege::OPEN_TO_ALL,
+    socket::{Capture, Fragmentation, Ipv4Mtu, udp_socket},
 };
 
 const SERVER: &str = "198.51.100.2";
@@ -646,6 +650,125 @@ fn others_of_the_same_kind_are_lived_with() {
         daemon.prints("Stepping aside: another CLAT is at work on eth0");
         net.host.ip("addr delete 192.0.0.6/32 dev eth0");
         net.wait_for_ipv4();
+    });
+}
+
+/// A firewall that drops what is forwarded is named, with the rules that help; and they do.
+#[test]
+fn firewalls_in_the_way_are_named() {
+    clat_case(|net| {
+        net.host.run(
+            "nft add table inet filter ; \
+             add chain inet filter forward { type filter hook forward priority 0 ; policy drop ; }",
+        );
+        let daemon = net.start("");
+        net.advertise(&[(PREFIX, 600)]);
+        daemon.prints("The chain inet filter forward of nftables drops what is forwarded");
+        assert!(!net.pings());
+        let log = daemon.log();
+        let line = log
+            .lines()
+            .find(|line| line.contains("If IPv4 does not pass: "));
+        let (_, rules) = line.unwrap().split_once("If IPv4 does not pass: ").unwrap();
+        for rule in rules.split("; ") {
+            net.host.run(rule);
+        }
+        net.wait_for_ipv4();
+    });
+}
+
+/// A container behind masquerade on the host has IPv4, with TCP of full segments and UDP with DF that is told the MTU.
+#[test]
+fn a_container_behind_the_host_has_ipv4() {
+    clat_case(|net| {
+        let container = Netns::new().unwrap();
+        let path = container.path();
+        net.host.ip(&format!(
+            "link add box type veth peer name eth0 netns {path}
+            link set box up
+            addr add 10.1.0.1/24 dev box"
+        ));
+        container.ip("link set lo up
+            link set eth0 up
+            addr add 10.1.0.2/24 dev eth0
+            route add default via 10.1.0.1");
+        net.host.sysctl("ipv4/ip_forward", "1");
+        net.host.run(
+            "nft add table ip nat ; \
+             add chain ip nat postrouting { type nat hook postrouting priority srcnat ; } ; \
+             add rule ip nat postrouting oifname clat masquerade",
+        );
+        let _daemon = net.start("");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        wait_for("the container to get out", || {
+            let ping = format!("ping -n -c 1 -W 0.3 {SERVER}");
+            container.output(&ping).status.success().then_some(())
+        });
+        let listener = listen(&net.server, SERVER);
+        exchange(&connect(&container, SERVER, &listener), 1 << 20);
+        let socket = udp_socket(&container, "10.1.0.2", 0, Fragmentation::Forbidden);
+        socket.connect((SERVER, 9)).unwrap();
+        wait_for("the MTU of the CLAT", || {
+            let _ = socket.send(&pattern(1472));
+            (getsockopt(&socket, Ipv4Mtu) == Ok(1472)).then_some(())
+        });
+    });
+}
+
+/// As by the service: a user without privileges, but for two. It sets up all there is, and undoes it.
+#[test]
+fn works_for_a_user_with_two_capabilities() {
+    clat_case(|net| {
+        net.advertise(&[]);
+        net.wait_for_ipv6();
+        let before = net.state();
+        let runtime = net.runtime.file("");
+        chown(&runtime, Some(65534.into()), Some(65534.into())).unwrap();
+        let launcher = [
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            OPEN_TO_ALL,
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--no-new-privs",
+            "--inh-caps=-all,+net_admin,+net_raw",
+            "--ambient-caps=-all,+net_admin,+net_raw",
+            "--bounding-set=-all,+net_admin,+net_raw",
+        ];
+        let mut daemon = Daemon::start_clat_by(&launcher, &net.host, &net.runtime, "");
+        daemon.prints("Waiting for a NAT64 prefix");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        assert_eq!(net.state(), before, "{}", daemon.log());
+    });
+}
+
+/// What cannot be set up is said, with what to do, and not that IPv4 works; it is tried again, and undone in the end.
+#[test]
+fn a_setup_that_fails_is_said_and_undone() {
+    clat_case(|net| {
+        net.advertise(&[]);
+        net.wait_for_ipv6();
+        let before = net.state();
+        let directory = Directory::new();
+        let nft = directory.file("nft");
+        let mut daemon = net.start(&format!("cmd-nft={}\n", nft.display()));
+        net.advertise(&[(PREFIX, 600)]);
+        daemon.prints("cannot load the nftables table inet xlatd_clat");
+        assert!(!daemon.log().contains("IPv4 goes by"), "{}", daemon.log());
+        std::os::unix::fs::symlink("/usr/sbin/nft", &nft).unwrap();
+        net.wait_for_ipv4();
+        daemon.prints("IPv4 goes by");
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        assert_eq!(net.state(), before, "{}", daemon.log());
     });
 }
 

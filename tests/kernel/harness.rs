@@ -493,6 +493,16 @@ impl Daemon {
 
     /// Starts a CLAT, with lines of a clatd.conf. `runtime` is where it writes down what it does.
     pub(crate) fn start_clat(ns: &Netns, runtime: &Directory, config: &str) -> Self {
+        Self::start_clat_by(&[], ns, runtime, config)
+    }
+
+    /// The same, by a command that takes the program and its arguments for its own and becomes it.
+    pub(crate) fn start_clat_by(
+        launcher: &[&str],
+        ns: &Netns,
+        runtime: &Directory,
+        config: &str,
+    ) -> Self {
         let directory = Directory::new();
         let path = directory.file("clatd.conf");
         let offload = if without_offload() {
@@ -503,14 +513,9 @@ impl Daemon {
         fs::write(&path, format!("{config}{offload}")).unwrap();
         let program = daemon();
         let runtime = format!("RUNTIME_DIRECTORY={}", runtime.0.display());
-        let words = [
-            "env".as_ref(),
-            runtime.as_ref(),
-            program.as_os_str(),
-            "clat".as_ref(),
-            "-c".as_ref(),
-            path.as_os_str(),
-        ];
+        let mut words: Vec<_> = launcher.iter().map(OsStr::new).collect();
+        words.extend(["env".as_ref(), runtime.as_ref(), program.as_os_str()]);
+        words.extend(["clat".as_ref(), "-c".as_ref(), path.as_os_str()]);
         Self::spawn(&words, ns, directory)
     }
 

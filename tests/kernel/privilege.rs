@@ -373,7 +373,7 @@ fn with_net_admin<'a>(more: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// As udev makes it: anybody may open /dev/net/tun, and needs the capability to attach to a device.
-const OPEN_TO_ALL: &str = r#"
+pub(crate) const OPEN_TO_ALL: &str = r#"
 set -e
 mount -t tmpfs tmpfs /mnt
 mknod -m 666 /mnt/tun c 10 200
