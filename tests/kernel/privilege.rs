@@ -200,8 +200,11 @@ fn chroot_still_reads_maps_and_writes_leases() {
             let ping = net.server.output("ping -n -c 1 -W 1 203.0.113.99");
             ping.status.success().then_some(())
         });
-        let text = fs::read_to_string(directory.file("dynamic.map")).unwrap();
-        assert!(text.contains("\t2001:db8:6::10\t"), "{text}");
+        // It is written beside the packets.
+        wait_for("the lease in its file", || {
+            let text = fs::read_to_string(directory.file("dynamic.map")).ok()?;
+            text.contains("\t2001:db8:6::10\t").then_some(())
+        });
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
         assert!(!daemon.log().contains("cannot"), "{}", daemon.log());
