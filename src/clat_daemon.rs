@@ -31,7 +31,7 @@ use crate::{
         netlink::LinkChanges,
         nft,
         notify::Notify,
-        resolver::Query,
+        resolver::{self, Query},
         script::Script,
         signals::{Signal, Signals},
         sysctl,
@@ -53,6 +53,8 @@ const SIGNALS: usize = 0;
 const CHANGES: usize = 1;
 const NDISC: usize = 2;
 const TUN: usize = 3;
+const NAME_SERVERS: usize = 4;
+const PLACES: usize = NAME_SERVERS + resolver::MOST;
 
 /// The CLAT, its device and all that belongs to them.
 pub(crate) struct ClatDaemon {
@@ -138,15 +140,15 @@ impl ClatDaemon {
 
     fn turn_until_stopped(&mut self) -> Result<(), Error> {
         loop {
-            let ready = self.wait()?;
+            let due = self.clat.deadline(boottime());
+            let ready = self.wait(due)?;
             let now = Instant::now(); // one reading of the clock for the whole turn
-            let is_ready = |place: usize| ready.get(place).is_some_and(|flags| !flags.is_empty());
             if let Some(watchdog) = &mut self.watchdog
                 && watchdog.is_due(now)
             {
                 self.notify.send("WATCHDOG=1");
             }
-            if is_ready(SIGNALS) {
+            if !ready[SIGNALS].is_empty() {
                 for signal in self.signals.take().collect::<Vec<_>>() {
                     match signal {
                         Signal::Stop(number) => {
@@ -157,10 +159,10 @@ impl ClatDaemon {
                     }
                 }
             }
-            if is_ready(CHANGES) {
+            if !ready[CHANGES].is_empty() {
                 self.hear_of_changes(now)?;
             }
-            if is_ready(NDISC) {
+            if !ready[NDISC].is_empty() {
                 self.hear_routers()?;
             }
             self.hear_name_servers(now)?;
@@ -173,9 +175,12 @@ impl ClatDaemon {
             {
                 self.set(setup.clone(), now);
             }
-            self.tell(Event::Time, now);
+            // Nothing is decided because of packets.
+            if due.is_some_and(|due| due <= boottime()) {
+                self.tell(Event::Time, now);
+            }
             if let Some(path) = &mut self.path {
-                let flags = ready.get(TUN).copied().unwrap_or(PollFlags::empty());
+                let flags = ready[TUN];
                 if flags.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
                     return Err(path.gone());
                 }
@@ -187,23 +192,20 @@ impl ClatDaemon {
         }
     }
 
-    /// Waits for input, or for the earliest deadline. This is the only place that waits.
-    fn wait(&self) -> Result<Vec<PollFlags>, Error> {
-        let mut fds = vec![
-            self.signals.as_fd(),
-            self.changes.as_fd(),
-            self.ndisc.as_fd(),
-        ];
-        // Something has to be at the place of the device.
-        fds.push(match &self.path {
-            Some(path) => path.device.tun.as_fd(),
-            None => self.signals.as_fd(),
-        });
-        fds.extend(self.query.iter().flat_map(Query::fds));
-        let mut places: Vec<_> = fds
-            .into_iter()
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-            .collect();
+    /// Waits for input, or for the earliest deadline, of which `due` is that of the CLAT. This is the only place that waits.
+    fn wait(&self, due: Option<Duration>) -> Result<[PollFlags; PLACES], Error> {
+        // Something has to be at the place of what is not there.
+        let mut fds = [self.signals.as_fd(); PLACES];
+        fds[CHANGES] = self.changes.as_fd();
+        fds[NDISC] = self.ndisc.as_fd();
+        if let Some(path) = &self.path {
+            fds[TUN] = path.device.tun.as_fd();
+        }
+        let servers = self.query.iter().flat_map(Query::fds);
+        for (place, server) in fds[NAME_SERVERS..].iter_mut().zip(servers) {
+            *place = server;
+        }
+        let mut places = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let now = Instant::now();
         let deadlines = [
             self.path.as_ref().and_then(PacketPath::deadline),
@@ -214,9 +216,7 @@ impl ClatDaemon {
         ];
         let left = deadlines.into_iter().flatten().min();
         let left = left.map(|deadline| deadline.saturating_duration_since(now));
-        let boottime = boottime();
-        let clat = self.clat.deadline(boottime);
-        let clat = clat.map(|deadline| deadline.saturating_sub(boottime));
+        let clat = due.map(|due| due.saturating_sub(boottime()));
         let timeout = match left.into_iter().chain(clat).min() {
             None => PollTimeout::NONE,
             // Rounded up: a turn before the deadline would be for nothing.
@@ -229,10 +229,7 @@ impl ClatDaemon {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(system("poll")(errno.into())),
         }
-        Ok(places
-            .iter()
-            .map(|place| place.revents().unwrap_or(PollFlags::empty()))
-            .collect())
+        Ok(places.map(|place| place.revents().unwrap_or(PollFlags::empty())))
     }
 
     /// What is said is only that something changed; what counts is how it is, a moment later.

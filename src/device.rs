@@ -257,16 +257,22 @@ fn set_sysctl(path: &str, value: &str, only_if: Option<&str>) -> io::Result<Done
     Ok(Done::Now)
 }
 
+/// Whether what a step did is still so, as far as others can undo it.
+pub(crate) fn is_there(netlink: &mut Netlink, index: u32, step: &Step) -> io::Result<bool> {
+    match step {
+        Step::AddAddress { address, .. } => netlink.has_address(index, *address),
+        Step::AddRoute { destination, .. } => netlink.has_route(index, *destination),
+        Step::AddTableRoute(route) => netlink.has_table_route(index, route),
+        Step::AddRule(rule) => netlink.has_rule(rule),
+        _ => Ok(true),
+    }
+}
+
 /// Sees to the addresses and routes that the kernel took from a device that was down: brings them back, or, without the
 /// right to, says how.
 pub(crate) fn restore(netlink: &mut Netlink, index: u32, steps: &[Step], permitted: bool) {
     for step in steps {
-        let is_there = match step {
-            Step::AddAddress { address, .. } => netlink.has_address(index, *address),
-            Step::AddRoute { destination, .. } => netlink.has_route(index, *destination),
-            _ => Ok(true),
-        };
-        match is_there {
+        match is_there(netlink, index, step) {
             Ok(true) => {}
             Ok(false) if permitted => {
                 if let Err(error) = take(netlink, index, step) {

@@ -14,7 +14,7 @@ use xlatd::{
 };
 
 use crate::{
-    device::{Device, attach, take, undo_of},
+    device::{Device, attach, is_there, take, undo_of},
     error::{Error, system},
     sys::{
         netlink::{Done, Netlink},
@@ -144,13 +144,7 @@ impl Host {
             let step = &taken.step;
             let netlink = &mut self.netlink;
             let index = self.index;
-            let is_there = match step {
-                Step::AddAddress { address, .. } => netlink.has_address(index, *address),
-                Step::AddTableRoute(route) => netlink.has_table_route(index, route),
-                Step::AddRule(rule) => netlink.has_rule(rule),
-                _ => Ok(true),
-            };
-            if !matches!(is_there, Ok(false)) {
+            if !matches!(is_there(netlink, index, step), Ok(false)) {
                 continue;
             }
             let again_at = taken.repaired.map(|before| before + REPAIR_INTERVAL);

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{addr::Nat64Prefix, wire::ndp::RouterAdvertisement};
+use crate::{
+    addr::Nat64Prefix,
+    wire::ndp::{self, RouterAdvertisement},
+};
 pub use prefix::{Candidates, Origin};
 
 /// How long after a Router Solicitation DNS is asked, if nobody has advertised a prefix by then: an advertisement that says
@@ -462,7 +465,7 @@ impl Clat {
         for &(address, lifetime) in &advertisement.dns_servers {
             self.dns_servers
                 .retain(|one| (one.link, one.address) != (link, address));
-            if !lifetime.is_zero() && self.dns_servers.len() < prefix_limit() {
+            if !lifetime.is_zero() && self.dns_servers.len() < ndp::MOST {
                 self.dns_servers.push(DnsServer {
                     link,
                     address,
@@ -703,11 +706,6 @@ impl Clat {
             .min(advertised.max(MIN_MTU))
             .clamp(MIN_MTU, 65535)
     }
-}
-
-/// As of prefixes, and for the same reason.
-fn prefix_limit() -> usize {
-    crate::wire::ndp::MOST
 }
 
 /// The host's own address on the uplink that is best for the NAT64 (RFC 6724 section 5): of the same kind (unique local or

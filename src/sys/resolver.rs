@@ -16,7 +16,7 @@ use xlatd::wire::dns::{self, Answer};
 /// How long servers may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// So many are asked.
-const MOST: usize = 3;
+pub(crate) const MOST: usize = 3;
 const PORT: u16 = 53;
 
 /// A question that has been asked.

@@ -32,7 +32,7 @@ use crate::{
     forward::{connect, exchange, listen},
     harness::{self, Daemon, Directory, Netns, tayga, wait_for, xlatd_case},
     packet::{Ipv4, Ipv6, pattern},
-    privilege::OPEN_TO_ALL,
+    privilege::AS_NOBODY,
     socket::{Capture, Fragmentation, Ipv4Mtu, udp_socket},
 };
 
@@ -725,21 +725,14 @@ fn works_for_a_user_with_two_capabilities() {
         let before = net.state();
         let runtime = net.runtime.file("");
         chown(&runtime, Some(65534.into()), Some(65534.into())).unwrap();
-        let launcher = [
-            "unshare",
-            "--mount",
-            "sh",
-            "-c",
-            OPEN_TO_ALL,
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
+        let capabilities = [
             "--clear-groups",
             "--no-new-privs",
             "--inh-caps=-all,+net_admin,+net_raw",
             "--ambient-caps=-all,+net_admin,+net_raw",
             "--bounding-set=-all,+net_admin,+net_raw",
         ];
+        let launcher = [&AS_NOBODY[..], &capabilities].concat();
         let mut daemon = Daemon::start_clat_by(&launcher, &net.host, &net.runtime, "");
         daemon.prints("Waiting for a NAT64 prefix");
         net.advertise(&[(PREFIX, 600)]);

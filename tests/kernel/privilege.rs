@@ -360,23 +360,27 @@ fn capability_is_enough_to_start_and_goes() {
 
 /// Starts a program as nobody with CAP_NET_ADMIN, where anybody may open /dev/net/tun; with more for setpriv(1).
 fn with_net_admin<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    let start = [
-        "unshare",
-        "--mount",
-        "sh",
-        "-c",
-        OPEN_TO_ALL,
-        "setpriv",
-        "--reuid=65534",
-        "--regid=65534",
+    let capability = [
         "--inh-caps=-all,+net_admin",
         "--ambient-caps=-all,+net_admin",
     ];
-    [&start, more].concat()
+    [&AS_NOBODY[..], &capability, more].concat()
 }
 
+/// Has setpriv(1) start a program as nobody, where anybody may open /dev/net/tun; its options for capabilities come after it.
+pub(crate) const AS_NOBODY: [&str; 8] = [
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    OPEN_TO_ALL,
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+];
+
 /// As udev makes it: anybody may open /dev/net/tun, and needs the capability to attach to a device.
-pub(crate) const OPEN_TO_ALL: &str = r#"
+const OPEN_TO_ALL: &str = r#"
 set -e
 mount -t tmpfs tmpfs /mnt
 mknod -m 666 /mnt/tun c 10 200
