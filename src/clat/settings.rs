@@ -1,0 +1,65 @@
+//! What the administrator wants.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use crate::addr::Nat64Prefix;
+
+/// What the administrator wants. The defaults are those of clatd, where nothing else is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `clat-dev`: the TUN device.
+    pub device: String,
+    /// `clat-v4-addr`: the address of programs on this host.
+    pub host_v4: Ipv4Addr,
+    /// `tayga-v4-addr`: the translator's own.
+    pub own_v4: Ipv4Addr,
+    /// `plat-prefix`: not discovered then.
+    pub prefix: Option<Nat64Prefix>,
+    /// `plat-fallback-prefix`: if none is discovered.
+    pub fallback: Option<Nat64Prefix>,
+    /// `plat-dev`: the uplink; otherwise the device of the IPv6 default route.
+    pub uplink: Option<String>,
+    /// `dns64-servers`: asked instead of the network's own.
+    pub dns_servers: Vec<IpAddr>,
+    /// `v4-defaultroute-enable`
+    pub default_route: bool,
+    /// `v4-defaultroute-metric`
+    pub metric: u32,
+    /// `v4-defaultroute-mtu`, in octets; otherwise that of the uplink, less 28.
+    pub mtu: Option<u32>,
+    /// `v4-defaultroute-advmss`, in octets; otherwise the MTU less 40.
+    pub advmss: Option<u32>,
+    /// `v4-conncheck-enable`: whether to step aside where there is native IPv4.
+    pub steps_aside: bool,
+    /// `v4-conncheck-delay`: how long there must have been.
+    pub steps_aside_after: Duration,
+    /// `forwarding-enable`
+    pub forwarding: bool,
+    /// `route-table`
+    pub table: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            device: "clat".to_owned(),
+            host_v4: Ipv4Addr::new(192, 0, 0, 1), // RFC 7335
+            own_v4: Ipv4Addr::new(192, 0, 0, 2),
+            prefix: None,
+            fallback: None,
+            uplink: None,
+            dns_servers: Vec::new(),
+            default_route: true,
+            metric: 2048,
+            mtu: None,
+            advmss: None,
+            steps_aside: true,
+            steps_aside_after: Duration::from_secs(10),
+            forwarding: true,
+            table: 0xc1a7,
+        }
+    }
+}

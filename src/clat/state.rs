@@ -1,0 +1,52 @@
+//! How far a CLAT is, in words.
+
+use std::fmt;
+
+use super::Origin;
+use crate::addr::Nat64Prefix;
+
+/// How far it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There is no way out yet.
+    WaitingForLink(&'static str),
+    /// Nobody has said yet how the NAT64 is reached.
+    WaitingForPrefix(String),
+    /// Programs have IPv4.
+    Active(Nat64Prefix, Origin, String),
+    /// There is native IPv4.
+    SteppingAside(String),
+    /// Somebody else does it.
+    AnotherClat(String),
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WaitingForLink(missing) => write!(f, "Waiting for a network: {missing}"),
+            Self::WaitingForPrefix(uplink) => write!(
+                f,
+                "Waiting for a NAT64 prefix on {uplink}: no Router Advertisement has one (PREF64), and no DNS64 has answered"
+            ),
+            Self::Active(prefix, origin, uplink) => {
+                let origin = match origin {
+                    Origin::Configured => "plat-prefix",
+                    Origin::Advertisement => "Router Advertisement",
+                    Origin::Dns => "DNS64",
+                    Origin::Fallback => "plat-fallback-prefix",
+                };
+                write!(
+                    f,
+                    "IPv4 goes by {uplink} and {} ({origin})",
+                    prefix.prefix()
+                )
+            }
+            Self::SteppingAside(link) => write!(f, "Stepping aside: {link} has native IPv4"),
+            Self::AnotherClat(link) => write!(
+                f,
+                "Stepping aside: another CLAT is at work on {link}, which has an address of 192.0.0.0/29 \
+                 (NetworkManager: ipv4.clat; systemd-networkd: CLAT=)"
+            ),
+        }
+    }
+}
