@@ -15,7 +15,7 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 use xlatd::{
-    clat::{Action, Clat, Event, Setup, State},
+    clat::{Action, Clat, Event, Setup, State, Trial},
     config::{LogClasses, clatd::ClatConfig},
     plan::{self, Facts},
     translate::Translator,
@@ -27,7 +27,8 @@ use crate::{
     host::{Host, record_path},
     packet_path::{EVERY_PACKET, PacketPath},
     sys::{
-        ndisc::Ndisc,
+        machine_id,
+        ndisc::{Message, Ndisc},
         netlink::LinkChanges,
         nft,
         notify::Notify,
@@ -43,6 +44,8 @@ use crate::{
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// A step that fails is taken again after so long.
 const RETRY: Duration = Duration::from_secs(10);
+/// A machine that was suspended for so long may be in another network.
+const SUSPENSION: Duration = Duration::from_secs(1);
 /// script-down may take so long.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// So many messages a turn at most: a flood of them starves nothing else.
@@ -71,8 +74,13 @@ pub(crate) struct ClatDaemon {
     path: Option<PacketPath>,
     /// When to look at the network again.
     look_at: Option<Instant>,
-    /// What could not be set up, and when to try again.
-    failed: Option<(Setup, Instant)>,
+    /// The address that is to be checked, and how the host is to be.
+    trial: Option<Trial>,
+    setup: Option<Setup>,
+    /// When to set up again what could not be.
+    retry_at: Option<Instant>,
+    /// How long the machine has been suspended so far.
+    suspended: Duration,
     /// Whether the uplink forwarded before we came.
     is_router: Option<bool>,
     /// How it was decided to be.
@@ -85,7 +93,8 @@ pub(crate) struct ClatDaemon {
 
 impl ClatDaemon {
     /// `directory` is where it is written down what is to be undone after a crash.
-    pub(crate) fn start(config: ClatConfig, directory: &Path) -> Result<Self, Error> {
+    pub(crate) fn start(mut config: ClatConfig, directory: &Path) -> Result<Self, Error> {
+        config.clat.secret = machine_id::read();
         let record = record_path(directory, &config.clat.device);
         let notify = Notify::from_environment().unwrap_or_else(|error| {
             warn!("NOTIFY_SOCKET: cannot be reached, so nobody is told how xlatd is: {error}");
@@ -103,13 +112,16 @@ impl ClatDaemon {
             signals: Signals::new().map_err(system("catch signals"))?,
             changes: LinkChanges::of_the_network()
                 .map_err(system("watch the network by netlink"))?,
-            ndisc: Ndisc::new().map_err(system(
+            ndisc: Ndisc::new(process::id() as u16).map_err(system(
                 "listen to Router Advertisements, which takes root or CAP_NET_RAW",
             ))?,
             query: None,
             path: None,
             look_at: Some(Instant::now()),
-            failed: None,
+            trial: None,
+            setup: None,
+            retry_at: None,
+            suspended: suspended(),
             is_router: None,
             state: None,
             was_up: false,
@@ -163,17 +175,20 @@ impl ClatDaemon {
                 self.hear_of_changes(now)?;
             }
             if !ready[NDISC].is_empty() {
-                self.hear_routers()?;
+                self.hear_neighbours()?;
             }
             self.hear_name_servers(now)?;
             if self.look_at.is_some_and(|at| at <= now) {
                 self.look_at = None;
                 self.look(now)?;
             }
-            if let Some((setup, at)) = &self.failed
-                && *at <= now
-            {
-                self.set(setup.clone(), now);
+            if self.retry_at.is_some_and(|at| at <= now) {
+                self.set(now);
+            }
+            let suspended = suspended();
+            if suspended > self.suspended + SUSPENSION {
+                self.suspended = suspended;
+                self.tell(Event::Resumed, now);
             }
             // Nothing is decided because of packets.
             if due.is_some_and(|due| due <= boottime()) {
@@ -212,7 +227,7 @@ impl ClatDaemon {
             self.watchdog.as_ref().map(Watchdog::deadline),
             self.query.as_ref().map(|query| query.deadline),
             self.look_at,
-            self.failed.as_ref().map(|(_, at)| *at),
+            self.retry_at,
         ];
         let left = deadlines.into_iter().flatten().min();
         let left = left.map(|deadline| deadline.saturating_duration_since(now));
@@ -257,26 +272,33 @@ impl ClatDaemon {
         Ok(())
     }
 
-    fn hear_routers(&mut self) -> Result<(), Error> {
+    fn hear_neighbours(&mut self) -> Result<(), Error> {
         for _ in 0..MESSAGES {
             let message = self.ndisc.next();
-            let Some(message) = message.map_err(system("read Router Advertisements"))? else {
-                break;
-            };
-            let (link, source) = (message.link, message.source);
-            match RouterAdvertisement::parse(message.octets) {
-                None => debug!("A Router Advertisement of {source} cannot be read"),
-                Some(advertisement) => {
-                    let now = Instant::now();
-                    self.tell(
-                        Event::Advertisement {
-                            link,
-                            advertisement,
-                        },
-                        now,
-                    );
+            let event = match message.map_err(system("read messages of Neighbour Discovery"))? {
+                None => break,
+                Some(Message::Advertisement(link, source, octets)) => {
+                    let Some(advertisement) = RouterAdvertisement::parse(octets) else {
+                        debug!("A Router Advertisement of {source} cannot be read");
+                        continue;
+                    };
+                    Event::Advertisement {
+                        link,
+                        advertisement,
+                    }
                 }
-            }
+                Some(Message::Solicitation(link, source, target)) => {
+                    if self.clat.answers_for(link, target) {
+                        let mac = self.clat.link(link).and_then(|link| link.mac);
+                        if let Err(error) = self.ndisc.answer(link, source, target, mac) {
+                            debug!("cannot answer {source}, who asks for {target}: {error}");
+                        }
+                    }
+                    continue;
+                }
+                Some(Message::Answer(from)) => Event::Answered { from },
+            };
+            self.tell(event, Instant::now());
         }
         Ok(())
     }
@@ -308,7 +330,11 @@ impl ClatDaemon {
 
     /// Tells what has happened, and does what is to be done about it.
     fn tell(&mut self, event: Event, now: Instant) {
-        for action in self.clat.handle(event, boottime()) {
+        let actions = self.clat.handle(event, boottime());
+        if let Err(error) = self.ndisc.await_answers(self.clat.probes()) {
+            warn!("cannot hear answers of routers: {error}");
+        }
+        for action in actions {
             match action {
                 Action::Solicit { link } => {
                     let mac = self.clat.link(link).and_then(|link| link.mac);
@@ -321,10 +347,26 @@ impl ClatDaemon {
                     let name = name.unwrap_or_default();
                     self.query = Some(Query::ask(link, &name, &servers, now));
                 }
-                Action::Set(setup) => self.set(setup, now),
+                Action::Try(trial) => {
+                    self.trial = trial;
+                    self.set(now);
+                }
+                Action::Probe { link, from, to } => {
+                    eprintln!("PROBE {from} {to}");
+                    if let Err(error) = self.ndisc.probe(link, from, to) {
+                        debug!("cannot send a probe from {from} to {to}: {error}");
+                    }
+                }
+                Action::Share(reason) => {
+                    info!("Packets leave with the IPv6 address of this host: {reason}");
+                }
+                Action::Set(setup) => {
+                    self.setup = Some(setup);
+                    self.set(now);
+                }
                 Action::Say(state) => {
                     self.state = Some(state);
-                    if self.failed.is_none() {
+                    if self.retry_at.is_none() {
                         self.say();
                     }
                 }
@@ -352,10 +394,10 @@ impl ClatDaemon {
     }
 
     /// Sets the host up. What fails is tried again later.
-    fn set(&mut self, setup: Setup, now: Instant) {
-        match self.try_to_set(&setup, now) {
+    fn set(&mut self, now: Instant) {
+        match self.try_to_set(now) {
             Ok(()) => {
-                if self.failed.take().is_some() {
+                if self.retry_at.take().is_some() {
                     self.say();
                 }
             }
@@ -364,14 +406,22 @@ impl ClatDaemon {
                 warn!("{report}; trying again in {} s", RETRY.as_secs());
                 self.notify
                     .send(&format!("STATUS={}", report.replace('\n', " ")));
-                self.failed = Some((setup, now + RETRY));
+                self.retry_at = Some(now + RETRY);
             }
         }
     }
 
-    fn try_to_set(&mut self, setup: &Setup, now: Instant) -> Result<(), Error> {
+    fn try_to_set(&mut self, now: Instant) -> Result<(), Error> {
         let settings = &self.config.clat;
-        let (uplink, _) = &setup.uplink;
+        let mut steps = self.trial.as_ref().map(plan::trial).unwrap_or_default();
+        let Some(setup) = &self.setup else {
+            return self.host.change(&steps);
+        };
+        let (uplink, link) = &setup.uplink;
+        let ours = (setup.dedicated && setup.on_link).then_some((*link, setup.source));
+        if let Err(error) = self.ndisc.hear_for(ours) {
+            warn!("cannot hear neighbours that ask for our address on {uplink}: {error}");
+        }
         let is_router = *self.is_router.get_or_insert_with(|| {
             ["forwarding", "force_forwarding"].iter().any(|name| {
                 sysctl::read(&format!("net/ipv6/conf/{uplink}/{name}"))
@@ -382,7 +432,7 @@ impl ClatDaemon {
             forces_forwarding: sysctl::exists("net/ipv6/conf/all/force_forwarding"),
             is_router,
         };
-        let steps = plan::clat(settings, setup, facts);
+        steps.extend(plan::clat(settings, setup, facts));
         // The translator knows what comes before the routes lead to it.
         if let Some(path) = &mut self.path {
             path.translator.set_map(plan::clat_map(setup));
@@ -416,6 +466,12 @@ impl ClatDaemon {
         }
         Ok(())
     }
+}
+
+/// How long the machine has been suspended since it started.
+fn suspended() -> Duration {
+    let awake = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    boottime().saturating_sub(awake)
 }
 
 /// Since the machine started, suspended time included.

@@ -3,7 +3,12 @@
 use std::{io, time::Instant};
 
 use log::{info, warn};
-use xlatd::{config::Config, plan::Step, translate::Packet, wire::ipv6::MIN_MTU};
+use xlatd::{
+    config::{Config, IpPrefix},
+    plan::Step,
+    translate::Packet,
+    wire::ipv6::MIN_MTU,
+};
 
 use crate::{
     error::{Error, system},
@@ -222,6 +227,10 @@ pub(crate) fn take(netlink: &mut Netlink, index: u32, step: &Step) -> Result<Don
         Step::SetDown { .. } => netlink.set_down(index),
         Step::AddAddress { address, .. } => netlink.add_address(index, *address),
         Step::RemoveAddress { address, .. } => netlink.remove_address(index, *address),
+        Step::TryAddress { index, address, .. } => netlink.try_address(*index, *address),
+        Step::ForgetAddress { index, address, .. } => {
+            netlink.remove_address(*index, IpPrefix::V6(*address, 128))
+        }
         Step::AddRoute { destination, .. } => netlink.add_route(index, *destination),
         Step::RemoveRoute { destination, .. } => netlink.remove_route(index, *destination),
         Step::SetMtu { mtu, .. } => netlink.set_mtu(index, *mtu),

@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::{
     config::IpPrefix,
-    plan::{Route, Rule, Step},
+    plan::{Route, Rule, Step, Target},
 };
 
 /// When and where a record was written. What was done in another boot, or another network namespace, is not there to undo.
@@ -35,16 +35,29 @@ pub fn line(undo: &Step) -> Option<String> {
         } => Some(format!("sysctl {path} {value} {only_if}")),
         Step::RemoveTableRoute(Route {
             destination,
-            device: None,
+            target,
             table,
             metric,
             ..
-        }) => Some(format!("unreachable {destination} {table} {metric}")),
+        }) => match target {
+            Target::Device(_) => None,
+            Target::Local(device, index) => Some(format!(
+                "local {destination} {device} {index} {table} {metric}"
+            )),
+            Target::Unreachable => Some(format!("unreachable {destination} {table} {metric}")),
+        },
         Step::RemoveRule(Rule {
             from,
+            to,
+            mark,
             table,
             priority,
-        }) => Some(format!("rule {from} {table} {priority}")),
+        }) => Some(format!("rule {from} {to} {mark} {table} {priority}")),
+        Step::ForgetAddress {
+            device,
+            index,
+            address,
+        } => Some(format!("address {address} {device} {index}")),
         Step::DeleteRuleset { name } => Some(format!("ruleset {name}")),
         _ => None,
     }
@@ -73,16 +86,22 @@ fn undo(line: &str) -> Option<Step> {
                 only_if: Some(only_if.to_owned()),
             }
         }
-        ["unreachable", destination, table, metric] => Step::RemoveTableRoute(Route {
-            destination: prefix(destination)?,
-            device: None,
-            table: table.parse().ok()?,
-            metric: metric.parse().ok()?,
-            mtu: None,
-            advmss: None,
-        }),
-        ["rule", from, table, priority] => Step::RemoveRule(Rule {
+        ["local", destination, device, index, table, metric] => {
+            let target = Target::Local(device.to_owned(), index.parse().ok()?);
+            route(destination, target, table, metric)?
+        }
+        ["unreachable", destination, table, metric] => {
+            route(destination, Target::Unreachable, table, metric)?
+        }
+        ["address", address, device, index] => Step::ForgetAddress {
+            device: device.to_owned(),
+            index: index.parse().ok()?,
+            address: address.parse().ok()?,
+        },
+        ["rule", from, to, mark, table, priority] => Step::RemoveRule(Rule {
             from: prefix(from)?,
+            to: prefix(to)?,
+            mark: mark.parse().ok()?,
             table: table.parse().ok()?,
             priority: priority.parse().ok()?,
         }),
@@ -91,6 +110,17 @@ fn undo(line: &str) -> Option<Step> {
         },
         _ => return None,
     })
+}
+
+fn route(destination: &str, target: Target, table: &str, metric: &str) -> Option<Step> {
+    Some(Step::RemoveTableRoute(Route {
+        destination: prefix(destination)?,
+        target,
+        table: table.parse().ok()?,
+        metric: metric.parse().ok()?,
+        mtu: None,
+        advmss: None,
+    }))
 }
 
 fn prefix(text: &str) -> Option<IpPrefix> {
@@ -109,7 +139,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        clat::{Settings, Setup},
+        clat::{Settings, Setup, Trial},
         plan::{self, Facts},
     };
 
@@ -127,13 +157,20 @@ mod tests {
             addresses: [[192, 0, 0, 1].into(), [192, 0, 0, 2].into()],
             prefix: crate::clat::prefix::nat64("64:ff9b::".parse().unwrap(), 96).unwrap(),
             source: "2001:db8::1".parse().unwrap(),
+            dedicated: true,
+            on_link: true,
             default_route: true,
         };
         let facts = Facts {
             forces_forwarding: true,
             is_router: false,
         };
-        plan::clat(&Settings::default(), &setup, facts)
+        let trial = Trial {
+            uplink: setup.uplink.clone(),
+            address: setup.source,
+        };
+        let setup = plan::clat(&Settings::default(), &setup, facts);
+        [plan::trial(&trial), setup].concat()
     }
 
     #[test]
@@ -145,7 +182,7 @@ mod tests {
             only_if: Some("1".to_owned()),
         });
         expected.retain(|undo| line(undo).is_some());
-        assert_eq!(expected.len(), 4, "{expected:?}");
+        assert_eq!(expected.len(), 7, "{expected:?}");
         let lines: Vec<_> = expected.iter().filter_map(line).collect();
         let text = format!("{}\n{}\n", place(), lines.join("\n"));
         expected.reverse();
@@ -177,7 +214,9 @@ mod tests {
             "",
             "rule",
             "rule 192.0.0.1/32 5",
-            "rule 192.0.0.1/33 5 5",
+            "rule 192.0.0.1/33 0.0.0.0/0 0 5 5",
+            "local 2001:db8::/32 eth0 x 5 0",
+            "address x eth0 2",
             "ruleset filter",
             "sysctl kernel/core_pattern x y",
             "sysctl net/../kernel/core_pattern x y",

@@ -6,6 +6,7 @@
 mod network;
 pub mod prefix;
 mod settings;
+mod source;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -20,9 +21,11 @@ use crate::{
     wire::ndp::{self, RouterAdvertisement},
 };
 pub use network::{Address, Link, Network, is_clat_address};
-use network::{CONTINUITY, source};
+use network::{CONTINUITY, best};
 pub use prefix::{Candidates, Origin};
 pub use settings::Settings;
+pub use source::Source;
+use source::{Choice, Dedicated};
 pub use state::State;
 
 /// How long after a Router Solicitation DNS is asked, if nobody has advertised a prefix by then: an advertisement that says
@@ -42,8 +45,11 @@ const SOLICITATIONS: u32 = 3;
 const SOLICIT_BEFORE: Duration = Duration::from_secs(5);
 /// So many conclusions may follow each other at once, and then one in so long: routers that contradict each other, or somebody
 /// who wants it so, make neither the routes nor the log flap faster.
-const CONCLUSIONS: u32 = 10;
+const CONCLUSIONS: u32 = 20;
 const CONCLUSION_INTERVAL: Duration = Duration::from_secs(5);
+/// So long it is waited for a router to say in which network an address can be made up, and for the host to have one there:
+/// long enough for an answer to the second solicitation.
+const PATIENCE: Duration = Duration::from_millis(1500);
 /// The IPv4 packet that becomes an IPv6 packet is 20 octets shorter, and 8 more are left for a Fragment Header.
 const OVERHEAD: u32 = 28;
 
@@ -82,6 +88,13 @@ pub enum Event {
         /// The device by which they were asked.
         link: u32,
     },
+    /// A router has answered a probe.
+    Answered {
+        /// Our address that it was sent from.
+        from: Ipv6Addr,
+    },
+    /// The machine was suspended: the network may be another one.
+    Resumed,
     /// A deadline may have been reached.
     Time,
 }
@@ -101,10 +114,32 @@ pub enum Action {
         /// Those to ask; if there are none, those of the system.
         servers: Vec<IpAddr>,
     },
+    /// Have this address on its device, and no other one, to see whether another host has it.
+    Try(Option<Trial>),
+    /// Send a probe to see whether packets from an address pass: it is to reach the first router, and no more.
+    Probe {
+        /// Of the device.
+        link: u32,
+        /// Its source.
+        from: Ipv6Addr,
+        /// Its destination.
+        to: Ipv6Addr,
+    },
+    /// Say why the host's own address is used.
+    Share(&'static str),
     /// Make it so.
     Set(Setup),
     /// Say what has become of it.
     Say(State),
+}
+
+/// An address that is on its device only to be checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// Name and index of the device.
+    pub uplink: (String, u32),
+    /// As a host, with no network.
+    pub address: Ipv6Addr,
 }
 
 /// How the host is to be set up.
@@ -120,6 +155,10 @@ pub struct Setup {
     pub prefix: Nat64Prefix,
     /// Our address on the uplink, by which the PLAT knows us.
     pub source: Ipv6Addr,
+    /// Whether it is for the CLAT alone, and not the host's.
+    pub dedicated: bool,
+    /// Whether we are to be found on the uplink by it.
+    pub on_link: bool,
     /// Whether programs are to use it.
     pub default_route: bool,
 }
@@ -140,15 +179,20 @@ pub struct Clat {
     dns_servers: Vec<DnsServer>,
     /// MTUs that routers have advertised, in octets, by link.
     mtus: Vec<(u32, u32)>,
+    /// Networks of a link in which hosts make up addresses (RFC 4862): the first 64 bits.
+    networks: Vec<(u32, Ipv6Addr)>,
     /// What is done about the uplink.
     search: Search,
+    /// What becomes of an address of our own there.
+    choice: Choice,
+    /// What was asked for last, while it is checked.
+    trial: Option<Trial>,
     /// Since when there is native IPv4.
     native_since: Option<Duration>,
     /// What was asked for last.
     setup: Option<Setup>,
     state: Option<State>,
-    /// Conclusions that may follow at once, and since when.
-    conclusions: (u32, Duration),
+    damping: Damping,
     /// Whether there is another conclusion that has to wait.
     waits: bool,
 }
@@ -173,6 +217,8 @@ struct Search {
     query: Option<Duration>,
     /// How long to wait after the next query that is not answered.
     backoff: Duration,
+    /// Until when an address of our own is not refused for want of a network.
+    patience: Duration,
     /// Whether the expiry of what was advertised has been answered by a solicitation.
     expiry_solicited: bool,
 }
@@ -185,8 +231,42 @@ impl Search {
             solicitations: SOLICITATIONS,
             query: Some(now + QUERY_DELAY),
             backoff: QUERY_BACKOFF[0],
+            patience: now + PATIENCE,
             expiry_solicited: false,
         }
+    }
+}
+
+/// How often something may be concluded.
+#[derive(Debug)]
+struct Damping {
+    /// So many conclusions may follow at once.
+    left: u32,
+    /// Since when.
+    since: Duration,
+}
+
+impl Default for Damping {
+    fn default() -> Self {
+        Self {
+            left: CONCLUSIONS,
+            since: Duration::ZERO,
+        }
+    }
+}
+
+impl Damping {
+    /// Takes one of the conclusions that may follow now, if there is one.
+    fn allows(&mut self, now: Duration) -> bool {
+        let elapsed = now.saturating_sub(self.since).as_secs() / CONCLUSION_INTERVAL.as_secs();
+        if elapsed > 0 {
+            let earned = u32::try_from(elapsed).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_add(earned).min(CONCLUSIONS);
+            self.since = now;
+        }
+        let allows = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        allows
     }
 }
 
@@ -199,11 +279,14 @@ impl Clat {
             candidates: Candidates::default(),
             dns_servers: Vec::new(),
             mtus: Vec::new(),
+            networks: Vec::new(),
             search: Search::default(),
+            choice: Choice::default(),
+            trial: None,
             native_since: None,
             setup: None,
             state: None,
-            conclusions: (CONCLUSIONS, Duration::ZERO),
+            damping: Damping::default(),
             waits: false,
         }
     }
@@ -226,12 +309,16 @@ impl Clat {
                     self.back_off(now);
                 }
             }
+            Event::Answered { from } => self.choice.answered(from, now),
+            Event::Resumed => self.search_again(now),
             Event::Time => {}
         }
         self.candidates.drop_expired(now);
         self.dns_servers.retain(|server| now < server.until);
         let mut actions = Vec::new();
+        self.waits = false;
         self.search(now, &mut actions);
+        self.choose_source(now, &mut actions);
         self.decide(now, &mut actions);
         actions
     }
@@ -253,8 +340,10 @@ impl Clat {
             solicit.filter(|at| *at > now),
             self.search.solicit,
             query,
+            self.choice.deadline(),
+            self.is_patient(now).then_some(self.search.patience),
             self.waits
-                .then_some(self.conclusions.1 + CONCLUSION_INTERVAL),
+                .then_some(self.damping.since + CONCLUSION_INTERVAL),
         ];
         all.into_iter().flatten().min()
     }
@@ -272,9 +361,11 @@ impl Clat {
         self.candidates.retain_links(is_running);
         self.dns_servers.retain(|server| is_running(server.link));
         self.mtus.retain(|(link, _)| is_running(*link));
+        self.networks.retain(|(link, _)| is_running(*link));
         self.network = network;
         let link = self.uplink().map_or(0, |link| link.index);
         if link != self.search.link {
+            self.choice = Choice::default();
             self.search = if link == 0 {
                 Search::default()
             } else {
@@ -318,12 +409,26 @@ impl Clat {
                 });
             }
         }
+        for network in &advertisement.prefixes {
+            let one = (link, network_of(network.prefix));
+            if network.autonomous
+                && network.length == 64
+                && !network.valid.is_zero()
+                && !self.networks.contains(&one)
+                && self.networks.len() < ndp::MOST
+            {
+                self.networks.push(one);
+            }
+        }
         if let Some(mtu) = advertisement.mtu {
             self.mtus.retain(|(one, _)| *one != link);
             self.mtus.push((link, mtu));
         }
         if link == self.search.link {
             self.search.solicit = None; // it was heard
+            if !self.networks.iter().any(|(one, _)| *one == link) {
+                self.search.patience = now;
+            }
             self.search.expiry_solicited = false;
         }
     }
@@ -338,6 +443,14 @@ impl Clat {
         } else {
             self.search.query = Some(now + ttl - RENEW_BEFORE);
             self.search.backoff = QUERY_BACKOFF[0];
+        }
+    }
+
+    fn search_again(&mut self, now: Duration) {
+        if self.search.link != 0 {
+            self.search.solicit = Some(now);
+            self.search.solicitations = SOLICITATIONS;
+            self.search.query = Some(now);
         }
     }
 
@@ -358,7 +471,9 @@ impl Clat {
 
     fn search(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let link = self.search.link;
-        if link == 0 || self.settings.prefix.is_some() {
+        // Routers say what the prefix is, and in which network an address of our own can be.
+        let wants_routers = self.settings.prefix.is_none() || self.settings.source == Source::Auto;
+        if link == 0 || !wants_routers {
             return;
         }
         if !self.search.expiry_solicited && self.candidates.expire_within(link, SOLICIT_BEFORE, now)
@@ -395,8 +510,8 @@ impl Clat {
         let (state, setup) = self.conclusion(now);
         let is_new = self.state.as_ref() != Some(&state)
             || setup.is_some() && setup.as_ref() != self.setup.as_ref();
-        self.waits = is_new && !self.may_conclude(now);
-        if self.waits {
+        if is_new && !self.damping.allows(now) {
+            self.waits = true;
             return;
         }
         if let Some(setup) = setup
@@ -411,25 +526,12 @@ impl Clat {
         }
     }
 
-    /// Takes one of the conclusions that may follow now.
-    fn may_conclude(&mut self, now: Duration) -> bool {
-        let (left, since) = &mut self.conclusions;
-        let elapsed = now.saturating_sub(*since).as_secs() / CONCLUSION_INTERVAL.as_secs();
-        if elapsed > 0 {
-            let earned = u32::try_from(elapsed).unwrap_or(u32::MAX);
-            *left = left.saturating_add(earned).min(CONCLUSIONS);
-            *since = now;
-        }
-        let may = *left > 0;
-        *left = left.saturating_sub(1);
-        may
-    }
-
     fn conclusion(&self, now: Duration) -> (State, Option<Setup>) {
         // What has been set up stays while something is missing: connections go on when it is back.
         let without_route = || {
             let setup = self.setup.clone();
             setup.map(|setup| Setup {
+                on_link: false,
                 default_route: false,
                 ..setup
             })
@@ -447,9 +549,15 @@ impl Clat {
                 without_route(),
             );
         };
-        let Some(source) = source(uplink, prefix) else {
-            let missing = "the device of the IPv6 default route has no global IPv6 address";
-            return (State::WaitingForLink(missing), without_route());
+        let (source, dedicated) = match (&self.choice.state, self.host_address(uplink, prefix)) {
+            (Dedicated::Ready(address), _) => (*address, true),
+            (_, None) if self.choice.address().is_none() => {
+                let missing = "the device of the IPv6 default route has no global IPv6 address";
+                return (State::WaitingForLink(missing), without_route());
+            }
+            (Dedicated::Refused(_), Some(host)) => (host, false),
+            (_, Some(host)) if self.settings.source == Source::Shared => (host, false),
+            _ => return (self.choice.said(uplink), without_route()),
         };
         if let Some(other) = self.another_clat(uplink) {
             let state = State::AnotherClat(other.name.clone());
@@ -469,6 +577,8 @@ impl Clat {
             addresses,
             prefix,
             source,
+            dedicated,
+            on_link: true,
             default_route: self.settings.default_route && native.is_none(),
         };
         let state = match native {
@@ -476,6 +586,133 @@ impl Clat {
             None => State::Active(prefix, origin, uplink.name.clone()),
         };
         (state, Some(setup))
+    }
+
+    /// Whether it may still turn out that there is a network for an address of our own.
+    fn is_patient(&self, now: Duration) -> bool {
+        self.settings.source == Source::Auto
+            && self.search.link != 0
+            && self.choice.state == Dedicated::None
+            && now < self.search.patience
+    }
+
+    /// Goes on with an address of our own, once it is known what it is for.
+    fn choose_source(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let is_refused = |choice: &Choice| matches!(choice.state, Dedicated::Refused(_));
+        let was_refused = is_refused(&self.choice);
+        let uplink = self.uplink().cloned().unwrap_or_default();
+        match self.prefix(uplink.index, now) {
+            Some((prefix, _)) if uplink.index != 0 => {
+                self.check_source(&uplink, prefix, now, actions);
+            }
+            // What has not been decided yet is begun again.
+            _ if self.choice.on_trial().is_some() => self.choice = Choice::default(),
+            _ => {}
+        }
+        let trial = self.choice.on_trial().map(|address| Trial {
+            uplink: (uplink.name, uplink.index),
+            address,
+        });
+        if trial != self.trial {
+            self.trial.clone_from(&trial);
+            actions.push(Action::Try(trial));
+        }
+        if let Dedicated::Refused(reason) = self.choice.state
+            && !was_refused
+        {
+            actions.push(Action::Share(reason));
+        }
+    }
+
+    fn check_source(
+        &mut self,
+        uplink: &Link,
+        prefix: Nat64Prefix,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        let is_announced = |one: &&Address| {
+            let network = (uplink.index, network_of(one.address));
+            self.networks.contains(&network) && !one.duplicate
+        };
+        let ours = self.choice.address();
+        let others = || {
+            uplink
+                .addresses
+                .iter()
+                .filter(|one| Some(one.address) != ours)
+        };
+        let settings = &self.settings;
+        let model = match settings.source {
+            Source::Shared => return,
+            Source::Auto => best(others().filter(is_announced), prefix),
+            Source::Derived => best(
+                others().filter(|one| source::derive(one.address).is_some()),
+                prefix,
+            ),
+            Source::Explicit(_) => None,
+        };
+        // The host has left the network of our address, or is about to, and has another one.
+        if let Some(ours) = ours
+            && !matches!(settings.source, Source::Explicit(_))
+        {
+            let mut there = others().filter(|one| network_of(one.address) == network_of(ours));
+            let is_better = model.is_some_and(|one| !one.deprecated);
+            if !there.any(|one| !one.deprecated || !is_better) {
+                self.choice = Choice::default();
+            }
+        }
+        let candidate = |attempt| match settings.source {
+            Source::Explicit(address) if attempt == 0 => Ok(address),
+            Source::Derived if attempt == 0 => model
+                .and_then(|model| source::derive(model.address))
+                .ok_or(source::NOT_DERIVABLE),
+            Source::Auto => model
+                .map(|model| {
+                    let network = network_of(model.address);
+                    source::make_up(network, settings, uplink.mac, attempt, prefix)
+                })
+                .ok_or(source::NO_NETWORK),
+            _ => Err(source::IN_USE),
+        };
+        if self.choice.state == Dedicated::None {
+            if candidate(0).is_err() && self.is_patient(now) {
+                return;
+            }
+            if !self.damping.allows(now) {
+                self.waits = true;
+                return;
+            }
+        }
+        let host = self.host_address(uplink, prefix);
+        let is_probed = settings.source == Source::Auto;
+        let probe = self.choice.go_on(uplink, host, candidate, is_probed, now);
+        actions.extend(probe.map(|from| Action::Probe {
+            link: uplink.index,
+            from,
+            to: prefix.embed(prefix::WELL_KNOWN[0]),
+        }));
+    }
+
+    /// Whether answers to probes are awaited.
+    pub fn probes(&self) -> bool {
+        self.choice.probes()
+    }
+
+    /// Whether we are to answer for this address on a device.
+    pub fn answers_for(&self, link: u32, address: Ipv6Addr) -> bool {
+        let setup = self.setup.as_ref();
+        setup.is_some_and(|setup| {
+            setup.on_link && setup.dedicated && setup.uplink.1 == link && setup.source == address
+        })
+    }
+
+    /// The host's own address that is best; ours, while it is checked, is none.
+    fn host_address(&self, uplink: &Link, prefix: Nat64Prefix) -> Option<Ipv6Addr> {
+        let ours = self.choice.address();
+        let addresses = uplink.addresses.iter();
+        let usable = addresses.filter(|one| one.is_usable() && Some(one.address) != ours);
+        best(usable, prefix).map(|one| one.address)
     }
 
     /// The prefix that counts for an uplink.
@@ -551,4 +788,9 @@ impl Clat {
             .min(advertised.max(MIN_MTU))
             .clamp(MIN_MTU, 65535)
     }
+}
+
+/// The first 64 bits.
+fn network_of(address: Ipv6Addr) -> Ipv6Addr {
+    (address.to_bits() >> 64 << 64).into()
 }

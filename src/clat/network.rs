@@ -26,7 +26,7 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// Whether it leads to something that is reached through another device: a TUN, TAP, WireGuard device, a tunnel.
     pub is_tunnel: bool,
-    /// Addresses that can be used: neither tentative nor failed.
+    /// Those that are not link-local.
     pub addresses: Vec<Address>,
     /// Metric of its best IPv6 default route.
     pub default_v6: Option<u32>,
@@ -62,23 +62,33 @@ pub struct Address {
     pub deprecated: bool,
     /// Whether it is one of those that change every day (RFC 8981).
     pub temporary: bool,
+    /// Whether it is not known yet that no other host has it (RFC 4862 section 5.4).
+    pub tentative: bool,
+    /// Whether another host has it.
+    pub duplicate: bool,
 }
 
-/// The host's own address on the uplink that is best for the NAT64 (RFC 6724 section 5): of the same kind (unique local or
-/// not), not deprecated, one that stays, with the longest common prefix.
-pub(super) fn source(uplink: &Link, prefix: Nat64Prefix) -> Option<Ipv6Addr> {
+impl Address {
+    /// Whether packets can be sent from it.
+    pub fn is_usable(&self) -> bool {
+        !self.tentative && !self.duplicate
+    }
+}
+
+/// The address that is best for the NAT64 (RFC 6724 section 5): of the same kind (unique local or not), not deprecated, one
+/// that stays, with the longest common prefix.
+pub(super) fn best<'a>(
+    addresses: impl Iterator<Item = &'a Address>,
+    prefix: Nat64Prefix,
+) -> Option<&'a Address> {
     let to = prefix.prefix().address();
     let is_local = |address: Ipv6Addr| address.octets()[0] & 0xfe == 0xfc;
-    uplink
-        .addresses
-        .iter()
-        .max_by_key(|one| {
-            (
-                is_local(one.address) == is_local(to),
-                !one.deprecated,
-                !one.temporary,
-                (one.address.to_bits() ^ to.to_bits()).leading_zeros(),
-            )
-        })
-        .map(|one| one.address)
+    addresses.max_by_key(|one| {
+        (
+            is_local(one.address) == is_local(to),
+            !one.deprecated,
+            !one.temporary,
+            (one.address.to_bits() ^ to.to_bits()).leading_zeros(),
+        )
+    })
 }

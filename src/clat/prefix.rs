@@ -8,7 +8,8 @@ use std::{
 use crate::addr::{Nat64Prefix, Prefix6};
 
 /// The addresses of ipv4only.arpa (RFC 7050 section 8.2).
-const WELL_KNOWN: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
+pub(super) const WELL_KNOWN: [Ipv4Addr; 2] =
+    [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
 
 /// Lengths of NAT64 prefixes, in bits (RFC 6052 section 2.2).
 const LENGTHS: [u8; 6] = [96, 64, 56, 48, 40, 32];

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use super::Source;
 use crate::addr::Nat64Prefix;
 
 /// What the administrator wants. The defaults are those of clatd, where nothing else is said.
@@ -16,6 +17,10 @@ pub struct Settings {
     pub host_v4: Ipv4Addr,
     /// `tayga-v4-addr`: the translator's own.
     pub own_v4: Ipv4Addr,
+    /// `clat-v6-addr`: whose IPv6 address packets leave with.
+    pub source: Source,
+    /// Of this machine: nobody else can tell the address that is made up with it.
+    pub secret: String,
     /// `plat-prefix`: not discovered then.
     pub prefix: Option<Nat64Prefix>,
     /// `plat-fallback-prefix`: if none is discovered.
@@ -48,6 +53,8 @@ impl Default for Settings {
             device: "clat".to_owned(),
             host_v4: Ipv4Addr::new(192, 0, 0, 1), // RFC 7335
             own_v4: Ipv4Addr::new(192, 0, 0, 2),
+            source: Source::Auto,
+            secret: String::new(),
             prefix: None,
             fallback: None,
             uplink: None,

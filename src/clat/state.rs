@@ -1,6 +1,6 @@
 //! How far a CLAT is, in words.
 
-use std::fmt;
+use std::{fmt, net::Ipv6Addr};
 
 use super::Origin;
 use crate::addr::Nat64Prefix;
@@ -12,6 +12,8 @@ pub enum State {
     WaitingForLink(&'static str),
     /// Nobody has said yet how the NAT64 is reached.
     WaitingForPrefix(String),
+    /// It is found out whether an address of our own can be used; which one, and on which device.
+    CheckingAddress(Option<Ipv6Addr>, String),
     /// Programs have IPv4.
     Active(Nat64Prefix, Origin, String),
     /// There is native IPv4.
@@ -28,6 +30,12 @@ impl fmt::Display for State {
                 f,
                 "Waiting for a NAT64 prefix on {uplink}: no Router Advertisement has one (PREF64), and no DNS64 has answered"
             ),
+            Self::CheckingAddress(None, uplink) => {
+                write!(f, "Looking for a network of {uplink} to have an address in")
+            }
+            Self::CheckingAddress(Some(address), uplink) => {
+                write!(f, "Checking whether {address} can be used on {uplink}")
+            }
             Self::Active(prefix, origin, uplink) => {
                 let origin = match origin {
                     Origin::Configured => "plat-prefix",

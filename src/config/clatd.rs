@@ -1,9 +1,12 @@
 //! clatd.conf: lines of `key=value`, and the same words on the command line.
 
-use std::{borrow::Cow, str::FromStr, time::Duration};
+use std::{borrow::Cow, net::Ipv6Addr, str::FromStr, time::Duration};
 
 use super::{Level, LineError, Notice, Problem};
-use crate::{addr::Nat64Prefix, clat};
+use crate::{
+    addr::Nat64Prefix,
+    clat::{self, Source},
+};
 
 /// What a clatd.conf and a command line say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,10 +87,7 @@ const TABLE: &[Key] = &[
     },
     Key {
         name: "clat-v6-addr",
-        set: |_, value| match value {
-            "auto" | "shared" => Ok(()),
-            _ => Err("auto or shared"),
-        },
+        set: |config, value| to(&mut config.clat.source, source(value)),
     },
     Key {
         name: "ctmark",
@@ -337,6 +337,27 @@ fn octets(value: &str) -> Result<Option<u32>, &'static str> {
     match octets {
         Some(octets @ 68..=65535) => Ok(Some(octets)),
         _ => Err("a number of octets from 68 to 65535"),
+    }
+}
+
+fn source(value: &str) -> Result<Source, &'static str> {
+    const EXPECTED: &str = "auto, shared, derived or an IPv6 address that no host has";
+    match value {
+        "auto" => Ok(Source::Auto),
+        "shared" => Ok(Source::Shared),
+        "derived" => Ok(Source::Derived),
+        _ => match parse::<Ipv6Addr>(value, EXPECTED)? {
+            address
+                if address.is_multicast()
+                    || address.is_unspecified()
+                    || address.is_loopback()
+                    || address.is_unicast_link_local()
+                    || address.to_ipv4_mapped().is_some() =>
+            {
+                Err(EXPECTED)
+            }
+            address => Ok(Source::Explicit(address)),
+        },
     }
 }
 

@@ -1,11 +1,11 @@
 //! What a CLAT does to its host.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Route, Rule, Step};
+use super::{Route, Rule, Step, Target};
 use crate::{
     addr::{AddressMap, Eam, Prefix4, Prefix6},
-    clat::{PRIVATE, Settings, Setup, private},
+    clat::{PRIVATE, Settings, Setup, Source, Trial, private},
     config::IpPrefix,
     translate::{self, UdpChecksum},
 };
@@ -16,6 +16,9 @@ const MAIN: u32 = 254;
 const PRIORITY: u32 = 0x61a7;
 /// The last of all routes.
 const LAST_METRIC: u32 = u32::MAX;
+/// Of Neighbour Solicitations for our address, which the kernel would not take for ours: as clatd's, where it has one.
+const MARK: u32 = 0xc1a7;
+
 /// What is to be known of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -38,10 +41,20 @@ pub fn ruleset_name(settings: &Settings) -> String {
     format!("xlatd_{device}")
 }
 
+/// What is to be so while an address is checked.
+pub fn trial(trial: &Trial) -> Vec<Step> {
+    let (device, index) = &trial.uplink;
+    vec![Step::TryAddress {
+        device: device.clone(),
+        index: *index,
+        address: trial.address,
+    }]
+}
+
 /// Everything that is to be so, in the order in which it is to be done.
 pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
     let device = || settings.device.clone();
-    let (uplink, _) = &setup.uplink;
+    let (uplink, uplink_index) = &setup.uplink;
     let [host_v4, _] = setup.addresses;
     let host = |address: IpAddr| match address {
         IpAddr::V4(address) => IpPrefix::V4(address, 32),
@@ -91,17 +104,28 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
     });
     let path = |destination, table, metric| Route {
         destination,
-        device: Some(device()),
+        target: Target::Device(device()),
         table,
         metric,
         mtu: None,
         advmss: None,
     };
-    steps.push(Step::AddTableRoute(path(
-        host(private(host_v4).into()),
-        MAIN,
-        0,
-    )));
+    let behind = host(host_v6(setup).into());
+    steps.push(Step::AddTableRoute(path(behind, MAIN, 0)));
+    if setup.dedicated && setup.on_link {
+        // Neighbours ask us whether we are still there, and the kernel would forward their question.
+        steps.push(Step::AddTableRoute(Route {
+            target: Target::Local(uplink.clone(), *uplink_index),
+            ..path(behind, settings.table, 0)
+        }));
+        steps.push(Step::AddRule(Rule {
+            from: IpPrefix::V6(Ipv6Addr::UNSPECIFIED, 0),
+            to: behind,
+            mark: MARK,
+            table: settings.table,
+            priority: PRIORITY,
+        }));
+    }
     let mtu = setup.route_mtu(settings);
     let everywhere = IpPrefix::V4(Ipv4Addr::UNSPECIFIED, 0);
     let default = |table, metric| Route {
@@ -112,11 +136,13 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
     // Connections that we carry go on by us, and nothing with our addresses ever goes elsewhere (RFC 7335).
     steps.push(Step::AddTableRoute(default(settings.table, 0)));
     steps.push(Step::AddTableRoute(Route {
-        device: None,
+        target: Target::Unreachable,
         ..path(everywhere, settings.table, LAST_METRIC)
     }));
     steps.push(Step::AddRule(Rule {
         from: host(host_v4.into()),
+        to: everywhere,
+        mark: 0,
         table: settings.table,
         priority: PRIORITY,
     }));
@@ -126,28 +152,54 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
     steps
 }
 
-/// Our table in nftables: our packets leave with the host's address, and nobody comes in by us.
+/// Our table in nftables: what is not translated to the address on the uplink leaves with it, neighbours are answered, and
+/// nobody comes in by us.
 fn ruleset(settings: &Settings, setup: &Setup, facts: Facts) -> String {
     let (uplink, _) = &setup.uplink;
     let device = &settings.device;
     let source = setup.source;
-    // Where the host forwards because of us, it is to forward for us only.
-    let to = if facts.is_router {
-        format!("oifname \"{device}\" ")
-    } else {
-        String::new()
-    };
-    format!(
+    let mut text = format!(
         "\tchain postrouting {{
 \t\ttype nat hook postrouting priority srcnat; policy accept;
 \t\tiifname \"{device}\" oifname \"{uplink}\" ip6 saddr {PRIVATE}/96 snat ip6 to {source}
 \t}}
-\tchain forward {{
+"
+    );
+    if setup.dedicated {
+        text += &format!(
+            "\tchain prerouting {{
+\t\ttype filter hook prerouting priority mangle + 10; policy accept;
+\t\tiifname \"{uplink}\" ip6 daddr {source} icmpv6 type nd-neighbor-solicit meta mark set {MARK:#x}
+\t}}
+"
+        );
+    }
+    // Where the host forwards because of us, it is to forward for us only. An address that was given to us is one by which
+    // to be found.
+    let is_open = setup.dedicated && matches!(settings.source, Source::Explicit(_));
+    let to = match (facts.is_router, is_open) {
+        (true, true) => return text,
+        (true, false) => format!("oifname \"{device}\" "),
+        (false, true) => format!("oifname != \"{device}\" "),
+        (false, false) => String::new(),
+    };
+    text + &format!(
+        "\tchain forward {{
 \t\ttype filter hook forward priority filter; policy accept;
 \t\tiifname \"{uplink}\" {to}meta nfproto ipv6 ct state new drop
 \t}}
 "
     )
+}
+
+/// The IPv6 address behind the device: our own on the uplink, or a private one that stands for the host's.
+fn host_v6(setup: &Setup) -> Ipv6Addr {
+    let [host_v4, _] = setup.addresses;
+    if setup.dedicated {
+        setup.source
+    } else {
+        private(host_v4)
+    }
 }
 
 /// Who is whom: programs by their one address, and everybody else by the prefix.
@@ -156,7 +208,7 @@ pub fn clat_map(setup: &Setup) -> AddressMap {
     let own = private(own_v4);
     // RFC 1918 addresses behind a NAT64 are its own business (CL-17).
     let mut map = AddressMap::new(own_v4, own, Some(setup.prefix), false);
-    let host = private(host_v4);
+    let host = host_v6(setup);
     if let Ok(eam) = Eam::new(Prefix4::host(host_v4), Prefix6::host(host)) {
         // Nothing else is in the table.
         let _ = map.insert(eam);

@@ -4,11 +4,11 @@
 
 mod clat;
 
-pub use clat::{Facts, clat, clat_map, clat_translation, dropping_chains, ruleset_name};
+pub use clat::{Facts, clat, clat_map, clat_translation, dropping_chains, ruleset_name, trial};
 
 use std::{
     fmt::{self, Write},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     path::Path,
 };
 
@@ -56,6 +56,24 @@ pub enum Step {
         device: String,
         /// As it was added.
         address: IpPrefix,
+    },
+    /// Give another device an address that no program is to use, for the kernel to detect whether another host has it.
+    TryAddress {
+        /// Its name.
+        device: String,
+        /// Its index.
+        index: u32,
+        /// As a host, with no network.
+        address: Ipv6Addr,
+    },
+    /// Take it away.
+    ForgetAddress {
+        /// Name of the device.
+        device: String,
+        /// Its index.
+        index: u32,
+        /// As it was given.
+        address: Ipv6Addr,
     },
     /// Route a prefix to the device. The kernel refuses it (ENETDOWN) while the device is down.
     AddRoute {
@@ -114,8 +132,8 @@ pub enum Step {
 pub struct Route {
     /// Without host bits.
     pub destination: IpPrefix,
-    /// The device that it leads to; `None`: packets are refused.
-    pub device: Option<String>,
+    /// Where it leads.
+    pub target: Target,
     /// Of the table.
     pub table: u32,
     /// The lowest wins; zero is none.
@@ -126,11 +144,26 @@ pub struct Route {
     pub advmss: Option<u32>,
 }
 
-/// A rule of routing: for packets from an address.
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To the TUN device, of this name.
+    Device(String),
+    /// To ourselves, as if a device had the address: its name and its index.
+    Local(String, u32),
+    /// Nowhere: packets are refused.
+    Unreachable,
+}
+
+/// A rule of routing: for packets with all of this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Source of the packets.
+    /// Source of the packets; `/0` is any.
     pub from: IpPrefix,
+    /// Destination of the packets, of the same family; `/0` is any.
+    pub to: IpPrefix,
+    /// Their mark; zero is any.
+    pub mark: u32,
     /// To be looked through.
     pub table: u32,
     /// The lowest is the first.
@@ -157,6 +190,16 @@ impl Step {
             Self::SetDown { device } => Self::SetUp { device },
             Self::AddAddress { device, address } => Self::RemoveAddress { device, address },
             Self::RemoveAddress { device, address } => Self::AddAddress { device, address },
+            Self::TryAddress {
+                device,
+                index,
+                address,
+            } => Self::ForgetAddress {
+                device,
+                index,
+                address,
+            },
+            Self::ForgetAddress { .. } => return None,
             Self::AddRoute {
                 device,
                 destination,
@@ -191,6 +234,12 @@ impl Step {
             Self::RemoveAddress { device, address } => {
                 format!("ip address delete {address} dev {device}")
             }
+            Self::TryAddress {
+                device, address, ..
+            } => format!("ip address add {address}/128 dev {device} preferred_lft 0 noprefixroute"),
+            Self::ForgetAddress {
+                device, address, ..
+            } => format!("ip address delete {address}/128 dev {device}"),
             Self::AddRoute {
                 device,
                 destination,
@@ -227,6 +276,12 @@ impl fmt::Display for Step {
             Self::RemoveAddress { device, address } => {
                 write!(f, "remove address {address} from {device}")
             }
+            Self::TryAddress {
+                device, address, ..
+            } => write!(f, "try whether {address} can be used on {device}"),
+            Self::ForgetAddress {
+                device, address, ..
+            } => write!(f, "take {address} from {device} again"),
             Self::AddRoute {
                 device,
                 destination,
@@ -250,9 +305,11 @@ impl fmt::Display for Step {
 impl fmt::Display for Route {
     /// As ip-route(8) has it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.device {
-            Some(device) => write!(f, "{} dev {device}", self.destination)?,
-            None => write!(f, "unreachable {}", self.destination)?,
+        let destination = self.destination;
+        match &self.target {
+            Target::Device(device) => write!(f, "{destination} dev {device}")?,
+            Target::Local(device, _) => write!(f, "local {destination} dev {device}")?,
+            Target::Unreachable => write!(f, "unreachable {destination}")?,
         }
         write!(f, " table {}", self.table)?;
         if self.metric != 0 {
@@ -271,12 +328,17 @@ impl fmt::Display for Route {
 impl fmt::Display for Rule {
     /// As ip-rule(8) has it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            from,
-            table,
-            priority,
-        } = self;
-        write!(f, "from {from} lookup {table} priority {priority}")
+        match self.from.length() {
+            0 => write!(f, "from all")?,
+            _ => write!(f, "from {}", self.from)?,
+        }
+        if self.to.length() != 0 {
+            write!(f, " to {}", self.to)?;
+        }
+        if self.mark != 0 {
+            write!(f, " fwmark {:#x}", self.mark)?;
+        }
+        write!(f, " lookup {} priority {}", self.table, self.priority)
     }
 }
 

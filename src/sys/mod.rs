@@ -4,6 +4,7 @@
 pub(crate) mod detach;
 pub(crate) mod kept_file;
 pub(crate) mod log;
+pub(crate) mod machine_id;
 pub(crate) mod ndisc;
 pub(crate) mod netlink;
 pub(crate) mod nft;

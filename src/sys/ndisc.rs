@@ -1,7 +1,7 @@
 //! Neighbour Discovery, over a raw ICMPv6 socket (icmp6(4), RFC 3542).
 
 use std::{
-    io::{self, IoSliceMut},
+    io::{self, IoSlice, IoSliceMut},
     net::{Ipv6Addr, SocketAddrV6},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
@@ -10,9 +10,9 @@ use nix::{
     errno::Errno,
     libc, setsockopt_impl, sockopt_impl,
     sys::socket::{
-        AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType,
-        SockaddrIn6, recvmsg, sendto, setsockopt, socket,
-        sockopt::{Ipv6MulticastHops, Ipv6RecvHopLimit, Ipv6RecvPacketInfo},
+        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol,
+        SockType, SockaddrIn6, recvmsg, sendmsg, sendto, setsockopt, socket,
+        sockopt::{Ipv6MulticastHops, Ipv6RecvHopLimit, Ipv6RecvPacketInfo, Ipv6Ttl},
     },
 };
 use xlatd::wire::ndp;
@@ -29,7 +29,26 @@ sockopt_impl!(
     [u32; 8]
 );
 
-/// All routers of a link (RFC 4291 section 2.7.1).
+sockopt_impl!(
+    /// `IPV6_ADD_MEMBERSHIP` (ipv6(7)), with a device.
+    AddMembership,
+    SetOnly,
+    libc::IPPROTO_IPV6,
+    libc::IPV6_ADD_MEMBERSHIP,
+    libc::ipv6_mreq
+);
+
+sockopt_impl!(
+    /// `IPV6_DROP_MEMBERSHIP` (ipv6(7)).
+    DropMembership,
+    SetOnly,
+    libc::IPPROTO_IPV6,
+    libc::IPV6_DROP_MEMBERSHIP,
+    libc::ipv6_mreq
+);
+
+/// All nodes and all routers of a link (RFC 4291 section 2.7.1).
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// What comes from farther away has less (RFC 4861 section 6.1.2).
 const HOP_LIMIT: i32 = 255;
@@ -38,43 +57,98 @@ const HOP_LIMIT: i32 = 255;
 pub(crate) struct Ndisc {
     socket: OwnedFd,
     buffer: Box<[u8]>,
+    /// The device and the address for which neighbours are heard.
+    heard_for: Option<(u32, Ipv6Addr)>,
+    /// In probes, so that their answers are told from those to others.
+    identifier: u16,
+    awaits_answers: bool,
 }
 
-/// A message of a neighbour.
-pub(crate) struct Message<'b> {
-    /// The device that it came by.
-    pub(crate) link: u32,
-    pub(crate) source: Ipv6Addr,
-    /// From its type on.
-    pub(crate) octets: &'b [u8],
+/// A message.
+pub(crate) enum Message<'b> {
+    /// A Router Advertisement of a neighbour: the device that it came by, its source, and what it is from its type on.
+    Advertisement(u32, Ipv6Addr, &'b [u8]),
+    /// A Neighbour Solicitation of a neighbour: the device that it came by, its source, and who is solicited.
+    Solicitation(u32, Ipv6Addr, Ipv6Addr),
+    /// An answer to a probe from this address.
+    Answer(Ipv6Addr),
 }
 
 impl Ndisc {
-    /// Needs CAP_NET_RAW.
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Needs CAP_NET_RAW. Probes bear `identifier`.
+    pub(crate) fn new(identifier: u16) -> io::Result<Self> {
         let socket = socket(
             AddressFamily::Inet6,
             SockType::Raw,
             SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
             SockProtocol::IcmpV6,
         )?;
-        let mut unwanted = [u32::MAX; 8];
-        let kind = ndp::ROUTER_ADVERTISEMENT;
-        unwanted[usize::from(kind / 32)] &= !(1 << (kind % 32));
-        setsockopt(&socket, Icmpv6Filter, &unwanted)?;
         setsockopt(&socket, Ipv6RecvHopLimit, &true)?;
         setsockopt(&socket, Ipv6RecvPacketInfo, &true)?;
         setsockopt(&socket, Ipv6MulticastHops, &HOP_LIMIT)?;
-        Ok(Self {
+        setsockopt(&socket, Ipv6Ttl, &HOP_LIMIT)?;
+        let ndisc = Self {
             socket,
             buffer: vec![0; 1 << 16].into_boxed_slice(),
-        })
+            heard_for: None,
+            identifier,
+            awaits_answers: false,
+        };
+        ndisc.filter()?;
+        Ok(ndisc)
     }
 
-    /// The next message of a neighbour; `None` if there is none. Others are left out.
+    /// Leaves out what nobody waits for.
+    fn filter(&self) -> io::Result<()> {
+        let mut unwanted = [u32::MAX; 8];
+        let mut wants = |kind: u8| unwanted[usize::from(kind / 32)] &= !(1 << (kind % 32));
+        wants(ndp::ROUTER_ADVERTISEMENT);
+        if self.heard_for.is_some() {
+            wants(ndp::NEIGHBOUR_SOLICITATION);
+        }
+        if self.awaits_answers {
+            wants(ndp::ECHO_REPLY);
+            wants(ndp::TIME_EXCEEDED);
+        }
+        setsockopt(&self.socket, Icmpv6Filter, &unwanted)?;
+        Ok(())
+    }
+
+    /// Hears answers to probes from now on, or does not any more.
+    pub(crate) fn await_answers(&mut self, awaits: bool) -> io::Result<()> {
+        if std::mem::replace(&mut self.awaits_answers, awaits) == awaits {
+            return Ok(());
+        }
+        self.filter()
+    }
+
+    /// Hears neighbours that ask for this address on this device, and for no other one.
+    pub(crate) fn hear_for(&mut self, address: Option<(u32, Ipv6Addr)>) -> io::Result<()> {
+        let before = std::mem::replace(&mut self.heard_for, address);
+        if before == address {
+            return Ok(());
+        }
+        let group = |(link, address): (u32, Ipv6Addr)| libc::ipv6_mreq {
+            ipv6mr_multiaddr: libc::in6_addr {
+                s6_addr: ndp::solicited_node(address).octets(),
+            },
+            ipv6mr_interface: link,
+        };
+        if let Some(before) = before {
+            // Where the device is gone, so is the membership.
+            let _ = setsockopt(&self.socket, DropMembership, &group(before));
+        }
+        self.filter()?;
+        if let Some(address) = address {
+            setsockopt(&self.socket, AddMembership, &group(address))?;
+        }
+        Ok(())
+    }
+
+    /// The next message that somebody waits for; `None` if there is none.
     pub(crate) fn next(&mut self) -> io::Result<Option<Message<'_>>> {
         let mut control = nix::cmsg_space!(libc::in6_pktinfo, libc::c_int);
-        let (len, link, source) = loop {
+        loop {
             let mut space = [IoSliceMut::new(&mut self.buffer)];
             let received = recvmsg::<SockaddrIn6>(
                 self.socket.as_raw_fd(),
@@ -87,34 +161,82 @@ impl Ndisc {
                 Err(Errno::EINTR) => continue,
                 received => received?,
             };
-            let (mut link, mut hop_limit) = (0_u32, 0);
+            let (mut link, mut to, mut hop_limit) = (0_u32, Ipv6Addr::UNSPECIFIED, 0);
             for message in received.cmsgs()? {
                 match message {
-                    ControlMessageOwned::Ipv6PacketInfo(info) => link = info.ipi6_ifindex,
+                    ControlMessageOwned::Ipv6PacketInfo(info) => {
+                        link = info.ipi6_ifindex;
+                        to = info.ipi6_addr.s6_addr.into();
+                    }
                     ControlMessageOwned::Ipv6HopLimit(limit) => hop_limit = limit,
                     _ => {}
                 }
             }
-            let source = received.address.map(|address| address.ip());
-            if let Some(source) = source
-                && hop_limit == HOP_LIMIT
-                && source.is_unicast_link_local()
-            {
-                break (received.bytes, link, source);
+            let Some(source) = received.address.map(|address| address.ip()) else {
+                continue;
+            };
+            let len = received.bytes;
+            let is_near = hop_limit == HOP_LIMIT;
+            match self.buffer[..len] {
+                [ndp::ROUTER_ADVERTISEMENT, ..] if is_near && source.is_unicast_link_local() => {
+                    let octets = &self.buffer[..len];
+                    return Ok(Some(Message::Advertisement(link, source, octets)));
+                }
+                [ndp::NEIGHBOUR_SOLICITATION, ..] if is_near => {
+                    if let Some(target) = ndp::solicited_target(&self.buffer[..len]) {
+                        return Ok(Some(Message::Solicitation(link, source, target)));
+                    }
+                }
+                _ if ndp::answers_probe(&self.buffer[..len], self.identifier) => {
+                    return Ok(Some(Message::Answer(to)));
+                }
+                _ => {}
             }
-        };
-        Ok(Some(Message {
-            link,
-            source,
-            octets: &self.buffer[..len],
-        }))
+        }
     }
 
     /// Asks the routers of a link to advertise.
     pub(crate) fn solicit(&self, link: u32, mac: Option<[u8; 6]>) -> io::Result<()> {
-        let to = SockaddrIn6::from(SocketAddrV6::new(ALL_ROUTERS, 0, 0, link));
-        let message = ndp::router_solicitation(mac);
-        sendto(self.socket.as_raw_fd(), &message, &to, MsgFlags::empty())?;
+        self.send(link, ALL_ROUTERS, &ndp::router_solicitation(mac))
+    }
+
+    /// Answers a neighbour that asks where `target` is. One that asks from `::` wants the address for itself (RFC 4862
+    /// section 5.4), and everybody hears that it is ours.
+    pub(crate) fn answer(
+        &self,
+        link: u32,
+        source: Ipv6Addr,
+        target: Ipv6Addr,
+        mac: Option<[u8; 6]>,
+    ) -> io::Result<()> {
+        let asks = !source.is_unspecified();
+        let to = if asks { source } else { ALL_NODES };
+        self.send(link, to, &ndp::neighbour_advertisement(target, asks, mac))
+    }
+
+    /// Sends a probe that the first router ends.
+    pub(crate) fn probe(&self, link: u32, from: Ipv6Addr, to: Ipv6Addr) -> io::Result<()> {
+        let source = libc::in6_pktinfo {
+            ipi6_addr: libc::in6_addr {
+                s6_addr: from.octets(),
+            },
+            ipi6_ifindex: link,
+        };
+        let control = [
+            ControlMessage::Ipv6PacketInfo(&source),
+            ControlMessage::Ipv6HopLimit(&1),
+        ];
+        let to = SockaddrIn6::from(SocketAddrV6::new(to, 0, 0, 0));
+        let message = ndp::probe(self.identifier);
+        let message = [IoSlice::new(&message)];
+        let socket = self.socket.as_raw_fd();
+        sendmsg(socket, &message, &control, MsgFlags::empty(), Some(&to))?;
+        Ok(())
+    }
+
+    fn send(&self, link: u32, to: Ipv6Addr, message: &[u8]) -> io::Result<()> {
+        let to = SockaddrIn6::from(SocketAddrV6::new(to, 0, 0, link));
+        sendto(self.socket.as_raw_fd(), message, &to, MsgFlags::empty())?;
         Ok(())
     }
 }

@@ -211,6 +211,33 @@ pub fn neighbour_advertisement(
     message
 }
 
+/// Echo Request and Echo Reply (RFC 4443 section 4), and Time Exceeded.
+const ECHO_REQUEST: u8 = 128;
+/// Type of an Echo Reply.
+pub const ECHO_REPLY: u8 = 129;
+/// Type of a Time Exceeded.
+pub const TIME_EXCEEDED: u8 = 3;
+
+/// An Echo Request that asks the first router whether it hears us. The checksum is left to the kernel.
+pub fn probe(identifier: u16) -> Vec<u8> {
+    let [a, b] = identifier.to_be_bytes();
+    vec![ECHO_REQUEST, 0, 0, 0, a, b, 0, 1]
+}
+
+/// Whether a message, read from its type on, answers a [`probe`]: by its end on the way (RFC 4443 section 3.3), or by arrival.
+pub fn answers_probe(message: &[u8], identifier: u16) -> bool {
+    const IPV6_HEADER_LEN: usize = 40;
+    let quoted = match message {
+        [ECHO_REPLY, 0, ..] => message,
+        [TIME_EXCEEDED, 0, ..] => match message.get(8 + IPV6_HEADER_LEN..) {
+            Some(quoted @ [ECHO_REQUEST, ..]) => quoted,
+            _ => return false,
+        },
+        _ => return false,
+    };
+    u16_at(quoted, 4) == Some(identifier)
+}
+
 /// The multicast group in which `address` is solicited (RFC 4291 section 2.7.1).
 pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b, c] = address.octets();
@@ -350,6 +377,20 @@ mod tests {
         assert_eq!(neighbour_advertisement(target, false, None)[4], 0x20);
     }
 
+    /// RFC 4443 sections 3.3, 4.1 and 4.2.
+    #[test]
+    fn answers_to_probes_are_known() {
+        let probe = probe(0x1234);
+        assert_eq!(probe, [128, 0, 0, 0, 0x12, 0x34, 0, 1]);
+        let exceeded = [&[3, 0, 0, 0, 0, 0, 0, 0], &[0; 40][..], &probe].concat();
+        assert!(answers_probe(&exceeded, 0x1234));
+        assert!(!answers_probe(&exceeded, 0x1235));
+        assert!(!answers_probe(&exceeded[..53], 0x1234), "cut");
+        assert!(answers_probe(&[129, 0, 0, 0, 0x12, 0x34, 0, 1], 0x1234));
+        assert!(!answers_probe(&probe, 0x1234), "its echo");
+        assert!(!answers_probe(&[1, 0, 0, 0, 0x12, 0x34], 0x1234));
+    }
+
     proptest! {
         #[test]
         fn any_octets_are_read_or_refused(message in proptest::collection::vec(any::<u8>(), 0..200)) {
@@ -357,7 +398,7 @@ mod tests {
             if let Some(read) = RouterAdvertisement::parse(&message) {
                 prop_assert!(read.pref64.len() + read.prefixes.len() <= message.len() / 16);
             }
-            let _ = solicited_target(&message);
+            let _ = (solicited_target(&message), answers_probe(&message, 0));
         }
     }
 }

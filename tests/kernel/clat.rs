@@ -36,28 +36,35 @@ use crate::{
     socket::{Capture, Fragmentation, Ipv4Mtu, udp_socket},
 };
 
-const SERVER: &str = "198.51.100.2";
+pub(crate) const SERVER: &str = "198.51.100.2";
 /// The server, by the prefix.
 const PREFIX_SERVER: &str = "2001:db8:64::c633:6402";
-const PREFIX: &str = "2001:db8:64::";
+pub(crate) const PREFIX: &str = "2001:db8:64::";
 const OTHER_PREFIX: &str = "2001:db8:46::";
 
 /// The network of a host that has IPv6 only.
-struct ClatNet {
-    host: Netns,
-    router: Netns,
-    server: Netns,
-    runtime: Directory,
+pub(crate) struct ClatNet {
+    pub(crate) host: Netns,
+    pub(crate) router: Netns,
+    pub(crate) server: Netns,
+    pub(crate) runtime: Directory,
     _plats: Vec<Daemon>,
 }
 
 /// Runs one case with the network; `None` where there is no tayga.
-fn clat_case(body: impl FnOnce(&ClatNet)) {
+pub(crate) fn clat_case(body: impl FnOnce(&ClatNet)) {
     xlatd_case(|_| {
         if let Some(net) = ClatNet::new() {
             body(&net);
         }
     });
+}
+
+/// Runs one case with each kind of IPv6 address that packets can leave with, which is said by a line of the configuration.
+fn with_each_address(body: impl Fn(&ClatNet, &str)) {
+    for config in ["", "clat-v6-addr=shared\n"] {
+        clat_case(|net| body(net, config));
+    }
 }
 
 impl ClatNet {
@@ -122,18 +129,18 @@ impl ClatNet {
         })
     }
 
-    fn start(&self, config: &str) -> Daemon {
+    pub(crate) fn start(&self, config: &str) -> Daemon {
         let daemon = Daemon::start_clat(&self.host, &self.runtime, config);
         daemon.prints("Waiting for"); // it listens
         daemon
     }
 
     /// Sends a Router Advertisement to the host, with NAT64 prefixes and their lifetimes in seconds.
-    fn advertise(&self, pref64: &[(&str, u16)]) {
+    pub(crate) fn advertise(&self, pref64: &[(&str, u16)]) {
         self.advertise_with(&advertisement(1800, pref64));
     }
 
-    fn advertise_with(&self, message: &[u8]) {
+    pub(crate) fn advertise_with(&self, message: &[u8]) {
         self.advertise_by(message, 255);
     }
 
@@ -163,7 +170,7 @@ impl ClatNet {
     }
 
     /// Until the host has an address and a way out.
-    fn wait_for_ipv6(&self) {
+    pub(crate) fn wait_for_ipv6(&self) {
         wait_for("an IPv6 route", || {
             let routes = self.host.run("ip -6 route");
             routes.contains("default").then_some(())
@@ -171,19 +178,19 @@ impl ClatNet {
     }
 
     /// Until IPv4 works on the host.
-    fn wait_for_ipv4(&self) {
+    pub(crate) fn wait_for_ipv4(&self) {
         let start = Instant::now();
         wait_for("IPv4 on the host", || self.pings().then_some(()));
         println!("IPv4 after {:.3} s", start.elapsed().as_secs_f64());
     }
 
-    fn pings(&self) -> bool {
+    pub(crate) fn pings(&self) -> bool {
         let ping = format!("ping -n -c 1 -W 0.2 {SERVER}");
         self.host.output(&ping).status.success()
     }
 
     /// What the host is, without what changes by itself.
-    fn state(&self) -> String {
+    pub(crate) fn state(&self) -> String {
         let mut state = String::new();
         for command in [
             "ip -4 address",
@@ -227,7 +234,7 @@ fn filter(state: &str) -> String {
 }
 
 /// A Router Advertisement of 2001:db8:6::/64, from its type on; the kernel fills in the checksum.
-fn advertisement(router_lifetime: u16, pref64: &[(&str, u16)]) -> Vec<u8> {
+pub(crate) fn advertisement(router_lifetime: u16, pref64: &[(&str, u16)]) -> Vec<u8> {
     let mut message = vec![134, 0, 0, 0, 64, 0];
     message.extend(router_lifetime.to_be_bytes());
     message.extend([0; 8]);
@@ -294,11 +301,11 @@ impl Drop for NameServer {
 /// trace is left.
 #[test]
 fn advertised_prefix_gives_ipv4_and_leaves_no_trace() {
-    clat_case(|net| {
+    with_each_address(|net, config| {
         net.advertise(&[]);
         net.wait_for_ipv6();
         let before = net.state();
-        let mut daemon = net.start("");
+        let mut daemon = net.start(config);
         daemon.prints("Waiting for a NAT64 prefix on eth0");
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
@@ -369,8 +376,8 @@ fn no_dns64_is_no_end() {
 /// address that programs use stays, and so do their sockets.
 #[test]
 fn prefix_changes_under_open_sockets() {
-    clat_case(|net| {
-        let daemon = net.start("");
+    with_each_address(|net, config| {
+        let daemon = net.start(config);
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
         let socket = net.host.inside(|| UdpSocket::bind("192.0.0.1:0")).unwrap();
@@ -409,8 +416,8 @@ fn prefix_changes_under_open_sockets() {
 /// IPv4 after the other.
 #[test]
 fn link_flaps_and_the_network_is_renumbered() {
-    clat_case(|net| {
-        let _daemon = net.start("");
+    with_each_address(|net, config| {
+        let _daemon = net.start(config);
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
         let listener = listen(&net.server, SERVER);
@@ -440,8 +447,8 @@ fn link_flaps_and_the_network_is_renumbered() {
 /// address of 192.0.0.0/29 leaves by the uplink.
 #[test]
 fn native_ipv4_comes_and_goes() {
-    clat_case(|net| {
-        let daemon = net.start("v4-conncheck-delay=1\n");
+    with_each_address(|net, config| {
+        let daemon = net.start(&format!("{config}v4-conncheck-delay=1\n"));
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
         let at_router = Capture::start(&net.router);
@@ -492,8 +499,8 @@ fn a_tunnel_is_no_native_ipv4() {
 /// A neighbour can neither open a connection to a service of the host through the CLAT, nor use the host as a router.
 #[test]
 fn neighbours_do_not_come_in() {
-    clat_case(|net| {
-        let _daemon = net.start("");
+    with_each_address(|net, config| {
+        let _daemon = net.start(config);
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
         let host = host_address(net);
@@ -509,7 +516,11 @@ fn neighbours_do_not_come_in() {
         ));
         net.host.ip("route add 2001:db8:99::/64 via 2001:db8:6::1");
         let neighbour = udp_socket(&net.router, "2001:db8:6::1", 4001, Fragmentation::Allowed);
-        for to in ["fdc1:a700:464::192.0.0.1", "2001:db8:99::1"] {
+        for to in [
+            "fdc1:a700:464::192.0.0.1",
+            "2001:db8:99::1",
+            &address_behind(net),
+        ] {
             neighbour.send_to(b"let me in", (to, 4000)).unwrap();
         }
         assert!(at_host.recv(&mut [0; 100]).is_err(), "somebody came in");
@@ -523,23 +534,26 @@ fn neighbours_do_not_come_in() {
 /// What others delete comes back within 2 s: rule, routes, address.
 #[test]
 fn what_others_delete_comes_back() {
-    clat_case(|net| {
-        let daemon = net.start("");
+    with_each_address(|net, config| {
+        let daemon = net.start(config);
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
-        for (delete, is_there) in [
+        let behind = address_behind(net);
+        let of_ours = [
+            ("-6 route flush table 49575", "ip -6 route show table 49575"),
+            ("-6 rule delete fwmark 0xc1a7", "ip -6 rule"),
+        ];
+        let of_ours = of_ours.into_iter().filter(|_| config.is_empty());
+        for (delete, is_there) in of_ours.chain([
             ("rule delete from 192.0.0.1", "ip rule"),
             ("route delete default dev clat", "ip route"),
             ("route flush table 49575", "ip route show table 49575"),
-            (
-                "-6 route delete fdc1:a700:464::c000:1 dev clat",
-                "ip -6 route",
-            ),
+            (&format!("-6 route delete {behind} dev clat"), "ip -6 route"),
             (
                 "addr delete 192.0.0.1/32 dev clat",
                 "ip -4 address show dev clat",
             ),
-        ] {
+        ]) {
             let before = net.host.run(is_there);
             let repaired = || daemon.log().matches("Somebody had undone it").count();
             let repaired_before = repaired();
@@ -555,12 +569,12 @@ fn what_others_delete_comes_back() {
 /// CL-20: after kill -9 the next start undoes what was left, and so does --cleanup.
 #[test]
 fn a_crash_leaves_no_trace_in_the_end() {
-    clat_case(|net| {
+    with_each_address(|net, config| {
         net.advertise(&[]);
         net.wait_for_ipv6();
         let before = net.state();
         let crash = || {
-            let mut daemon = net.start("");
+            let mut daemon = net.start(config);
             daemon.prints("Waiting for a NAT64 prefix");
             net.advertise(&[(PREFIX, 600)]);
             net.wait_for_ipv4();
@@ -569,7 +583,7 @@ fn a_crash_leaves_no_trace_in_the_end() {
             assert_ne!(net.state(), before, "a crash leaves something");
         };
         crash();
-        let mut daemon = net.start("");
+        let mut daemon = net.start(config);
         daemon.prints("Undoing what was left");
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
@@ -680,7 +694,7 @@ fn firewalls_in_the_way_are_named() {
 /// A container behind masquerade on the host has IPv4, with TCP of full segments and UDP with DF that is told the MTU.
 #[test]
 fn a_container_behind_the_host_has_ipv4() {
-    clat_case(|net| {
+    with_each_address(|net, config| {
         let container = Netns::new().unwrap();
         let path = container.path();
         net.host.ip(&format!(
@@ -698,7 +712,7 @@ fn a_container_behind_the_host_has_ipv4() {
              add chain ip nat postrouting { type nat hook postrouting priority srcnat ; } ; \
              add rule ip nat postrouting oifname clat masquerade",
         );
-        let _daemon = net.start("");
+        let _daemon = net.start(config);
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
         wait_for("the container to get out", || {
@@ -719,7 +733,7 @@ fn a_container_behind_the_host_has_ipv4() {
 /// As by the service: a user without privileges, but for two. It sets up all there is, and undoes it.
 #[test]
 fn works_for_a_user_with_two_capabilities() {
-    clat_case(|net| {
+    with_each_address(|net, config| {
         net.advertise(&[]);
         net.wait_for_ipv6();
         let before = net.state();
@@ -733,7 +747,7 @@ fn works_for_a_user_with_two_capabilities() {
             "--bounding-set=-all,+net_admin,+net_raw",
         ];
         let launcher = [&AS_NOBODY[..], &capabilities].concat();
-        let mut daemon = Daemon::start_clat_by(&launcher, &net.host, &net.runtime, "");
+        let mut daemon = Daemon::start_clat_by(&launcher, &net.host, &net.runtime, config);
         daemon.prints("Waiting for a NAT64 prefix");
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
@@ -826,8 +840,8 @@ fn rogue_advertisements_are_not_believed() {
 /// NAT64, and large datagrams in fragments.
 #[test]
 fn errors_and_fragments_cross() {
-    clat_case(|net| {
-        let _daemon = net.start("");
+    with_each_address(|net, config| {
+        let _daemon = net.start(config);
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
         let hops = net.host.run(&format!("traceroute -n -q 1 -w 2 {SERVER}"));
@@ -850,10 +864,16 @@ fn errors_and_fragments_cross() {
     });
 }
 
-fn host_address(net: &ClatNet) -> String {
+pub(crate) fn host_address(net: &ClatNet) -> String {
     let addresses = net
         .host
         .run("ip -6 -oneline address show dev eth0 scope global");
     let (_, address) = addresses.split_once("inet6 ").unwrap();
     address.split_once('/').unwrap().0.to_owned()
+}
+
+/// The IPv6 address that leads to the TUN device.
+pub(crate) fn address_behind(net: &ClatNet) -> String {
+    let routes = net.host.run("ip -6 route show dev clat");
+    routes.split_whitespace().next().unwrap().to_owned()
 }

@@ -19,6 +19,7 @@
 
 mod checksum;
 mod clat;
+mod clat_address;
 mod detach;
 mod device;
 mod forward;

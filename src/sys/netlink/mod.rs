@@ -5,7 +5,7 @@ mod policy;
 
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
@@ -15,7 +15,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressMessage},
+    address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo},
     link::{InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
     route::{
         RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
@@ -140,6 +140,19 @@ impl Netlink {
     /// Gives a device an address.
     pub(crate) fn add_address(&mut self, index: u32, address: IpPrefix) -> io::Result<Done> {
         let message = RouteNetlinkMessage::NewAddress(address_message(index, address));
+        self.tell(message, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Gives a device an address that no program will use, and that leads to no network.
+    pub(crate) fn try_address(&mut self, index: u32, address: Ipv6Addr) -> io::Result<Done> {
+        let mut message = address_message(index, IpPrefix::V6(address, 128));
+        let mut lifetimes = CacheInfo::default();
+        (lifetimes.ifa_preferred, lifetimes.ifa_valid) = (0, u32::MAX);
+        message.attributes.extend([
+            AddressAttribute::CacheInfo(lifetimes),
+            AddressAttribute::Flags(AddressFlags::Noprefixroute),
+        ]);
+        let message = RouteNetlinkMessage::NewAddress(message);
         self.tell(message, NLM_F_CREATE | NLM_F_EXCL)
     }
 

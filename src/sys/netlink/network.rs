@@ -114,7 +114,6 @@ fn read_link(message: &LinkMessage) -> Option<Link> {
     Some(link)
 }
 
-/// `None` if it is not one that packets can be sent from to anywhere.
 fn read_address(message: &AddressMessage) -> Option<Address> {
     let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     let mut address = None;
@@ -126,13 +125,14 @@ fn read_address(message: &AddressMessage) -> Option<Address> {
         }
     }
     let address = address?;
-    let usable = !flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed)
-        || flags.contains(AddressFlags::Optimistic);
-    (usable && !address.is_unicast_link_local()).then_some(Address {
+    (!address.is_unicast_link_local()).then_some(Address {
         address,
         length: message.header.prefix_len,
         deprecated: flags.contains(AddressFlags::Deprecated),
         temporary: flags.contains(AddressFlags::Secondary), // IFA_F_TEMPORARY is the same bit
+        tentative: flags.contains(AddressFlags::Tentative)
+            && !flags.contains(AddressFlags::Optimistic),
+        duplicate: flags.contains(AddressFlags::Dadfailed),
     })
 }
 

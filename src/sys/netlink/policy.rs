@@ -12,7 +12,7 @@ use netlink_packet_route::{
     },
     rule::{RuleAction, RuleAttribute, RuleMessage},
 };
-use xlatd::plan::{Route, Rule};
+use xlatd::plan::{Route, Rule, Target};
 
 use super::{Done, Netlink, family};
 
@@ -27,7 +27,7 @@ impl Netlink {
         self.tell(RouteNetlinkMessage::SetLink(message), 0)
     }
 
-    /// `index` is that of the device, if the route has one.
+    /// `index` is that of the TUN device, should the route lead to it.
     pub(crate) fn add_table_route(&mut self, index: u32, route: &Route) -> io::Result<Done> {
         let message = RouteNetlinkMessage::NewRoute(route_message(index, route));
         let done = self.tell(message, NLM_F_CREATE | NLM_F_EXCL)?;
@@ -99,11 +99,13 @@ fn route_message(index: u32, route: &Route) -> RouteMessage {
     message.header.address_family = family(ip);
     message.header.destination_prefix_length = route.destination.length();
     message.header.protocol = PROTOCOL;
-    message.header.kind = match route.device {
-        Some(_) => RouteType::Unicast,
-        None => RouteType::Unreachable,
+    let (kind, device) = match &route.target {
+        Target::Device(_) => (RouteType::Unicast, Some(index)),
+        Target::Local(_, index) => (RouteType::Local, Some(*index)),
+        Target::Unreachable => (RouteType::Unreachable, None),
     };
-    message.header.scope = match (ip, &route.device) {
+    message.header.kind = kind;
+    message.header.scope = match (ip, device) {
         (IpAddr::V4(_), Some(_)) => RouteScope::Link,
         _ => RouteScope::Universe,
     };
@@ -113,9 +115,7 @@ fn route_message(index: u32, route: &Route) -> RouteMessage {
         let ip = RouteAddress::from(ip);
         attributes.push(RouteAttribute::Destination(ip));
     }
-    if route.device.is_some() {
-        attributes.push(RouteAttribute::Oif(index));
-    }
+    attributes.extend(device.map(RouteAttribute::Oif));
     if route.metric != 0 {
         attributes.push(RouteAttribute::Priority(route.metric));
     }
@@ -134,15 +134,25 @@ fn route_message(index: u32, route: &Route) -> RouteMessage {
 
 fn rule_message(rule: &Rule) -> RuleMessage {
     let mut message = RuleMessage::default();
-    let ip = rule.from.address();
-    message.header.family = family(ip);
-    message.header.src_len = rule.from.length();
+    message.header.family = family(rule.from.address());
     message.header.action = RuleAction::ToTable;
-    message.attributes = vec![
-        RuleAttribute::Source(ip),
+    message.header.src_len = rule.from.length();
+    message.header.dst_len = rule.to.length();
+    if rule.from.length() != 0 {
+        let from = rule.from.address();
+        message.attributes.push(RuleAttribute::Source(from));
+    }
+    if rule.to.length() != 0 {
+        let to = rule.to.address();
+        message.attributes.push(RuleAttribute::Destination(to));
+    }
+    if rule.mark != 0 {
+        message.attributes.push(RuleAttribute::FwMark(rule.mark));
+    }
+    message.attributes.extend([
         RuleAttribute::Table(rule.table),
         RuleAttribute::Priority(rule.priority),
         RuleAttribute::Protocol(PROTOCOL),
-    ];
+    ]);
     message
 }
