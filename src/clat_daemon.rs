@@ -2,6 +2,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    net::Ipv6Addr,
     os::fd::AsFd,
     path::Path,
     process,
@@ -11,6 +12,7 @@ use std::{
 use log::{debug, info, warn};
 use nix::{
     errno::Errno,
+    libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     time::{ClockId, clock_gettime},
 };
@@ -32,14 +34,17 @@ use crate::{
         netlink::LinkChanges,
         nft,
         notify::Notify,
+        privilege,
         resolver::{self, Query},
         script::Script,
         signals::{Signal, Signals},
-        sysctl,
+        sysctl, ufw,
     },
     watchdog::Watchdog,
 };
 
+/// The signal that asks what became of the packets. It does not end a CLAT, as it ends a tayga.
+const REPORT: i32 = libc::SIGUSR1;
 /// Changes of the network come in crowds: it is looked at once for those of so long.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// A step that fails is taken again after so long.
@@ -81,6 +86,8 @@ pub(crate) struct ClatDaemon {
     retry_at: Option<Instant>,
     /// How long the machine has been suspended so far.
     suspended: Duration,
+    /// Why Router Advertisements were not believed.
+    refused: Vec<&'static str>,
     /// Whether the uplink forwarded before we came.
     is_router: Option<bool>,
     /// How it was decided to be.
@@ -122,6 +129,7 @@ impl ClatDaemon {
             setup: None,
             retry_at: None,
             suspended: suspended(),
+            refused: Vec::new(),
             is_router: None,
             state: None,
             was_up: false,
@@ -163,6 +171,7 @@ impl ClatDaemon {
             if !ready[SIGNALS].is_empty() {
                 for signal in self.signals.take().collect::<Vec<_>>() {
                     match signal {
+                        Signal::Stop(REPORT) => self.report(),
                         Signal::Stop(number) => {
                             info!("Exiting on signal {number}");
                             return Ok(());
@@ -277,9 +286,13 @@ impl ClatDaemon {
             let message = self.ndisc.next();
             let event = match message.map_err(system("read messages of Neighbour Discovery"))? {
                 None => break,
+                Some(Message::Stray(source, why)) => {
+                    self.refuse(source, why);
+                    continue;
+                }
                 Some(Message::Advertisement(link, source, octets)) => {
                     let Some(advertisement) = RouterAdvertisement::parse(octets) else {
-                        debug!("A Router Advertisement of {source} cannot be read");
+                        self.refuse(source, "it is cut, or has an option of no length");
                         continue;
                     };
                     Event::Advertisement {
@@ -301,6 +314,14 @@ impl ClatDaemon {
             self.tell(event, Instant::now());
         }
         Ok(())
+    }
+
+    /// Says why the Router Advertisement of somebody is not believed: once for each reason, whoever sends them.
+    fn refuse(&mut self, source: Ipv6Addr, why: &'static str) {
+        if !self.refused.contains(&why) {
+            self.refused.push(why);
+            warn!("A Router Advertisement of {source} is not believed: {why}");
+        }
     }
 
     fn hear_name_servers(&mut self, now: Instant) -> Result<(), Error> {
@@ -357,6 +378,7 @@ impl ClatDaemon {
                         debug!("cannot send a probe from {from} to {to}: {error}");
                     }
                 }
+                Action::Refuse(refusal) => warn!("{refusal}"),
                 Action::Share(reason) => {
                     info!("Packets leave with the IPv6 address of this host: {reason}");
                 }
@@ -374,6 +396,15 @@ impl ClatDaemon {
         }
     }
 
+    /// Says how things are, and what became of the packets so far.
+    fn report(&self) {
+        self.say();
+        match &self.path {
+            Some(path) => path.report(),
+            None => info!("No packet has been translated yet"),
+        }
+    }
+
     /// Says how things are.
     fn say(&self) {
         if let Some(state) = &self.state {
@@ -385,6 +416,17 @@ impl ClatDaemon {
     /// Says which other chains of nftables drop our packets, and what helps: it would not be seen otherwise.
     fn warn_of_firewalls(&self) {
         let device = &self.config.clat.device;
+        let (uplink, _) = match &self.setup {
+            Some(setup) if ufw::is_enabled() && !privilege::is_root() => setup.uplink.clone(),
+            _ => Default::default(),
+        };
+        if !uplink.is_empty() {
+            warn!(
+                "ufw drops what is forwarded, and only root can have it let our packets pass: \
+                 ufw route prepend allow in on {device} out on {uplink}; \
+                 ufw route prepend allow in on {uplink} out on {device}"
+            );
+        }
         for chain in plan::dropping_chains(&nft::chains().unwrap_or_default()) {
             warn!(
                 "The chain {chain} of nftables drops what is forwarded. If IPv4 does not pass: nft insert rule {chain} \
@@ -431,6 +473,7 @@ impl ClatDaemon {
         let facts = Facts {
             forces_forwarding: sysctl::exists("net/ipv6/conf/all/force_forwarding"),
             is_router,
+            has_ufw: self.config.ufw.is_some() || ufw::is_enabled() && privilege::is_root(),
         };
         steps.extend(plan::clat(settings, setup, facts));
         // The translator knows what comes before the routes lead to it.

@@ -16,6 +16,7 @@ use crate::{
         netlink::{Done, Kind, Link, Netlink},
         nft, sysctl,
         tun::Tun,
+        ufw,
     },
     tally::Tally,
 };
@@ -243,6 +244,8 @@ pub(crate) fn take(netlink: &mut Netlink, index: u32, step: &Step) -> Result<Don
             value,
             only_if,
         } => set_sysctl(path, value, only_if.as_deref()),
+        Step::AllowInUfw { from, to } => ufw::allow(from, to).map(|()| Done::Now),
+        Step::ForgetInUfw { from, to } => ufw::forget(from, to).map(|()| Done::Now),
         Step::LoadRuleset { name, text } => nft::load(name, text).map(|()| Done::Now),
         Step::DeleteRuleset { name } => nft::delete(name).map(|()| Done::Now),
     };

@@ -140,12 +140,16 @@ fn run_clat(words: impl Iterator<Item = OsString>) -> Result<(), Error> {
         }
     }
     sys::nft::use_program(&config.nft);
+    if let Some(program) = &config.ufw {
+        sys::ufw::use_program(program);
+    }
     let directory = runtime_directory();
     if arguments.command == clat_cli::Command::CleanUp {
         return Host::clean_up(&directory, &config.clat.device);
     }
     info!("Starting xlatd {} as a CLAT", env!("CARGO_PKG_VERSION"));
-    if config.script_up.is_none() && config.script_down.is_none() {
+    let uses_ufw = config.ufw.is_some() || sys::ufw::is_enabled();
+    if config.script_up.is_none() && config.script_down.is_none() && !uses_ufw {
         // nft(8) needs the first.
         privilege::confine(&[Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW])
             .map_err(system("give up privileges"))?;

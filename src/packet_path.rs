@@ -205,6 +205,11 @@ impl PacketPath {
         if let Some(leases) = &mut self.books.leases {
             leases.end(self.translator.map());
         }
+        self.report();
+    }
+
+    /// Says what became of the packets so far.
+    pub(crate) fn report(&self) {
         log_lines(self.books.stats.lines());
         let unwritten = self.device.unwritten.count;
         if unwritten != 0 {

@@ -58,6 +58,7 @@ pub fn line(undo: &Step) -> Option<String> {
             index,
             address,
         } => Some(format!("address {address} {device} {index}")),
+        Step::ForgetInUfw { from, to } => Some(format!("ufw {from} {to}")),
         Step::DeleteRuleset { name } => Some(format!("ruleset {name}")),
         _ => None,
     }
@@ -105,6 +106,10 @@ fn undo(line: &str) -> Option<Step> {
             table: table.parse().ok()?,
             priority: priority.parse().ok()?,
         }),
+        ["ufw", from, to] => Step::ForgetInUfw {
+            from: from.to_owned(),
+            to: to.to_owned(),
+        },
         ["ruleset", name] if name.starts_with("xlatd_") => Step::DeleteRuleset {
             name: name.to_owned(),
         },
@@ -164,6 +169,7 @@ mod tests {
         let facts = Facts {
             forces_forwarding: true,
             is_router: false,
+            has_ufw: true,
         };
         let trial = Trial {
             uplink: setup.uplink.clone(),
@@ -182,7 +188,7 @@ mod tests {
             only_if: Some("1".to_owned()),
         });
         expected.retain(|undo| line(undo).is_some());
-        assert_eq!(expected.len(), 7, "{expected:?}");
+        assert_eq!(expected.len(), 9, "{expected:?}");
         let lines: Vec<_> = expected.iter().filter_map(line).collect();
         let text = format!("{}\n{}\n", place(), lines.join("\n"));
         expected.reverse();

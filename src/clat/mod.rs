@@ -12,6 +12,7 @@ mod state;
 mod tests;
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
@@ -125,12 +126,31 @@ pub enum Action {
         /// Its destination.
         to: Ipv6Addr,
     },
+    /// Say what was not believed, and why. Each is said once.
+    Refuse(Refusal),
     /// Say why the host's own address is used.
     Share(&'static str),
     /// Make it so.
     Set(Setup),
     /// Say what has become of it.
     Say(State),
+}
+
+/// A NAT64 prefix that somebody has told, and that is not believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Name of the device.
+    link: String,
+    /// What was told: a prefix by a router, an address of ipv4only.arpa by a name server.
+    told: String,
+    why: &'static str,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { link, told, why } = self;
+        write!(f, "Not taken for a NAT64: {told}, as told on {link}, {why}")
+    }
 }
 
 /// An address that is on its device only to be checked.
@@ -164,6 +184,12 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// Which of the instances on this machine it is: the first has the addresses as configured.
+    pub fn instance(&self, settings: &Settings) -> u32 {
+        let [host_v4, _] = self.addresses;
+        host_v4.to_bits().wrapping_sub(settings.host_v4.to_bits()) & 7
+    }
+
     /// MTU of the IPv4 route, in octets (CL-13).
     pub fn route_mtu(&self, settings: &Settings) -> u32 {
         settings.mtu.unwrap_or(self.mtu - OVERHEAD)
@@ -193,6 +219,9 @@ pub struct Clat {
     setup: Option<Setup>,
     state: Option<State>,
     damping: Damping,
+    /// What was refused, and what of it has not been said yet.
+    refused: Vec<Refusal>,
+    refusals: Vec<Refusal>,
     /// Whether there is another conclusion that has to wait.
     waits: bool,
 }
@@ -287,6 +316,8 @@ impl Clat {
             setup: None,
             state: None,
             damping: Damping::default(),
+            refused: Vec::new(),
+            refusals: Vec::new(),
             waits: false,
         }
     }
@@ -315,7 +346,8 @@ impl Clat {
         }
         self.candidates.drop_expired(now);
         self.dns_servers.retain(|server| now < server.until);
-        let mut actions = Vec::new();
+        let refusals = self.refusals.drain(..);
+        let mut actions: Vec<_> = refusals.map(Action::Refuse).collect();
         self.waits = false;
         self.search(now, &mut actions);
         self.choose_source(now, &mut actions);
@@ -389,14 +421,22 @@ impl Clat {
                 differs.leading_zeros() >= shortest
             })
         };
+        let mut impossible = Vec::new();
         for pref64 in &advertisement.pref64 {
-            if let Some(prefix) = prefix::nat64(pref64.prefix, pref64.length)
-                && !is_ours(&prefix)
-            {
-                let preference = advertisement.preference;
-                self.candidates
-                    .advertised(link, preference, prefix, pref64.lifetime, now);
-            }
+            let why = match prefix::nat64(pref64.prefix, pref64.length) {
+                Some(prefix) if !is_ours(&prefix) => {
+                    let preference = advertisement.preference;
+                    self.candidates
+                        .advertised(link, preference, prefix, pref64.lifetime, now);
+                    continue;
+                }
+                Some(_) => "is a network of this host",
+                None => "can be no NAT64's",
+            };
+            impossible.push((format!("{}/{}", pref64.prefix, pref64.length), why));
+        }
+        for (told, why) in impossible {
+            self.refuse(link, told, why);
         }
         for &(address, lifetime) in &advertisement.dns_servers {
             self.dns_servers
@@ -435,6 +475,10 @@ impl Clat {
 
     fn resolved(&mut self, link: u32, addresses: &[Ipv6Addr], ttl: Duration, now: Duration) {
         let prefixes = prefix::by_addresses(addresses);
+        if let (Some(address), []) = (addresses.first(), &*prefixes) {
+            let why = "has no NAT64's prefix in it";
+            self.refuse(link, format!("the address {address} of ipv4only.arpa"), why);
+        }
         let ttl = ttl.max(SHORTEST_TTL);
         self.candidates.resolved(link, &prefixes, ttl, now);
         if link != self.search.link {
@@ -443,6 +487,20 @@ impl Clat {
         } else {
             self.search.query = Some(now + ttl - RENEW_BEFORE);
             self.search.backoff = QUERY_BACKOFF[0];
+        }
+    }
+
+    /// Has it said, once. Who makes up more than anybody would read is not listened to.
+    fn refuse(&mut self, link: u32, told: String, why: &'static str) {
+        let name = self.link(link).map(|link| link.name.clone());
+        let refusal = Refusal {
+            link: name.unwrap_or_default(),
+            told,
+            why,
+        };
+        if self.refused.len() < ndp::MOST && !self.refused.contains(&refusal) {
+            self.refused.push(refusal.clone());
+            self.refusals.push(refusal);
         }
     }
 
@@ -746,7 +804,7 @@ impl Clat {
         self.network
             .links
             .iter()
-            .filter(|_| self.settings.steps_aside)
+            .filter(|_| self.settings.steps_aside && !self.settings.replaces)
             .find(|link| link.running && link.default_v4 && !link.is_tunnel)
     }
 

@@ -31,6 +31,8 @@ pub struct Settings {
     pub dns_servers: Vec<IpAddr>,
     /// `v4-defaultroute-enable`
     pub default_route: bool,
+    /// `v4-defaultroute-replace`: whether programs are to use it even where there is native IPv4.
+    pub replaces: bool,
     /// `v4-defaultroute-metric`
     pub metric: u32,
     /// `v4-defaultroute-mtu`, in octets; otherwise that of the uplink, less 28.
@@ -60,6 +62,7 @@ impl Default for Settings {
             uplink: None,
             dns_servers: Vec::new(),
             default_route: true,
+            replaces: false,
             metric: 2048,
             mtu: None,
             advmss: None,

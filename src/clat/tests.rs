@@ -725,6 +725,21 @@ fn settings_count() {
 fn impossible_prefixes_are_not_taken() {
     let mut rig = Rig::started();
     for prefix in ["ff0e::", "fe80::", "::", "2001:db8:6::"] {
-        assert_eq!(rig.advertised(&[(prefix, 600)]), [], "{prefix}");
+        let actions = rig.advertised(&[(prefix, 600)]);
+        assert!(matches!(actions[..], [Action::Refuse(_)]), "{prefix}");
+        assert_eq!(rig.advertised(&[(prefix, 600)]), [], "said once");
     }
+    for number in 0..100 {
+        rig.advertised(&[(&format!("ff0e:{number:x}::"), 600)]);
+    }
+    assert_eq!(rig.advertised(&[("ff0f::", 600)]), [], "who makes up more");
+    let actions = rig.resolved(&["2001:db8::1"], 60);
+    assert_eq!(actions, [], "nor by a name server");
+    let mut rig = Rig::started();
+    let actions = rig.resolved(&["2001:db8::1"], 60);
+    let Action::Refuse(refusal) = &actions[0] else {
+        panic!("{actions:?}");
+    };
+    let said = "Not taken for a NAT64: the address 2001:db8::1 of ipv4only.arpa, as told on eth0, has no NAT64's prefix in it";
+    assert_eq!(refusal.to_string(), said);
 }

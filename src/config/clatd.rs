@@ -21,6 +21,8 @@ pub struct ClatConfig {
     pub offload: bool,
     /// `cmd-nft`: the program.
     pub nft: String,
+    /// `cmd-ufw`: the program; `None`: ufw, if it is at work.
+    pub ufw: Option<String>,
     /// `script-up`: run by /bin/sh once programs have IPv4.
     pub script_up: Option<String>,
     /// `script-down`: run at the end.
@@ -35,6 +37,7 @@ impl Default for ClatConfig {
             debug: false,
             offload: true,
             nft: "nft".to_owned(),
+            ufw: None,
             script_up: None,
             script_down: None,
         }
@@ -143,6 +146,10 @@ const TABLE: &[Key] = &[
         set: |config, value| to(&mut config.clat.default_route, yes_or_no(value)),
     },
     Key {
+        name: "v4-defaultroute-replace",
+        set: |config, value| to(&mut config.clat.replaces, yes_or_no(value)),
+    },
+    Key {
         name: "v4-defaultroute-metric",
         set: |config, value| to(&mut config.clat.metric, number(value)),
     },
@@ -159,6 +166,10 @@ const TABLE: &[Key] = &[
         set: |config, value| to(&mut config.offload, yes_or_no(value)),
     },
     Key {
+        name: "cmd-ufw",
+        set: |config, value| to(&mut config.ufw, Ok(optional(value))),
+    },
+    Key {
         name: "cmd-nft",
         set: |config, value| to(&mut config.nft, optional(value).ok_or("a program")),
     },
@@ -167,11 +178,9 @@ const TABLE: &[Key] = &[
 /// Keys of clatd that are taken, and change nothing here.
 const IGNORED: &[&str] = &[
     "proxynd-enable",
-    "v4-defaultroute-replace",
     "cmd-ip",
     "cmd-networkctl",
     "cmd-tayga",
-    "cmd-ufw",
     "tayga-conffile",
 ];
 

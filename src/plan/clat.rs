@@ -26,6 +26,8 @@ pub struct Facts {
     pub forces_forwarding: bool,
     /// Whether the uplink forwarded before we came: then it is not for us to say what it forwards.
     pub is_router: bool,
+    /// Whether ufw(8) is at work, and we may tell it something.
+    pub has_ufw: bool,
 }
 
 /// The name of our table in nftables.
@@ -65,6 +67,14 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
         value: value.to_owned(),
         only_if: None,
     };
+    // Another instance has its own.
+    let instance = setup.instance(settings);
+    let table = settings.table.saturating_add(instance);
+    let metric = if settings.replaces {
+        0
+    } else {
+        settings.metric.saturating_add(instance)
+    };
     let mut steps = vec![
         Step::CreateDevice { device: device() },
         // No address of its own, so no packets of its own.
@@ -98,6 +108,14 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
             steps.push(sysctl("net/ipv6/conf/all/forwarding".to_owned(), "1"));
         }
     }
+    if facts.has_ufw {
+        for (from, to) in [(&settings.device, uplink), (uplink, &settings.device)] {
+            steps.push(Step::AllowInUfw {
+                from: from.clone(),
+                to: to.clone(),
+            });
+        }
+    }
     steps.push(Step::LoadRuleset {
         name: ruleset_name(settings),
         text: ruleset(settings, setup, facts),
@@ -116,13 +134,13 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
         // Neighbours ask us whether we are still there, and the kernel would forward their question.
         steps.push(Step::AddTableRoute(Route {
             target: Target::Local(uplink.clone(), *uplink_index),
-            ..path(behind, settings.table, 0)
+            ..path(behind, table, 0)
         }));
         steps.push(Step::AddRule(Rule {
             from: IpPrefix::V6(Ipv6Addr::UNSPECIFIED, 0),
             to: behind,
             mark: MARK,
-            table: settings.table,
+            table,
             priority: PRIORITY,
         }));
     }
@@ -134,20 +152,20 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
         ..path(everywhere, table, metric)
     };
     // Connections that we carry go on by us, and nothing with our addresses ever goes elsewhere (RFC 7335).
-    steps.push(Step::AddTableRoute(default(settings.table, 0)));
+    steps.push(Step::AddTableRoute(default(table, 0)));
     steps.push(Step::AddTableRoute(Route {
         target: Target::Unreachable,
-        ..path(everywhere, settings.table, LAST_METRIC)
+        ..path(everywhere, table, LAST_METRIC)
     }));
     steps.push(Step::AddRule(Rule {
         from: host(host_v4.into()),
         to: everywhere,
         mark: 0,
-        table: settings.table,
+        table,
         priority: PRIORITY,
     }));
     if setup.default_route {
-        steps.push(Step::AddTableRoute(default(MAIN, settings.metric)));
+        steps.push(Step::AddTableRoute(default(MAIN, metric)));
     }
     steps
 }
@@ -254,7 +272,109 @@ pub fn dropping_chains(listing: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
     use super::*;
+    use crate::clat::prefix::nat64;
+
+    const FACTS: Facts = Facts {
+        forces_forwarding: true,
+        is_router: false,
+        has_ufw: false,
+    };
+
+    fn setup() -> Setup {
+        Setup {
+            uplink: ("eth0".to_owned(), 2),
+            mtu: 1500,
+            addresses: [[192, 0, 0, 1].into(), [192, 0, 0, 2].into()],
+            prefix: nat64("64:ff9b::".parse().unwrap(), 96).unwrap(),
+            source: "2001:db8::1".parse().unwrap(),
+            dedicated: false,
+            on_link: true,
+            default_route: true,
+        }
+    }
+
+    fn commands(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<String> {
+        clat(settings, setup, facts)
+            .iter()
+            .map(Step::command)
+            .collect()
+    }
+
+    /// Before Linux 6.17 forwarding is the whole host's, which then does not listen to routers unless it is told to.
+    #[test]
+    fn an_older_kernel_forwards_as_a_whole() {
+        let facts = Facts {
+            forces_forwarding: false,
+            ..FACTS
+        };
+        let commands = commands(&Settings::default(), &setup(), facts);
+        let sysctls = commands.iter().filter(|one| one.starts_with("sysctl"));
+        assert_eq!(
+            sysctls.collect::<Vec<_>>(),
+            [
+                "sysctl -w net/ipv6/conf/clat/addr_gen_mode=1",
+                "sysctl -w net/ipv6/conf/eth0/accept_ra=2",
+                "sysctl -w net/ipv6/conf/all/forwarding=1",
+            ]
+        );
+    }
+
+    /// Instances that find the addresses of others have tables and metrics of their own, too.
+    #[test]
+    fn instances_do_not_collide() {
+        let settings = Settings::default();
+        let other = Setup {
+            addresses: [[192, 0, 0, 3].into(), [192, 0, 0, 4].into()],
+            ..setup()
+        };
+        let settings2 = Settings {
+            device: "clat2".to_owned(),
+            ..settings.clone()
+        };
+        let first = commands(&settings, &setup(), FACTS);
+        for command in commands(&settings2, &other, FACTS) {
+            let uplinks = command.contains("eth0/force_forwarding");
+            assert!(uplinks || !first.contains(&command), "{command}");
+        }
+        assert!(
+            first
+                .iter()
+                .any(|one| one.contains("table 254 metric 2048"))
+        );
+    }
+
+    /// `v4-defaultroute-replace`: better than every other.
+    #[test]
+    fn a_route_that_replaces_has_no_metric() {
+        let settings = Settings {
+            replaces: true,
+            ..Settings::default()
+        };
+        let commands = commands(&settings, &setup(), FACTS);
+        let last = commands.last().unwrap();
+        assert_eq!(
+            last,
+            "ip route add 0.0.0.0/0 dev clat table 254 mtu 1472 advmss 1432"
+        );
+    }
+
+    #[test]
+    fn ufw_is_told_of_both_directions() {
+        let facts = Facts {
+            has_ufw: true,
+            ..FACTS
+        };
+        let commands = commands(&Settings::default(), &setup(), facts);
+        for expected in [
+            "ufw route prepend allow in on clat out on eth0",
+            "ufw route prepend allow in on eth0 out on clat",
+        ] {
+            assert!(commands.iter().any(|one| one == expected), "{commands:?}");
+        }
+    }
 
     #[test]
     fn chains_that_drop_are_found() {

@@ -113,6 +113,20 @@ pub enum Step {
         /// Only where it is this; always if it is `None`.
         only_if: Option<String>,
     },
+    /// Have ufw(8) let pass what is forwarded from one device to another.
+    AllowInUfw {
+        /// The device that it comes in by.
+        from: String,
+        /// The device that it leaves by.
+        to: String,
+    },
+    /// Have it do so no more.
+    ForgetInUfw {
+        /// As it was allowed.
+        from: String,
+        /// As it was allowed.
+        to: String,
+    },
     /// Load a table of rules into nftables, in the place of one of the same name.
     LoadRuleset {
         /// Of the table, of family inet.
@@ -185,7 +199,8 @@ impl Step {
             Self::AddRule(rule) => Self::RemoveRule(rule),
             Self::RemoveRule(rule) => Self::AddRule(rule),
             Self::LoadRuleset { name, .. } => Self::DeleteRuleset { name },
-            Self::DeleteRuleset { .. } => return None,
+            Self::DeleteRuleset { .. } | Self::ForgetInUfw { .. } => return None,
+            Self::AllowInUfw { from, to } => Self::ForgetInUfw { from, to },
             Self::SetUp { device } => Self::SetDown { device },
             Self::SetDown { device } => Self::SetUp { device },
             Self::AddAddress { device, address } => Self::RemoveAddress { device, address },
@@ -254,6 +269,12 @@ impl Step {
             Self::AddRule(rule) => format!("ip rule add {rule}"),
             Self::RemoveRule(rule) => format!("ip rule delete {rule}"),
             Self::SetSysctl { path, value, .. } => format!("sysctl -w {path}={value}"),
+            Self::AllowInUfw { from, to } => {
+                format!("ufw route prepend allow in on {from} out on {to}")
+            }
+            Self::ForgetInUfw { from, to } => {
+                format!("ufw route delete allow in on {from} out on {to}")
+            }
             Self::LoadRuleset { name, .. } => format!("nft list table inet {name}"),
             Self::DeleteRuleset { name } => format!("nft delete table inet {name}"),
         }
@@ -296,6 +317,12 @@ impl fmt::Display for Step {
             Self::AddRule(rule) => write!(f, "add rule {rule}"),
             Self::RemoveRule(rule) => write!(f, "remove rule {rule}"),
             Self::SetSysctl { path, value, .. } => write!(f, "set {path} to {value}"),
+            Self::AllowInUfw { from, to } => {
+                write!(f, "have ufw let packets pass from {from} to {to}")
+            }
+            Self::ForgetInUfw { from, to } => {
+                write!(f, "have ufw forget packets from {from} to {to}")
+            }
             Self::LoadRuleset { name, .. } => write!(f, "load the nftables table inet {name}"),
             Self::DeleteRuleset { name } => write!(f, "delete the nftables table inet {name}"),
         }

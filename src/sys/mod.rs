@@ -17,3 +17,4 @@ pub(crate) mod script;
 pub(crate) mod signals;
 pub(crate) mod sysctl;
 pub(crate) mod tun;
+pub(crate) mod ufw;

@@ -68,6 +68,8 @@ pub(crate) struct Ndisc {
 pub(crate) enum Message<'b> {
     /// A Router Advertisement of a neighbour: the device that it came by, its source, and what it is from its type on.
     Advertisement(u32, Ipv6Addr, &'b [u8]),
+    /// A Router Advertisement that is to be left out, of whom, and why.
+    Stray(Ipv6Addr, &'static str),
     /// A Neighbour Solicitation of a neighbour: the device that it came by, its source, and who is solicited.
     Solicitation(u32, Ipv6Addr, Ipv6Addr),
     /// An answer to a probe from this address.
@@ -178,7 +180,17 @@ impl Ndisc {
             let len = received.bytes;
             let is_near = hop_limit == HOP_LIMIT;
             match self.buffer[..len] {
-                [ndp::ROUTER_ADVERTISEMENT, ..] if is_near && source.is_unicast_link_local() => {
+                // RFC 4861 section 6.1.2
+                [ndp::ROUTER_ADVERTISEMENT, ..] if !is_near => {
+                    return Ok(Some(Message::Stray(source, "it comes from farther away")));
+                }
+                [ndp::ROUTER_ADVERTISEMENT, ..] if !source.is_unicast_link_local() => {
+                    return Ok(Some(Message::Stray(
+                        source,
+                        "that is no link-local address",
+                    )));
+                }
+                [ndp::ROUTER_ADVERTISEMENT, ..] => {
                     let octets = &self.buffer[..len];
                     return Ok(Some(Message::Advertisement(link, source, octets)));
                 }

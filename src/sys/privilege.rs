@@ -42,6 +42,11 @@ fn number(name: &str) -> Option<u32> {
     name.parse().ok().filter(|&number| number != u32::MAX)
 }
 
+/// Whether the process is root's.
+pub(crate) fn is_root() -> bool {
+    geteuid().is_root()
+}
+
 /// Whether the process is root's, and goes on to be.
 pub(crate) fn stays_root(identity: Identity) -> bool {
     identity.uid.unwrap_or_else(geteuid).is_root()

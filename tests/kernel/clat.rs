@@ -8,7 +8,7 @@
 use std::{
     fs,
     net::{Ipv6Addr, SocketAddrV6, UdpSocket},
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::fs::PermissionsExt},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -627,6 +627,129 @@ fn scripts_are_run() {
     });
 }
 
+/// ufw is told what to let pass, and in the end to forget it: by the program of `cmd-ufw`, which plays it here.
+#[test]
+fn ufw_is_told() {
+    clat_case(|net| {
+        let directory = Directory::new();
+        let (ufw, said) = (directory.file("ufw"), directory.file("said"));
+        let script = format!("#!/bin/sh\necho \"$@\" >>{}\n", said.display());
+        fs::write(&ufw, script).unwrap();
+        fs::set_permissions(&ufw, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut daemon = net.start(&format!("cmd-ufw={}\n", ufw.display()));
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait();
+        assert_eq!(
+            fs::read_to_string(&said).unwrap(),
+            "route prepend allow in on clat out on eth0\n\
+             route prepend allow in on eth0 out on clat\n\
+             route delete allow in on eth0 out on clat\n\
+             route delete allow in on clat out on eth0\n"
+        );
+    });
+}
+
+/// SIGUSR1 asks what became of the packets, and why some were dropped.
+#[test]
+fn it_says_what_became_of_the_packets() {
+    clat_case(|net| {
+        let daemon = net.start("");
+        daemon.signal(Signal::SIGUSR1);
+        daemon.prints("No packet has been translated yet");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        // Multicast goes nowhere.
+        let socket = net.host.inside(|| UdpSocket::bind("192.0.0.1:0")).unwrap();
+        net.host.ip("route add 224.0.0.0/4 dev clat");
+        socket.send_to(b"all", "224.0.0.7:9").unwrap();
+        wait_for("a line for the reason", || {
+            daemon.signal(Signal::SIGUSR1);
+            thread::sleep(Duration::from_millis(50));
+            daemon
+                .log()
+                .contains("IPv4 to IPv6: 1 dropped: ")
+                .then_some(())
+        });
+        assert!(net.pings(), "it goes on");
+    });
+}
+
+/// More happens to the network than there is room for: what counts is how it is in the end.
+#[test]
+fn changes_that_were_missed_are_seen() {
+    clat_case(|net| {
+        let daemon = net.start("");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        daemon.signal(Signal::SIGSTOP);
+        // Each is a message of about 100 octets, but takes more of the 208 KiB that the kernel has for them by default.
+        let mut routes = String::new();
+        for number in 0..3000 {
+            let (high, low) = (number / 256, number % 256);
+            routes += &format!("route add 10.9.{high}.{low}/32 dev lo\n");
+        }
+        net.host.ip(&routes);
+        net.host.ip("rule delete from 192.0.0.1");
+        daemon.signal(Signal::SIGCONT);
+        wait_for("the rule", || {
+            net.host
+                .run("ip rule")
+                .contains("from 192.0.0.1")
+                .then_some(())
+        });
+        net.wait_for_ipv4();
+    });
+}
+
+/// NetworkManager and systemd-networkd handle Router Advertisements by themselves, and the kernel does not: addresses and
+/// routes are theirs, and what it advertises is heard all the same.
+#[test]
+fn another_program_may_be_in_charge_of_the_link() {
+    clat_case(|net| {
+        net.host.sysctl("ipv6/conf/eth0/accept_ra", "0");
+        let daemon = net.start("");
+        let gateway = net.router.run("ip -6 address show dev host scope link");
+        let gateway = gateway.split_once("inet6 ").unwrap().1;
+        let gateway = gateway.split_once('/').unwrap().0;
+        net.host.ip(&format!(
+            "addr add 2001:db8:6::99/64 dev eth0 noprefixroute
+            route add 2001:db8:6::/64 dev eth0 proto ra metric 100
+            route add default via {gateway} dev eth0 proto ra metric 100"
+        ));
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        assert!(address_behind(net).starts_with("2001:db8:6:0:"));
+        // systemd-networkd deletes what it does not know when it starts again.
+        net.host.run("ip rule delete from 192.0.0.1");
+        net.host.run("ip route flush table 49575");
+        wait_for("a repair", || {
+            let rules = net.host.run("ip rule");
+            let routes = net.host.run("ip route show table 49575");
+            (rules.contains("from 192.0.0.1") && routes.contains("unreachable")).then_some(())
+        });
+        assert!(!daemon.log().contains("Stepping aside"));
+    });
+}
+
+/// `v4-defaultroute-replace`: programs use it even where there is native IPv4.
+#[test]
+fn native_ipv4_can_be_replaced() {
+    clat_case(|net| {
+        net.router.ip("addr add 203.0.113.1/24 dev host");
+        net.host.ip("addr add 203.0.113.2/24 dev eth0
+            route add default via 203.0.113.1 metric 100");
+        let _daemon = net.start("v4-defaultroute-replace=yes\nv4-conncheck-delay=0\n");
+        net.advertise(&[(PREFIX, 600)]);
+        wait_for("the CLAT's route", || {
+            let route = net.host.run(&format!("ip route get {SERVER}"));
+            route.contains("dev clat").then_some(())
+        });
+        net.wait_for_ipv4();
+    });
+}
+
 /// It has two capabilities, also as root, and so has what it starts.
 #[test]
 fn no_more_privileges_than_are_needed() {
@@ -653,7 +776,7 @@ fn others_of_the_same_kind_are_lived_with() {
         net.wait_for_ipv4();
         let addresses = net.host.run("ip -4 address show dev clat");
         assert!(addresses.contains("192.0.0.2/32"), "{addresses}");
-        let second = net.start("clat-dev=clat2\nroute-table=500\nv4-defaultroute-metric=3000\n");
+        let second = net.start("clat-dev=clat2\n");
         net.advertise(&[(PREFIX, 600)]);
         second.prints("IPv4 goes by eth0");
         let ping = format!("ping -n -c 1 -W 5 -I clat2 {SERVER}");
@@ -833,6 +956,17 @@ fn rogue_advertisements_are_not_believed() {
         assert!(!daemon.log().contains("IPv4 goes by"), "{}", daemon.log());
         net.advertise(&[("ff0e::", 600), (PREFIX, 600)]);
         net.wait_for_ipv4();
+        // Each is said once, and no more of those that nobody would read.
+        let log = daemon.log();
+        for said in [
+            "Not taken for a NAT64: ff0e::/96, as told on eth0, can be no NAT64's",
+            "Not taken for a NAT64: 2001:db8:6::/96, as told on eth0, is a network of this host",
+            "is not believed: it comes from farther away",
+            "is not believed: it is cut, or has an option of no length",
+        ] {
+            assert_eq!(log.matches(said).count(), 1, "{said}: {log}");
+        }
+        assert!(log.matches("Not taken for").count() <= 16, "{log}");
     });
 }
 

@@ -68,14 +68,13 @@ fn the_address_is_its_own() {
         ));
 
         // The router asks again and again, by unicast alone (RFC 4861 section 7.3.3).
-        for (name, value) in [
-            ("base_reachable_time_ms", "100"),
-            ("delay_first_probe_time", "0"),
-            ("retrans_time_ms", "200"),
-            ("mcast_solicit", "0"),
-        ] {
-            net.router.sysctl(&format!("ipv6/neigh/host/{name}"), value);
-        }
+        let set = |name, value| net.router.sysctl(&format!("ipv6/neigh/host/{name}"), value);
+        set("base_reachable_time_ms", "100");
+        set("delay_first_probe_time", "0");
+        set("retrans_time_ms", "200");
+        forget_neighbours(net);
+        assert!(net.pings());
+        set("mcast_solicit", "0");
         for round in 0..20 {
             assert!(net.pings(), "after {round} rounds");
             thread::sleep(Duration::from_millis(200));

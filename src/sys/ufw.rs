@@ -1,0 +1,56 @@
+//! ufw(8), whose rules are kept in files of its own: only it can change them.
+
+use std::{
+    fs, io,
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+/// Says whether it is at work, to who cannot run it.
+const CONFIG: &str = "/etc/ufw/ufw.conf";
+
+/// What is run; empty: nothing.
+static PROGRAM: OnceLock<String> = OnceLock::new();
+
+/// Has another program run than the ufw of PATH. Only the first call counts.
+pub(crate) fn use_program(program: &str) {
+    let _ = PROGRAM.set(program.to_owned());
+}
+
+/// Whether it is installed and at work, as its configuration says.
+pub(crate) fn is_enabled() -> bool {
+    let text = fs::read_to_string(CONFIG).unwrap_or_default();
+    text.lines()
+        .any(|line| line.trim().eq_ignore_ascii_case("ENABLED=yes"))
+}
+
+/// Lets pass what is forwarded from one device to another.
+pub(crate) fn allow(from: &str, to: &str) -> io::Result<()> {
+    run(&[
+        "route", "prepend", "allow", "in", "on", from, "out", "on", to,
+    ])
+}
+
+/// Does so no more.
+pub(crate) fn forget(from: &str, to: &str) -> io::Result<()> {
+    run(&[
+        "route", "delete", "allow", "in", "on", from, "out", "on", to,
+    ])
+}
+
+fn run(arguments: &[&str]) -> io::Result<()> {
+    let program = PROGRAM.get().map_or("ufw", String::as_str);
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let first = said.lines().next().unwrap_or_default();
+    Err(io::Error::other(format!(
+        "{program}: {}: {first}",
+        output.status
+    )))
+}
