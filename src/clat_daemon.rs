@@ -192,7 +192,8 @@ impl ClatDaemon {
                 self.look(now)?;
             }
             if self.retry_at.is_some_and(|at| at <= now) {
-                self.set(now);
+                self.retry_at = Some(now + RETRY);
+                self.tell(Event::Failed, now);
             }
             let suspended = suspended();
             if suspended > self.suspended + SUSPENSION {

@@ -77,10 +77,7 @@ impl Host {
 
     /// Undoes what a record says, and begins another.
     fn take_over(&mut self, mut record: Record, text: &str) -> io::Result<()> {
-        let place = Place {
-            boot: record::boot_id()?,
-            namespace: record::namespace()?,
-        };
+        let place = place()?;
         let undos = state::undos(text, &place).unwrap_or_default();
         if !undos.is_empty() {
             info!("Undoing what was left by one that was killed");
@@ -170,12 +167,49 @@ impl Host {
         while let Some(taken) = self.taken.pop() {
             self.undo(taken);
         }
+        self.undo_for_others();
         self.index = 0;
         if let Some(record) = self.record.take()
             && let Err(error) = record.remove()
         {
             debug!("cannot remove the record of steps: {error}");
         }
+    }
+
+    /// Undoes what instances that ended before us have left to us.
+    fn undo_for_others(&mut self) {
+        let Some(record) = &self.record else {
+            return;
+        };
+        let (Ok(text), Ok(place)) = (record.text(), place()) else {
+            return;
+        };
+        let lines = text.lines().skip(1);
+        let lines = lines.filter(|line| !self.recorded.contains(*line));
+        let left: Vec<_> = lines.collect();
+        for undo in
+            state::undos(&format!("{place}\n{}", left.join("\n")), &place).unwrap_or_default()
+        {
+            self.undo(Taken {
+                step: undo.clone(),
+                undo: Some(undo),
+                repaired: None,
+            });
+        }
+    }
+
+    /// Leaves it to another instance that lives to set back what it needs, too. Whether there is one.
+    fn leaves_to_other(&self, undo: &Step) -> bool {
+        let (Step::SetSysctl { .. }, Some(record)) = (undo, &self.record) else {
+            return false;
+        };
+        let other = place().and_then(|place| record.other(&place.to_string()));
+        let (Ok(Some(other)), Some(line)) = (other, state::line(undo)) else {
+            return false;
+        };
+        let left = record::hand_over(&other, &line);
+        debug!("{undo}: left to {}", other.display());
+        left.is_ok()
     }
 
     /// Writes down what will undo a step, before it is taken.
@@ -193,11 +227,22 @@ impl Host {
         let Some(undo) = taken.undo else {
             return;
         };
+        if self.leaves_to_other(&undo) {
+            return;
+        }
         if let Err(error) = take(&mut self.netlink, self.index, &undo) {
             // Who took it away before us has done us a favour.
             debug!("{}", error.report());
         }
     }
+}
+
+/// Here and now.
+fn place() -> io::Result<Place> {
+    Ok(Place {
+        boot: record::boot_id()?,
+        namespace: record::namespace()?,
+    })
 }
 
 /// Where the record of a device is.

@@ -96,6 +96,8 @@ pub enum Event {
     },
     /// The machine was suspended: the network may be another one.
     Resumed,
+    /// What was asked for could not be set up: another instance may have come first.
+    Failed,
     /// A deadline may have been reached.
     Time,
 }
@@ -342,6 +344,10 @@ impl Clat {
             }
             Event::Answered { from } => self.choice.answered(from, now),
             Event::Resumed => self.search_again(now),
+            Event::Failed => {
+                self.setup = None;
+                self.trial = None;
+            }
             Event::Time => {}
         }
         self.candidates.drop_expired(now);

@@ -626,6 +626,28 @@ fn trials_are_damped() {
     assert!(matches!(rig.clat.choice.state, Dedicated::Refused(_)));
 }
 
+/// CL-11: two instances that start at once choose the same addresses; the one that fails chooses others.
+#[test]
+fn who_fails_chooses_again() {
+    let mut rig = Rig::started();
+    assert_eq!(
+        setups(&rig.advertised(&[(OTHER, 600)]))[0].addresses[0],
+        Ipv4Addr::new(192, 0, 0, 1)
+    );
+    rig.network.links.push(Link {
+        index: 9,
+        clat_addresses: vec![[192, 0, 0, 1].into()],
+        ..Link::default()
+    });
+    assert_eq!(rig.network_is(), []);
+    let actions = rig.tell(Event::Failed);
+    assert_eq!(
+        setups(&actions)[0].addresses[0],
+        Ipv4Addr::new(192, 0, 0, 2)
+    );
+    assert_eq!(setups(&actions)[0].instance(&Settings::default()), 1);
+}
+
 /// After the machine was suspended, routers and name servers are asked at once.
 #[test]
 fn a_machine_that_was_suspended_asks_again() {

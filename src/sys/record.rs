@@ -52,10 +52,39 @@ impl Record {
         self.file.write_all(format!("{line}\n").as_bytes())
     }
 
+    /// Whatever is in the file now.
+    pub(crate) fn text(&self) -> io::Result<String> {
+        fs::read_to_string(&self.path)
+    }
+
+    /// Another record of the same directory whose owner lives, and which begins with this line.
+    pub(crate) fn other(&self, first_line: &str) -> io::Result<Option<PathBuf>> {
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path == self.path || path.extension() != self.path.extension() {
+                continue;
+            }
+            let file = File::open(&path)?;
+            if Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
+                && fs::read_to_string(&path)?.lines().next() == Some(first_line)
+            {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
     /// There is nothing left to record.
     pub(crate) fn remove(self) -> io::Result<()> {
         fs::remove_file(&self.path)
     }
+}
+
+/// Adds a line to the record of another one.
+pub(crate) fn hand_over(path: &Path, line: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).open(path)?;
+    file.write_all(format!("{line}\n").as_bytes())
 }
 
 /// What the kernel calls this boot.

@@ -790,6 +790,37 @@ fn others_of_the_same_kind_are_lived_with() {
     });
 }
 
+/// Two that start at once do not keep what the other needs: one of them chooses again. The first that ends leaves to the
+/// other what it needs, too, which sets it back in the end.
+#[test]
+fn instances_begin_and_end_at_any_time() {
+    clat_case(|net| {
+        net.advertise(&[]);
+        net.wait_for_ipv6();
+        let before = net.state();
+        let mut one = net.start("");
+        let mut other = net.start("clat-dev=clat2\n");
+        net.advertise(&[(PREFIX, 600)]);
+        for daemon in [&one, &other] {
+            daemon.prints("IPv4 goes by eth0");
+        }
+        let ping = |device: &str| {
+            let ping = format!("ping -n -c 1 -W 0.3 -I {device} {SERVER}");
+            wait_for(device, || {
+                net.host.output(&ping).status.success().then_some(())
+            });
+        };
+        ping("clat");
+        ping("clat2");
+        one.signal(Signal::SIGTERM);
+        assert_eq!(one.wait().code(), Some(0), "{}", one.log());
+        ping("clat2");
+        other.signal(Signal::SIGTERM);
+        assert_eq!(other.wait().code(), Some(0), "{}", other.log());
+        assert_eq!(net.state(), before, "{}\n{}", one.log(), other.log());
+    });
+}
+
 /// A firewall that drops what is forwarded is named, with the rules that help; and they do.
 #[test]
 fn firewalls_in_the_way_are_named() {
