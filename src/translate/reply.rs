@@ -232,4 +232,27 @@ mod tests {
             assert_eq!(is_answerable_v6(&packet), Ok(answerable), "type {kind}");
         }
     }
+
+    /// The same behind more headers than are translated.
+    #[test]
+    fn an_error_behind_many_headers_is_not_answered() {
+        for (kind, answerable) in [(1, false), (128, true)] {
+            let fragment = [protocol::HOP_BY_HOP, 0, 0, 0, 0, 0, 0, 1]; // atomic
+            let options = [protocol::HOP_BY_HOP, 0, 1, 4, 0, 0, 0, 0].repeat(20);
+            let last = [58, 0, 1, 4, 0, 0, 0, 0];
+            let message = [kind, 0, 0, 0, 0, 0, 0, 0];
+            let header = Ipv6Header {
+                traffic_class: 0,
+                payload_len: 184,
+                next_header: protocol::FRAGMENT,
+                hop_limit: 64,
+                source: "2001:db8::1".parse().unwrap(),
+                destination: "2001:db8::2".parse().unwrap(),
+            };
+            let header = header.octets();
+            let octets = [&header[..], &fragment, &options, &last, &message].concat();
+            let packet = Ipv6Packet::parse(&octets).unwrap();
+            assert_eq!(is_answerable_v6(&packet), Ok(answerable), "type {kind}");
+        }
+    }
 }

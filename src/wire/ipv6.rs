@@ -165,12 +165,10 @@ pub fn is_extension_header(number: u8) -> bool {
 }
 
 /// What is behind extension headers of all kinds, of which `number` is the first, with its protocol: where
-/// [`Ipv6Packet::upper_layer`] stops at what is not translated, this goes on. `None` if it is not there.
+/// [`Ipv6Packet::upper_layer`] stops at what is not translated, or at too many, this goes on. `None` if it is not there.
 pub fn behind_extension_headers(mut number: u8, mut octets: &[u8]) -> Option<(u8, &[u8])> {
-    for _ in 0..=MAX_EXTENSION_HEADERS {
-        if !is_extension_header(number) {
-            return Some((number, octets));
-        }
+    // Each has 8 octets or more, so the end of the packet is the end of this.
+    while is_extension_header(number) {
         let len = match number {
             protocol::FRAGMENT => FRAGMENT_LEN,
             // In 4-octet units, two of them not counted (RFC 4302 section 2.2).
@@ -180,7 +178,7 @@ pub fn behind_extension_headers(mut number: u8, mut octets: &[u8]) -> Option<(u8
         number = *octets.first()?;
         octets = octets.get(len..)?;
     }
-    None
+    Some((number, octets))
 }
 
 /// A fixed header to send, with flow label zero.

@@ -1,0 +1,260 @@
+//! What comes from the network of a CLAT: messages of Neighbour Discovery and DNS, and a CLAT that hears them in any order.
+#![no_main]
+
+use std::{net::Ipv6Addr, time::Duration};
+
+use libfuzzer_sys::fuzz_target;
+use xlatd::{
+    clat::{Action, Address, Clat, Event, Link, Network, Settings},
+    plan::{self, Facts},
+    state,
+    wire::{
+        dns::{self, Answer},
+        ndp::{self, RouterAdvertisement},
+    },
+};
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&kind, data)) = data.split_first() else {
+        return;
+    };
+    match kind % 3 {
+        0 => {
+            let _ = (
+                RouterAdvertisement::parse(data),
+                ndp::solicited_target(data),
+            );
+            ndp::answers_probe(data, 7);
+            if let Some(Answer::Addresses(addresses, _)) = dns::answer(data, 0) {
+                assert!((1..=dns::MOST).contains(&addresses.len()));
+            }
+        }
+        1 => life(data, Settings::default()),
+        _ => life(
+            data,
+            Settings {
+                source: xlatd::clat::Source::Shared,
+                ..Settings::default()
+            },
+        ),
+    }
+});
+
+const FACTS: Facts = Facts {
+    forces_forwarding: true,
+    is_router: false,
+    has_ufw: false,
+};
+
+/// Events, each of an octet for its kind and as many for its content as that says.
+fn life(mut data: &[u8], settings: Settings) {
+    let mut clat = Clat::new(settings.clone());
+    let mut now = Duration::from_secs(1000);
+    let mut network = Network {
+        links: vec![link(2), link(3)],
+    };
+    clat.handle(Event::Network(network.clone()), now);
+    while let Some((&[kind, len], rest)) = data.split_first_chunk() {
+        let (content, rest) = rest.split_at(rest.len().min(len.into()));
+        data = rest;
+        let at = usize::from(kind >> 3 & 1);
+        let event = match kind & 7 {
+            0 => Event::Network(network.clone()),
+            1 => {
+                let link = &mut network.links[at];
+                for octet in content {
+                    change(link, *octet);
+                }
+                Event::Network(network.clone())
+            }
+            2 => match RouterAdvertisement::parse(&[&[134, 0], content].concat()) {
+                Some(advertisement) => Event::Advertisement {
+                    link: network.links[at].index,
+                    advertisement,
+                },
+                None => continue,
+            },
+            3 => Event::Resolved {
+                link: network.links[at].index,
+                addresses: content
+                    .as_chunks::<16>()
+                    .0
+                    .iter()
+                    .map(|octets| Ipv6Addr::from(*octets))
+                    .collect(),
+                ttl: Duration::from_secs(len.into()),
+            },
+            4 => Event::Unresolved {
+                link: network.links[at].index,
+            },
+            5 => Event::Answered {
+                from: network.links[at]
+                    .addresses
+                    .first()
+                    .map_or(Ipv6Addr::UNSPECIFIED, |one| one.address),
+            },
+            6 if kind & 16 == 0 => Event::Resumed,
+            6 => Event::Failed,
+            _ => {
+                wait(
+                    &mut clat,
+                    &mut now,
+                    Duration::from_millis(u64::from(len) * u64::from(len) * 10),
+                    &settings,
+                    &mut network,
+                );
+                continue;
+            }
+        };
+        done(clat.handle(event, now), &settings, &mut network);
+    }
+    wait(
+        &mut clat,
+        &mut now,
+        Duration::from_secs(3600),
+        &settings,
+        &mut network,
+    );
+}
+
+/// From deadline to deadline; there are only so many.
+fn wait(
+    clat: &mut Clat,
+    now: &mut Duration,
+    time: Duration,
+    settings: &Settings,
+    network: &mut Network,
+) {
+    let end = *now + time;
+    let mut turns = 0;
+    while let Some(deadline) = clat.deadline(*now).filter(|at| *at <= end) {
+        assert!(
+            deadline >= *now,
+            "a deadline that is over: {deadline:?} at {now:?}: {clat:?}"
+        );
+        let before = *now;
+        *now = deadline;
+        let actions = clat.handle(Event::Time, *now);
+        let asked = actions.iter().find_map(|action| match action {
+            Action::Query { link, .. } => Some(*link),
+            _ => None,
+        });
+        done(actions, settings, network);
+        // Somebody always says that it was in vain.
+        if let Some(link) = asked {
+            done(
+                clat.handle(Event::Unresolved { link }, *now),
+                settings,
+                network,
+            );
+        }
+        turns += 1;
+        assert!(turns < 3000, "it spins: {before:?} {now:?} {clat:?}");
+    }
+    *now = end;
+}
+
+/// What is to be done makes sense; an address that is tried is there from then on.
+fn done(actions: Vec<Action>, settings: &Settings, network: &mut Network) {
+    for action in actions {
+        match action {
+            Action::Set(setup) => {
+                assert!((1280..=65535).contains(&setup.mtu));
+                assert_ne!(setup.addresses[0], setup.addresses[1]);
+                assert!(!setup.source.is_multicast() && !setup.source.is_unicast_link_local());
+                for step in plan::clat(settings, &setup, FACTS) {
+                    let Some(line) = step.undo().as_ref().and_then(state::line) else {
+                        continue;
+                    };
+                    assert!(!line.contains('\n'));
+                }
+                plan::clat_map(&setup);
+            }
+            Action::Try(Some(trial)) => {
+                plan::trial(&trial);
+                let (_, index) = trial.uplink;
+                if let Some(link) = network.links.iter_mut().find(|link| link.index == index)
+                    && link.addresses.len() < 20
+                {
+                    link.addresses.push(address(trial.address));
+                }
+            }
+            Action::Say(state) => assert!(!state.to_string().is_empty()),
+            Action::Refuse(refusal) => assert!(!refusal.to_string().is_empty()),
+            _ => {}
+        }
+    }
+}
+
+fn link(index: u32) -> Link {
+    let mut octets = [0; 16];
+    octets[..4].copy_from_slice(&[0x20, 1, 0xd, 0xb8]);
+    octets[15] = index as u8;
+    Link {
+        index,
+        name: format!("eth{index}"),
+        running: true,
+        mtu: 1500,
+        mac: Some([2, 0, 0, 0, 0, 1]),
+        addresses: vec![address(octets.into())],
+        default_v6: (index == 2).then_some(1024),
+        ..Link::default()
+    }
+}
+
+fn address(address: Ipv6Addr) -> Address {
+    Address {
+        address,
+        length: 64,
+        deprecated: false,
+        temporary: false,
+        tentative: false,
+        duplicate: false,
+    }
+}
+
+fn change(link: &mut Link, octet: u8) {
+    let on = octet & 1 != 0;
+    let last = link.addresses.last_mut();
+    match octet >> 1 & 15 {
+        0 => link.running = on,
+        1 => link.default_v6 = on.then_some(u32::from(octet)),
+        2 => link.default_v4 = on,
+        3 => link.is_tunnel = on,
+        4 => link.mtu = if on { 100 } else { 9000 },
+        5 => {
+            link.clat_addresses = (1..=octet >> 5)
+                .map(|last| [192, 0, 0, last].into())
+                .collect()
+        }
+        6 => link.addresses.clear(),
+        7 => {
+            let mut octets = [
+                0x20,
+                1,
+                0xd,
+                0xb8,
+                0,
+                octet >> 5,
+                0,
+                0,
+                0,
+                0,
+                0,
+                0xff,
+                0xfe,
+                0,
+                0,
+                1,
+            ];
+            octets[14] = octet;
+            link.addresses.push(address(octets.into()));
+            link.addresses.truncate(20);
+        }
+        8 => last.into_iter().for_each(|one| one.deprecated = on),
+        9 => last.into_iter().for_each(|one| one.tentative = on),
+        10 => last.into_iter().for_each(|one| one.duplicate = on),
+        11 => drop(link.addresses.pop()),
+        _ => link.mac = on.then_some([octet; 6]),
+    }
+}
