@@ -30,6 +30,7 @@ use crate::{
         notify::Notify,
         pidfile::PidFile,
         privilege::{self, Identity},
+        sandbox,
         signals::{Signal, Signals},
     },
     watchdog::Watchdog,
@@ -60,7 +61,7 @@ pub(crate) struct Daemon {
     config: Config,
     notify: Notify,
     watchdog: Option<Watchdog>,
-    _pidfile: Option<PidFile>,
+    pidfile: Option<PidFile>,
     map_file: Option<KeptFile>,
     signals: Signals,
     netlink: Netlink,
@@ -148,7 +149,7 @@ impl Daemon {
                 .watchdog
                 .map(|period| Watchdog::new(period, Instant::now())),
             notify,
-            _pidfile: pidfile,
+            pidfile,
             map_file,
             signals,
             netlink,
@@ -160,6 +161,7 @@ impl Daemon {
 
     /// Translates until a signal asks to stop, and says what became of the packets.
     pub(crate) fn run(&mut self) -> Result<(), Error> {
+        self.enter_sandbox();
         let status = self.status();
         let pid = process::id();
         self.notify
@@ -168,6 +170,24 @@ impl Daemon {
         self.notify.send("STOPPING=1\nSTATUS=Stopping");
         self.path.end();
         result
+    }
+
+    /// Has the kernel refuse what is not needed any more, as far as it can.
+    fn enter_sandbox(&self) {
+        if !self.config.sandbox {
+            return;
+        }
+        let leases = self.path.lease_directory();
+        let pidfile = self.pidfile.as_ref().and_then(PidFile::directory);
+        let files = match sandbox::confine_files(leases, pidfile) {
+            Ok(true) => " and files".to_owned(),
+            Ok(false) => "; the kernel has no landlock for files".to_owned(),
+            Err(error) => format!("; none for files: {error}"),
+        };
+        match sandbox::confine_calls(false) {
+            Ok(()) => info!("Sandbox: system calls{files}"),
+            Err(error) => warn!("No sandbox for system calls (seccomp): {error}"),
+        }
     }
 
     fn turn_until_stopped(&mut self) -> Result<(), Error> {

@@ -5,6 +5,7 @@ use std::{
     fs::DirBuilder,
     io::{self, ErrorKind},
     net::{Ipv4Addr, Ipv6Addr},
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -66,6 +67,11 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
+    /// Where they are kept, if they are.
+    pub(crate) fn directory(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(|file| file.directory())
+    }
+
     /// Takes over the leases of the file. `None` without `dynamic-pool`. Nothing that fails here is a reason not to start.
     pub(crate) fn start(config: &Config, map: &mut AddressMap) -> Option<Self> {
         let pool = config.dynamic_pool?;

@@ -153,6 +153,11 @@ fn run_clat(words: impl Iterator<Item = OsString>) -> Result<(), Error> {
         // nft(8) needs the first.
         privilege::confine(&[Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW])
             .map_err(system("give up privileges"))?;
+        if config.sandbox
+            && let Err(error) = sys::sandbox::confine_calls(true)
+        {
+            warn!("No sandbox for system calls (seccomp): {error}");
+        }
     }
     ClatDaemon::start(config, &directory)?.run()
 }

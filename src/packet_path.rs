@@ -7,7 +7,7 @@
 //! kernel; a longer queue at the device, which loses no fewer packets of TCP; reading with a header apart (readv), and waiting
 //! for more packets than there are.
 
-use std::{io, time::Instant};
+use std::{io, os::fd::BorrowedFd, time::Instant};
 
 use log::{info, warn};
 use nix::errno::Errno;
@@ -206,6 +206,11 @@ impl PacketPath {
             leases.end(self.translator.map());
         }
         self.report();
+    }
+
+    /// Where leases are kept, if they are.
+    pub(crate) fn lease_directory(&self) -> Option<BorrowedFd<'_>> {
+        self.books.leases.as_ref().and_then(Leases::directory)
     }
 
     /// Says what became of the packets so far.

@@ -55,6 +55,7 @@ impl<'a> Check<'a> {
                 tun_queue_length: None,
                 keep_net_admin: false,
                 offload: true,
+                sandbox: true,
                 tun_ip: Vec::new(),
                 tun_route: Vec::new(),
                 translation: Settings::default(),
@@ -135,6 +136,7 @@ impl<'a> Check<'a> {
             Directive::TunQueueLength(length) => config.tun_queue_length = Some(*length),
             Directive::KeepNetAdmin(on) => config.keep_net_admin = *on,
             Directive::Offload(on) => config.offload = *on,
+            Directive::Sandbox(on) => config.sandbox = *on,
             Directive::TunIp(address) => {
                 if let Some(first) = self.on_device(&line, *address) {
                     self.warn(&line, format!("tun-ip {address} is also in line {first}"));

@@ -19,6 +19,8 @@ pub struct ClatConfig {
     pub debug: bool,
     /// `offload`: the kernel leaves checksums and segmentation to be done once, at the end.
     pub offload: bool,
+    /// `sandbox`: the kernel refuses what a CLAT and nft do not need.
+    pub sandbox: bool,
     /// `cmd-nft`: the program.
     pub nft: String,
     /// `cmd-ufw`: the program; `None`: ufw, if it is at work.
@@ -36,6 +38,7 @@ impl Default for ClatConfig {
             quiet: false,
             debug: false,
             offload: true,
+            sandbox: true,
             nft: "nft".to_owned(),
             ufw: None,
             script_up: None,
@@ -164,6 +167,10 @@ const TABLE: &[Key] = &[
     Key {
         name: "offload",
         set: |config, value| to(&mut config.offload, yes_or_no(value)),
+    },
+    Key {
+        name: "sandbox",
+        set: |config, value| to(&mut config.sandbox, yes_or_no(value)),
     },
     Key {
         name: "cmd-ufw",

@@ -62,6 +62,8 @@ pub struct Config {
     pub keep_net_admin: bool,
     /// `offload`: the kernel leaves checksums and segmentation to be done once, at the end. On by default.
     pub offload: bool,
+    /// `sandbox`: once packets can flow, the kernel refuses what a translator does not need. On by default.
+    pub sandbox: bool,
     /// Everything the translator itself is told; its `mtu` is the device's and filled in by the daemon.
     pub translation: Settings,
 }
@@ -146,6 +148,7 @@ impl fmt::Display for Config {
             tun_queue_length,
             keep_net_admin,
             offload,
+            sandbox,
             tun_ip,
             tun_route,
             translation,
@@ -185,6 +188,9 @@ impl fmt::Display for Config {
         }
         if !*offload {
             writeln!(f, "offload no")?;
+        }
+        if !*sandbox {
+            writeln!(f, "sandbox no")?;
         }
         for address in tun_ip {
             writeln!(f, "tun-ip {address}")?;
@@ -493,6 +499,7 @@ mod tests {
                               tun-queue-length 2000\n\
                               keep-net-admin yes\n\
                               offload no\n\
+                              sandbox no\n\
                               tun-ip 192.168.255.2/24\n\
                               tun-ip 2001:db8:1::3/128\n\
                               tun-route 192.0.2.1/24\n\
@@ -534,11 +541,12 @@ mod tests {
             tun_queue_length,
             keep_net_admin,
             offload,
+            sandbox,
             log,
             translation,
             ..
         } = config;
-        assert!(wkpf_strict && !tun_up && !keep_net_admin && offload);
+        assert!(wkpf_strict && !tun_up && !keep_net_admin && offload && sandbox);
         assert_eq!(tun_queue_length, None);
         assert_eq!(log, LogClasses::default());
         assert_eq!(translation.offlink_mtu, 1280);

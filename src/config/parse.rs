@@ -207,6 +207,7 @@ pub(super) enum Directive<'a> {
     TunQueueLength(u32),
     KeepNetAdmin(bool),
     Offload(bool),
+    Sandbox(bool),
     TunIp(IpPrefix),
     TunRoute(IpPrefix),
     IcmpErrors(IcmpErrors),
@@ -364,6 +365,11 @@ const TABLE: &[Kind] = &[
         name: "offload",
         again: Again::Refused,
         arguments: |input| value(yes_or_no).map(Directive::Offload).parse(input),
+    },
+    Kind {
+        name: "sandbox",
+        again: Again::Refused,
+        arguments: |input| value(yes_or_no).map(Directive::Sandbox).parse(input),
     },
     Kind {
         name: "hairpin",

@@ -455,6 +455,7 @@ fn settings(config: &Config) -> Vec<[String; 2]> {
         ),
         ("keep-net-admin", yes_or_no(config.keep_net_admin)),
         ("offload", yes_or_no(config.offload)),
+        ("sandbox", yes_or_no(config.sandbox)),
         ("ipv4-addr", config.ipv4_addr.to_string()),
         ("ipv6-addr", config.ipv6_addr.to_string()),
         ("prefix", or_none(config.prefix.map(|p| p.to_string()))),
@@ -669,6 +670,7 @@ Settings:
   tun-queue-length  as it is
   keep-net-admin    no
   offload           yes
+  sandbox           yes
   ipv4-addr         192.0.2.254
   ipv6-addr         2001:db8:46::1
   prefix            64:ff9b::/96

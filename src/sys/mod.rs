@@ -13,6 +13,7 @@ pub(crate) mod pidfile;
 pub(crate) mod privilege;
 pub(crate) mod record;
 pub(crate) mod resolver;
+pub(crate) mod sandbox;
 pub(crate) mod script;
 pub(crate) mod signals;
 pub(crate) mod sysctl;

@@ -3,17 +3,25 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     process,
 };
 
-use nix::libc;
+use nix::{
+    fcntl::{OFlag, open},
+    libc,
+    sys::stat::Mode,
+};
 
 /// A file with the process id; it goes when this value does.
 pub(crate) struct PidFile {
     path: PathBuf,
     file: File,
+    directory: Option<OwnedFd>,
 }
 
 impl PidFile {
@@ -33,8 +41,19 @@ impl PidFile {
         }
         file.set_len(0)?;
         file.write_all(format!("{}\n", process::id()).as_bytes())?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = open(path.parent().unwrap_or(path), flags, Mode::empty());
         let path = path.to_owned();
-        Ok(Self { path, file })
+        Ok(Self {
+            path,
+            file,
+            directory: directory.ok(),
+        })
+    }
+
+    /// Where it is.
+    pub(crate) fn directory(&self) -> Option<BorrowedFd<'_>> {
+        self.directory.as_ref().map(AsFd::as_fd)
     }
 }
 

@@ -759,6 +759,7 @@ fn no_more_privileges_than_are_needed() {
             assert_eq!(daemon.status(set), "0000000000003000", "{set}"); // bits 12 and 13
         }
         assert_eq!(daemon.status("NoNewPrivs"), "1");
+        assert_eq!(daemon.status("Seccomp"), "2");
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
     });

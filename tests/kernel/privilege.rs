@@ -481,3 +481,17 @@ fn lost_routes_are_brought_back_with_net_admin() {
             .run(&format!("ping -n -c 1 -w 15 -I {SERVER} 203.0.113.10"));
     });
 }
+
+/// The kernel refuses what is not needed (seccomp(2)), unless it is told not to; leases are written all the same.
+#[test]
+fn the_sandbox_is_entered() {
+    for (setting, mode) in [("", "2"), ("sandbox no\n", "0")] {
+        xlatd_case(|net| {
+            let daemon = start(net, "", &format!("{POOL}{setting}"));
+            ping(net);
+            assert_eq!(daemon.status("Seccomp"), mode);
+            let said = daemon.log().contains("Sandbox: system calls");
+            assert_eq!(said, mode == "2", "{}", daemon.log());
+        });
+    }
+}
