@@ -21,6 +21,7 @@ mod checksum;
 mod clat;
 mod clat_address;
 mod detach;
+mod differential;
 mod device;
 mod forward;
 mod fragment;
