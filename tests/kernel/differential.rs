@@ -425,9 +425,9 @@ fn explain(sent: &[u8], ours: &[Vec<u8>], theirs: &[Vec<u8>]) -> Option<&'static
         ([_], []) if given.is_atomic_fragment() && given.protocol == ICMPV6 => {
             Some("ICMP in a fragment that is the whole is ICMP (RFC 6946 section 4)")
         }
-        ([one], []) if Read::of(one).hairpinned(&given) => {
-            Some("hosts with maps reach each other by their IPv4 addresses (RFC 7757 section 4)")
-        }
+        ([one], []) if given.v4 && given.at > 20 && !Read::of(one).v4 && one.len() > 1480 => Some(
+            "IPv4 options, which are not translated, do not count for the size (RFC 7915 section 4.1)",
+        ),
         ([_], []) if given.is_fragment() && given.at == sent.len() => {
             Some("a fragment that is empty is one all the same")
         }
@@ -435,6 +435,14 @@ fn explain(sent: &[u8], ours: &[Vec<u8>], theirs: &[Vec<u8>]) -> Option<&'static
             Some("the end of an echo reply is told as that of a request (RFC 1812 section 4.3.2.7)")
         }
         // Theirs alone.
+        ([], [one])
+            if Read::of(one).is_reply()
+                && !given.v4
+                && given.octets[36..39] == [10, 0, 0]
+                && given.at + 20 > sent.len() =>
+        {
+            Some("a TCP header that is cut goes nowhere, also between hosts with maps (RFC 5722)")
+        }
         ([], [one]) if Read::of(one).is_reply() && given.is_udp_without_checksum() => {
             Some("UDP without a checksum goes nowhere (udp-cksum-mode drop), whatever its size")
         }
@@ -445,8 +453,8 @@ fn explain(sent: &[u8], ours: &[Vec<u8>], theirs: &[Vec<u8>]) -> Option<&'static
             Some("no error about an error (RFC 1812 section 4.3.2.7, RFC 4443 section 2.4 (e.1))")
         }
         // Hosts that reach each other, also by fragments.
-        (_, [other])
-            if Read::of(other).is_reply()
+        (_, [] | [_])
+            if theirs.iter().all(|other| Read::of(other).is_reply())
                 && !ours.is_empty()
                 && ours.iter().all(|one| Read::of(one).hairpinned(&given)) =>
         {
@@ -501,7 +509,14 @@ fn explain(sent: &[u8], ours: &[Vec<u8>], theirs: &[Vec<u8>]) -> Option<&'static
                     one == other
                 })
             };
-            if alike(without_identification) {
+            let is_zero_checksum = |(one, other): (&Vec<u8>, &Vec<u8>)| {
+                let differs = (0..one.len()).filter(|&at| one.get(at) != other.get(at));
+                let differs: Vec<_> = differs.map(|at| (one[at], other.get(at))).collect();
+                differs == [(0xff, Some(&0)); 2]
+            };
+            if pairs().all(is_zero_checksum) {
+                Some("a UDP checksum that comes out as zero is sent as 0xffff (RFC 768)")
+            } else if alike(without_identification) {
                 Some("identifications are made up")
             } else if !given.v4 && alike(without_flags) {
                 Some("DF is 0 up to 1260 octets (RFC 7915 section 5.1), also in what is quoted")
