@@ -23,6 +23,7 @@ mod clat_address;
 mod detach;
 mod differential;
 mod device;
+mod fault;
 mod flood;
 mod forward;
 mod fragment;
