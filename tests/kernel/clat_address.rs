@@ -201,7 +201,8 @@ fn an_explicit_address_is_open() {
                 .set_read_timeout(Some(Duration::from_millis(500)))
                 .unwrap();
             let remote = "2001:db8:64::c633:6409"; // 198.51.100.9
-            net.router.ip(&format!("addr add {remote}/128 dev lo nodad"));
+            net.router
+                .ip(&format!("addr add {remote}/128 dev lo nodad"));
             let outside = udp_socket(&net.router, remote, 4001, Fragmentation::Allowed);
             outside.send_to(b"hello", (address.as_str(), 4000)).unwrap();
             let received = at_host.recv_from(&mut [0; 100]);
