@@ -21,8 +21,8 @@ use nix::{
     sys::{
         signal::Signal,
         socket::{
-            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, getsockopt,
-            sendto, setsockopt, socket, sockopt::Ipv6MulticastHops,
+            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, bind,
+            getsockopt, sendto, setsockopt, socket, sockopt::Ipv6MulticastHops,
         },
     },
     unistd::chown,
@@ -145,6 +145,11 @@ impl ClatNet {
     }
 
     fn advertise_by(&self, message: &[u8], hop_limit: i32) {
+        self.advertise_from(None, message, hop_limit);
+    }
+
+    /// From the router's link-local address, or another one of its own.
+    fn advertise_from(&self, source: Option<&str>, message: &[u8], hop_limit: i32) {
         let (socket, link) = self.router.inside(|| {
             let socket = socket(
                 AddressFamily::Inet6,
@@ -158,6 +163,10 @@ impl ClatNet {
             )
         });
         setsockopt(&socket, Ipv6MulticastHops, &hop_limit).unwrap();
+        if let Some(source) = source {
+            let source = SocketAddrV6::new(source.parse().unwrap(), 0, 0, 0);
+            bind(socket.as_raw_fd(), &SockaddrIn6::from(source)).unwrap();
+        }
         let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
         let to = SockaddrIn6::from(SocketAddrV6::new(all_nodes, 0, 0, link));
         sendto(socket.as_raw_fd(), message, &to, MsgFlags::empty()).unwrap();
@@ -987,7 +996,9 @@ fn rogue_advertisements_are_not_believed() {
         let mut zero = advertisement(1800, &[]);
         zero.extend([38, 0, 2, 88, 0, 0, 0, 0]);
         net.advertise_with(&zero);
-        net.advertise_by(&advertisement(1800, &[(PREFIX, 600)]), 64);
+        let message = advertisement(1800, &[(PREFIX, 600)]);
+        net.advertise_by(&message, 64);
+        net.advertise_from(Some("2001:db8:6::1"), &message, 255);
         let many: Vec<_> = (0..80).map(|number| format!("ff0e:{number:x}::")).collect();
         let many: Vec<_> = many.iter().map(|prefix| (prefix.as_str(), 600)).collect();
         net.advertise(&many);
@@ -1001,6 +1012,7 @@ fn rogue_advertisements_are_not_believed() {
             "Not taken for a NAT64: ff0e::/96, as told on eth0, can be no NAT64's",
             "Not taken for a NAT64: 2001:db8:6::/96, as told on eth0, is a network of this host",
             "is not believed: it comes from farther away",
+            "A Router Advertisement of 2001:db8:6::1 is not believed: that is no link-local address",
             "is not believed: it is cut, or has an option of no length",
         ] {
             assert_eq!(log.matches(said).count(), 1, "{said}: {log}");
