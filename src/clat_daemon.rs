@@ -374,7 +374,6 @@ impl ClatDaemon {
                     self.set(now);
                 }
                 Action::Probe { link, from, to } => {
-                    eprintln!("PROBE {from} {to}");
                     if let Err(error) = self.ndisc.probe(link, from, to) {
                         debug!("cannot send a probe from {from} to {to}: {error}");
                     }

@@ -375,8 +375,8 @@ impl Clat {
         let all = [
             native,
             expiry,
-            solicit.filter(|at| *at > now),
-            self.search.solicit,
+            solicit.filter(|at| *at > now && self.wants_routers()),
+            self.search.solicit.filter(|_| self.wants_routers()),
             query,
             self.choice.deadline(),
             self.is_patient(now).then_some(self.search.patience),
@@ -417,20 +417,10 @@ impl Clat {
     }
 
     fn advertised(&mut self, link: u32, advertisement: &RouterAdvertisement, now: Duration) {
-        // Our own networks are nobody's NAT64.
-        let is_ours = |prefix: &Nat64Prefix| {
-            let prefix = prefix.prefix();
-            let mut addresses = self.network.links.iter().flat_map(|link| &link.addresses);
-            addresses.any(|own| {
-                let shortest = u32::from(own.length.min(prefix.length()));
-                let differs = own.address.to_bits() ^ prefix.address().to_bits();
-                differs.leading_zeros() >= shortest
-            })
-        };
         let mut impossible = Vec::new();
         for pref64 in &advertisement.pref64 {
             let why = match prefix::nat64(pref64.prefix, pref64.length) {
-                Some(prefix) if !is_ours(&prefix) => {
+                Some(prefix) if !self.is_ours(&prefix) => {
                     let preference = advertisement.preference;
                     self.candidates
                         .advertised(link, preference, prefix, pref64.lifetime, now);
@@ -479,8 +469,25 @@ impl Clat {
         }
     }
 
+    /// Our own networks are nobody's NAT64.
+    fn is_ours(&self, prefix: &Nat64Prefix) -> bool {
+        let prefix = prefix.prefix();
+        let mut addresses = self.network.links.iter().flat_map(|link| &link.addresses);
+        addresses.any(|own| {
+            let shortest = u32::from(own.length.min(prefix.length()));
+            let differs = own.address.to_bits() ^ prefix.address().to_bits();
+            differs.leading_zeros() >= shortest
+        })
+    }
+
+    /// Whether routers are to say something: the prefix, or in which network an address of our own can be.
+    fn wants_routers(&self) -> bool {
+        self.settings.prefix.is_none() || self.settings.source == Source::Auto
+    }
+
     fn resolved(&mut self, link: u32, addresses: &[Ipv6Addr], ttl: Duration, now: Duration) {
-        let prefixes = prefix::by_addresses(addresses);
+        let mut prefixes = prefix::by_addresses(addresses);
+        prefixes.retain(|prefix| !self.is_ours(prefix));
         if let (Some(address), []) = (addresses.first(), &*prefixes) {
             let why = "has no NAT64's prefix in it";
             self.refuse(link, format!("the address {address} of ipv4only.arpa"), why);
@@ -535,9 +542,7 @@ impl Clat {
 
     fn search(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let link = self.search.link;
-        // Routers say what the prefix is, and in which network an address of our own can be.
-        let wants_routers = self.settings.prefix.is_none() || self.settings.source == Source::Auto;
-        if link == 0 || !wants_routers {
+        if link == 0 || !self.wants_routers() {
             return;
         }
         if !self.search.expiry_solicited && self.candidates.expire_within(link, SOLICIT_BEFORE, now)
@@ -800,7 +805,8 @@ impl Clat {
                 .find(|link| link.name == *name),
             None => links
                 .filter_map(|link| Some((link.default_v6?, link)))
-                .min_by_key(|(metric, link)| (*metric, link.index))
+                // A tunnel may be one that needs us.
+                .min_by_key(|(metric, link)| (link.is_tunnel, *metric, link.index))
                 .map(|(_, link)| link),
         }
     }

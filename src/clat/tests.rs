@@ -648,6 +648,41 @@ fn who_fails_chooses_again() {
     assert_eq!(setups(&actions)[0].instance(&Settings::default()), 1);
 }
 
+/// With a configured prefix and the host's address nobody is to be asked: there is nothing to wake up for.
+#[test]
+fn nothing_to_ask_is_nothing_to_wake_up_for() {
+    let mut rig = Rig::new(Settings {
+        prefix: prefix::nat64(OTHER.parse().unwrap(), 96),
+        ..Settings::default()
+    });
+    rig.network_is();
+    assert_eq!(rig.clat.deadline(rig.now), None);
+}
+
+/// A VPN with an IPv6 default route, which may run over the CLAT, is no uplink where there is another one.
+#[test]
+fn a_tunnel_is_no_uplink() {
+    let mut rig = Rig::started();
+    rig.advertised(&[(OTHER, 600)]);
+    rig.network.links.push(Link {
+        index: 9,
+        name: "tun0".to_owned(),
+        running: true,
+        is_tunnel: true,
+        default_v6: Some(50),
+        ..Link::default()
+    });
+    assert_eq!(rig.network_is(), []);
+}
+
+/// RA81-03, for DNS, too: the host's own network is nobody's NAT64.
+#[test]
+fn resolved_networks_of_ours_are_not_taken() {
+    let mut rig = Rig::started();
+    let actions = rig.resolved(&["2001:db8:6::192.0.0.170"], 600);
+    assert!(setups(&actions).is_empty(), "{actions:?}");
+}
+
 /// After the machine was suspended, routers and name servers are asked at once.
 #[test]
 fn a_machine_that_was_suspended_asks_again() {
