@@ -276,6 +276,13 @@ pub(crate) fn is_there(netlink: &mut Netlink, index: u32, step: &Step) -> io::Re
         Step::AddRoute { destination, .. } => netlink.has_route(index, *destination),
         Step::AddTableRoute(route) => netlink.has_table_route(index, route),
         Step::AddRule(rule) => netlink.has_rule(rule),
+        Step::SetUp { .. } => Ok(netlink.link_by_index(index)?.is_none_or(|link| link.up)),
+        // A device that came back under its name has other settings.
+        Step::SetSysctl {
+            path,
+            value,
+            only_if: None,
+        } => Ok(sysctl::read(path).map_or(true, |found| found == *value)),
         _ => Ok(true),
     }
 }
