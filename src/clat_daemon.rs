@@ -416,15 +416,14 @@ impl ClatDaemon {
     /// Says which other chains of nftables drop our packets, and what helps: it would not be seen otherwise.
     fn warn_of_firewalls(&self) {
         let device = &self.config.clat.device;
-        let (uplink, _) = match &self.setup {
-            Some(setup) if ufw::is_enabled() && !privilege::is_root() => setup.uplink.clone(),
-            _ => Default::default(),
-        };
-        if !uplink.is_empty() {
+        if let Some(setup) = &self.setup
+            && ufw::is_enabled()
+            && !privilege::is_root()
+        {
+            let [there, back] =
+                plan::allow_in_ufw(device, &setup.uplink.0).map(|step| step.command());
             warn!(
-                "ufw drops what is forwarded, and only root can have it let our packets pass: \
-                 ufw route prepend allow in on {device} out on {uplink}; \
-                 ufw route prepend allow in on {uplink} out on {device}"
+                "ufw drops what is forwarded, and only root can have it let our packets pass: {there}; {back}"
             );
         }
         for chain in plan::dropping_chains(&nft::chains().unwrap_or_default()) {

@@ -109,12 +109,7 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
         }
     }
     if facts.has_ufw {
-        for (from, to) in [(&settings.device, uplink), (uplink, &settings.device)] {
-            steps.push(Step::AllowInUfw {
-                from: from.clone(),
-                to: to.clone(),
-            });
-        }
+        steps.extend(allow_in_ufw(&settings.device, uplink));
     }
     steps.push(Step::LoadRuleset {
         name: ruleset_name(settings),
@@ -168,6 +163,14 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
         steps.push(Step::AddTableRoute(default(MAIN, metric)));
     }
     steps
+}
+
+/// What has ufw(8) let our packets pass, in both directions.
+pub fn allow_in_ufw(device: &str, uplink: &str) -> [Step; 2] {
+    [(device, uplink), (uplink, device)].map(|(from, to)| Step::AllowInUfw {
+        from: from.to_owned(),
+        to: to.to_owned(),
+    })
 }
 
 /// Our table in nftables: what is not translated to the address on the uplink leaves with it, neighbours are answered, and

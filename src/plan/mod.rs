@@ -4,7 +4,9 @@
 
 mod clat;
 
-pub use clat::{Facts, clat, clat_map, clat_translation, dropping_chains, ruleset_name, trial};
+pub use clat::{
+    Facts, allow_in_ufw, clat, clat_map, clat_translation, dropping_chains, ruleset_name, trial,
+};
 
 use std::{
     fmt::{self, Write},
