@@ -77,32 +77,9 @@ impl Mutation {
             }
             Self::Truncate(len) => packet.truncate(len % packet.len()),
             Self::Extend(octets) => packet.extend_from_slice(octets),
-            Self::Measure => measure(packet),
-            Self::Seal => seal(packet),
+            Self::Measure => plain::measure(packet),
+            Self::Seal => plain::seal_whole(packet),
         }
-    }
-}
-
-fn measure(packet: &mut [u8]) {
-    let len = packet.len().min(65535) as u16;
-    match packet[0] >> 4 {
-        4 if len >= 20 => packet[2..4].copy_from_slice(&len.to_be_bytes()),
-        6 if len >= 40 => packet[4..6].copy_from_slice(&(len - 40).to_be_bytes()),
-        _ => {}
-    }
-}
-
-fn seal(packet: &mut [u8]) {
-    if packet[0] >> 4 == 4 && packet.len() >= 20 {
-        plain::seal_v4_header(packet);
-    }
-    let Some(ip) = plain::read(packet) else {
-        return;
-    };
-    if ip.is_icmp() && ip.payload.len() == ip.stated_len {
-        let mut message = ip.payload.clone();
-        plain::seal(ip.source, ip.destination, ip.protocol, &mut message);
-        packet[ip.header_len..ip.total_len()].copy_from_slice(&message);
     }
 }
 
@@ -144,7 +121,7 @@ proptest! {
                 let content = Content { protocol, ttl, ..content.clone() };
                 let mut packet = content.around(source, destination, place, &body);
                 if sealed {
-                    seal(&mut packet);
+                    plain::seal_whole(&mut packet);
                 }
                 send_twice(&world, &mut node, &packet)?;
             }

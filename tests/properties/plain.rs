@@ -313,6 +313,31 @@ pub(crate) fn seal_v4_header(packet: &mut [u8]) {
     packet[10..12].copy_from_slice(&(!sum).to_be_bytes());
 }
 
+/// The length fields are made right.
+pub(crate) fn measure(packet: &mut [u8]) {
+    let len = packet.len().min(65535) as u16;
+    match packet[0] >> 4 {
+        4 if len >= 20 => packet[2..4].copy_from_slice(&len.to_be_bytes()),
+        6 if len >= 40 => packet[4..6].copy_from_slice(&(len - 40).to_be_bytes()),
+        _ => {}
+    }
+}
+
+/// Header and ICMP checksums of a whole packet are made right.
+pub(crate) fn seal_whole(packet: &mut [u8]) {
+    if packet[0] >> 4 == 4 && packet.len() >= 20 {
+        seal_v4_header(packet);
+    }
+    let Some(ip) = read(packet) else {
+        return;
+    };
+    if ip.is_icmp() && ip.payload.len() == ip.stated_len {
+        let mut message = ip.payload.clone();
+        seal(ip.source, ip.destination, ip.protocol, &mut message);
+        packet[ip.header_len..ip.total_len()].copy_from_slice(&message);
+    }
+}
+
 pub(crate) fn u16_at(octets: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([octets[at], octets[at + 1]])
 }

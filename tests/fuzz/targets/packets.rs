@@ -53,12 +53,8 @@ fn prepare(world: &World, packet: &mut [u8], flags: u8, pick: u8) {
     if packet.len() < header {
         return;
     }
-    let len = packet.len().min(65535) as u16;
     if flags & MEASURE != 0 {
-        match version {
-            4 => packet[2..4].copy_from_slice(&len.to_be_bytes()),
-            _ => packet[4..6].copy_from_slice(&(len - 40).to_be_bytes()),
-        }
+        plain::measure(packet);
     }
     if flags & ADDRESS != 0 {
         let picks = || (given::mapped_picks(), given::mapped_picks());
@@ -72,16 +68,6 @@ fn prepare(world: &World, packet: &mut [u8], flags: u8, pick: u8) {
         }
     }
     if flags & SEAL != 0 {
-        if version == 4 {
-            plain::seal_v4_header(packet);
-        }
-        if let Some(ip) = plain::read(packet)
-            && ip.is_icmp()
-            && ip.payload.len() == ip.stated_len
-        {
-            let mut message = ip.payload.clone();
-            plain::seal(ip.source, ip.destination, ip.protocol, &mut message);
-            packet[ip.header_len..ip.total_len()].copy_from_slice(&message);
-        }
+        plain::seal_whole(packet);
     }
 }
