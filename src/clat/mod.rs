@@ -51,6 +51,8 @@ const CONCLUSION_INTERVAL: Duration = Duration::from_secs(5);
 /// So long it is waited for a router to say in which network an address can be made up, and for the host to have one there:
 /// long enough for an answer to the second solicitation.
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// Why a prefix is not believed.
+const OURS: &str = "is a network of this host";
 /// The IPv4 packet that becomes an IPv6 packet is 20 octets shorter, and 8 more are left for a Fragment Header.
 const OVERHEAD: u32 = 28;
 
@@ -401,6 +403,7 @@ impl Clat {
         self.mtus.retain(|(link, _)| is_running(*link));
         self.networks.retain(|(link, _)| is_running(*link));
         self.network = network;
+        self.drop_ours();
         let link = self.uplink().map_or(0, |link| link.index);
         if link != self.search.link {
             self.choice = Choice::default();
@@ -426,7 +429,7 @@ impl Clat {
                         .advertised(link, preference, prefix, pref64.lifetime, now);
                     continue;
                 }
-                Some(_) => "is a network of this host",
+                Some(_) => OURS,
                 None => "can be no NAT64's",
             };
             impossible.push((format!("{}/{}", pref64.prefix, pref64.length), why));
@@ -446,14 +449,8 @@ impl Clat {
             }
         }
         for network in &advertisement.prefixes {
-            let one = (link, network_of(network.prefix));
-            if network.autonomous
-                && network.length == 64
-                && !network.valid.is_zero()
-                && !self.networks.contains(&one)
-                && self.networks.len() < ndp::MOST
-            {
-                self.networks.push(one);
+            if network.autonomous && network.length == 64 {
+                self.announced((link, network_of(network.prefix)), network.valid);
             }
         }
         if let Some(mtu) = advertisement.mtu {
@@ -466,6 +463,39 @@ impl Clat {
                 self.search.patience = now;
             }
             self.search.expiry_solicited = false;
+        }
+    }
+
+    /// Takes notice of a network in which hosts make up addresses. How long it is one is for the kernel to count, whose
+    /// addresses there count; but what has ended is not for new ones.
+    fn announced(&mut self, network: (u32, Ipv6Addr), valid: Duration) {
+        if valid.is_zero() {
+            self.networks.retain(|one| *one != network);
+            return;
+        }
+        if self.networks.contains(&network) {
+            return;
+        }
+        if self.networks.len() >= ndp::MOST {
+            // The oldest goes, before those in which the host is: not even a router that makes them up takes these away.
+            let is_left = |(link, network): &(u32, Ipv6Addr)| {
+                let there = self.link(*link).map_or(&[][..], |link| &link.addresses);
+                !there.iter().any(|one| network_of(one.address) == *network)
+            };
+            let oldest = self.networks.iter().position(is_left).unwrap_or(0);
+            self.networks.remove(oldest);
+        }
+        self.networks.push(network);
+    }
+
+    /// Believes no more what has become a network of ours.
+    fn drop_ours(&mut self) {
+        let found: Vec<_> = self.candidates.prefixes().collect();
+        for (link, prefix) in found {
+            if self.is_ours(&prefix) {
+                self.candidates.drop(link, prefix);
+                self.refuse(link, prefix.prefix().to_string(), OURS);
+            }
         }
     }
 
@@ -626,6 +656,8 @@ impl Clat {
             }
             (Dedicated::Refused(_), Some(host)) => (host, false),
             (_, Some(host)) if self.settings.source == Source::Shared => (host, false),
+            // What works goes on while something better is checked.
+            (_, Some(host)) if self.shares(uplink, host) => (host, false),
             _ => return (self.choice.said(uplink), without_route()),
         };
         if let Some(other) = self.another_clat(uplink) {
@@ -633,7 +665,8 @@ impl Clat {
             return (state, without_route());
         }
         let Some(addresses) = self.addresses() else {
-            let missing = "every address of 192.0.0.0/29 is in use (clat-v4-addr, tayga-v4-addr)";
+            let missing =
+                "no two addresses of 192.0.0.0/29 are left for it (clat-v4-addr, tayga-v4-addr)";
             return (State::WaitingForLink(missing), without_route());
         };
         let native = self.native().filter(|_| {
@@ -655,6 +688,14 @@ impl Clat {
             None => State::Active(prefix, origin, uplink.name.clone()),
         };
         (state, Some(setup))
+    }
+
+    /// Whether packets leave with this address of the host.
+    fn shares(&self, uplink: &Link, host: Ipv6Addr) -> bool {
+        let setup = self.setup.as_ref().filter(|setup| setup.on_link);
+        setup.is_some_and(|setup| {
+            (setup.uplink.1, setup.source, setup.dedicated) == (uplink.index, host, false)
+        })
     }
 
     /// Whether it may still turn out that there is a network for an address of our own.
@@ -729,6 +770,8 @@ impl Clat {
             let is_better = model.is_some_and(|one| !one.deprecated);
             if !there.any(|one| !one.deprecated || !is_better) {
                 self.choice = Choice::default();
+                // Its network may be back in a moment.
+                self.search.patience = now + PATIENCE;
             }
         }
         let candidate = |attempt| match settings.source {
@@ -744,6 +787,10 @@ impl Clat {
                 .ok_or(source::NO_NETWORK),
             _ => Err(source::IN_USE),
         };
+        // What there was not may have come since.
+        if self.choice.lacks_network() && candidate(0).is_ok() {
+            self.choice = Choice::default();
+        }
         if self.choice.state == Dedicated::None {
             if candidate(0).is_err() && self.is_patient(now) {
                 return;
@@ -830,22 +877,18 @@ impl Clat {
         })
     }
 
-    /// The IPv4 addresses of programs and of the translator: as configured, or the next of 192.0.0.0/29 that nobody else has
-    /// (CL-11). Once chosen they stay.
+    /// The IPv4 addresses of programs and of the translator: as configured, or the next two of 192.0.0.0/29 of which nobody
+    /// else has one (CL-11): the translator's is on no device, but belongs to the other one. Once chosen they stay.
     fn addresses(&self) -> Option<[Ipv4Addr; 2]> {
         if let Some(setup) = &self.setup {
             return Some(setup.addresses);
         }
-        let links = &self.network.links;
-        let is_free = |one: &Ipv4Addr| !links.iter().any(|link| link.clat_addresses.contains(one));
-        let Settings {
-            host_v4, own_v4, ..
-        } = self.settings;
-        let mut all = [host_v4, own_v4].into_iter().chain(CONTINUITY);
-        let host = all.find(is_free)?;
-        let mut all = [own_v4].into_iter().chain(CONTINUITY);
-        let own = all.find(|one| is_free(one) && *one != host)?;
-        Some([host, own])
+        let links = self.network.links.iter();
+        let taken: Vec<_> = links.flat_map(|link| &link.clat_addresses).collect();
+        let configured = [self.settings.host_v4, self.settings.own_v4];
+        let all = [configured].into_iter().chain(CONTINUITY);
+        let mut free = all.filter(|pair| !pair.iter().any(|one| taken.contains(&one)));
+        free.next()
     }
 
     /// MTU of IPv6 on the uplink, in octets.

@@ -38,17 +38,14 @@ pub struct Link {
 
 /// Whether it is of 192.0.0.0/29, the IPv4 Service Continuity Prefix (RFC 7335).
 pub fn is_clat_address(address: Ipv4Addr) -> bool {
-    CONTINUITY.contains(&address)
+    CONTINUITY.as_flattened().contains(&address)
 }
 
-/// Every address of 192.0.0.0/29 that a host can have.
-pub(super) const CONTINUITY: [Ipv4Addr; 6] = [
-    Ipv4Addr::new(192, 0, 0, 1),
-    Ipv4Addr::new(192, 0, 0, 2),
-    Ipv4Addr::new(192, 0, 0, 3),
-    Ipv4Addr::new(192, 0, 0, 4),
-    Ipv4Addr::new(192, 0, 0, 5),
-    Ipv4Addr::new(192, 0, 0, 6),
+/// Every address of 192.0.0.0/29 that a host can have: two for each CLAT.
+pub(super) const CONTINUITY: [[Ipv4Addr; 2]; 3] = [
+    [Ipv4Addr::new(192, 0, 0, 1), Ipv4Addr::new(192, 0, 0, 2)],
+    [Ipv4Addr::new(192, 0, 0, 3), Ipv4Addr::new(192, 0, 0, 4)],
+    [Ipv4Addr::new(192, 0, 0, 5), Ipv4Addr::new(192, 0, 0, 6)],
 ];
 
 /// An IPv6 address of a device.

@@ -134,6 +134,17 @@ impl Candidates {
             }));
     }
 
+    /// What was found, and by which device.
+    pub(super) fn prefixes(&self) -> impl Iterator<Item = (u32, Nat64Prefix)> {
+        self.0.iter().map(|one| (one.link, one.prefix))
+    }
+
+    /// Forgets a prefix.
+    pub(super) fn drop(&mut self, link: u32, prefix: Nat64Prefix) {
+        self.0
+            .retain(|one| (one.link, one.prefix) != (link, prefix));
+    }
+
     /// Forgets what was found by devices that are gone or down (RFC 7050 section 3: another network, another prefix).
     pub fn retain_links(&mut self, is_there: impl Fn(u32) -> bool) {
         self.0.retain(|one| is_there(one.link));

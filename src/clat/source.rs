@@ -90,6 +90,12 @@ impl Choice {
             .filter(|_| !matches!(self.state, Dedicated::Ready(_)))
     }
 
+    /// Whether there was nothing that an address could have been made of.
+    pub(super) fn lacks_network(&self) -> bool {
+        self.state == Dedicated::Refused(NO_NETWORK)
+            || self.state == Dedicated::Refused(NOT_DERIVABLE)
+    }
+
     /// Whether answers to probes are awaited.
     pub(super) fn probes(&self) -> bool {
         matches!(self.state, Dedicated::Probing { .. })

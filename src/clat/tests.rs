@@ -360,9 +360,9 @@ fn addresses_are_those_that_nobody_has() {
     };
     for (taken, expected) in [
         (&[][..], [1, 2]),
-        (&[1], [2, 3]),
-        (&[2], [1, 3]),
-        (&[1, 2, 3], [4, 5]),
+        (&[1], [3, 4]),
+        (&[2], [3, 4]),
+        (&[1, 4], [5, 6]),
     ] {
         let mut rig = Rig::new(Settings::default());
         rig.network.links.push(other(taken));
@@ -374,11 +374,11 @@ fn addresses_are_those_that_nobody_has() {
         assert_eq!(rig.network_is(), [], "once chosen they stay");
     }
     let mut rig = Rig::new(Settings::default());
-    rig.network.links.push(other(&[1, 2, 3, 4, 5]));
+    rig.network.links.push(other(&[1, 4, 5]));
     rig.network_is();
     let actions = rig.advertised(&[(OTHER, 600)]);
     assert!(setups(&actions).is_empty());
-    assert!(says(&actions)[0].contains("every address of 192.0.0.0/29 is in use"));
+    assert!(says(&actions)[0].contains("no two addresses of 192.0.0.0/29 are left"));
 }
 
 #[test]
@@ -528,11 +528,6 @@ fn without_a_network_for_it_the_hosts_address_is_the_source() {
     assert!(!setups(&actions)[0].dedicated);
     assert_eq!(shares(&actions), 1);
     assert_eq!(rig.network_is(), []);
-    assert_eq!(
-        rig.tell(announcement("2001:db8:6::")),
-        [],
-        "not on this network"
-    );
     // A router that announces none is not waited for.
     let mut rig = Rig::of(Settings::default());
     rig.network_is();
@@ -549,6 +544,63 @@ fn without_a_network_for_it_the_hosts_address_is_the_source() {
         last.map(|(at, _)| *at).collect::<Vec<_>>(),
         [seconds(1000) + PATIENCE]
     );
+}
+
+/// A router that is late, or of which nobody had heard: the host's address serves until our own is checked.
+#[test]
+fn a_network_that_comes_late_is_taken() {
+    let mut rig = Rig::of(Settings {
+        prefix: prefix::nat64(OTHER.parse().unwrap(), 96),
+        ..Settings::default()
+    });
+    rig.network_is();
+    rig.until(rig.now + seconds(30));
+    let actions = rig.tell(announcement("2001:db8:6::"));
+    let ours = trial(&actions).unwrap().unwrap();
+    assert!(setups(&actions).is_empty() && says(&actions).is_empty());
+    assert_eq!(setups(&rig.is_unique(ours)), [] as [&Setup; 0]);
+    let actions = rig.tell(Event::Answered { from: ours });
+    assert_eq!(setups(&actions)[0].source, ours);
+    assert!(setups(&actions)[0].default_route);
+}
+
+/// The host loses its addresses for a moment: ours is the same again, and not given up for the host's.
+#[test]
+fn a_network_that_is_back_soon_has_the_same_address() {
+    let mut rig = Rig::of(Settings::default());
+    rig.network_is();
+    let ours = trial(&rig.tell(announcement("2001:db8:6::")));
+    let ours = ours.unwrap().unwrap();
+    rig.is_unique(ours);
+    rig.tell(Event::Answered { from: ours });
+    rig.now += seconds(3600);
+    let there = std::mem::take(&mut rig.link().addresses);
+    rig.network_is();
+    rig.now += seconds(1);
+    rig.link().addresses = there[..1].to_vec();
+    assert_eq!(trial(&rig.network_is()), Some(Some(ours)));
+}
+
+/// However often a network is renumbered, and whoever makes up networks: those in which the host is are known.
+#[test]
+fn the_hosts_networks_are_known_among_many() {
+    let mut rig = Rig::of(Settings::default());
+    rig.network_is();
+    rig.tell(announcement("2001:db8:6::"));
+    for number in 0x100..0x200 {
+        rig.tell(announcement(&format!("2001:db8:{number:x}::")));
+    }
+    let network = |text: &str| (UPLINK, text.parse::<Ipv6Addr>().unwrap());
+    assert_eq!(rig.clat.networks.len(), ndp::MOST);
+    assert!(rig.clat.networks.contains(&network("2001:db8:6::")));
+    assert!(rig.clat.networks.contains(&network("2001:db8:1ff::")));
+    // One that has ended is none for a new address.
+    let mut ended = announcement("2001:db8:6::");
+    if let Event::Advertisement { advertisement, .. } = &mut ended {
+        advertisement.prefixes[0].valid = Duration::ZERO;
+    }
+    rig.tell(ended);
+    assert!(!rig.clat.networks.contains(&network("2001:db8:6::")));
 }
 
 /// CL-07: who has no address at all yet is waited for, and detection goes on beside that of the host's own.
@@ -643,9 +695,9 @@ fn who_fails_chooses_again() {
     let actions = rig.tell(Event::Failed);
     assert_eq!(
         setups(&actions)[0].addresses[0],
-        Ipv4Addr::new(192, 0, 0, 2)
+        Ipv4Addr::new(192, 0, 0, 3)
     );
-    assert_eq!(setups(&actions)[0].instance(&Settings::default()), 1);
+    assert_eq!(setups(&actions)[0].instance(&Settings::default()), 2);
 }
 
 /// With a configured prefix and the host's address nobody is to be asked: there is nothing to wake up for.
@@ -673,6 +725,17 @@ fn a_tunnel_is_no_uplink() {
         ..Link::default()
     });
     assert_eq!(rig.network_is(), []);
+}
+
+/// RA81-03: what was believed before it was known to be ours.
+#[test]
+fn a_prefix_that_becomes_ours_is_dropped() {
+    let mut rig = Rig::started();
+    assert_eq!(setups(&rig.advertised(&[(OTHER, 600)])).len(), 1);
+    rig.link().addresses.push(address("2001:db8:64::1"));
+    let actions = rig.network_is();
+    assert!(matches!(actions[0], Action::Refuse(_)), "{actions:?}");
+    assert!(!setups(&actions)[0].default_route);
 }
 
 /// RA81-03, for DNS, too: the host's own network is nobody's NAT64.

@@ -785,7 +785,7 @@ fn others_of_the_same_kind_are_lived_with() {
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
         let addresses = net.host.run("ip -4 address show dev clat");
-        assert!(addresses.contains("192.0.0.2/32"), "{addresses}");
+        assert!(addresses.contains("192.0.0.3/32"), "{addresses}");
         let second = net.start("clat-dev=clat2\n");
         net.advertise(&[(PREFIX, 600)]);
         second.prints("IPv4 goes by eth0");
