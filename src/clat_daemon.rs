@@ -19,26 +19,27 @@ use nix::{
 use xlatd::{
     clat::{Action, Clat, Event, Setup, State, Trial},
     config::{LogClasses, clatd::ClatConfig},
-    plan::{self, Facts},
+    plan::{self, Facts, Step},
     translate::Translator,
     wire::{dns::Answer, ndp::RouterAdvertisement},
 };
 
 use crate::{
     error::{Error, system},
+    forwarding,
     host::{Host, record_path},
     packet_path::{EVERY_PACKET, PacketPath},
     sys::{
+        firewall::{nft, ufw},
         machine_id,
         ndisc::{Message, Ndisc},
         netlink::LinkChanges,
-        nft,
         notify::Notify,
         privilege,
         resolver::{self, Query},
         script::Script,
         signals::{Signal, Signals},
-        sysctl, ufw,
+        sysctl,
     },
     watchdog::Watchdog,
 };
@@ -47,7 +48,7 @@ use crate::{
 const REPORT: i32 = libc::SIGUSR1;
 /// Changes of the network come in crowds: it is looked at once for those of so long.
 const DEBOUNCE: Duration = Duration::from_millis(20);
-/// A step that fails is taken again after so long.
+/// What fails is tried again after so long.
 const RETRY: Duration = Duration::from_secs(10);
 /// A machine that was suspended for so long may be in another network.
 const SUSPENSION: Duration = Duration::from_secs(1);
@@ -61,7 +62,8 @@ const SIGNALS: usize = 0;
 const CHANGES: usize = 1;
 const NDISC: usize = 2;
 const TUN: usize = 3;
-const NAME_SERVERS: usize = 4;
+const NFTABLES: usize = 4;
+const NAME_SERVERS: usize = 5;
 const PLACES: usize = NAME_SERVERS + resolver::MOST;
 
 /// The CLAT, its device and all that belongs to them.
@@ -73,6 +75,8 @@ pub(crate) struct ClatDaemon {
     watchdog: Option<Watchdog>,
     signals: Signals,
     changes: LinkChanges,
+    /// `None` where the kernel has no nftables.
+    nftables: Option<LinkChanges>,
     ndisc: Ndisc,
     query: Option<Query>,
     /// `None` until there is something to translate.
@@ -82,14 +86,21 @@ pub(crate) struct ClatDaemon {
     /// The address that is to be checked, and how the host is to be.
     trial: Option<Trial>,
     setup: Option<Setup>,
-    /// When to set up again what could not be.
+    /// What was known of the host then.
+    facts: Option<Facts>,
+    /// When to set up again what could not be, and why it could not.
     retry_at: Option<Instant>,
+    failure: Option<String>,
+    /// Why the network could not be looked at.
+    blindness: Option<String>,
+    /// Whether nftables have been seen to work, and when to see whether they do by now.
+    has_nft: bool,
+    nft_at: Option<Instant>,
+    lacks_nft: bool,
     /// How long the machine has been suspended so far.
     suspended: Duration,
     /// Why Router Advertisements were not believed.
     refused: Vec<&'static str>,
-    /// Whether the uplink forwarded before we came.
-    is_router: Option<bool>,
     /// How it was decided to be.
     state: Option<State>,
     /// Whether programs have had IPv4 by us.
@@ -119,6 +130,7 @@ impl ClatDaemon {
             signals: Signals::new().map_err(system("catch signals"))?,
             changes: LinkChanges::of_the_network()
                 .map_err(system("watch the network by netlink"))?,
+            nftables: LinkChanges::of_nftables().ok(),
             ndisc: Ndisc::new(process::id() as u16).map_err(system(
                 "listen to Router Advertisements, which takes root or CAP_NET_RAW",
             ))?,
@@ -127,10 +139,15 @@ impl ClatDaemon {
             look_at: Some(Instant::now()),
             trial: None,
             setup: None,
+            facts: None,
             retry_at: None,
+            failure: None,
+            blindness: None,
+            has_nft: false,
+            nft_at: None,
+            lacks_nft: false,
             suspended: suspended(),
             refused: Vec::new(),
-            is_router: None,
             state: None,
             was_up: false,
             script: None,
@@ -180,7 +197,7 @@ impl ClatDaemon {
                     }
                 }
             }
-            if !ready[CHANGES].is_empty() {
+            if !ready[CHANGES].is_empty() || !ready[NFTABLES].is_empty() {
                 self.hear_of_changes(now)?;
             }
             if !ready[NDISC].is_empty() {
@@ -189,11 +206,15 @@ impl ClatDaemon {
             self.hear_name_servers(now)?;
             if self.look_at.is_some_and(|at| at <= now) {
                 self.look_at = None;
-                self.look(now)?;
+                self.look(now);
             }
             if self.retry_at.is_some_and(|at| at <= now) {
-                self.retry_at = Some(now + RETRY);
+                self.retry_at = None;
                 self.tell(Event::Failed, now);
+            }
+            if self.nft_at.is_some_and(|at| at <= now) {
+                self.nft_at = None;
+                self.set(now);
             }
             let suspended = suspended();
             if suspended > self.suspended + SUSPENSION {
@@ -226,6 +247,9 @@ impl ClatDaemon {
         if let Some(path) = &self.path {
             fds[TUN] = path.device.tun.as_fd();
         }
+        if let Some(nftables) = &self.nftables {
+            fds[NFTABLES] = nftables.as_fd();
+        }
         let servers = self.query.iter().flat_map(Query::fds);
         for (place, server) in fds[NAME_SERVERS..].iter_mut().zip(servers) {
             *place = server;
@@ -238,6 +262,7 @@ impl ClatDaemon {
             self.query.as_ref().map(|query| query.deadline),
             self.look_at,
             self.retry_at,
+            self.nft_at,
         ];
         let left = deadlines.into_iter().flatten().min();
         let left = left.map(|deadline| deadline.saturating_duration_since(now));
@@ -259,13 +284,15 @@ impl ClatDaemon {
 
     /// What is said is only that something changed; what counts is how it is, a moment later.
     fn hear_of_changes(&mut self, now: Instant) -> Result<(), Error> {
-        for _ in 0..MESSAGES {
-            let change = self.changes.next();
-            if change
-                .map_err(system("read about the network by netlink"))?
-                .is_none()
-            {
-                break;
+        for changes in [&mut self.changes].into_iter().chain(&mut self.nftables) {
+            for _ in 0..MESSAGES {
+                let change = changes.next();
+                if change
+                    .map_err(system("read about the network by netlink"))?
+                    .is_none()
+                {
+                    break;
+                }
             }
         }
         let soon = now + DEBOUNCE;
@@ -274,12 +301,26 @@ impl ClatDaemon {
     }
 
     /// Looks at the network, and at what has become of what was set up.
-    fn look(&mut self, now: Instant) -> Result<(), Error> {
-        let network = self.host.netlink.network(self.host.index());
-        let network = network.map_err(system("look at the network by netlink"))?;
-        self.tell(Event::Network(network), now);
-        self.look_at = self.host.repair(now);
-        Ok(())
+    fn look(&mut self, now: Instant) {
+        match self.host.netlink.network(self.host.index()) {
+            Ok(network) => {
+                self.blindness = None;
+                self.tell(Event::Network(network), now);
+                self.look_at = self.host.repair(now);
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.blindness.as_ref() != Some(&error) {
+                    warn!("cannot look at the network by netlink, and tries again: {error}");
+                }
+                self.blindness = Some(error);
+                self.look_at = Some(now + RETRY);
+            }
+        }
+        // Somebody may have made a router of the host, or a host of the router.
+        if self.facts.is_some() && self.facts != self.facts() && self.retry_at.is_none() {
+            self.set(now);
+        }
     }
 
     fn hear_neighbours(&mut self) -> Result<(), Error> {
@@ -388,9 +429,7 @@ impl ClatDaemon {
                 }
                 Action::Say(state) => {
                     self.state = Some(state);
-                    if self.retry_at.is_none() {
-                        self.say();
-                    }
+                    self.say();
                 }
             }
         }
@@ -405,12 +444,19 @@ impl ClatDaemon {
         }
     }
 
-    /// Says how things are.
+    /// Says how things are; not that all is well while it is not.
     fn say(&self) {
-        if let Some(state) = &self.state {
-            info!("{state}");
-            self.notify.send(&format!("STATUS={state}"));
-        }
+        let is_promise = matches!(
+            self.state,
+            Some(State::Active(..) | State::SteppingAside(_))
+        );
+        let status = match (&self.failure, &self.state) {
+            (Some(failure), _) if is_promise => failure,
+            (_, Some(state)) => &state.to_string(),
+            (_, None) => return,
+        };
+        info!("{status}");
+        self.notify.send(&format!("STATUS={status}"));
     }
 
     /// Says which other chains of nftables drop our packets, and what helps: it would not be seen otherwise.
@@ -434,46 +480,93 @@ impl ClatDaemon {
         }
     }
 
-    /// Sets the host up. What fails is tried again later.
+    /// Sets the host up. What fails is tried again later, and said once.
     fn set(&mut self, now: Instant) {
         match self.try_to_set(now) {
             Ok(()) => {
-                if self.retry_at.take().is_some() {
+                self.retry_at = None;
+                if self.failure.take().is_some() {
                     self.say();
                 }
             }
             Err(error) => {
-                let report = error.report();
-                warn!("{report}; trying again in {} s", RETRY.as_secs());
-                self.notify
-                    .send(&format!("STATUS={}", report.replace('\n', " ")));
                 self.retry_at = Some(now + RETRY);
+                let report = error.report().replace('\n', " ");
+                if self.failure.replace(report.clone()).as_ref() != Some(&report) {
+                    warn!("{report}; trying again every {} s", RETRY.as_secs());
+                    self.notify.send(&format!("STATUS={report}"));
+                }
+            }
+        }
+    }
+
+    /// What is to be known of the host; `None` while nothing is to be set up.
+    fn facts(&self) -> Option<Facts> {
+        let (uplink, _) = &self.setup.as_ref()?.uplink;
+        let path = plan::force_forwarding(uplink);
+        let forces = sysctl::read(&path).is_ok_and(|value| value == "1");
+        // As undos, they say what was set by a CLAT, this one or another.
+        let by_device = Step::SetSysctl {
+            path,
+            value: String::new(),
+            only_if: None,
+        };
+        let as_a_whole = Step::ForwardNoMore {
+            routers: Vec::new(),
+        };
+        Some(Facts {
+            forces_forwarding: sysctl::exists(&plan::force_forwarding("all")),
+            is_router: forwarding::is_router(uplink)
+                || forces && !self.host.has_set(&by_device)
+                || forwarding::is_on().unwrap_or(false) && !self.host.has_set(&as_a_whole),
+            has_nft: self.has_nft,
+            has_ufw: self.config.ufw.is_some() || ufw::is_enabled() && privilege::is_root(),
+        })
+    }
+
+    /// Sees whether nftables work, where it is possible to do without them; if not, says once what that means.
+    fn look_for_nft(&mut self, setup: &Setup, facts: Facts, now: Instant) {
+        let facts = Facts {
+            has_nft: true,
+            ..facts
+        };
+        let steps = plan::clat(&self.config.clat, setup, facts);
+        for step in steps {
+            let Step::LoadRuleset { name, text } = step else {
+                continue;
+            };
+            let Err(error) = nft::check(&name, &text) else {
+                self.has_nft = true;
+                continue;
+            };
+            // Somebody may install it in the meantime.
+            self.nft_at = Some(now + RETRY);
+            if !std::mem::replace(&mut self.lacks_nft, true) {
+                warn!(
+                    "No nftables, without which neighbours on {} can open connections to IPv4 services of this host, and \
+                     have it forward their packets, unless another firewall forbids it: {error}",
+                    setup.uplink.0
+                );
             }
         }
     }
 
     fn try_to_set(&mut self, now: Instant) -> Result<(), Error> {
-        let settings = &self.config.clat;
         let mut steps = self.trial.as_ref().map(plan::trial).unwrap_or_default();
-        let Some(setup) = &self.setup else {
+        let (Some(setup), Some(mut facts)) = (self.setup.clone(), self.facts()) else {
             return self.host.change(&steps);
         };
+        let setup = &setup;
         let (uplink, link) = &setup.uplink;
         let ours = (setup.dedicated && setup.on_link).then_some((*link, setup.source));
         if let Err(error) = self.ndisc.hear_for(ours) {
             warn!("cannot hear neighbours that ask for our address on {uplink}: {error}");
         }
-        let is_router = *self.is_router.get_or_insert_with(|| {
-            ["forwarding", "force_forwarding"].iter().any(|name| {
-                sysctl::read(&format!("net/ipv6/conf/{uplink}/{name}"))
-                    .is_ok_and(|value| value == "1")
-            })
-        });
-        let facts = Facts {
-            forces_forwarding: sysctl::exists("net/ipv6/conf/all/force_forwarding"),
-            is_router,
-            has_ufw: self.config.ufw.is_some() || ufw::is_enabled() && privilege::is_root(),
-        };
+        if setup.dedicated && !self.has_nft {
+            self.look_for_nft(setup, facts, now);
+            facts.has_nft = self.has_nft;
+        }
+        let settings = &self.config.clat;
         steps.extend(plan::clat(settings, setup, facts));
         // The translator knows what comes before the routes lead to it.
         if let Some(path) = &mut self.path {
@@ -493,6 +586,7 @@ impl ClatDaemon {
             let translator = Translator::new(plan::clat_translation(setup), map, seed, now);
             self.path = Some(PacketPath::new(log, device, translator, None));
         }
+        self.facts = self.facts();
         changed?;
         if !self.was_up {
             self.warn_of_firewalls();

@@ -12,11 +12,12 @@ use xlatd::{
 
 use crate::{
     error::{Error, system},
+    forwarding,
     sys::{
+        firewall::{nft, ufw},
         netlink::{Done, Kind, Link, Netlink},
-        nft, sysctl,
+        sysctl,
         tun::Tun,
-        ufw,
     },
     tally::Tally,
 };
@@ -215,6 +216,10 @@ pub(crate) fn undo_of(step: &Step, link: Option<&Link>) -> Option<Step> {
             value: sysctl::read(path).ok()?,
             only_if: Some(value.clone()),
         }),
+        (Step::ForwardAll, _) if forwarding::is_on().unwrap_or(true) => None,
+        (Step::ForwardAll, _) => Some(Step::ForwardNoMore {
+            routers: forwarding::routers().ok()?,
+        }),
         _ => step.undo(),
     }
 }
@@ -244,6 +249,8 @@ pub(crate) fn take(netlink: &mut Netlink, index: u32, step: &Step) -> Result<Don
             value,
             only_if,
         } => set_sysctl(path, value, only_if.as_deref()),
+        Step::ForwardAll => forwarding::switch(true),
+        Step::ForwardNoMore { routers } => forwarding::switch_off_unless(routers),
         Step::AllowInUfw { from, to } => ufw::allow(from, to).map(|()| Done::Now),
         Step::ForgetInUfw { from, to } => ufw::forget(from, to).map(|()| Done::Now),
         Step::LoadRuleset { name, text } => nft::load(name, text).map(|()| Done::Now),
@@ -252,6 +259,7 @@ pub(crate) fn take(netlink: &mut Netlink, index: u32, step: &Step) -> Result<Don
     match &result {
         Ok(Done::Now) => info!("{step}: done"),
         Ok(Done::Before) => info!("{step}: so it was before"),
+        Ok(Done::Left) => info!("{step}: not done, since somebody else has changed it"),
         Err(_) => {}
     }
     result.map_err(|cause| Error::Step {
@@ -262,8 +270,11 @@ pub(crate) fn take(netlink: &mut Netlink, index: u32, step: &Step) -> Result<Don
 
 fn set_sysctl(path: &str, value: &str, only_if: Option<&str>) -> io::Result<Done> {
     let before = sysctl::read(path)?;
-    if before == value || only_if.is_some_and(|expected| expected != before) {
+    if before == value {
         return Ok(Done::Before);
+    }
+    if only_if.is_some_and(|expected| expected != before) {
+        return Ok(Done::Left);
     }
     sysctl::write(path, value)?;
     Ok(Done::Now)
@@ -283,6 +294,11 @@ pub(crate) fn is_there(netlink: &mut Netlink, index: u32, step: &Step) -> io::Re
             value,
             only_if: None,
         } => Ok(sysctl::read(path).map_or(true, |found| found == *value)),
+        Step::SetMtu { mtu, .. } => Ok(netlink
+            .link_by_index(index)?
+            .is_none_or(|link| link.mtu == *mtu)),
+        Step::LoadRuleset { name, .. } => nft::has(name),
+        Step::ForwardAll => forwarding::is_on(),
         _ => Ok(true),
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     error::{Error, system},
     sys::{
         netlink::{Done, Netlink},
-        record::{self, Record},
+        record::{self, Other, Record},
     },
 };
 
@@ -44,7 +44,20 @@ struct Taken {
     step: Step,
     /// `None` if there is nothing to undo: it was so before, or goes with the device.
     undo: Option<Step>,
+    /// When it was done again, and why it could not be.
     repaired: Option<Instant>,
+    failed: Option<String>,
+}
+
+impl Taken {
+    fn new(step: Step, undo: Option<Step>) -> Self {
+        Self {
+            step,
+            undo,
+            repaired: None,
+            failed: None,
+        }
+    }
 }
 
 impl Host {
@@ -76,20 +89,18 @@ impl Host {
     }
 
     /// Undoes what a record says, and begins another.
-    fn take_over(&mut self, mut record: Record, text: &str) -> io::Result<()> {
+    fn take_over(&mut self, record: Record, text: &str) -> io::Result<()> {
         let place = place()?;
         let undos = state::undos(text, &place).unwrap_or_default();
         if !undos.is_empty() {
             info!("Undoing what was left by one that was killed");
         }
-        for undo in &undos {
-            if let Err(error) = take(&mut self.netlink, self.index, undo) {
-                debug!("{}", error.report()); // it may never have come to be
-            }
-        }
+        let record = self.record.insert(record);
         record.clear()?;
         record.add(&place.to_string())?;
-        self.record = Some(record);
+        for undo in undos {
+            self.undo(&undo);
+        }
         Ok(())
     }
 
@@ -107,9 +118,10 @@ impl Host {
     /// Takes the steps that have not been taken, and undoes those that are not wanted any more, last first.
     pub(crate) fn change(&mut self, wanted: &[Step]) -> Result<(), Error> {
         for at in (0..self.taken.len()).rev() {
-            if !wanted.contains(&self.taken[at].step) {
+            let step = &self.taken[at].step;
+            if !wanted.iter().any(|one| one == step || one.replaces(step)) {
                 let taken = self.taken.remove(at);
-                self.undo(taken);
+                self.undo_taken(&taken);
             }
         }
         for (at, step) in wanted.iter().enumerate() {
@@ -124,11 +136,15 @@ impl Host {
             let undo = undo_of(step, None);
             self.record(undo.as_ref());
             let done = take(&mut self.netlink, self.index, step)?;
-            let taken = Taken {
-                step: step.clone(),
-                undo: undo.filter(|_| done == Done::Now),
-                repaired: None,
-            };
+            let replaced = self
+                .taken
+                .iter_mut()
+                .find(|taken| step.replaces(&taken.step));
+            if let Some(replaced) = replaced {
+                replaced.step = step.clone();
+                continue;
+            }
+            let taken = Taken::new(step.clone(), undo.filter(|_| done == Done::Now));
             self.taken.insert(at.min(self.taken.len()), taken);
         }
         Ok(())
@@ -144,19 +160,30 @@ impl Host {
             if !matches!(is_there(netlink, index, step), Ok(false)) {
                 continue;
             }
+            let mut look_at = |at| next = Some(next.map_or(at, |next: Instant| next.min(at)));
             let again_at = taken.repaired.map(|before| before + REPAIR_INTERVAL);
             if let Some(again_at) = again_at.filter(|at| *at > now) {
-                next = Some(next.map_or(again_at, |next: Instant| next.min(again_at)));
+                look_at(again_at);
                 continue;
             }
             let again = taken.repaired.replace(now).is_some();
-            match take(netlink, index, step) {
+            let result = take(netlink, index, step);
+            let failed = result.as_ref().err().map(Error::report);
+            let failed_before = std::mem::replace(&mut taken.failed, failed);
+            match result {
                 Ok(_) if again => warn!(
                     "Somebody keeps undoing this, and it is done again: {step} (systemd-networkd: ManageForeignRoutes=no \
                      and ManageForeignRoutingPolicyRules=no in networkd.conf)"
                 ),
                 Ok(_) => info!("Somebody had undone it: {step}"),
-                Err(error) => warn!("{}", error.report()),
+                Err(_) => {
+                    look_at(now + REPAIR_INTERVAL);
+                    if let Some(failed) = taken.failed.as_ref()
+                        && failed_before.as_ref() != Some(failed)
+                    {
+                        warn!("Somebody has undone it, and it is tried again each 10 s: {failed}");
+                    }
+                }
             }
         }
         next
@@ -165,9 +192,11 @@ impl Host {
     /// Undoes everything, last first.
     pub(crate) fn undo_all(&mut self) {
         while let Some(taken) = self.taken.pop() {
-            self.undo(taken);
+            self.undo_taken(&taken);
         }
-        self.undo_for_others();
+        for undo in self.handed_over() {
+            self.undo(&undo);
+        }
         self.index = 0;
         if let Some(record) = self.record.take()
             && let Err(error) = record.remove()
@@ -176,40 +205,58 @@ impl Host {
         }
     }
 
-    /// Undoes what instances that ended before us have left to us.
-    fn undo_for_others(&mut self) {
-        let Some(record) = &self.record else {
-            return;
-        };
-        let (Ok(text), Ok(place)) = (record.text(), place()) else {
-            return;
-        };
-        let lines = text.lines().skip(1);
-        let lines = lines.filter(|line| !self.recorded.contains(*line));
-        let left: Vec<_> = lines.collect();
-        for undo in
-            state::undos(&format!("{place}\n{}", left.join("\n")), &place).unwrap_or_default()
-        {
-            self.undo(Taken {
-                step: undo.clone(),
-                undo: Some(undo),
-                repaired: None,
-            });
-        }
-    }
-
     /// Leaves it to another instance that lives to set back what it needs, too. Whether there is one.
     fn leaves_to_other(&self, undo: &Step) -> bool {
-        let (Step::SetSysctl { .. }, Some(record)) = (undo, &self.record) else {
+        if !matches!(undo, Step::SetSysctl { .. } | Step::ForwardNoMore { .. }) {
+            return false;
+        }
+        // Each CLAT needs a host that forwards as a whole.
+        let is_for_all = matches!(undo, Step::ForwardNoMore { .. });
+        let needs = |undos: &[Step]| undos.iter().any(|one| is_about_the_same(one, undo));
+        let mut others = self.others().into_iter();
+        let other = others.find(|(other, undos)| other.lives && (is_for_all || needs(undos)));
+        let (Some((other, _)), Some(line)) = (other, state::line(undo)) else {
             return false;
         };
-        let other = place().and_then(|place| record.other(&place.to_string()));
-        let (Ok(Some(other)), Some(line)) = (other, state::line(undo)) else {
-            return false;
-        };
-        let left = record::hand_over(&other, &line);
-        debug!("{undo}: left to {}", other.display());
+        let left = record::hand_over(&other.path, &line);
+        debug!("{undo}: left to {}", other.path.display());
         left.is_ok()
+    }
+
+    /// Records of other instances here, and what they will undo.
+    fn others(&self) -> Vec<(Other, Vec<Step>)> {
+        let Some((record, place)) = self.record.as_ref().zip(place().ok()) else {
+            return Vec::new();
+        };
+        let others = record.others().unwrap_or_default().into_iter();
+        others
+            .filter_map(|other| {
+                let undos = state::undos(&other.text, &place)?;
+                Some((other, undos))
+            })
+            .collect()
+    }
+
+    /// Whether it is by us, or by another instance, that there is something for this undo to set back.
+    pub(crate) fn has_set(&self, undo: &Step) -> bool {
+        let ours = self.taken.iter().filter_map(|taken| taken.undo.clone());
+        // Also by one that was killed, and will be undone when it starts again.
+        let others = self.others().into_iter().flat_map(|(_, undos)| undos);
+        let mut all = ours.chain(self.handed_over()).chain(others);
+        all.any(|one| is_about_the_same(&one, undo) && changes(&one))
+    }
+
+    /// What instances that ended before us have left to us.
+    fn handed_over(&self) -> Vec<Step> {
+        let Some((record, place)) = self.record.as_ref().zip(place().ok()) else {
+            return Vec::new();
+        };
+        let text = record.text().unwrap_or_default();
+        let lines = text.lines().skip(1);
+        let left: Vec<_> = lines
+            .filter(|line| !self.recorded.contains(*line))
+            .collect();
+        state::undos(&format!("{place}\n{}", left.join("\n")), &place).unwrap_or_default()
     }
 
     /// Writes down what will undo a step, before it is taken.
@@ -223,18 +270,35 @@ impl Host {
         }
     }
 
-    fn undo(&mut self, taken: Taken) {
-        let Some(undo) = taken.undo else {
-            return;
-        };
-        if self.leaves_to_other(&undo) {
+    fn undo_taken(&mut self, taken: &Taken) {
+        if let Some(undo) = &taken.undo {
+            self.undo(undo);
+        }
+    }
+
+    fn undo(&mut self, undo: &Step) {
+        if self.leaves_to_other(undo) {
             return;
         }
-        if let Err(error) = take(&mut self.netlink, self.index, &undo) {
-            // Who took it away before us has done us a favour.
+        if let Err(error) = take(&mut self.netlink, self.index, undo) {
+            // Who took it away before us has done us a favour; and after a crash it may never have come to be.
             debug!("{}", error.report());
         }
     }
+}
+
+/// Whether two undos set back the same.
+fn is_about_the_same(one: &Step, other: &Step) -> bool {
+    match (one, other) {
+        (Step::SetSysctl { path, .. }, Step::SetSysctl { path: other, .. }) => path == other,
+        (Step::ForwardNoMore { .. }, Step::ForwardNoMore { .. }) => true,
+        _ => false,
+    }
+}
+
+/// Whether an undo sets anything back: not if it was so before.
+fn changes(undo: &Step) -> bool {
+    !matches!(undo, Step::SetSysctl { value, only_if, .. } if only_if.as_ref() == Some(value))
 }
 
 /// Here and now.

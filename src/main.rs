@@ -6,6 +6,7 @@ mod cli;
 mod daemon;
 mod device;
 mod error;
+mod forwarding;
 mod host;
 mod leases;
 mod packet_path;
@@ -139,16 +140,16 @@ fn run_clat(words: impl Iterator<Item = OsString>) -> Result<(), Error> {
             Level::Info => info!("{line}"),
         }
     }
-    sys::nft::use_program(&config.nft);
+    sys::firewall::nft::use_program(&config.nft);
     if let Some(program) = &config.ufw {
-        sys::ufw::use_program(program);
+        sys::firewall::ufw::use_program(program);
     }
     let directory = runtime_directory();
     if arguments.command == clat_cli::Command::CleanUp {
         return Host::clean_up(&directory, &config.clat.device);
     }
     info!("Starting xlatd {} as a CLAT", env!("CARGO_PKG_VERSION"));
-    let uses_ufw = config.ufw.is_some() || sys::ufw::is_enabled();
+    let uses_ufw = config.ufw.is_some() || sys::firewall::ufw::is_enabled();
     if config.script_up.is_none() && config.script_down.is_none() && !uses_ufw {
         // nft(8) needs the first.
         privilege::confine(&[Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW])

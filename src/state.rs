@@ -58,6 +58,10 @@ pub fn line(undo: &Step) -> Option<String> {
             index,
             address,
         } => Some(format!("address {address} {device} {index}")),
+        Step::ForwardNoMore { routers } => {
+            let words: Vec<_> = routers.iter().map(|router| format!(" {router}")).collect();
+            Some(format!("forwarding{}", words.concat()))
+        }
         Step::ForgetInUfw { from, to } => Some(format!("ufw {from} {to}")),
         Step::DeleteRuleset { name } => Some(format!("ruleset {name}")),
         _ => None,
@@ -106,6 +110,9 @@ fn undo(line: &str) -> Option<Step> {
             table: table.parse().ok()?,
             priority: priority.parse().ok()?,
         }),
+        ["forwarding", ref routers @ ..] => Step::ForwardNoMore {
+            routers: routers.iter().copied().map(str::to_owned).collect(),
+        },
         ["ufw", from, to] => Step::ForgetInUfw {
             from: from.to_owned(),
             to: to.to_owned(),
@@ -169,6 +176,7 @@ mod tests {
         let facts = Facts {
             forces_forwarding: true,
             is_router: false,
+            has_nft: true,
             has_ufw: true,
         };
         let trial = Trial {
@@ -187,8 +195,13 @@ mod tests {
             value: "0".to_owned(),
             only_if: Some("1".to_owned()),
         });
+        for routers in [&[][..], &["br0".to_owned(), "lan".to_owned()]] {
+            expected.push(Step::ForwardNoMore {
+                routers: routers.to_vec(),
+            });
+        }
         expected.retain(|undo| line(undo).is_some());
-        assert_eq!(expected.len(), 9, "{expected:?}");
+        assert_eq!(expected.len(), 11, "{expected:?}");
         let lines: Vec<_> = expected.iter().filter_map(line).collect();
         let text = format!("{}\n{}\n", place(), lines.join("\n"));
         expected.reverse();

@@ -29,6 +29,7 @@ const BINARY: &[(&str, u8)] = &[
     ("tally", 4),
     ("watchdog", 4),
     ("error", 5),
+    ("forwarding", 5),
     ("cli", 6),
     ("clat_cli", 6),
     ("device", 6),

@@ -18,6 +18,8 @@ const PRIORITY: u32 = 0x61a7;
 const LAST_METRIC: u32 = u32::MAX;
 /// Of Neighbour Solicitations for our address, which the kernel would not take for ours: as clatd's, where it has one.
 const MARK: u32 = 0xc1a7;
+/// Neighbours, and nobody who is farther away.
+const LINK_LOCAL: IpPrefix = IpPrefix::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 
 /// What is to be known of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Facts {
     pub forces_forwarding: bool,
     /// Whether the uplink forwarded before we came: then it is not for us to say what it forwards.
     pub is_router: bool,
+    /// Whether nftables are there. Without them IPv4 works with an address of our own only.
+    pub has_nft: bool,
     /// Whether ufw(8) is at work, and we may tell it something.
     pub has_ufw: bool,
 }
@@ -92,29 +96,26 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
             address: host(host_v4.into()),
         },
     ];
+    // Before anything is forwarded it is said what not.
+    let has_nft = facts.has_nft || !setup.dedicated;
+    if has_nft {
+        steps.push(Step::LoadRuleset {
+            name: ruleset_name(settings),
+            text: ruleset(settings, setup, facts),
+        });
+    }
     if settings.forwarding {
         if facts.forces_forwarding {
             for device in [&settings.device, uplink] {
-                let path = format!("net/ipv6/conf/{device}/force_forwarding");
-                steps.push(sysctl(path, "1"));
+                steps.push(sysctl(force_forwarding(device), "1"));
             }
         } else {
-            // A router does not listen to routers, unless it is told to.
-            steps.push(Step::SetSysctl {
-                path: format!("net/ipv6/conf/{uplink}/accept_ra"),
-                value: "2".to_owned(),
-                only_if: Some("1".to_owned()),
-            });
-            steps.push(sysctl("net/ipv6/conf/all/forwarding".to_owned(), "1"));
+            steps.push(Step::ForwardAll);
         }
     }
     if facts.has_ufw {
         steps.extend(allow_in_ufw(&settings.device, uplink));
     }
-    steps.push(Step::LoadRuleset {
-        name: ruleset_name(settings),
-        text: ruleset(settings, setup, facts),
-    });
     let path = |destination, table, metric| Route {
         destination,
         target: Target::Device(device()),
@@ -131,10 +132,16 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
             target: Target::Local(uplink.clone(), *uplink_index),
             ..path(behind, table, 0)
         }));
+        // Some ask from global addresses, which have to be marked to be known.
+        let (from, mark) = if has_nft {
+            (IpPrefix::V6(Ipv6Addr::UNSPECIFIED, 0), MARK)
+        } else {
+            (LINK_LOCAL, 0)
+        };
         steps.push(Step::AddRule(Rule {
-            from: IpPrefix::V6(Ipv6Addr::UNSPECIFIED, 0),
+            from,
             to: behind,
-            mark: MARK,
+            mark,
             table,
             priority: PRIORITY,
         }));
@@ -163,6 +170,11 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
         steps.push(Step::AddTableRoute(default(MAIN, metric)));
     }
     steps
+}
+
+/// The setting by which packets that come in by a device are forwarded.
+pub fn force_forwarding(device: &str) -> String {
+    format!("net/ipv6/conf/{device}/force_forwarding")
 }
 
 /// What has ufw(8) let our packets pass, in both directions.
@@ -283,6 +295,7 @@ mod tests {
     const FACTS: Facts = Facts {
         forces_forwarding: true,
         is_router: false,
+        has_nft: true,
         has_ufw: false,
     };
 
@@ -306,7 +319,7 @@ mod tests {
             .collect()
     }
 
-    /// Before Linux 6.17 forwarding is the whole host's, which then does not listen to routers unless it is told to.
+    /// Before Linux 6.17 forwarding is the whole host's.
     #[test]
     fn an_older_kernel_forwards_as_a_whole() {
         let facts = Facts {
@@ -319,10 +332,35 @@ mod tests {
             sysctls.collect::<Vec<_>>(),
             [
                 "sysctl -w net/ipv6/conf/clat/addr_gen_mode=1",
-                "sysctl -w net/ipv6/conf/eth0/accept_ra=2",
                 "sysctl -w net/ipv6/conf/all/forwarding=1",
             ]
         );
+    }
+
+    /// Nothing is forwarded before it is said what not. Without nftables neighbours are known by their addresses, where
+    /// packets need no translation of the source.
+    #[test]
+    fn without_nftables_there_is_an_address_of_its_own_only() {
+        let dedicated = Setup {
+            dedicated: true,
+            ..setup()
+        };
+        let place = |commands: &[String], word: &str| {
+            let mut commands = commands.iter();
+            commands.position(|one| one.contains(word))
+        };
+        let all = commands(&Settings::default(), &dedicated, FACTS);
+        assert!(place(&all, "nft") < place(&all, "force_forwarding"));
+        assert!(place(&all, "fwmark").is_some());
+        let without = Facts {
+            has_nft: false,
+            ..FACTS
+        };
+        let all = commands(&Settings::default(), &dedicated, without);
+        assert_eq!(place(&all, "nft"), None);
+        assert!(place(&all, "rule add from fe80::/10 to 2001:db8::1/128").is_some());
+        let all = commands(&Settings::default(), &setup(), without);
+        assert!(place(&all, "nft").is_some());
     }
 
     /// Instances that find the addresses of others have tables and metrics of their own, too.

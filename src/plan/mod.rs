@@ -5,7 +5,8 @@
 mod clat;
 
 pub use clat::{
-    Facts, allow_in_ufw, clat, clat_map, clat_translation, dropping_chains, ruleset_name, trial,
+    Facts, allow_in_ufw, clat, clat_map, clat_translation, dropping_chains, force_forwarding,
+    ruleset_name, trial,
 };
 
 use std::{
@@ -115,6 +116,14 @@ pub enum Step {
         /// Only where it is this; always if it is `None`.
         only_if: Option<String>,
     },
+    /// Have the host forward IPv6 between all devices, where the kernel cannot tell them apart. What each device is to
+    /// routers, a host or a router itself, stays.
+    ForwardAll,
+    /// Have it do so no more, unless a device has become a router that is none of these: then somebody else wants it.
+    ForwardNoMore {
+        /// Names of devices that were routers before.
+        routers: Vec<String>,
+    },
     /// Have ufw(8) let pass what is forwarded from one device to another.
     AllowInUfw {
         /// The device that it comes in by.
@@ -187,6 +196,16 @@ pub struct Rule {
 }
 
 impl Step {
+    /// Whether it does without the undo of another one that was taken: it takes its place.
+    pub fn replaces(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::LoadRuleset { name, .. }, Self::LoadRuleset { name: other, .. }) => {
+                name == other
+            }
+            _ => false,
+        }
+    }
+
     /// What makes this step undone. `None` for [`CreateDevice`](Self::CreateDevice): a device that was made goes with its
     /// descriptor, and takes addresses and routes along; one that was there before stays. `None` also for
     /// what sets a value: only who takes the step sees the one before.
@@ -195,7 +214,9 @@ impl Step {
             Self::CreateDevice { .. }
             | Self::SetQueueLength { .. }
             | Self::SetMtu { .. }
-            | Self::SetSysctl { .. } => return None,
+            | Self::SetSysctl { .. }
+            | Self::ForwardAll => return None,
+            Self::ForwardNoMore { .. } => Self::ForwardAll,
             Self::AddTableRoute(route) => Self::RemoveTableRoute(route),
             Self::RemoveTableRoute(route) => Self::AddTableRoute(route),
             Self::AddRule(rule) => Self::RemoveRule(rule),
@@ -271,6 +292,8 @@ impl Step {
             Self::AddRule(rule) => format!("ip rule add {rule}"),
             Self::RemoveRule(rule) => format!("ip rule delete {rule}"),
             Self::SetSysctl { path, value, .. } => format!("sysctl -w {path}={value}"),
+            Self::ForwardAll => "sysctl -w net/ipv6/conf/all/forwarding=1".to_owned(),
+            Self::ForwardNoMore { .. } => "sysctl -w net/ipv6/conf/all/forwarding=0".to_owned(),
             Self::AllowInUfw { from, to } => {
                 format!("ufw route prepend allow in on {from} out on {to}")
             }
@@ -319,6 +342,8 @@ impl fmt::Display for Step {
             Self::AddRule(rule) => write!(f, "add rule {rule}"),
             Self::RemoveRule(rule) => write!(f, "remove rule {rule}"),
             Self::SetSysctl { path, value, .. } => write!(f, "set {path} to {value}"),
+            Self::ForwardAll => f.write_str("have all devices forward IPv6"),
+            Self::ForwardNoMore { .. } => f.write_str("have no device forward IPv6 any more"),
             Self::AllowInUfw { from, to } => {
                 write!(f, "have ufw let packets pass from {from} to {to}")
             }

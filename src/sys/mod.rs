@@ -2,12 +2,12 @@
 //! knows another.
 
 pub(crate) mod detach;
+pub(crate) mod firewall;
 pub(crate) mod kept_file;
 pub(crate) mod log;
 pub(crate) mod machine_id;
 pub(crate) mod ndisc;
 pub(crate) mod netlink;
-pub(crate) mod nft;
 pub(crate) mod notify;
 pub(crate) mod pidfile;
 pub(crate) mod privilege;
@@ -18,4 +18,3 @@ pub(crate) mod script;
 pub(crate) mod signals;
 pub(crate) mod sysctl;
 pub(crate) mod tun;
-pub(crate) mod ufw;

@@ -18,6 +18,14 @@ pub(crate) struct Record {
     file: Flock<File>,
 }
 
+/// The record of somebody else.
+pub(crate) struct Other {
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+    /// Whether its owner does.
+    pub(crate) lives: bool,
+}
+
 impl Record {
     /// Opens the file, which is made with its directory if it is not there, and returns what is in it. `None` if somebody
     /// who lives has it.
@@ -57,8 +65,9 @@ impl Record {
         fs::read_to_string(&self.path)
     }
 
-    /// Another record of the same directory whose owner lives, and which begins with this line.
-    pub(crate) fn other(&self, first_line: &str) -> io::Result<Option<PathBuf>> {
+    /// Other records of the same directory.
+    pub(crate) fn others(&self) -> io::Result<Vec<Other>> {
+        let mut others = Vec::new();
         let directory = self.path.parent().unwrap_or(Path::new("."));
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
@@ -66,13 +75,13 @@ impl Record {
                 continue;
             }
             let file = File::open(&path)?;
-            if Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
-                && fs::read_to_string(&path)?.lines().next() == Some(first_line)
-            {
-                return Ok(Some(path));
-            }
+            others.push(Other {
+                text: fs::read_to_string(&path)?,
+                lives: Flock::lock(file, FlockArg::LockSharedNonblock).is_err(),
+                path,
+            });
         }
-        Ok(None)
+        Ok(others)
     }
 
     /// There is nothing left to record.

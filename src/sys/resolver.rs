@@ -96,7 +96,9 @@ fn ask(server: IpAddr, link: u32, device: Option<&str>, id: u16) -> io::Result<U
     };
     let socket = UdpSocket::bind((any, 0))?;
     socket.set_nonblocking(true)?;
-    if let Some(device) = device {
+    // One of this host is not reached by any other device.
+    let is_ours = UdpSocket::bind((server, 0)).is_ok();
+    if let Some(device) = device.filter(|_| !is_ours) {
         // Without the right to, the routes decide.
         let _ = setsockopt(&socket, BindToDevice, &OsString::from(device));
     }

@@ -15,6 +15,13 @@ pub(crate) fn write(path: &str, value: &str) -> io::Result<()> {
     fs::write(full(path), value)
 }
 
+/// The settings, or groups of settings, in a group.
+pub(crate) fn names(path: &str) -> io::Result<Vec<String>> {
+    fs::read_dir(full(path))?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}
+
 fn full(path: &str) -> PathBuf {
     PathBuf::from("/proc/sys").join(path)
 }

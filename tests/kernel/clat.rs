@@ -8,7 +8,7 @@
 use std::{
     fs,
     net::{Ipv6Addr, SocketAddrV6, UdpSocket},
-    os::{fd::AsRawFd, unix::fs::PermissionsExt},
+    os::fd::AsRawFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,22 +17,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::{
-        signal::Signal,
-        socket::{
-            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, bind,
-            getsockopt, sendto, setsockopt, socket, sockopt::Ipv6MulticastHops,
-        },
+use nix::sys::{
+    signal::Signal,
+    socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, bind, getsockopt,
+        sendto, setsockopt, socket, sockopt::Ipv6MulticastHops,
     },
-    unistd::chown,
 };
 
 use crate::{
     forward::{connect, exchange, listen},
-    harness::{self, Daemon, Directory, Netns, tayga, wait_for, xlatd_case},
+    harness::{Daemon, Directory, Netns, tayga, wait_for, xlatd_case},
     packet::{Ipv4, Ipv6, pattern},
-    privilege::AS_NOBODY,
     socket::{Capture, Fragmentation, Ipv4Mtu, udp_socket},
 };
 
@@ -61,7 +57,7 @@ pub(crate) fn clat_case(body: impl FnOnce(&ClatNet)) {
 }
 
 /// Runs one case with each kind of IPv6 address that packets can leave with, which is said by a line of the configuration.
-fn with_each_address(body: impl Fn(&ClatNet, &str)) {
+pub(crate) fn with_each_address(body: impl Fn(&ClatNet, &str)) {
     for config in ["", "clat-v6-addr=shared\n"] {
         clat_case(|net| body(net, config));
     }
@@ -173,7 +169,7 @@ impl ClatNet {
     }
 
     /// Until the host can be reached on its link.
-    fn wait_for_link(&self) {
+    pub(crate) fn wait_for_link(&self) {
         wait_for_link_local(&self.host, "eth0");
         wait_for_link_local(&self.router, "host");
     }
@@ -259,13 +255,13 @@ pub(crate) fn advertisement(router_lifetime: u16, pref64: &[(&str, u16)]) -> Vec
 }
 
 /// A name server of the router, which has a DNS64: it answers any question with these addresses, or says that there are none.
-struct NameServer {
+pub(crate) struct NameServer {
     done: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl NameServer {
-    fn start(router: &Netns, addresses: &[&str]) -> Self {
+    pub(crate) fn start(router: &Netns, addresses: &[&str]) -> Self {
         let socket = router.inside(|| UdpSocket::bind("[::]:53")).unwrap();
         socket
             .set_read_timeout(Some(Duration::from_millis(100)))
@@ -540,82 +536,6 @@ fn neighbours_do_not_come_in() {
     });
 }
 
-/// What others delete comes back within 2 s: rule, routes, address.
-#[test]
-fn what_others_delete_comes_back() {
-    with_each_address(|net, config| {
-        let daemon = net.start(config);
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
-        let behind = address_behind(net);
-        let of_ours = [
-            ("-6 route flush table 49575", "ip -6 route show table 49575"),
-            ("-6 rule delete fwmark 0xc1a7", "ip -6 rule"),
-        ];
-        let of_ours = of_ours.into_iter().filter(|_| config.is_empty());
-        for (delete, is_there) in of_ours.chain([
-            ("rule delete from 192.0.0.1", "ip rule"),
-            ("route delete default dev clat", "ip route"),
-            ("route flush table 49575", "ip route show table 49575"),
-            (&format!("-6 route delete {behind} dev clat"), "ip -6 route"),
-            (
-                "addr delete 192.0.0.1/32 dev clat",
-                "ip -4 address show dev clat",
-            ),
-        ]) {
-            let before = net.host.run(is_there);
-            let repaired = || daemon.log().matches("Somebody had undone it").count();
-            let repaired_before = repaired();
-            net.host.run(&format!("ip {delete}"));
-            wait_for(delete, || {
-                (repaired() > repaired_before && net.host.run(is_there) == before).then_some(())
-            });
-        }
-        net.wait_for_ipv4();
-    });
-}
-
-/// CL-20: after kill -9 the next start undoes what was left, and so does --cleanup.
-#[test]
-fn a_crash_leaves_no_trace_in_the_end() {
-    with_each_address(|net, config| {
-        net.advertise(&[]);
-        net.wait_for_ipv6();
-        let before = net.state();
-        let crash = || {
-            let mut daemon = net.start(config);
-            daemon.prints("Waiting for a NAT64 prefix");
-            net.advertise(&[(PREFIX, 600)]);
-            net.wait_for_ipv4();
-            daemon.signal(Signal::SIGKILL);
-            daemon.wait();
-            assert_ne!(net.state(), before, "a crash leaves something");
-        };
-        crash();
-        let mut daemon = net.start(config);
-        daemon.prints("Undoing what was left");
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
-        // While it lives, another one does not undo anything.
-        let mut other = Daemon::start_clat(&net.host, &net.runtime, "");
-        assert_eq!(other.wait().code(), Some(1));
-        assert!(other.log().contains("is at work"), "{}", other.log());
-        net.wait_for_ipv4();
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0));
-        assert_eq!(net.state(), before);
-
-        crash();
-        let runtime = net.runtime.file("");
-        net.host.run(&format!(
-            "env RUNTIME_DIRECTORY={} {} clat --cleanup",
-            runtime.display(),
-            harness::daemon().display()
-        ));
-        assert_eq!(net.state(), before);
-    });
-}
-
 /// `script-up` and `script-down`, with the settings in their environment.
 #[test]
 fn scripts_are_run() {
@@ -633,30 +553,6 @@ fn scripts_are_run() {
         daemon.signal(Signal::SIGTERM);
         daemon.wait();
         assert_eq!(read(), "up clat-x\ndown 192.0.0.1\n");
-    });
-}
-
-/// ufw is told what to let pass, and in the end to forget it: by the program of `cmd-ufw`, which plays it here.
-#[test]
-fn ufw_is_told() {
-    clat_case(|net| {
-        let directory = Directory::new();
-        let (ufw, said) = (directory.file("ufw"), directory.file("said"));
-        let script = format!("#!/bin/sh\necho \"$@\" >>{}\n", said.display());
-        fs::write(&ufw, script).unwrap();
-        fs::set_permissions(&ufw, fs::Permissions::from_mode(0o755)).unwrap();
-        let mut daemon = net.start(&format!("cmd-ufw={}\n", ufw.display()));
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
-        daemon.signal(Signal::SIGTERM);
-        daemon.wait();
-        assert_eq!(
-            fs::read_to_string(&said).unwrap(),
-            "route prepend allow in on clat out on eth0\n\
-             route prepend allow in on eth0 out on clat\n\
-             route delete allow in on eth0 out on clat\n\
-             route delete allow in on clat out on eth0\n"
-        );
     });
 }
 
@@ -712,36 +608,6 @@ fn changes_that_were_missed_are_seen() {
     });
 }
 
-/// NetworkManager and systemd-networkd handle Router Advertisements by themselves, and the kernel does not: addresses and
-/// routes are theirs, and what it advertises is heard all the same.
-#[test]
-fn another_program_may_be_in_charge_of_the_link() {
-    clat_case(|net| {
-        net.host.sysctl("ipv6/conf/eth0/accept_ra", "0");
-        let daemon = net.start("");
-        let gateway = net.router.run("ip -6 address show dev host scope link");
-        let gateway = gateway.split_once("inet6 ").unwrap().1;
-        let gateway = gateway.split_once('/').unwrap().0;
-        net.host.ip(&format!(
-            "addr add 2001:db8:6::99/64 dev eth0 noprefixroute
-            route add 2001:db8:6::/64 dev eth0 proto ra metric 100
-            route add default via {gateway} dev eth0 proto ra metric 100"
-        ));
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
-        assert!(address_behind(net).starts_with("2001:db8:6:0:"));
-        // systemd-networkd deletes what it does not know when it starts again.
-        net.host.run("ip rule delete from 192.0.0.1");
-        net.host.run("ip route flush table 49575");
-        wait_for("a repair", || {
-            let rules = net.host.run("ip rule");
-            let routes = net.host.run("ip route show table 49575");
-            (rules.contains("from 192.0.0.1") && routes.contains("unreachable")).then_some(())
-        });
-        assert!(!daemon.log().contains("Stepping aside"));
-    });
-}
-
 /// `v4-defaultroute-replace`: programs use it even where there is native IPv4.
 #[test]
 fn native_ipv4_can_be_replaced() {
@@ -755,109 +621,6 @@ fn native_ipv4_can_be_replaced() {
             let route = net.host.run(&format!("ip route get {SERVER}"));
             route.contains("dev clat").then_some(())
         });
-        net.wait_for_ipv4();
-    });
-}
-
-/// It has two capabilities, also as root, and so has what it starts.
-#[test]
-fn no_more_privileges_than_are_needed() {
-    clat_case(|net| {
-        let daemon = net.start("");
-        for set in ["CapPrm", "CapEff", "CapInh", "CapBnd"] {
-            assert_eq!(daemon.status(set), "0000000000003000", "{set}"); // bits 12 and 13
-        }
-        assert_eq!(daemon.status("NoNewPrivs"), "1");
-        assert_eq!(daemon.status("Seccomp"), "2");
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
-    });
-}
-
-/// CL-11: another device has 192.0.0.1; two instances do not collide; and another CLAT on the uplink is left to it.
-#[test]
-fn others_of_the_same_kind_are_lived_with() {
-    clat_case(|net| {
-        net.host.ip("link add other type veth peer name other2
-            link set other up
-            addr add 192.0.0.1/32 dev other");
-        let daemon = net.start("");
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
-        let addresses = net.host.run("ip -4 address show dev clat");
-        assert!(addresses.contains("192.0.0.3/32"), "{addresses}");
-        let second = net.start("clat-dev=clat2\n");
-        net.advertise(&[(PREFIX, 600)]);
-        second.prints("IPv4 goes by eth0");
-        let ping = format!("ping -n -c 1 -W 5 -I clat2 {SERVER}");
-        net.host.run(&ping);
-        net.wait_for_ipv4();
-        drop(second);
-        net.host.ip("addr add 192.0.0.6/32 dev eth0");
-        daemon.prints("Stepping aside: another CLAT is at work on eth0");
-        net.host.ip("addr delete 192.0.0.6/32 dev eth0");
-        net.wait_for_ipv4();
-    });
-}
-
-/// Two that start at once do not keep what the other needs: one of them chooses again. The first that ends leaves to the
-/// other what it needs, too, which sets it back in the end.
-#[test]
-fn instances_begin_and_end_at_any_time() {
-    clat_case(|net| {
-        net.advertise(&[]);
-        net.wait_for_ipv6();
-        let before = net.state();
-        let mut one = net.start("");
-        let mut other = net.start("clat-dev=clat2\n");
-        net.advertise(&[(PREFIX, 600)]);
-        for daemon in [&one, &other] {
-            daemon.prints("IPv4 goes by eth0");
-        }
-        let ping = |device: &str| {
-            let ping = format!("ping -n -c 1 -W 0.3 -I {device} {SERVER}");
-            wait_for(device, || {
-                net.host.output(&ping).status.success().then_some(())
-            });
-        };
-        ping("clat");
-        ping("clat2");
-        // The one that has set what both need ends first.
-        let mut devices = ["clat2", "clat"];
-        let has_set = "set net/ipv6/conf/eth0/force_forwarding to 1: done";
-        if other.log().contains(has_set) {
-            std::mem::swap(&mut one, &mut other);
-            devices.reverse();
-        }
-        one.signal(Signal::SIGTERM);
-        assert_eq!(one.wait().code(), Some(0), "{}", one.log());
-        ping(devices[0]);
-        other.signal(Signal::SIGTERM);
-        assert_eq!(other.wait().code(), Some(0), "{}", other.log());
-        assert_eq!(net.state(), before, "{}\n{}", one.log(), other.log());
-    });
-}
-
-/// A firewall that drops what is forwarded is named, with the rules that help; and they do.
-#[test]
-fn firewalls_in_the_way_are_named() {
-    clat_case(|net| {
-        net.host.run(
-            "nft add table inet filter ; \
-             add chain inet filter forward { type filter hook forward priority 0 ; policy drop ; }",
-        );
-        let daemon = net.start("");
-        net.advertise(&[(PREFIX, 600)]);
-        daemon.prints("The chain inet filter forward of nftables drops what is forwarded");
-        assert!(!net.pings());
-        let log = daemon.log();
-        let line = log
-            .lines()
-            .find(|line| line.contains("If IPv4 does not pass: "));
-        let (_, rules) = line.unwrap().split_once("If IPv4 does not pass: ").unwrap();
-        for rule in rules.split("; ") {
-            net.host.run(rule);
-        }
         net.wait_for_ipv4();
     });
 }
@@ -898,55 +661,6 @@ fn a_container_behind_the_host_has_ipv4() {
             let _ = socket.send(&pattern(1472));
             (getsockopt(&socket, Ipv4Mtu) == Ok(1472)).then_some(())
         });
-    });
-}
-
-/// As by the service: a user without privileges, but for two. It sets up all there is, and undoes it.
-#[test]
-fn works_for_a_user_with_two_capabilities() {
-    with_each_address(|net, config| {
-        net.advertise(&[]);
-        net.wait_for_ipv6();
-        let before = net.state();
-        let runtime = net.runtime.file("");
-        chown(&runtime, Some(65534.into()), Some(65534.into())).unwrap();
-        let capabilities = [
-            "--clear-groups",
-            "--no-new-privs",
-            "--inh-caps=-all,+net_admin,+net_raw",
-            "--ambient-caps=-all,+net_admin,+net_raw",
-            "--bounding-set=-all,+net_admin,+net_raw",
-        ];
-        let launcher = [&AS_NOBODY[..], &capabilities].concat();
-        let mut daemon = Daemon::start_clat_by(&launcher, &net.host, &net.runtime, config);
-        daemon.prints("Waiting for a NAT64 prefix");
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
-        assert_eq!(net.state(), before, "{}", daemon.log());
-    });
-}
-
-/// What cannot be set up is said, with what to do, and not that IPv4 works; it is tried again, and undone in the end.
-#[test]
-fn a_setup_that_fails_is_said_and_undone() {
-    clat_case(|net| {
-        net.advertise(&[]);
-        net.wait_for_ipv6();
-        let before = net.state();
-        let directory = Directory::new();
-        let nft = directory.file("nft");
-        let mut daemon = net.start(&format!("cmd-nft={}\n", nft.display()));
-        net.advertise(&[(PREFIX, 600)]);
-        daemon.prints("cannot load the nftables table inet xlatd_clat");
-        assert!(!daemon.log().contains("IPv4 goes by"), "{}", daemon.log());
-        std::os::unix::fs::symlink("/usr/sbin/nft", &nft).unwrap();
-        net.wait_for_ipv4();
-        daemon.prints("IPv4 goes by");
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
-        assert_eq!(net.state(), before, "{}", daemon.log());
     });
 }
 

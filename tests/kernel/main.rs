@@ -20,6 +20,7 @@
 mod checksum;
 mod clat;
 mod clat_address;
+mod clat_host;
 mod detach;
 mod device;
 mod differential;

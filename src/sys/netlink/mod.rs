@@ -22,16 +22,30 @@ use netlink_packet_route::{
         RouteType,
     },
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::libc;
+use netlink_sys::{
+    Socket, SocketAddr,
+    protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
+};
+use nix::{
+    libc,
+    sys::{
+        socket::{setsockopt, sockopt::ReceiveTimeout},
+        time::TimeVal,
+    },
+};
 use xlatd::config::IpPrefix;
 
 /// The kernel puts no more than this into one datagram of a dump, in octets; single answers are far smaller.
 const RECEIVE_BUFFER: usize = 32768;
 /// Multicast group of link changes, as a bit: RTMGRP_LINK.
 const LINK_GROUP: u32 = 1;
-/// Of links, IPv4 and IPv6 addresses, routes and rules: RTMGRP_LINK, RTMGRP_IPV4_IFADDR and so on, and RTNLGRP_IPV6_RULE.
-const NETWORK_GROUPS: u32 = LINK_GROUP | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18;
+/// Of links, IPv4 and IPv6 addresses, routes and rules, and of what forwards: RTMGRP_LINK, RTMGRP_IPV4_IFADDR and so on,
+/// RTNLGRP_IPV6_RULE and RTNLGRP_IPV6_NETCONF.
+const NETWORK_GROUPS: u32 = LINK_GROUP | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18 | 1 << 24;
+/// Of tables of nftables: NFNLGRP_NFTABLES of linux/netfilter/nfnetlink.h.
+const NFTABLES_GROUP: u32 = 1 << 6;
+/// The kernel answers at once. This is for the case that it does not.
+const TIMEOUT: TimeVal = TimeVal::new(5, 0);
 
 /// A network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +80,8 @@ pub(crate) enum Done {
     Now,
     /// It was so already.
     Before,
+    /// It is for somebody else to do, who has changed it since.
+    Left,
 }
 
 /// A socket for requests: each is answered before the next is sent.
@@ -82,11 +98,13 @@ impl Netlink {
         socket.connect(&SocketAddr::new(0, 0))?;
         // Lets the kernel leave out of a dump what was not asked for. Kernels before 4.20 cannot: their dumps are longer.
         let _ = socket.set_netlink_get_strict_chk(true);
-        Ok(Self {
+        let netlink = Self {
             socket,
             sequence: 0,
             buffer: vec![0; RECEIVE_BUFFER].into_boxed_slice(),
-        })
+        };
+        setsockopt(&netlink, ReceiveTimeout, &TIMEOUT)?;
+        Ok(netlink)
     }
 
     /// The device of this name, if there is one.
@@ -268,7 +286,10 @@ impl Netlink {
         loop {
             let len = self.socket.recv(&mut &mut *self.buffer, 0)?;
             for answer in messages(&self.buffer[..len.min(self.buffer.len())]) {
-                let answer = answer?;
+                // What cannot be read is about something that is not ours.
+                let Ok(answer) = answer else {
+                    continue;
+                };
                 if answer.header.sequence_number != self.sequence {
                     continue;
                 }
@@ -302,16 +323,21 @@ pub(crate) enum Change {
 
 impl LinkChanges {
     pub(crate) fn new() -> io::Result<Self> {
-        Self::of(LINK_GROUP)
+        Self::of(NETLINK_ROUTE, LINK_GROUP)
     }
 
     /// The same for addresses, routes and rules. What is said is only that something changed.
     pub(crate) fn of_the_network() -> io::Result<Self> {
-        Self::of(NETWORK_GROUPS)
+        Self::of(NETLINK_ROUTE, NETWORK_GROUPS)
     }
 
-    fn of(groups: u32) -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+    /// The same for tables of nftables. Needs CAP_NET_ADMIN, and a kernel that has them.
+    pub(crate) fn of_nftables() -> io::Result<Self> {
+        Self::of(NETLINK_NETFILTER, NFTABLES_GROUP)
+    }
+
+    fn of(protocol: isize, groups: u32) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
         socket.bind(&SocketAddr::new(0, groups))?;
         socket.set_non_blocking(true)?;
         Ok(Self {
@@ -342,11 +368,21 @@ impl LinkChanges {
     }
 }
 
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        borrowed(&self.socket)
+    }
+}
+
 impl AsFd for LinkChanges {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the socket is open as long as `self`, and so as the borrow.
-        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
+        borrowed(&self.socket)
     }
+}
+
+fn borrowed(socket: &Socket) -> BorrowedFd<'_> {
+    // SAFETY: the socket is open as long as it lives, and so as the borrow.
+    unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
 }
 
 impl Link {

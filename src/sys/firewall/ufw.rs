@@ -1,10 +1,6 @@
 //! ufw(8), whose rules are kept in files of its own: only it can change them.
 
-use std::{
-    fs, io,
-    process::{Command, Stdio},
-    sync::OnceLock,
-};
+use std::{fs, io, sync::OnceLock};
 
 /// Says whether it is at work, to who cannot run it.
 const CONFIG: &str = "/etc/ufw/ufw.conf";
@@ -26,31 +22,19 @@ pub(crate) fn is_enabled() -> bool {
 
 /// Lets pass what is forwarded from one device to another.
 pub(crate) fn allow(from: &str, to: &str) -> io::Result<()> {
-    run(&[
+    tell(&[
         "route", "prepend", "allow", "in", "on", from, "out", "on", to,
     ])
 }
 
 /// Does so no more.
 pub(crate) fn forget(from: &str, to: &str) -> io::Result<()> {
-    run(&[
+    tell(&[
         "route", "delete", "allow", "in", "on", from, "out", "on", to,
     ])
 }
 
-fn run(arguments: &[&str]) -> io::Result<()> {
+fn tell(arguments: &[&str]) -> io::Result<()> {
     let program = PROGRAM.get().map_or("ufw", String::as_str);
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let first = said.lines().next().unwrap_or_default();
-    Err(io::Error::other(format!(
-        "{program}: {}: {first}",
-        output.status
-    )))
+    super::run(program, arguments, "").map(drop)
 }

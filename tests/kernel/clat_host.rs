@@ -1,0 +1,530 @@
+//! A CLAT and its host: what it sets up, what others do to it, and what it leaves behind.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, thread, time::Duration};
+
+use nix::{sys::signal::Signal, unistd::chown};
+
+use crate::{
+    clat::{NameServer, PREFIX, SERVER, address_behind, clat_case, with_each_address},
+    harness::{self, Daemon, Directory, Netns, wait_for},
+    privilege::AS_NOBODY,
+};
+
+/// A program that a test writes, by a line of sh(1).
+struct Program {
+    path: PathBuf,
+    _directory: Directory,
+}
+
+impl Program {
+    fn new(line: &str) -> Self {
+        let directory = Directory::new();
+        let path = directory.file("program");
+        let program = Self {
+            path,
+            _directory: directory,
+        };
+        program.becomes(line);
+        program
+    }
+
+    /// Another one, at once.
+    fn becomes(&self, line: &str) {
+        let new = self.path.with_extension("new");
+        fs::write(&new, format!("#!/bin/sh\n{line}\n")).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(&new, &self.path).unwrap();
+    }
+
+    fn path(&self) -> std::path::Display<'_> {
+        self.path.display()
+    }
+}
+
+/// What others delete comes back within 2 s: rule, routes, address, the table of nftables; and what they set.
+#[test]
+fn what_others_delete_comes_back() {
+    with_each_address(|net, config| {
+        let daemon = net.start(config);
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        let behind = address_behind(net);
+        let of_ours = [
+            (
+                "ip -6 route flush table 49575",
+                "ip -6 route show table 49575",
+            ),
+            ("ip -6 rule delete fwmark 0xc1a7", "ip -6 rule"),
+        ];
+        let of_ours = of_ours.into_iter().filter(|_| config.is_empty());
+        for (delete, is_there) in of_ours.chain([
+            ("ip rule delete from 192.0.0.1", "ip rule"),
+            ("ip route delete default dev clat", "ip route"),
+            ("ip route flush table 49575", "ip route show table 49575"),
+            (
+                &format!("ip -6 route delete {behind} dev clat"),
+                "ip -6 route",
+            ),
+            (
+                "ip addr delete 192.0.0.1/32 dev clat",
+                "ip -4 address show dev clat",
+            ),
+            ("ip link set clat mtu 1300", "ip link show dev clat"),
+            ("nft flush ruleset", "nft --stateless list ruleset"),
+        ]) {
+            let before = net.host.run(is_there);
+            let repaired = || daemon.log().matches("Somebody had undone it").count();
+            let repaired_before = repaired();
+            net.host.run(delete);
+            wait_for(delete, || {
+                (repaired() > repaired_before && net.host.run(is_there) == before).then_some(())
+            });
+        }
+        net.wait_for_ipv4();
+    });
+}
+
+/// The uplink goes, and another one comes under its name, as with a modem that is plugged in again.
+#[test]
+fn the_uplink_is_another_one_of_the_same_name() {
+    with_each_address(|net, config| {
+        let daemon = net.start(config);
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        net.host.ip("link delete eth0");
+        daemon.prints("there is no IPv6 default route");
+        let path = net.host.path();
+        net.router.ip(&format!(
+            "link add host type veth peer name eth0 netns {path}
+            link set host up
+            addr add 2001:db8:6::1/64 dev host nodad"
+        ));
+        net.host.ip("link set eth0 up");
+        net.wait_for_link();
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+    });
+}
+
+/// Somebody sets the TUN device down, and the kernel takes its routes away.
+#[test]
+fn the_device_is_set_down() {
+    with_each_address(|net, config| {
+        let _daemon = net.start(config);
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        let before = net.state();
+        net.host.ip("link set clat down");
+        net.wait_for_ipv4();
+        wait_for("all of it", || (net.state() == before).then_some(()));
+    });
+}
+
+/// Before Linux 6.17 the kernel cannot forward by device, only as a whole: each device stays a host's or a router's
+/// nevertheless, other uplinks keep what routers told them, and what comes later is a host's.
+#[test]
+fn an_older_kernel_forwards_as_a_whole() {
+    with_each_address(|net, config| {
+        net.host.ip("link add eth1 type veth peer name far
+            link set far up
+            link set eth1 up
+            link add br0 type veth peer name port
+            link set br0 up");
+        net.host.sysctl("ipv6/conf/br0/forwarding", "1");
+        // As if a router had said so.
+        let of_a_router = |device| {
+            net.host.ip(&format!(
+                "route add ::/0 via fe80::1 dev {device} proto ra metric 2000 expires 600"
+            ));
+        };
+        of_a_router("eth1");
+        net.advertise(&[]);
+        net.wait_for_ipv6();
+        let before = net.state();
+        let mut daemon = Daemon::start_clat_by(&OLD_KERNEL, &net.host, &net.runtime, config);
+        daemon.prints("Waiting for a NAT64 prefix");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        let setting = |name: &str| net.host.run(&format!("cat /proc/sys/net/ipv6/conf/{name}"));
+        assert_eq!(setting("all/forwarding"), "1\n");
+        net.host.ip("link add later type veth peer name port2");
+        for (device, forwards) in [("eth0", 0), ("eth1", 0), ("br0", 1), ("later", 0)] {
+            assert_eq!(
+                setting(&format!("{device}/forwarding")),
+                format!("{forwards}\n")
+            );
+            assert_eq!(setting(&format!("{device}/accept_ra")), "1\n", "{device}");
+        }
+        net.host.ip("link delete later");
+        assert_eq!(net.host.run("ip -6 route show default").lines().count(), 2);
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        assert_eq!(net.state(), before, "{}", daemon.log());
+
+        // Somebody else makes a router of the host, as Docker does: it stays one.
+        let mut daemon = Daemon::start_clat_by(&OLD_KERNEL, &net.host, &net.runtime, config);
+        daemon.prints("Waiting for a NAT64 prefix");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        net.host.sysctl("ipv6/conf/eth1/forwarding", "1");
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        assert_eq!(setting("all/forwarding"), "1\n");
+        assert_eq!(setting("eth0/forwarding"), "0\n");
+        assert!(
+            daemon.log().contains("somebody else has changed it"),
+            "{}",
+            daemon.log()
+        );
+    });
+}
+
+/// Hides from a program that the kernel can forward by device.
+const OLD_KERNEL: [&str; 5] = [
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    "set -e
+    hidden=$(mktemp -d)
+    mount -t tmpfs none $hidden
+    touch $hidden/forwarding
+    mount --bind /proc/sys/net/ipv6/conf/all/forwarding $hidden/forwarding
+    mount --rbind $hidden /proc/sys/net/ipv6/conf/all
+    rmdir $hidden || true
+    exec \"$0\" \"$@\"",
+];
+
+/// A host that becomes a router while the CLAT is at work forwards what others have it forward; new connections by the CLAT
+/// stay out.
+#[test]
+fn the_host_becomes_a_router() {
+    clat_case(|net| {
+        let _daemon = net.start("");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        let is_host = || keeps_all_out(&net.host, "clat");
+        let is_router = || {
+            let ruleset = net.host.run("nft list table inet xlatd_clat");
+            ruleset
+                .contains("iifname \"eth0\" oifname \"clat\" meta nfproto ipv6 ct state new drop")
+        };
+        assert!(is_host());
+        net.host.sysctl("ipv6/conf/eth0/accept_ra", "2");
+        net.host.sysctl("ipv6/conf/all/forwarding", "1");
+        wait_for("a router's rules", || is_router().then_some(()));
+        net.host.sysctl("ipv6/conf/all/forwarding", "0");
+        wait_for("a host's rules", || is_host().then_some(()));
+        net.wait_for_ipv4();
+    });
+}
+
+/// Name servers that are the host's own: `dns64-servers`.
+#[test]
+fn a_name_server_of_the_host_is_asked() {
+    clat_case(|net| {
+        let _dns = NameServer::start(&net.host, &["2001:db8:64::192.0.0.170"]);
+        let daemon = net.start("dns64-servers=::1\n");
+        net.advertise(&[]);
+        net.wait_for_ipv4();
+        daemon.prints("(DNS64)");
+    });
+}
+
+/// CL-20: after kill -9 the next start undoes what was left, and so does --cleanup.
+#[test]
+fn a_crash_leaves_no_trace_in_the_end() {
+    with_each_address(|net, config| {
+        net.advertise(&[]);
+        net.wait_for_ipv6();
+        let before = net.state();
+        let crash = || {
+            let mut daemon = net.start(config);
+            daemon.prints("Waiting for a NAT64 prefix");
+            net.advertise(&[(PREFIX, 600)]);
+            net.wait_for_ipv4();
+            daemon.signal(Signal::SIGKILL);
+            daemon.wait();
+            assert_ne!(net.state(), before, "a crash leaves something");
+        };
+        crash();
+        let mut daemon = net.start(config);
+        daemon.prints("Undoing what was left");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        // While it lives, another one does not undo anything.
+        let mut other = Daemon::start_clat(&net.host, &net.runtime, "");
+        assert_eq!(other.wait().code(), Some(1));
+        assert!(other.log().contains("is at work"), "{}", other.log());
+        net.wait_for_ipv4();
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.wait().code(), Some(0));
+        assert_eq!(net.state(), before);
+
+        crash();
+        let runtime = net.runtime.file("");
+        net.host.run(&format!(
+            "env RUNTIME_DIRECTORY={} {} clat --cleanup",
+            runtime.display(),
+            harness::daemon().display()
+        ));
+        assert_eq!(net.state(), before);
+    });
+}
+
+/// NetworkManager and systemd-networkd handle Router Advertisements by themselves, and the kernel does not: addresses and
+/// routes are theirs, and what it advertises is heard all the same.
+#[test]
+fn another_program_may_be_in_charge_of_the_link() {
+    clat_case(|net| {
+        net.host.sysctl("ipv6/conf/eth0/accept_ra", "0");
+        let daemon = net.start("");
+        let gateway = net.router.run("ip -6 address show dev host scope link");
+        let gateway = gateway.split_once("inet6 ").unwrap().1;
+        let gateway = gateway.split_once('/').unwrap().0;
+        net.host.ip(&format!(
+            "addr add 2001:db8:6::99/64 dev eth0 noprefixroute
+            route add 2001:db8:6::/64 dev eth0 proto ra metric 100
+            route add default via {gateway} dev eth0 proto ra metric 100"
+        ));
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        assert!(address_behind(net).starts_with("2001:db8:6:0:"));
+        // systemd-networkd deletes what it does not know when it starts again.
+        net.host.run("ip rule delete from 192.0.0.1");
+        net.host.run("ip route flush table 49575");
+        wait_for("a repair", || {
+            let rules = net.host.run("ip rule");
+            let routes = net.host.run("ip route show table 49575");
+            (rules.contains("from 192.0.0.1") && routes.contains("unreachable")).then_some(())
+        });
+        assert!(!daemon.log().contains("Stepping aside"));
+    });
+}
+
+/// CL-11: another device has 192.0.0.1; two instances do not collide; and another CLAT on the uplink is left to it.
+#[test]
+fn others_of_the_same_kind_are_lived_with() {
+    clat_case(|net| {
+        net.host.ip("link add other type veth peer name other2
+            link set other up
+            addr add 192.0.0.1/32 dev other");
+        let daemon = net.start("");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        let addresses = net.host.run("ip -4 address show dev clat");
+        assert!(addresses.contains("192.0.0.3/32"), "{addresses}");
+        let second = net.start("clat-dev=clat2\n");
+        net.advertise(&[(PREFIX, 600)]);
+        second.prints("IPv4 goes by eth0");
+        // It does not take what the first one had the kernel forward for that of a router.
+        assert!(keeps_all_out(&net.host, "clat2"));
+        let ping = format!("ping -n -c 1 -W 5 -I clat2 {SERVER}");
+        net.host.run(&ping);
+        net.wait_for_ipv4();
+        drop(second);
+        net.host.ip("addr add 192.0.0.6/32 dev eth0");
+        daemon.prints("Stepping aside: another CLAT is at work on eth0");
+        net.host.ip("addr delete 192.0.0.6/32 dev eth0");
+        net.wait_for_ipv4();
+    });
+}
+
+/// Whether new connections that come in by the uplink are dropped, wherever they go, as on a host that is no router.
+fn keeps_all_out(host: &Netns, device: &str) -> bool {
+    let ruleset = host.run(&format!("nft list table inet xlatd_{device}"));
+    ruleset.contains("iifname \"eth0\" meta nfproto ipv6 ct state new drop")
+}
+
+/// Two that start at once do not keep what the other needs: one of them chooses again. The first that ends leaves to the
+/// other what it needs, too, which sets it back in the end.
+#[test]
+fn instances_begin_and_end_at_any_time() {
+    clat_case(|net| {
+        net.advertise(&[]);
+        net.wait_for_ipv6();
+        let before = net.state();
+        let mut one = net.start("");
+        let mut other = net.start("clat-dev=clat2\n");
+        net.advertise(&[(PREFIX, 600)]);
+        for daemon in [&one, &other] {
+            daemon.prints("IPv4 goes by eth0");
+        }
+        let ping = |device: &str| {
+            let ping = format!("ping -n -c 1 -W 0.3 -I {device} {SERVER}");
+            wait_for(device, || {
+                net.host.output(&ping).status.success().then_some(())
+            });
+        };
+        ping("clat");
+        ping("clat2");
+        for device in ["clat", "clat2"] {
+            assert!(keeps_all_out(&net.host, device));
+        }
+        // Nor the address of the other's translator, which is the first hop.
+        let hops = net
+            .host
+            .run(&format!("traceroute -n -q 1 -w 2 -m 1 {SERVER}"));
+        assert!(!hops.contains('*'), "{hops}");
+        // The one that has set what both need ends first.
+        let mut devices = ["clat2", "clat"];
+        let has_set = "set net/ipv6/conf/eth0/force_forwarding to 1: done";
+        if other.log().contains(has_set) {
+            std::mem::swap(&mut one, &mut other);
+            devices.reverse();
+        }
+        one.signal(Signal::SIGTERM);
+        assert_eq!(one.wait().code(), Some(0), "{}", one.log());
+        ping(devices[0]);
+        // What changes lets it look again.
+        net.host.ip("link set lo down\nlink set lo up");
+        thread::sleep(Duration::from_millis(200));
+        assert!(keeps_all_out(&net.host, devices[0]));
+        other.signal(Signal::SIGTERM);
+        assert_eq!(other.wait().code(), Some(0), "{}", other.log());
+        assert_eq!(net.state(), before, "{}\n{}", one.log(), other.log());
+    });
+}
+
+/// A firewall that drops what is forwarded is named, with the rules that help; and they do.
+#[test]
+fn firewalls_in_the_way_are_named() {
+    clat_case(|net| {
+        net.host.run(
+            "nft add table inet filter ; \
+             add chain inet filter forward { type filter hook forward priority 0 ; policy drop ; }",
+        );
+        let daemon = net.start("");
+        net.advertise(&[(PREFIX, 600)]);
+        daemon.prints("The chain inet filter forward of nftables drops what is forwarded");
+        assert!(!net.pings());
+        let log = daemon.log();
+        let line = log
+            .lines()
+            .find(|line| line.contains("If IPv4 does not pass: "));
+        let (_, rules) = line.unwrap().split_once("If IPv4 does not pass: ").unwrap();
+        for rule in rules.split("; ") {
+            net.host.run(rule);
+        }
+        net.wait_for_ipv4();
+    });
+}
+
+/// As by the service: a user without privileges, but for two. It sets up all there is, and undoes it.
+#[test]
+fn works_for_a_user_with_two_capabilities() {
+    with_each_address(|net, config| {
+        net.advertise(&[]);
+        net.wait_for_ipv6();
+        let before = net.state();
+        let runtime = net.runtime.file("");
+        chown(&runtime, Some(65534.into()), Some(65534.into())).unwrap();
+        let capabilities = [
+            "--clear-groups",
+            "--no-new-privs",
+            "--inh-caps=-all,+net_admin,+net_raw",
+            "--ambient-caps=-all,+net_admin,+net_raw",
+            "--bounding-set=-all,+net_admin,+net_raw",
+        ];
+        let launcher = [&AS_NOBODY[..], &capabilities].concat();
+        let mut daemon = Daemon::start_clat_by(&launcher, &net.host, &net.runtime, config);
+        daemon.prints("Waiting for a NAT64 prefix");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        assert_eq!(net.state(), before, "{}", daemon.log());
+    });
+}
+
+/// What cannot be set up is said once, with what the program said, and not that IPv4 works; it is tried again, and undone in
+/// the end.
+#[test]
+fn a_setup_that_fails_is_said_and_undone() {
+    clat_case(|net| {
+        net.advertise(&[]);
+        net.wait_for_ipv6();
+        let before = net.state();
+        let nft = Program::new("echo no rules today >&2; exit 3");
+        let mut daemon = net.start(&format!("clat-v6-addr=shared\ncmd-nft={}\n", nft.path()));
+        net.advertise(&[(PREFIX, 600)]);
+        daemon.prints("cannot load the nftables table inet xlatd_clat");
+        daemon.prints("no rules today");
+        assert!(!daemon.log().contains("IPv4 goes by"), "{}", daemon.log());
+        // How things are is said all the same.
+        net.advertise(&[(PREFIX, 0)]);
+        daemon.prints("Waiting for a NAT64 prefix");
+        net.advertise(&[(PREFIX, 600)]);
+        nft.becomes("exec nft \"$@\"");
+        net.wait_for_ipv4();
+        daemon.prints("IPv4 goes by");
+        // Once, and once more when it would have had IPv4 again.
+        assert_eq!(daemon.log().matches("no rules today").count(), 2);
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        assert_eq!(net.state(), before, "{}", daemon.log());
+    });
+}
+
+/// Without nftables there is IPv4 by an address of its own, for routers of which any kind asks; it is said once what that
+/// means, and they are used once they are there.
+#[test]
+fn nftables_may_be_missing() {
+    clat_case(|net| {
+        net.advertise(&[]);
+        net.wait_for_ipv6();
+        let before = net.state();
+        let nft = Program::new("exit 1");
+        let mut daemon = net.start(&format!("cmd-nft={}\n", nft.path()));
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        daemon.prints("IPv4 goes by eth0");
+        net.router.ip("neigh flush dev host");
+        assert!(net.pings());
+        nft.becomes("exec nft \"$@\"");
+        wait_for("the table", || {
+            let ruleset = net.host.run("nft list ruleset");
+            ruleset.contains("table inet xlatd_clat").then_some(())
+        });
+        assert!(net.pings());
+        assert_eq!(daemon.log().matches("No nftables").count(), 1);
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        assert_eq!(net.state(), before, "{}", daemon.log());
+    });
+}
+
+/// ufw is told what to let pass, and in the end to forget it: by the program of `cmd-ufw`, which plays it here.
+#[test]
+fn ufw_is_told() {
+    clat_case(|net| {
+        let ufw = Program::new("echo \"$@\" >>$0.said");
+        let mut daemon = net.start(&format!("cmd-ufw={}\n", ufw.path()));
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait();
+        assert_eq!(
+            fs::read_to_string(format!("{}.said", ufw.path())).unwrap(),
+            "route prepend allow in on clat out on eth0\n\
+             route prepend allow in on eth0 out on clat\n\
+             route delete allow in on eth0 out on clat\n\
+             route delete allow in on clat out on eth0\n"
+        );
+    });
+}
+
+/// It has two capabilities, also as root, and so has what it starts.
+#[test]
+fn no_more_privileges_than_are_needed() {
+    clat_case(|net| {
+        let daemon = net.start("");
+        for set in ["CapPrm", "CapEff", "CapInh", "CapBnd"] {
+            assert_eq!(daemon.status(set), "0000000000003000", "{set}"); // bits 12 and 13
+        }
+        assert_eq!(daemon.status("NoNewPrivs"), "1");
+        assert_eq!(daemon.status("Seccomp"), "2");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+    });
+}
