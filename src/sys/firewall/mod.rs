@@ -32,3 +32,22 @@ fn run(program: &str, arguments: &[&str], input: &str) -> io::Result<Output> {
         output.status
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+
+    /// What it says counts, and not that it did not read on.
+    #[test]
+    fn a_program_that_does_not_read_says_why() {
+        let input = "x".repeat(1 << 20); // more than a pipe holds
+        let script = "exec 0<&-; echo why >&2; exit 3";
+        let error = run("sh", &["-c", script], &input).unwrap_err();
+        assert_eq!(error.to_string(), "sh: exit status: 3: why");
+        assert!(run("sh", &["-c", "cat >/dev/null"], &input).is_ok());
+        let error = run("no-such-program", &[], "").unwrap_err();
+        assert!(error.to_string().starts_with("no-such-program: "));
+    }
+}
