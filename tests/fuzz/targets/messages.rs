@@ -5,7 +5,7 @@ use std::{net::Ipv6Addr, time::Duration};
 
 use libfuzzer_sys::fuzz_target;
 use xlatd::{
-    clat::{Action, Address, Clat, Event, Link, Network, Settings},
+    clat::{Action, Address, Clat, Event, Link, Network, Settings, Source, prefix},
     plan::{self, Facts},
     state,
     wire::{
@@ -30,19 +30,40 @@ fuzz_target!(|data: &[u8]| {
             }
         }
         1 => life(data, Settings::default()),
-        _ => life(
-            data,
-            Settings {
-                source: xlatd::clat::Source::Shared,
-                ..Settings::default()
-            },
-        ),
+        _ => life(data, settings(kind / 3)),
     }
 });
+
+/// Of the kinds that there are.
+fn settings(kind: u8) -> Settings {
+    let default = Settings::default();
+    let known = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
+    match kind % 4 {
+        0 => Settings {
+            source: Source::Shared,
+            ..default
+        },
+        1 => Settings {
+            source: Source::Derived,
+            fallback: prefix::nat64(known, 96),
+            ..default
+        },
+        2 => Settings {
+            source: Source::Explicit(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x99)),
+            steps_aside_after: Duration::ZERO,
+            ..default
+        },
+        _ => Settings {
+            prefix: prefix::nat64(known, 96),
+            ..default
+        },
+    }
+}
 
 const FACTS: Facts = Facts {
     forces_forwarding: true,
     is_router: false,
+    has_nft: true,
     has_ufw: false,
 };
 
@@ -96,6 +117,7 @@ fn life(mut data: &[u8], settings: Settings) {
             6 if kind & 16 == 0 => Event::Resumed,
             6 => Event::Failed,
             _ => {
+                clat.translated(len.into());
                 wait(
                     &mut clat,
                     &mut now,
@@ -148,6 +170,12 @@ fn wait(
                 network,
             );
         }
+        // What has been done is not to be done again at once.
+        let next = clat.deadline(*now);
+        assert!(
+            next.is_none_or(|at| at > *now),
+            "{next:?} at {now:?}: {clat:?}"
+        );
         turns += 1;
         assert!(turns < 3000, "it spins: {before:?} {now:?} {clat:?}");
     }
@@ -177,6 +205,11 @@ fn done(actions: Vec<Action>, settings: &Settings, network: &mut Network) {
                     && link.addresses.len() < 20
                 {
                     link.addresses.push(address(trial.address));
+                }
+            }
+            Action::Try(None) => {
+                for link in &mut network.links {
+                    link.addresses.retain(|one| one.length != 128);
                 }
             }
             Action::Say(state) => assert!(!state.to_string().is_empty()),
