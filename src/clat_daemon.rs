@@ -393,6 +393,8 @@ impl ClatDaemon {
 
     /// Tells what has happened, and does what is to be done about it.
     fn tell(&mut self, event: Event, now: Instant) {
+        let translated = self.path.as_ref().map_or(0, PacketPath::translated);
+        self.clat.translated(translated);
         let actions = self.clat.handle(event, boottime());
         if let Err(error) = self.ndisc.await_answers(self.clat.probes()) {
             warn!("cannot hear answers of routers: {error}");
@@ -425,6 +427,10 @@ impl ClatDaemon {
                 }
                 Action::Set(setup) => {
                     self.setup = Some(setup);
+                    self.set(now);
+                }
+                Action::Rest => {
+                    self.setup = None;
                     self.set(now);
                 }
                 Action::Say(state) => {
@@ -551,10 +557,24 @@ impl ClatDaemon {
         }
     }
 
+    /// Sets nothing up but this, and lets the device go.
+    fn rest(&mut self, steps: &[Step]) -> Result<(), Error> {
+        self.facts = None;
+        if let Err(error) = self.ndisc.hear_for(None) {
+            debug!("cannot hear neighbours no more: {error}");
+        }
+        if let Some(path) = &mut self.path {
+            path.end();
+        }
+        let changed = self.host.change(steps);
+        self.path = None; // and with it the device
+        changed
+    }
+
     fn try_to_set(&mut self, now: Instant) -> Result<(), Error> {
         let mut steps = self.trial.as_ref().map(plan::trial).unwrap_or_default();
         let (Some(setup), Some(mut facts)) = (self.setup.clone(), self.facts()) else {
-            return self.host.change(&steps);
+            return self.rest(&steps);
         };
         let setup = &setup;
         let (uplink, link) = &setup.uplink;

@@ -122,6 +122,9 @@ impl Host {
             if !wanted.iter().any(|one| one == step || one.replaces(step)) {
                 let taken = self.taken.remove(at);
                 self.undo_taken(&taken);
+                if let Step::CreateDevice { .. } = taken.step {
+                    self.index = 0;
+                }
             }
         }
         for (at, step) in wanted.iter().enumerate() {

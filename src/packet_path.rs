@@ -213,6 +213,11 @@ impl PacketPath {
         self.books.leases.as_ref().and_then(Leases::directory)
     }
 
+    /// How many packets have been translated so far.
+    pub(crate) fn translated(&self) -> u64 {
+        self.books.stats.translated()
+    }
+
     /// Says what became of the packets so far.
     pub(crate) fn report(&self) {
         log_lines(self.books.stats.lines());

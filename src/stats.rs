@@ -40,6 +40,11 @@ impl Stats {
         }
     }
 
+    /// How many packets went on, in both directions.
+    pub fn translated(&self) -> u64 {
+        self.four_to_six.translated + self.six_to_four.translated
+    }
+
     /// A line of totals for each direction, each followed by a line for each reason for which packets were dropped.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();

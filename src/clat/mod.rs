@@ -3,304 +3,110 @@
 //! What happens comes in as [`Event`]s, what is to be done goes out as [`Action`]s. Times are since the machine started,
 //! suspended time included, so that a day of Router Advertisements is a unit test without a clock.
 
+mod damping;
+mod discovery;
+mod event;
 mod network;
 pub mod prefix;
 mod settings;
+mod setup;
 mod source;
 mod state;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
-use crate::{
-    addr::Nat64Prefix,
-    wire::ndp::{self, RouterAdvertisement},
-};
+use crate::addr::Nat64Prefix;
+use damping::Damping;
+use discovery::Discovery;
+pub use event::{Action, Event, Refusal, Trial};
 pub use network::{Address, Link, Network, is_clat_address};
-use network::{CONTINUITY, best};
+use network::{best, network_of};
 pub use prefix::{Candidates, Origin};
 pub use settings::Settings;
+pub use setup::{PRIVATE, Setup, private};
 pub use source::Source;
 use source::{Choice, Dedicated};
 pub use state::State;
 
-/// How long after a Router Solicitation DNS is asked, if nobody has advertised a prefix by then: an advertisement that says
-/// more is on its way (RFC 9872 section 3.1).
-const QUERY_DELAY: Duration = Duration::from_millis(300);
-/// An answer is renewed so long before its TTL is over (RFC 7050 section 3).
-const RENEW_BEFORE: Duration = Duration::from_secs(10);
-/// TTLs below this are taken for it.
-const SHORTEST_TTL: Duration = Duration::from_secs(60);
-/// From one query without an answer to the next, doubled each time.
-const QUERY_BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
-/// From one Router Solicitation without an answer to the next (RFC 4861 section 6.3.7).
-const SOLICIT_INTERVAL: Duration = Duration::from_secs(4);
-/// So many are sent (RFC 4861 section 10, MAX_RTR_SOLICITATIONS); the second one sooner than the others.
-const SOLICITATIONS: u32 = 3;
-/// So long before all advertised prefixes run out they are solicited once more.
-const SOLICIT_BEFORE: Duration = Duration::from_secs(5);
-/// So many conclusions may follow each other at once, and then one in so long: routers that contradict each other, or somebody
-/// who wants it so, make neither the routes nor the log flap faster.
-const CONCLUSIONS: u32 = 20;
-const CONCLUSION_INTERVAL: Duration = Duration::from_secs(5);
-/// So long it is waited for a router to say in which network an address can be made up, and for the host to have one there:
-/// long enough for an answer to the second solicitation.
-const PATIENCE: Duration = Duration::from_millis(1500);
-/// Why a prefix is not believed.
-const OURS: &str = "is a network of this host";
-/// The IPv4 packet that becomes an IPv6 packet is 20 octets shorter, and 8 more are left for a Fragment Header.
-const OVERHEAD: u32 = 28;
-
-/// The network of the translator's private addresses behind the device: unique local (RFC 4193), and not a network's that
-/// anybody would route to.
-pub const PRIVATE: Ipv6Addr = Ipv6Addr::new(0xfdc1, 0xa700, 0x464, 0, 0, 0, 0, 0);
-
-/// The private IPv6 address that stands for an IPv4 address of ours.
-pub fn private(address: Ipv4Addr) -> Ipv6Addr {
-    (PRIVATE.to_bits() | u128::from(address.to_bits())).into()
-}
-
-/// Something that has happened.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// The network is so now.
-    Network(Network),
-    /// A router of a link has said something.
-    Advertisement {
-        /// Of the device.
-        link: u32,
-        /// What it says.
-        advertisement: RouterAdvertisement,
-    },
-    /// A name server has said which addresses ipv4only.arpa has: none, if there is no DNS64.
-    Resolved {
-        /// The device by which it was asked.
-        link: u32,
-        /// Those that there are.
-        addresses: Vec<Ipv6Addr>,
-        /// How long they may be kept.
-        ttl: Duration,
-    },
-    /// No name server has given an answer that helps.
-    Unresolved {
-        /// The device by which they were asked.
-        link: u32,
-    },
-    /// A router has answered a probe.
-    Answered {
-        /// Our address that it was sent from.
-        from: Ipv6Addr,
-    },
-    /// The machine was suspended: the network may be another one.
-    Resumed,
-    /// What was asked for could not be set up: another instance may have come first.
-    Failed,
-    /// A deadline may have been reached.
-    Time,
-}
-
-/// Something that is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Ask the routers of a link for advertisements.
-    Solicit {
-        /// Of the device.
-        link: u32,
-    },
-    /// Ask name servers, by a link, for the addresses of ipv4only.arpa.
-    Query {
-        /// Of the device.
-        link: u32,
-        /// Those to ask; if there are none, those of the system.
-        servers: Vec<IpAddr>,
-    },
-    /// Have this address on its device, and no other one, to see whether another host has it.
-    Try(Option<Trial>),
-    /// Send a probe to see whether packets from an address pass: it is to reach the first router, and no more.
-    Probe {
-        /// Of the device.
-        link: u32,
-        /// Its source.
-        from: Ipv6Addr,
-        /// Its destination.
-        to: Ipv6Addr,
-    },
-    /// Say what was not believed, and why. Each is said once.
-    Refuse(Refusal),
-    /// Say why the host's own address is used.
-    Share(&'static str),
-    /// Make it so.
-    Set(Setup),
-    /// Say what has become of it.
-    Say(State),
-}
-
-/// A NAT64 prefix that somebody has told, and that is not believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Name of the device.
-    link: String,
-    /// What was told: a prefix by a router, an address of ipv4only.arpa by a name server.
-    told: String,
-    why: &'static str,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { link, told, why } = self;
-        write!(f, "Not taken for a NAT64: {told}, as told on {link}, {why}")
-    }
-}
-
-/// An address that is on its device only to be checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trial {
-    /// Name and index of the device.
-    pub uplink: (String, u32),
-    /// As a host, with no network.
-    pub address: Ipv6Addr,
-}
-
-/// How the host is to be set up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setup {
-    /// Name and index of the uplink.
-    pub uplink: (String, u32),
-    /// MTU of the TUN device, in octets: that of the uplink.
-    pub mtu: u32,
-    /// The IPv4 address of programs, and the translator's own.
-    pub addresses: [Ipv4Addr; 2],
-    /// Of the PLAT.
-    pub prefix: Nat64Prefix,
-    /// Our address on the uplink, by which the PLAT knows us.
-    pub source: Ipv6Addr,
-    /// Whether it is for the CLAT alone, and not the host's.
-    pub dedicated: bool,
-    /// Whether we are to be found on the uplink by it.
-    pub on_link: bool,
-    /// Whether programs are to use it.
-    pub default_route: bool,
-}
-
-impl Setup {
-    /// Which of the instances on this machine it is: the first has the addresses as configured.
-    pub fn instance(&self, settings: &Settings) -> u32 {
-        let [host_v4, _] = self.addresses;
-        host_v4.to_bits().wrapping_sub(settings.host_v4.to_bits()) & 7
-    }
-
-    /// MTU of the IPv4 route, in octets (CL-13).
-    pub fn route_mtu(&self, settings: &Settings) -> u32 {
-        settings.mtu.unwrap_or(self.mtu - OVERHEAD)
-    }
-}
+/// Open connections that say nothing for so long are over, once there is native IPv4; and so much later all are.
+const QUIET: Duration = Duration::from_secs(120);
+const LONGEST_ASIDE: Duration = Duration::from_secs(900);
 
 /// The CLAT of a host.
 #[derive(Debug)]
 pub struct Clat {
     settings: Settings,
     network: Network,
-    candidates: Candidates,
-    dns_servers: Vec<DnsServer>,
-    /// MTUs that routers have advertised, in octets, by link.
-    mtus: Vec<(u32, u32)>,
-    /// Networks of a link in which hosts make up addresses (RFC 4862): the first 64 bits.
-    networks: Vec<(u32, Ipv6Addr)>,
-    /// What is done about the uplink.
-    search: Search,
-    /// What becomes of an address of our own there.
+    discovery: Discovery,
+    /// What becomes of an address of our own on the uplink.
     choice: Choice,
     /// What was asked for last, while it is checked.
     trial: Option<Trial>,
     /// Since when there is native IPv4.
     native_since: Option<Duration>,
+    /// While we step aside for it.
+    aside: Option<Aside>,
+    /// How many packets have been translated.
+    packets: u64,
     /// What was asked for last.
     setup: Option<Setup>,
     state: Option<State>,
     damping: Damping,
-    /// What was refused, and what of it has not been said yet.
-    refused: Vec<Refusal>,
-    refusals: Vec<Refusal>,
     /// Whether there is another conclusion that has to wait.
     waits: bool,
 }
 
-/// A name server that a router has advertised.
+/// Connections that were open when native IPv4 came, and go on by us.
 #[derive(Clone, Copy, Debug)]
-struct DnsServer {
-    link: u32,
-    address: Ipv6Addr,
-    until: Duration,
-}
-
-/// The search for a prefix on one uplink.
-#[derive(Debug, Default)]
-struct Search {
-    /// The uplink; zero is none.
-    link: u32,
-    /// When to solicit next, and how many solicitations are left.
-    solicit: Option<Duration>,
-    solicitations: u32,
-    /// When to ask DNS next.
-    query: Option<Duration>,
-    /// How long to wait after the next query that is not answered.
-    backoff: Duration,
-    /// Until when an address of our own is not refused for want of a network.
-    patience: Duration,
-    /// Whether the expiry of what was advertised has been answered by a solicitation.
-    expiry_solicited: bool,
-}
-
-impl Search {
-    fn start(link: u32, now: Duration) -> Self {
-        Self {
-            link,
-            solicit: Some(now),
-            solicitations: SOLICITATIONS,
-            query: Some(now + QUERY_DELAY),
-            backoff: QUERY_BACKOFF[0],
-            patience: now + PATIENCE,
-            expiry_solicited: false,
-        }
-    }
-}
-
-/// How often something may be concluded.
-#[derive(Debug)]
-struct Damping {
-    /// So many conclusions may follow at once.
-    left: u32,
-    /// Since when.
+struct Aside {
     since: Duration,
+    /// How many packets had been translated when it was looked at last, and since when it is so many.
+    packets: u64,
+    quiet_since: Duration,
 }
 
-impl Default for Damping {
-    fn default() -> Self {
+impl Aside {
+    fn new(packets: u64, now: Duration) -> Self {
         Self {
-            left: CONCLUSIONS,
-            since: Duration::ZERO,
+            since: now,
+            packets,
+            quiet_since: now,
         }
+    }
+
+    /// So many packets have been translated by now.
+    fn look(self, packets: u64, now: Duration) -> Self {
+        let quiet_since = if packets == self.packets {
+            self.quiet_since
+        } else {
+            now
+        };
+        Self {
+            packets,
+            quiet_since,
+            ..self
+        }
+    }
+
+    /// When there are none any more, or none that are waited for.
+    fn end(self) -> Duration {
+        (self.quiet_since + QUIET).min(self.since + LONGEST_ASIDE)
     }
 }
 
-impl Damping {
-    /// Takes one of the conclusions that may follow now, if there is one.
-    fn allows(&mut self, now: Duration) -> bool {
-        let elapsed = now.saturating_sub(self.since).as_secs() / CONCLUSION_INTERVAL.as_secs();
-        if elapsed > 0 {
-            let earned = u32::try_from(elapsed).unwrap_or(u32::MAX);
-            self.left = self.left.saturating_add(earned).min(CONCLUSIONS);
-            self.since = now;
-        }
-        let allows = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        allows
-    }
+/// What is to become of the host.
+enum Wanted {
+    /// It stays as it is.
+    AsItIs,
+    /// It is set up so.
+    Set(Setup),
+    /// Nothing is set up.
+    Nothing,
 }
 
 impl Clat {
@@ -309,19 +115,15 @@ impl Clat {
         Self {
             settings,
             network: Network::default(),
-            candidates: Candidates::default(),
-            dns_servers: Vec::new(),
-            mtus: Vec::new(),
-            networks: Vec::new(),
-            search: Search::default(),
+            discovery: Discovery::default(),
             choice: Choice::default(),
             trial: None,
             native_since: None,
+            aside: None,
+            packets: 0,
             setup: None,
             state: None,
             damping: Damping::default(),
-            refused: Vec::new(),
-            refusals: Vec::new(),
             waits: false,
         }
     }
@@ -333,32 +135,30 @@ impl Clat {
             Event::Advertisement {
                 link,
                 advertisement,
-            } => self.advertised(link, &advertisement, now),
+            } => self
+                .discovery
+                .advertised(&self.network, link, &advertisement, now),
             Event::Resolved {
                 link,
                 addresses,
                 ttl,
-            } => self.resolved(link, &addresses, ttl, now),
-            Event::Unresolved { link } => {
-                if link == self.search.link {
-                    self.back_off(now);
-                }
-            }
+            } => self
+                .discovery
+                .resolved(&self.network, link, &addresses, ttl, now),
+            Event::Unresolved { link } => self.discovery.unresolved(link, now),
             Event::Answered { from } => self.choice.answered(from, now),
-            Event::Resumed => self.search_again(now),
+            Event::Resumed => self.discovery.search_again(now),
             Event::Failed => {
                 self.setup = None;
                 self.trial = None;
             }
             Event::Time => {}
         }
-        self.candidates.drop_expired(now);
-        self.dns_servers.retain(|server| now < server.until);
-        let refusals = self.refusals.drain(..);
-        let mut actions: Vec<_> = refusals.map(Action::Refuse).collect();
+        let mut actions: Vec<_> = self.discovery.refusals().map(Action::Refuse).collect();
         self.waits = false;
-        self.search(now, &mut actions);
+        self.discovery.search(&self.settings, now, &mut actions);
         self.choose_source(now, &mut actions);
+        self.step_aside(now);
         self.decide(now, &mut actions);
         actions
     }
@@ -369,49 +169,34 @@ impl Clat {
             .native_since
             .map(|since| since + self.settings.steps_aside_after)
             .filter(|at| *at > now);
-        let expiry = self.candidates.deadline(now);
-        let solicit = expiry
-            .filter(|_| !self.search.expiry_solicited)
-            .map(|at| at.saturating_sub(SOLICIT_BEFORE));
-        let query = self.search.query.filter(|_| self.wants_dns(now));
+        let patience = self.discovery.patience(now);
+        let aside = self.aside.filter(|_| self.setup.is_some());
         let all = [
             native,
-            expiry,
-            solicit.filter(|at| *at > now && self.wants_routers()),
-            self.search.solicit.filter(|_| self.wants_routers()),
-            query,
+            aside.map(Aside::end).filter(|at| *at > now),
             self.choice.deadline(),
-            self.is_patient(now).then_some(self.search.patience),
-            self.waits
-                .then_some(self.damping.since + CONCLUSION_INTERVAL),
+            patience.filter(|_| self.is_patient(now)),
+            self.waits.then(|| self.damping.deadline()),
         ];
-        all.into_iter().flatten().min()
+        let discovery = self.discovery.deadlines(&self.settings, now);
+        all.into_iter().flatten().chain(discovery).min()
+    }
+
+    /// Takes notice of how many packets have been translated by now. To be said before each event.
+    pub fn translated(&mut self, packets: u64) {
+        self.packets = packets;
     }
 
     /// What is known of a device.
     pub fn link(&self, index: u32) -> Option<&Link> {
-        self.network.links.iter().find(|link| link.index == index)
+        self.network.link(index)
     }
 
     fn network_is(&mut self, network: Network, now: Duration) {
-        let is_running = |link: u32| {
-            let mut links = network.links.iter();
-            links.any(|one| one.index == link && one.running)
-        };
-        self.candidates.retain_links(is_running);
-        self.dns_servers.retain(|server| is_running(server.link));
-        self.mtus.retain(|(link, _)| is_running(*link));
-        self.networks.retain(|(link, _)| is_running(*link));
         self.network = network;
-        self.drop_ours();
         let link = self.uplink().map_or(0, |link| link.index);
-        if link != self.search.link {
+        if self.discovery.network_is(&self.network, link, now) {
             self.choice = Choice::default();
-            self.search = if link == 0 {
-                Search::default()
-            } else {
-                Search::start(link, now)
-            };
         }
         self.native_since = match (self.native(), self.native_since) {
             (None, _) => None,
@@ -419,222 +204,74 @@ impl Clat {
         };
     }
 
-    fn advertised(&mut self, link: u32, advertisement: &RouterAdvertisement, now: Duration) {
-        let mut impossible = Vec::new();
-        for pref64 in &advertisement.pref64 {
-            let why = match prefix::nat64(pref64.prefix, pref64.length) {
-                Some(prefix) if !self.is_ours(&prefix) => {
-                    let preference = advertisement.preference;
-                    self.candidates
-                        .advertised(link, preference, prefix, pref64.lifetime, now);
-                    continue;
-                }
-                Some(_) => OURS,
-                None => "can be no NAT64's",
-            };
-            impossible.push((format!("{}/{}", pref64.prefix, pref64.length), why));
-        }
-        for (told, why) in impossible {
-            self.refuse(link, told, why);
-        }
-        for &(address, lifetime) in &advertisement.dns_servers {
-            self.dns_servers
-                .retain(|one| (one.link, one.address) != (link, address));
-            if !lifetime.is_zero() && self.dns_servers.len() < ndp::MOST {
-                self.dns_servers.push(DnsServer {
-                    link,
-                    address,
-                    until: now + lifetime,
-                });
-            }
-        }
-        for network in &advertisement.prefixes {
-            if network.autonomous && network.length == 64 {
-                self.announced((link, network_of(network.prefix)), network.valid);
-            }
-        }
-        if let Some(mtu) = advertisement.mtu {
-            self.mtus.retain(|(one, _)| *one != link);
-            self.mtus.push((link, mtu));
-        }
-        if link == self.search.link {
-            self.search.solicit = None; // it was heard
-            if !self.networks.iter().any(|(one, _)| *one == link) {
-                self.search.patience = now;
-            }
-            self.search.expiry_solicited = false;
-        }
+    /// By which packets go to the NAT64.
+    fn uplink(&self) -> Option<&Link> {
+        self.network.uplink(self.settings.uplink.as_deref())
     }
 
-    /// Takes notice of a network in which hosts make up addresses. How long it is one is for the kernel to count, whose
-    /// addresses there count; but what has ended is not for new ones.
-    fn announced(&mut self, network: (u32, Ipv6Addr), valid: Duration) {
-        if valid.is_zero() {
-            self.networks.retain(|one| *one != network);
-            return;
-        }
-        if self.networks.contains(&network) {
-            return;
-        }
-        if self.networks.len() >= ndp::MOST {
-            // The oldest goes, before those in which the host is: not even a router that makes them up takes these away.
-            let is_left = |(link, network): &(u32, Ipv6Addr)| {
-                let there = self.link(*link).map_or(&[][..], |link| &link.addresses);
-                !there.iter().any(|one| network_of(one.address) == *network)
-            };
-            let oldest = self.networks.iter().position(is_left).unwrap_or(0);
-            self.networks.remove(oldest);
-        }
-        self.networks.push(network);
+    /// A device with native IPv4, if we step aside for it.
+    fn native(&self) -> Option<&Link> {
+        let native = self.network.native();
+        native.filter(|_| self.settings.steps_aside && !self.settings.replaces)
     }
 
-    /// Believes no more what has become a network of ours.
-    fn drop_ours(&mut self) {
-        let found: Vec<_> = self.candidates.prefixes().collect();
-        for (link, prefix) in found {
-            if self.is_ours(&prefix) {
-                self.candidates.drop(link, prefix);
-                self.refuse(link, prefix.prefix().to_string(), OURS);
-            }
-        }
+    /// One that has stood for long enough.
+    fn standing_native(&self, now: Duration) -> Option<&Link> {
+        let stands = |since| now >= since + self.settings.steps_aside_after;
+        self.native()
+            .filter(|_| self.native_since.is_some_and(stands))
     }
 
-    /// Our own networks are nobody's NAT64.
-    fn is_ours(&self, prefix: &Nat64Prefix) -> bool {
-        let prefix = prefix.prefix();
-        let mut addresses = self.network.links.iter().flat_map(|link| &link.addresses);
-        addresses.any(|own| {
-            let shortest = u32::from(own.length.min(prefix.length()));
-            let differs = own.address.to_bits() ^ prefix.address().to_bits();
-            differs.leading_zeros() >= shortest
-        })
-    }
-
-    /// Whether routers are to say something: the prefix, or in which network an address of our own can be.
-    fn wants_routers(&self) -> bool {
-        self.settings.prefix.is_none() || self.settings.source == Source::Auto
-    }
-
-    fn resolved(&mut self, link: u32, addresses: &[Ipv6Addr], ttl: Duration, now: Duration) {
-        let mut prefixes = prefix::by_addresses(addresses);
-        prefixes.retain(|prefix| !self.is_ours(prefix));
-        if let (Some(address), []) = (addresses.first(), &*prefixes) {
-            let why = "has no NAT64's prefix in it";
-            self.refuse(link, format!("the address {address} of ipv4only.arpa"), why);
-        }
-        let ttl = ttl.max(SHORTEST_TTL);
-        self.candidates.resolved(link, &prefixes, ttl, now);
-        if link != self.search.link {
-        } else if prefixes.is_empty() {
-            self.back_off(now);
-        } else {
-            self.search.query = Some(now + ttl - RENEW_BEFORE);
-            self.search.backoff = QUERY_BACKOFF[0];
-        }
-    }
-
-    /// Has it said, once. Who makes up more than anybody would read is not listened to.
-    fn refuse(&mut self, link: u32, told: String, why: &'static str) {
-        let name = self.link(link).map(|link| link.name.clone());
-        let refusal = Refusal {
-            link: name.unwrap_or_default(),
-            told,
-            why,
-        };
-        if self.refused.len() < ndp::MOST && !self.refused.contains(&refusal) {
-            self.refused.push(refusal.clone());
-            self.refusals.push(refusal);
-        }
-    }
-
-    fn search_again(&mut self, now: Duration) {
-        if self.search.link != 0 {
-            self.search.solicit = Some(now);
-            self.search.solicitations = SOLICITATIONS;
-            self.search.query = Some(now);
-        }
-    }
-
-    fn back_off(&mut self, now: Duration) {
-        self.search.query = Some(now + self.search.backoff);
-        self.search.backoff = (self.search.backoff * 2).min(QUERY_BACKOFF[1]);
-    }
-
-    /// Whether it is for DNS to say what the prefix is (P72-02).
-    fn wants_dns(&self, now: Duration) -> bool {
-        self.settings.prefix.is_none()
-            && self.search.link != 0
-            && !matches!(
-                self.candidates.best(self.search.link, None, now),
-                Some((_, Origin::Advertisement))
-            )
-    }
-
-    fn search(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let link = self.search.link;
-        if link == 0 || !self.wants_routers() {
-            return;
-        }
-        if !self.search.expiry_solicited && self.candidates.expire_within(link, SOLICIT_BEFORE, now)
-        {
-            self.search.expiry_solicited = true;
-            self.search.solicit = Some(now);
-            self.search.solicitations = SOLICITATIONS;
-        }
-        if self.search.solicit.is_some_and(|at| at <= now) {
-            actions.push(Action::Solicit { link });
-            self.search.solicitations -= 1;
-            let next = if self.search.solicitations == SOLICITATIONS - 1 {
-                Duration::from_secs(1)
-            } else {
-                SOLICIT_INTERVAL
-            };
-            self.search.solicit = (self.search.solicitations > 0).then_some(now + next);
-        }
-        if self.wants_dns(now) && self.search.query.is_some_and(|at| at <= now) {
-            let servers = if self.settings.dns_servers.is_empty() {
-                let ours = self.dns_servers.iter().filter(|one| one.link == link);
-                ours.map(|one| one.address.into()).collect()
-            } else {
-                self.settings.dns_servers.clone()
-            };
-            actions.push(Action::Query { link, servers });
-            // Who asks says when it was in vain.
-            self.search.query = None;
-        }
+    /// Looks whether open connections go on by us, beside native IPv4.
+    fn step_aside(&mut self, now: Duration) {
+        let packets = self.packets;
+        self.aside = self.standing_native(now).map(|_| match self.aside {
+            None => Aside::new(packets, now),
+            Some(aside) if self.setup.is_some() => aside.look(packets, now),
+            Some(aside) => aside,
+        });
     }
 
     /// Comes to a conclusion from all that is known, and says so if it is another than before.
     fn decide(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let (state, setup) = self.conclusion(now);
-        let is_new = self.state.as_ref() != Some(&state)
-            || setup.is_some() && setup.as_ref() != self.setup.as_ref();
-        if is_new && !self.damping.allows(now) {
+        let (state, wanted) = self.conclusion(now);
+        let action = match wanted {
+            Wanted::Set(setup) if self.setup.as_ref() != Some(&setup) => Some(Action::Set(setup)),
+            Wanted::Nothing if self.setup.is_some() => Some(Action::Rest),
+            _ => None,
+        };
+        let is_said = self.state.as_ref() == Some(&state);
+        if (action.is_some() || !is_said) && !self.damping.allows(now) {
             self.waits = true;
             return;
         }
-        if let Some(setup) = setup
-            && self.setup.as_ref() != Some(&setup)
-        {
-            self.setup = Some(setup.clone());
-            actions.push(Action::Set(setup));
+        match &action {
+            Some(Action::Set(setup)) => self.setup = Some(setup.clone()),
+            Some(_) => self.setup = None,
+            None => {}
         }
-        if self.state.as_ref() != Some(&state) {
+        actions.extend(action);
+        if !is_said {
             self.state = Some(state.clone());
             actions.push(Action::Say(state));
         }
     }
 
-    fn conclusion(&self, now: Duration) -> (State, Option<Setup>) {
+    fn conclusion(&self, now: Duration) -> (State, Wanted) {
         // What has been set up stays while something is missing: connections go on when it is back.
-        let without_route = || {
-            let setup = self.setup.clone();
-            setup.map(|setup| Setup {
+        let without_route = || match self.setup.clone() {
+            Some(setup) => Wanted::Set(Setup {
                 on_link: false,
                 default_route: false,
                 ..setup
-            })
+            }),
+            None => Wanted::AsItIs,
         };
+        if let Some(link) = self.standing_native(now)
+            && self.aside.is_some_and(|aside| now >= aside.end())
+        {
+            return (State::SteppingAside(link.name.clone()), Wanted::Nothing);
+        }
         let Some(uplink) = self.uplink() else {
             let missing = match &self.settings.uplink {
                 Some(_) => "plat-dev has no IPv6 default route",
@@ -660,7 +297,7 @@ impl Clat {
             (_, Some(host)) if self.shares(uplink, host) => (host, false),
             _ => return (self.choice.said(uplink), without_route()),
         };
-        if let Some(other) = self.another_clat(uplink) {
+        if let Some(other) = self.network.another_clat(uplink) {
             let state = State::AnotherClat(other.name.clone());
             return (state, without_route());
         }
@@ -669,13 +306,10 @@ impl Clat {
                 "no two addresses of 192.0.0.0/29 are left for it (clat-v4-addr, tayga-v4-addr)";
             return (State::WaitingForLink(missing), without_route());
         };
-        let native = self.native().filter(|_| {
-            let stood = |since| now >= since + self.settings.steps_aside_after;
-            self.native_since.is_some_and(stood)
-        });
+        let native = self.standing_native(now);
         let setup = Setup {
             uplink: (uplink.name.clone(), uplink.index),
-            mtu: self.mtu(uplink),
+            mtu: self.discovery.mtu(uplink),
             addresses,
             prefix,
             source,
@@ -687,7 +321,7 @@ impl Clat {
             Some(link) => State::SteppingAside(link.name.clone()),
             None => State::Active(prefix, origin, uplink.name.clone()),
         };
-        (state, Some(setup))
+        (state, Wanted::Set(setup))
     }
 
     /// Whether packets leave with this address of the host.
@@ -701,9 +335,8 @@ impl Clat {
     /// Whether it may still turn out that there is a network for an address of our own.
     fn is_patient(&self, now: Duration) -> bool {
         self.settings.source == Source::Auto
-            && self.search.link != 0
             && self.choice.state == Dedicated::None
-            && now < self.search.patience
+            && self.discovery.patience(now).is_some()
     }
 
     /// Goes on with an address of our own, once it is known what it is for.
@@ -742,8 +375,7 @@ impl Clat {
         actions: &mut Vec<Action>,
     ) {
         let is_announced = |one: &&Address| {
-            let network = (uplink.index, network_of(one.address));
-            self.networks.contains(&network) && !one.duplicate
+            self.discovery.is_announced(uplink.index, one.address) && !one.duplicate
         };
         let ours = self.choice.address();
         let others = || {
@@ -771,7 +403,7 @@ impl Clat {
             if !there.any(|one| !one.deprecated || !is_better) {
                 self.choice = Choice::default();
                 // Its network may be back in a moment.
-                self.search.patience = now + PATIENCE;
+                self.discovery.be_patient(now);
             }
         }
         let candidate = |attempt| match settings.source {
@@ -833,77 +465,18 @@ impl Clat {
 
     /// The prefix that counts for an uplink.
     fn prefix(&self, link: u32, now: Duration) -> Option<(Nat64Prefix, Origin)> {
-        if let Some(prefix) = self.settings.prefix {
-            return Some((prefix, Origin::Configured));
-        }
         let current = self.setup.as_ref().map(|setup| setup.prefix);
-        let fallback = self.settings.fallback;
-        self.candidates
-            .best(link, current, now)
-            .or(fallback.map(|prefix| (prefix, Origin::Fallback)))
+        self.discovery.prefix(&self.settings, link, current, now)
     }
 
-    /// By which packets go to the NAT64.
-    fn uplink(&self) -> Option<&Link> {
-        let links = self.network.links.iter().filter(|link| link.running);
-        match &self.settings.uplink {
-            Some(name) => links
-                .filter(|link| link.default_v6.is_some())
-                .find(|link| link.name == *name),
-            None => links
-                .filter_map(|link| Some((link.default_v6?, link)))
-                // A tunnel may be one that needs us.
-                .min_by_key(|(metric, link)| (link.is_tunnel, *metric, link.index))
-                .map(|(_, link)| link),
-        }
-    }
-
-    /// A device with native IPv4. One that a tunnel leads to is none: it may be one that needs us.
-    fn native(&self) -> Option<&Link> {
-        self.network
-            .links
-            .iter()
-            .filter(|_| self.settings.steps_aside && !self.settings.replaces)
-            .find(|link| link.running && link.default_v4 && !link.is_tunnel)
-    }
-
-    /// A device with another CLAT for the same uplink: NetworkManager's has its address there, systemd-networkd's on a
-    /// device that it names after it.
-    fn another_clat(&self, uplink: &Link) -> Option<&Link> {
-        let name = format!("cl-{}", uplink.name);
-        let mut links = self.network.links.iter();
-        links.find(|link| {
-            (link.index == uplink.index || link.name == name) && !link.clat_addresses.is_empty()
-        })
-    }
-
-    /// The IPv4 addresses of programs and of the translator: as configured, or the next two of 192.0.0.0/29 of which nobody
-    /// else has one (CL-11): the translator's is on no device, but belongs to the other one. Once chosen they stay.
+    /// The IPv4 addresses of programs and of the translator. Once chosen they stay.
     fn addresses(&self) -> Option<[Ipv4Addr; 2]> {
-        if let Some(setup) = &self.setup {
-            return Some(setup.addresses);
+        let Settings {
+            host_v4, own_v4, ..
+        } = self.settings;
+        match &self.setup {
+            Some(setup) => Some(setup.addresses),
+            None => self.network.free_addresses([host_v4, own_v4]),
         }
-        let links = self.network.links.iter();
-        let taken: Vec<_> = links.flat_map(|link| &link.clat_addresses).collect();
-        let configured = [self.settings.host_v4, self.settings.own_v4];
-        let all = [configured].into_iter().chain(CONTINUITY);
-        let mut free = all.filter(|pair| !pair.iter().any(|one| taken.contains(&one)));
-        free.next()
     }
-
-    /// MTU of IPv6 on the uplink, in octets.
-    fn mtu(&self, uplink: &Link) -> u32 {
-        const MIN_MTU: u32 = crate::wire::ipv6::MIN_MTU as u32;
-        let advertised = self.mtus.iter().find(|(link, _)| *link == uplink.index);
-        let advertised = advertised.map_or(u32::MAX, |(_, mtu)| *mtu);
-        uplink
-            .mtu
-            .min(advertised.max(MIN_MTU))
-            .clamp(MIN_MTU, 65535)
-    }
-}
-
-/// The first 64 bits.
-fn network_of(address: Ipv6Addr) -> Ipv6Addr {
-    (address.to_bits() >> 64 << 64).into()
 }

@@ -11,6 +11,70 @@ pub struct Network {
     pub links: Vec<Link>,
 }
 
+impl Network {
+    /// What is known of a device.
+    pub fn link(&self, index: u32) -> Option<&Link> {
+        self.links.iter().find(|link| link.index == index)
+    }
+
+    /// Whether packets can be sent by a device.
+    pub(super) fn is_running(&self, index: u32) -> bool {
+        self.link(index).is_some_and(|link| link.running)
+    }
+
+    /// Whether a prefix has a network of this host in it, or is in one: then it is nobody's NAT64.
+    pub(super) fn has(&self, prefix: &Nat64Prefix) -> bool {
+        let prefix = prefix.prefix();
+        let mut addresses = self.links.iter().flat_map(|link| &link.addresses);
+        addresses.any(|own| {
+            let shortest = u32::from(own.length.min(prefix.length()));
+            let differs = own.address.to_bits() ^ prefix.address().to_bits();
+            differs.leading_zeros() >= shortest
+        })
+    }
+
+    /// By which packets go to the NAT64: the device of this name, or that of the best IPv6 default route.
+    pub(super) fn uplink(&self, name: Option<&str>) -> Option<&Link> {
+        let links = self.links.iter().filter(|link| link.running);
+        match name {
+            Some(name) => links
+                .filter(|link| link.default_v6.is_some())
+                .find(|link| link.name == name),
+            None => links
+                .filter_map(|link| Some((link.default_v6?, link)))
+                // A tunnel may be one that needs us.
+                .min_by_key(|(metric, link)| (link.is_tunnel, *metric, link.index))
+                .map(|(_, link)| link),
+        }
+    }
+
+    /// A device with native IPv4. One that a tunnel leads to is none: it may be one that needs us.
+    pub(super) fn native(&self) -> Option<&Link> {
+        let mut links = self.links.iter();
+        links.find(|link| link.running && link.default_v4 && !link.is_tunnel)
+    }
+
+    /// A device with another CLAT for the same uplink: NetworkManager's has its address there, systemd-networkd's on a
+    /// device that it names after it.
+    pub(super) fn another_clat(&self, uplink: &Link) -> Option<&Link> {
+        let name = format!("cl-{}", uplink.name);
+        let mut links = self.links.iter();
+        links.find(|link| {
+            (link.index == uplink.index || link.name == name) && !link.clat_addresses.is_empty()
+        })
+    }
+
+    /// Two addresses for a CLAT: those that are wanted, or the next two of 192.0.0.0/29 of which nobody else has one (CL-11):
+    /// the translator's is on no device, but belongs to the other one.
+    pub(super) fn free_addresses(&self, wanted: [Ipv4Addr; 2]) -> Option<[Ipv4Addr; 2]> {
+        let links = self.links.iter();
+        let taken: Vec<_> = links.flat_map(|link| &link.clat_addresses).collect();
+        let all = [wanted].into_iter().chain(CONTINUITY);
+        let mut free = all.filter(|pair| !pair.iter().any(|one| taken.contains(&one)));
+        free.next()
+    }
+}
+
 /// A network device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
@@ -42,7 +106,7 @@ pub fn is_clat_address(address: Ipv4Addr) -> bool {
 }
 
 /// Every address of 192.0.0.0/29 that a host can have: two for each CLAT.
-pub(super) const CONTINUITY: [[Ipv4Addr; 2]; 3] = [
+const CONTINUITY: [[Ipv4Addr; 2]; 3] = [
     [Ipv4Addr::new(192, 0, 0, 1), Ipv4Addr::new(192, 0, 0, 2)],
     [Ipv4Addr::new(192, 0, 0, 3), Ipv4Addr::new(192, 0, 0, 4)],
     [Ipv4Addr::new(192, 0, 0, 5), Ipv4Addr::new(192, 0, 0, 6)],
@@ -88,4 +152,9 @@ pub(super) fn best<'a>(
             (one.address.to_bits() ^ to.to_bits()).leading_zeros(),
         )
     })
+}
+
+/// The first 64 bits.
+pub(super) fn network_of(address: Ipv6Addr) -> Ipv6Addr {
+    (address.to_bits() >> 64 << 64).into()
 }

@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+use super::discovery::PATIENCE;
 use super::*;
-use crate::wire::ndp::{Pref64, PrefixInformation};
+use crate::wire::ndp::{self, Pref64, PrefixInformation, RouterAdvertisement};
 
 const UPLINK: u32 = 2;
 
@@ -306,6 +307,48 @@ fn it_steps_aside_for_native_ipv4() {
     assert_eq!(rig.until(rig.now + seconds(60)), []);
 }
 
+/// CL-02: connections that were open go on until they say nothing for 120 s, or for 900 s at most; then nothing is left of
+/// it. When native IPv4 goes, it is back at once.
+#[test]
+fn it_rests_when_no_connection_is_left() {
+    let aside = |rig: &mut Rig| {
+        rig.link().default_v4 = true;
+        rig.network_is();
+        rig.until(rig.now + seconds(10));
+        rig.now
+    };
+    let rests = |done: &[(Duration, Action)]| {
+        let rests = done.iter().filter(|(_, one)| *one == Action::Rest);
+        rests.map(|(at, _)| *at).collect::<Vec<_>>()
+    };
+    let mut rig = Rig::started();
+    rig.advertised(&[(OTHER, 6000)]);
+    let start = aside(&mut rig);
+    let done = rig.until(start + seconds(5000));
+    assert_eq!(rests(&done), [start + QUIET]);
+    rig.link().default_v4 = false;
+    let actions = rig.network_is();
+    assert!(setups(&actions)[0].default_route);
+
+    // A connection that says something each minute.
+    let start = aside(&mut rig);
+    let mut done = Vec::new();
+    for minute in 1..40 {
+        rig.clat.translated(minute);
+        done.extend(rig.until(start + seconds(60 * minute)));
+    }
+    assert_eq!(rests(&done), [start + LONGEST_ASIDE]);
+    assert!(setups(&rig.advertised(&[(WKP, 6000)])).is_empty());
+    rig.link().default_v4 = false;
+    assert!(setups(&rig.network_is())[0].default_route);
+
+    // Nothing else is to be known of the network for it.
+    let start = aside(&mut rig);
+    rig.link().default_v6 = None;
+    rig.network_is();
+    assert_eq!(rests(&rig.until(start + seconds(5000))), [start + QUIET]);
+}
+
 /// CL-21: the link goes, and what was learnt by it (D50-08); it comes, and is asked again. What was set up stays.
 #[test]
 fn the_link_flaps() {
@@ -591,16 +634,31 @@ fn the_hosts_networks_are_known_among_many() {
         rig.tell(announcement(&format!("2001:db8:{number:x}::")));
     }
     let network = |text: &str| (UPLINK, text.parse::<Ipv6Addr>().unwrap());
-    assert_eq!(rig.clat.networks.len(), ndp::MOST);
-    assert!(rig.clat.networks.contains(&network("2001:db8:6::")));
-    assert!(rig.clat.networks.contains(&network("2001:db8:1ff::")));
+    assert_eq!(rig.clat.discovery.networks().len(), ndp::MOST);
+    assert!(
+        rig.clat
+            .discovery
+            .networks()
+            .contains(&network("2001:db8:6::"))
+    );
+    assert!(
+        rig.clat
+            .discovery
+            .networks()
+            .contains(&network("2001:db8:1ff::"))
+    );
     // One that has ended is none for a new address.
     let mut ended = announcement("2001:db8:6::");
     if let Event::Advertisement { advertisement, .. } = &mut ended {
         advertisement.prefixes[0].valid = Duration::ZERO;
     }
     rig.tell(ended);
-    assert!(!rig.clat.networks.contains(&network("2001:db8:6::")));
+    assert!(
+        !rig.clat
+            .discovery
+            .networks()
+            .contains(&network("2001:db8:6::"))
+    );
 }
 
 /// CL-07: who has no address at all yet is waited for, and detection goes on beside that of the host's own.

@@ -484,6 +484,35 @@ fn native_ipv4_comes_and_goes() {
     });
 }
 
+/// CL-02: with native IPv4 that stays, and no connection that goes on, nothing is left of the CLAT after 120 s; it is back
+/// at once.
+#[test]
+fn nothing_is_left_beside_native_ipv4() {
+    clat_case(|net| {
+        let daemon = net.start("v4-conncheck-delay=0\n");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        let address = address_behind(net);
+        net.router.ip("addr add 203.0.113.1/24 dev host");
+        net.host.ip("addr add 203.0.113.2/24 dev eth0
+            route add default via 203.0.113.1");
+        daemon.prints("Stepping aside: eth0 has native IPv4");
+        thread::sleep(Duration::from_secs(115));
+        assert!(net.host.has("clat"));
+        wait_for("the end of the device", || {
+            (!net.host.has("clat")).then_some(())
+        });
+        let aside = net.state();
+        for left in ["192.0.0.", "xlatd", "force_forwarding = 1"] {
+            assert!(!aside.contains(left), "{left}: {aside}");
+        }
+        net.host
+            .ip("addr flush dev eth0 scope global to 203.0.113.0/24");
+        net.wait_for_ipv4();
+        assert_eq!(address_behind(net), address);
+    });
+}
+
 /// A VPN that takes all of IPv4, and whose own packets go through the CLAT, does not switch it off.
 #[test]
 fn a_tunnel_is_no_native_ipv4() {
