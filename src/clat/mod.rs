@@ -285,7 +285,8 @@ impl Clat {
                 without_route(),
             );
         };
-        let (source, dedicated) = match (&self.choice.state, self.host_address(uplink, prefix)) {
+        let host = self.host_address(uplink, prefix);
+        let (source, dedicated) = match (&self.choice.state, host) {
             (Dedicated::Ready(address), _) => (*address, true),
             (_, None) if self.choice.address().is_none() => {
                 let missing = "the device of the IPv6 default route has no global IPv6 address";
@@ -293,9 +294,11 @@ impl Clat {
             }
             (Dedicated::Refused(_), Some(host)) => (host, false),
             (_, Some(host)) if self.settings.source == Source::Shared => (host, false),
-            // What works goes on while something better is checked.
-            (_, Some(host)) if self.shares(uplink, host) => (host, false),
-            _ => return (self.choice.said(uplink), without_route()),
+            // What works goes on while another one is checked.
+            _ => match self.working_source(uplink) {
+                Some(working) => working,
+                None => return (self.choice.said(uplink), without_route()),
+            },
         };
         if let Some(other) = self.network.another_clat(uplink) {
             let state = State::AnotherClat(other.name.clone());
@@ -324,12 +327,26 @@ impl Clat {
         (state, Wanted::Set(setup))
     }
 
-    /// Whether packets leave with this address of the host.
-    fn shares(&self, uplink: &Link, host: Ipv6Addr) -> bool {
-        let setup = self.setup.as_ref().filter(|setup| setup.on_link);
-        setup.is_some_and(|setup| {
-            (setup.uplink.1, setup.source, setup.dedicated) == (uplink.index, host, false)
-        })
+    /// The source that packets leave with, and whether it is our own, as long as the host is in its network.
+    fn working_source(&self, uplink: &Link) -> Option<(Ipv6Addr, bool)> {
+        let setup = self.setup.as_ref()?;
+        let Setup {
+            source, dedicated, ..
+        } = *setup;
+        let ours = self.choice.address();
+        let mut hosts = uplink
+            .addresses
+            .iter()
+            .filter(|one| Some(one.address) != ours);
+        let is_there = hosts.any(|one| {
+            one.is_usable()
+                && if dedicated {
+                    network_of(one.address) == network_of(source)
+                } else {
+                    one.address == source
+                }
+        });
+        (setup.on_link && setup.uplink.1 == uplink.index && is_there).then_some((source, dedicated))
     }
 
     /// Whether it may still turn out that there is a network for an address of our own.

@@ -434,6 +434,7 @@ fn link_flaps_and_the_network_is_renumbered() {
         net.wait_for_ipv4();
         exchange(&connection, 1000);
 
+        let old = address_behind(net);
         net.router.ip("addr add 2001:db8:7::1/64 dev host nodad");
         let mut message = advertisement(1800, &[(PREFIX, 600)]);
         let other: Ipv6Addr = "2001:db8:7::".parse().unwrap();
@@ -443,6 +444,13 @@ fn link_flaps_and_the_network_is_renumbered() {
         net.host.ip("addr flush dev eth0 scope global");
         message[32..48].copy_from_slice(&other.octets());
         net.advertise_with(&message);
+        wait_for("another source", || {
+            let routes = net.host.run("ip -6 route show dev clat");
+            let ruleset = net.host.run("nft list table inet xlatd_clat");
+            let is_old =
+                routes.contains(&old) && config.is_empty() || ruleset.contains("2001:db8:6:");
+            (!is_old).then_some(())
+        });
         net.wait_for_ipv4();
         exchange(&connect(&net.host, SERVER, &listener), 1000);
     });
