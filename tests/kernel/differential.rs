@@ -27,8 +27,9 @@ use crate::{
     },
 };
 
-/// Hosts with maps: 10.0.0.N is 2001:db8:aaaa::N.
-const HOSTS: u8 = 250;
+/// Hosts with maps: 10.0.0.N is 2001:db8:aaaa::N. There are few of them, and of those far away, since all namespaces share
+/// the kernel's table of IPv6 neighbours, which has 1024 places.
+const HOSTS: u8 = 40;
 const OWN_V4: Ipv4Addr = Ipv4Addr::new(192, 168, 255, 1);
 const OWN_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 
@@ -162,7 +163,8 @@ struct Shape {
 impl Shape {
     fn any(chance: &mut Chance, v6: bool, may_be_error: bool) -> Self {
         let mapped = |chance: &mut Chance| 1 + chance.below(HOSTS.into()) as u8;
-        let far = |chance: &mut Chance| Ipv4Addr::new(198, 51, 100, 1 + chance.below(200) as u8);
+        let far =
+            |chance: &mut Chance| Ipv4Addr::new(198, 51, 100, 1 + chance.below(HOSTS.into()) as u8);
         let prefix = |address: Ipv4Addr| -> Ipv6Addr {
             (0x2001_0db8_0064_u128 << 80 | u128::from(address.to_bits())).into()
         };
