@@ -179,6 +179,50 @@ fn an_older_kernel_forwards_as_a_whole() {
     });
 }
 
+/// Two instances, of which one is killed, starts again, and ends first: what both need stays, until the other one ends. On an
+/// older kernel, too.
+#[test]
+fn what_two_instances_need_stays_until_both_end() {
+    for launcher in [&[][..], &OLD_KERNEL] {
+        clat_case(|net| {
+            net.advertise(&[]);
+            net.wait_for_ipv6();
+            let before = net.state();
+            let start = |config| {
+                let daemon = Daemon::start_clat_by(launcher, &net.host, &net.runtime, config);
+                daemon.prints("Waiting for a NAT64 prefix");
+                net.advertise(&[(PREFIX, 600)]);
+                daemon.prints("IPv4 goes by eth0");
+                daemon
+            };
+            let pings = |device: &str| {
+                let ping = format!("ping -n -c 1 -W 0.3 -I {device} {SERVER}");
+                wait_for(device, || {
+                    net.host.output(&ping).status.success().then_some(())
+                });
+            };
+            let mut one = start("");
+            let mut other = start("clat-dev=clat2\n");
+            one.signal(Signal::SIGKILL);
+            one.wait();
+            pings("clat2");
+            assert!(keeps_all_out(&net.host, "clat2"));
+            one = start("");
+            pings("clat2");
+            pings("clat");
+            for (daemon, left) in [(&mut one, Some("clat2")), (&mut other, None)] {
+                daemon.signal(Signal::SIGTERM);
+                assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+                if let Some(left) = left {
+                    pings(left);
+                    assert!(keeps_all_out(&net.host, left));
+                }
+            }
+            assert_eq!(net.state(), before, "{}\n{}", one.log(), other.log());
+        });
+    }
+}
+
 /// Hides from a program that the kernel can forward by device.
 const OLD_KERNEL: [&str; 5] = [
     "unshare",
