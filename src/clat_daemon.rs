@@ -48,8 +48,11 @@ use crate::{
 const REPORT: i32 = libc::SIGUSR1;
 /// Changes of the network come in crowds: it is looked at once for those of so long.
 const DEBOUNCE: Duration = Duration::from_millis(20);
-/// What fails is tried again after so long.
+/// What fails is tried again after so long: soon the first time, since another instance may just have been faster.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(10);
+/// Of all time, no more than one part of so many is spent on looking at the network, and on looking for nft.
+const PARTS: u32 = 20;
 /// A machine that was suspended for so long may be in another network.
 const SUSPENSION: Duration = Duration::from_secs(1);
 /// script-down may take so long.
@@ -81,8 +84,9 @@ pub(crate) struct ClatDaemon {
     query: Option<Query>,
     /// `None` until there is something to translate.
     path: Option<PacketPath>,
-    /// When to look at the network again.
+    /// When to look at the network again, and how long changes of it are waited for.
     look_at: Option<Instant>,
+    debounce: Duration,
     /// The address that is to be checked, and how the host is to be.
     trial: Option<Trial>,
     setup: Option<Setup>,
@@ -137,6 +141,7 @@ impl ClatDaemon {
             query: None,
             path: None,
             look_at: Some(Instant::now()),
+            debounce: DEBOUNCE,
             trial: None,
             setup: None,
             facts: None,
@@ -295,7 +300,7 @@ impl ClatDaemon {
                 }
             }
         }
-        let soon = now + DEBOUNCE;
+        let soon = now + self.debounce;
         self.look_at = Some(self.look_at.map_or(soon, |at| at.min(soon)));
         Ok(())
     }
@@ -307,6 +312,7 @@ impl ClatDaemon {
                 self.blindness = None;
                 self.tell(Event::Network(network), now);
                 self.look_at = self.host.repair(now);
+                self.debounce = DEBOUNCE.max(now.elapsed() * PARTS).min(RETRY);
             }
             Err(error) => {
                 let error = error.to_string();
@@ -443,26 +449,34 @@ impl ClatDaemon {
 
     /// Says how things are, and what became of the packets so far.
     fn report(&self) {
-        self.say();
+        info!("{}", self.status());
         match &self.path {
             Some(path) => path.report(),
             None => info!("No packet has been translated yet"),
         }
     }
 
-    /// Says how things are; not that all is well while it is not.
+    /// Says how things are.
     fn say(&self) {
+        let status = self.status();
+        self.notify.send(&format!("STATUS={status}"));
+        // A failure has been said.
+        if self.failure.as_ref() != Some(&status) {
+            info!("{status}");
+        }
+    }
+
+    /// How things are; not that all is well while it is not.
+    fn status(&self) -> String {
         let is_promise = matches!(
             self.state,
             Some(State::Active(..) | State::SteppingAside(_))
         );
-        let status = match (&self.failure, &self.state) {
-            (Some(failure), _) if is_promise => failure,
-            (_, Some(state)) => &state.to_string(),
-            (_, None) => return,
-        };
-        info!("{status}");
-        self.notify.send(&format!("STATUS={status}"));
+        match (&self.failure, &self.state) {
+            (Some(failure), _) if is_promise => failure.clone(),
+            (_, Some(state)) => state.to_string(),
+            (_, None) => "Starting".to_owned(),
+        }
     }
 
     /// Says which other chains of nftables drop our packets, and what helps: it would not be seen otherwise.
@@ -488,7 +502,15 @@ impl ClatDaemon {
 
     /// Sets the host up. What fails is tried again later, and said once.
     fn set(&mut self, now: Instant) {
-        match self.try_to_set(now) {
+        let mut result = self.try_to_set(now);
+        if let Err(Error::Step { step, .. }) = &result
+            && matches!(step, Step::LoadRuleset { .. })
+            && std::mem::replace(&mut self.has_nft, false)
+        {
+            // It has worked so far. Perhaps it can be done without.
+            result = self.try_to_set(now);
+        }
+        match result {
             Ok(()) => {
                 self.retry_at = None;
                 if self.failure.take().is_some() {
@@ -496,10 +518,16 @@ impl ClatDaemon {
                 }
             }
             Err(error) => {
-                self.retry_at = Some(now + RETRY);
+                let retry = if self.failure.is_none() {
+                    FIRST_RETRY
+                } else {
+                    RETRY
+                };
+                let again = now + retry;
+                self.retry_at = Some(self.retry_at.map_or(again, |at| at.min(again)));
                 let report = error.report().replace('\n', " ");
                 if self.failure.replace(report.clone()).as_ref() != Some(&report) {
-                    warn!("{report}; trying again every {} s", RETRY.as_secs());
+                    warn!("{report}; trying again");
                     self.notify.send(&format!("STATUS={report}"));
                 }
             }
@@ -508,14 +536,15 @@ impl ClatDaemon {
 
     /// What is to be known of the host; `None` while nothing is to be set up.
     fn facts(&self) -> Option<Facts> {
-        let (uplink, _) = &self.setup.as_ref()?.uplink;
+        let (uplink, index) = &self.setup.as_ref()?.uplink;
         let path = plan::force_forwarding(uplink);
         let forces = sysctl::read(&path).is_ok_and(|value| value == "1");
-        // As undos, they say what was set by a CLAT, this one or another.
+        // As undos, they say what was set by a CLAT, this one or another, as far as that is known.
         let by_device = Step::SetSysctl {
-            path,
+            path: path.clone(),
             value: String::new(),
             only_if: None,
+            index: *index,
         };
         let as_a_whole = Step::ForwardNoMore {
             routers: Vec::new(),
@@ -523,8 +552,10 @@ impl ClatDaemon {
         Some(Facts {
             forces_forwarding: sysctl::exists(&plan::force_forwarding("all")),
             is_router: forwarding::is_router(uplink)
-                || forces && !self.host.has_set(&by_device)
-                || forwarding::is_on().unwrap_or(false) && !self.host.has_set(&as_a_whole),
+                || forwarding::is_forced_for_all(&path)
+                || self.host.has_record()
+                    && (forces && !self.host.has_set(&by_device)
+                        || forwarding::is_on().unwrap_or(false) && !self.host.has_set(&as_a_whole)),
             has_nft: self.has_nft,
             has_ufw: self.config.ufw.is_some() || ufw::is_enabled() && privilege::is_root(),
         })
@@ -541,12 +572,13 @@ impl ClatDaemon {
             let Step::LoadRuleset { name, text } = step else {
                 continue;
             };
+            let before = Instant::now();
             let Err(error) = nft::check(&name, &text) else {
                 self.has_nft = true;
                 continue;
             };
             // Somebody may install it in the meantime.
-            self.nft_at = Some(now + RETRY);
+            self.nft_at = Some(now + RETRY.max(before.elapsed() * PARTS));
             if !std::mem::replace(&mut self.lacks_nft, true) {
                 warn!(
                     "No nftables, without which neighbours on {} can open connections to IPv4 services of this host, and \
@@ -606,7 +638,13 @@ impl ClatDaemon {
             let translator = Translator::new(plan::clat_translation(setup), map, seed, now);
             self.path = Some(PacketPath::new(log, device, translator, None));
         }
-        self.facts = self.facts();
+        let before = self.facts.replace(facts);
+        if facts.is_router && !before.is_some_and(|before| before.is_router) {
+            info!(
+                "This host is a router: what others have it forward passes, and nothing new comes in by {}",
+                settings.device
+            );
+        }
         changed?;
         if !self.was_up {
             self.warn_of_firewalls();

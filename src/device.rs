@@ -5,7 +5,7 @@ use std::{io, time::Instant};
 use log::{info, warn};
 use xlatd::{
     config::{Config, IpPrefix},
-    plan::Step,
+    plan::{self, Step},
     translate::Packet,
     wire::ipv6::MIN_MTU,
 };
@@ -211,10 +211,16 @@ pub(crate) fn undo_of(step: &Step, link: Option<&Link>) -> Option<Step> {
             device: device.clone(),
             length: link.queue_length,
         }),
-        (Step::SetSysctl { path, value, .. }, _) => Some(Step::SetSysctl {
+        (
+            Step::SetSysctl {
+                path, value, index, ..
+            },
+            _,
+        ) => Some(Step::SetSysctl {
             path: path.clone(),
-            value: sysctl::read(path).ok()?,
+            value: sysctl::read(&path_now(path, *index).ok()?).ok()?,
             only_if: Some(value.clone()),
+            index: *index,
         }),
         (Step::ForwardAll, _) if forwarding::is_on().unwrap_or(true) => None,
         (Step::ForwardAll, _) => Some(Step::ForwardNoMore {
@@ -248,7 +254,8 @@ pub(crate) fn take(netlink: &mut Netlink, index: u32, step: &Step) -> Result<Don
             path,
             value,
             only_if,
-        } => set_sysctl(path, value, only_if.as_deref()),
+            index,
+        } => path_now(path, *index).and_then(|path| set_sysctl(&path, value, only_if.as_deref())),
         Step::ForwardAll => forwarding::switch(true),
         Step::ForwardNoMore { routers } => forwarding::switch_off_unless(routers),
         Step::AllowInUfw { from, to } => ufw::allow(from, to).map(|()| Done::Now),
@@ -268,12 +275,22 @@ pub(crate) fn take(netlink: &mut Netlink, index: u32, step: &Step) -> Result<Don
     })
 }
 
+/// The path of a setting, by the name that its device has now.
+fn path_now(path: &str, index: u32) -> io::Result<String> {
+    match index {
+        0 => Ok(path.to_owned()),
+        index => sysctl::path_by_index(path, index),
+    }
+}
+
 fn set_sysctl(path: &str, value: &str, only_if: Option<&str>) -> io::Result<Done> {
     let before = sysctl::read(path)?;
     if before == value {
         return Ok(Done::Before);
     }
-    if only_if.is_some_and(|expected| expected != before) {
+    // Who has had all devices forward wants this one to go on.
+    let is_wanted = || only_if.is_some() && value == "0" && forwarding::is_forced_for_all(path);
+    if only_if.is_some_and(|expected| expected != before) || is_wanted() {
         return Ok(Done::Left);
     }
     sysctl::write(path, value)?;
@@ -293,11 +310,18 @@ pub(crate) fn is_there(netlink: &mut Netlink, index: u32, step: &Step) -> io::Re
             path,
             value,
             only_if: None,
-        } => Ok(sysctl::read(path).map_or(true, |found| found == *value)),
+            index,
+        } => {
+            let found = path_now(path, *index).and_then(|path| sysctl::read(&path));
+            Ok(found.map_or(true, |found| found == *value))
+        }
         Step::SetMtu { mtu, .. } => Ok(netlink
             .link_by_index(index)?
             .is_none_or(|link| link.mtu == *mtu)),
-        Step::LoadRuleset { name, .. } => nft::has(name),
+        Step::LoadRuleset { name, text } => Ok(nft::count_rules(name)? == plan::rules(text)),
+        Step::TryAddress { index, address, .. } => {
+            netlink.has_address(*index, IpPrefix::V6(*address, 128))
+        }
         Step::ForwardAll => forwarding::is_on(),
         _ => Ok(true),
     }

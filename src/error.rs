@@ -161,6 +161,21 @@ impl error::Error for Error {
     }
 }
 
+impl Error {
+    /// Whether it is that there is nothing, or no device any more, to take a step on.
+    pub(crate) fn says_there_is_none(&self) -> bool {
+        let Self::Step { cause, .. } = self else {
+            return false;
+        };
+        matches!(
+            errno(cause),
+            Some(
+                Errno::ENOENT | Errno::ESRCH | Errno::ENODEV | Errno::ENXIO | Errno::EADDRNOTAVAIL
+            )
+        )
+    }
+}
+
 /// Whether a step needs IPv6 on the device.
 fn is_ipv6(step: &Step) -> bool {
     matches!(

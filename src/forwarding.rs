@@ -10,6 +10,8 @@ use crate::sys::{netlink::Done, sysctl};
 
 /// Settings of devices.
 const DEVICES: &str = "net/ipv6/conf";
+/// The setting by which packets that come in by a device are forwarded.
+const FORCE: &str = "force_forwarding";
 
 /// Has the host forward, or do so no more.
 pub(crate) fn switch(on: bool) -> io::Result<Done> {
@@ -39,6 +41,13 @@ pub(crate) fn switch_off_unless(routers: &[String]) -> io::Result<Done> {
         return Ok(Done::Left);
     }
     switch(false)
+}
+
+/// Whether all devices have been told to forward what comes in by them, where this is one of the settings that say so (Linux
+/// 6.17). It is not us who did.
+pub(crate) fn is_forced_for_all(path: &str) -> bool {
+    let all = setting("all", FORCE);
+    path.ends_with(FORCE) && sysctl::read(&all).is_ok_and(|value| value == "1")
 }
 
 /// Whether the host forwards.

@@ -1,7 +1,7 @@
 //! The host, as a CLAT has set it up: what was done, what undoes it, and what others have undone.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -22,8 +22,13 @@ use crate::{
     },
 };
 
-/// What others undo is done again, but not more often than this.
+/// What others undo is done again: so often at once, since a firewall may be loaded twice, and then no more than so often in
+/// this time.
+const REPAIRS: usize = 3;
 const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What to tell an administrator about routes and rules that vanish.
+const NETWORKD: &str = " (systemd-networkd: ManageForeignRoutes=no and ManageForeignRoutingPolicyRules=no in networkd.conf)";
 
 /// Steps that were taken.
 pub(crate) struct Host {
@@ -38,14 +43,16 @@ pub(crate) struct Host {
     /// What will be left if we do not come to undo it.
     record: Option<Record>,
     recorded: HashSet<String>,
+    /// Whether something could not be undone, which is then for who comes next.
+    leaves_something: bool,
 }
 
 struct Taken {
     step: Step,
     /// `None` if there is nothing to undo: it was so before, or goes with the device.
     undo: Option<Step>,
-    /// When it was done again, and why it could not be.
-    repaired: Option<Instant>,
+    /// When it was done again, the last times, and why it could not be.
+    repaired: VecDeque<Instant>,
     failed: Option<String>,
 }
 
@@ -54,7 +61,7 @@ impl Taken {
         Self {
             step,
             undo,
-            repaired: None,
+            repaired: VecDeque::new(),
             failed: None,
         }
     }
@@ -71,6 +78,7 @@ impl Host {
             offload,
             record: None,
             recorded: HashSet::new(),
+            leaves_something: false,
         };
         match Record::open(path) {
             Ok(None) => {
@@ -95,11 +103,17 @@ impl Host {
         if !undos.is_empty() {
             info!("Undoing what was left by one that was killed");
         }
-        let record = self.record.insert(record);
-        record.clear()?;
-        record.add(&place.to_string())?;
-        for undo in undos {
-            self.undo(&undo);
+        let _others = record.hold_off()?;
+        self.record = Some(record);
+        // What cannot be undone now is tried again in the end.
+        let mut left = undos;
+        left.retain(|undo| !self.undo(undo));
+        if let Some(record) = &mut self.record {
+            record.clear()?;
+            record.add(&place.to_string())?;
+            for line in left.iter().filter_map(state::line) {
+                record.add(&state::handed_over(&line))?;
+            }
         }
         Ok(())
     }
@@ -117,6 +131,7 @@ impl Host {
 
     /// Takes the steps that have not been taken, and undoes those that are not wanted any more, last first.
     pub(crate) fn change(&mut self, wanted: &[Step]) -> Result<(), Error> {
+        let _others = self.hold_off_others();
         for at in (0..self.taken.len()).rev() {
             let step = &self.taken[at].step;
             if !wanted.iter().any(|one| one == step || one.replaces(step)) {
@@ -164,20 +179,28 @@ impl Host {
                 continue;
             }
             let mut look_at = |at| next = Some(next.map_or(at, |next: Instant| next.min(at)));
-            let again_at = taken.repaired.map(|before| before + REPAIR_INTERVAL);
+            let again_at = match taken.repaired.front() {
+                Some(first) if taken.repaired.len() >= REPAIRS => Some(*first + REPAIR_INTERVAL),
+                _ => None,
+            };
             if let Some(again_at) = again_at.filter(|at| *at > now) {
                 look_at(again_at);
                 continue;
             }
-            let again = taken.repaired.replace(now).is_some();
+            if taken.repaired.len() >= REPAIRS {
+                taken.repaired.pop_front();
+            }
+            taken.repaired.push_back(now);
+            let again = taken.repaired.len() >= REPAIRS;
             let result = take(netlink, index, step);
             let failed = result.as_ref().err().map(Error::report);
             let failed_before = std::mem::replace(&mut taken.failed, failed);
             match result {
-                Ok(_) if again => warn!(
-                    "Somebody keeps undoing this, and it is done again: {step} (systemd-networkd: ManageForeignRoutes=no \
-                     and ManageForeignRoutingPolicyRules=no in networkd.conf)"
-                ),
+                Ok(_) if again => {
+                    let is_networkds = matches!(step, Step::AddTableRoute(_) | Step::AddRule(_));
+                    let hint = if is_networkds { NETWORKD } else { "" };
+                    warn!("Somebody keeps undoing this, and it is done again: {step}{hint}");
+                }
                 Ok(_) => info!("Somebody had undone it: {step}"),
                 Err(_) => {
                     look_at(now + REPAIR_INTERVAL);
@@ -194,18 +217,25 @@ impl Host {
 
     /// Undoes everything, last first.
     pub(crate) fn undo_all(&mut self) {
+        let _others = self.hold_off_others();
         while let Some(taken) = self.taken.pop() {
             self.undo_taken(&taken);
         }
         for undo in self.handed_over() {
-            self.undo(&undo);
+            self.leaves_something |= !self.undo(&undo);
         }
         self.index = 0;
-        if let Some(record) = self.record.take()
+        if self.leaves_something {
+            warn!("What could not be undone is, when it is started again or by --cleanup");
+        } else if let Some(record) = self.record.take()
             && let Err(error) = record.remove()
         {
             debug!("cannot remove the record of steps: {error}");
         }
+    }
+
+    fn hold_off_others(&self) -> impl Sized + use<> {
+        self.record.as_ref().map(Record::hold_off)
     }
 
     /// Leaves it to another instance that lives to set back what it needs, too. Whether there is one.
@@ -215,13 +245,13 @@ impl Host {
         }
         // Each CLAT needs a host that forwards as a whole.
         let is_for_all = matches!(undo, Step::ForwardNoMore { .. });
-        let needs = |undos: &[Step]| undos.iter().any(|one| is_about_the_same(one, undo));
+        let needs = |undos: &[Step]| undos.iter().any(|one| one.sets_the_same(undo));
         let mut others = self.others().into_iter();
         let other = others.find(|(other, undos)| other.lives && (is_for_all || needs(undos)));
         let (Some((other, _)), Some(line)) = (other, state::line(undo)) else {
             return false;
         };
-        let left = record::hand_over(&other.path, &line);
+        let left = record::hand_over(&other.path, &state::handed_over(&line));
         debug!("{undo}: left to {}", other.path.display());
         left.is_ok()
     }
@@ -240,13 +270,18 @@ impl Host {
             .collect()
     }
 
+    /// Whether it is known who has set what.
+    pub(crate) fn has_record(&self) -> bool {
+        self.record.is_some()
+    }
+
     /// Whether it is by us, or by another instance, that there is something for this undo to set back.
     pub(crate) fn has_set(&self, undo: &Step) -> bool {
         let ours = self.taken.iter().filter_map(|taken| taken.undo.clone());
         // Also by one that was killed, and will be undone when it starts again.
         let others = self.others().into_iter().flat_map(|(_, undos)| undos);
         let mut all = ours.chain(self.handed_over()).chain(others);
-        all.any(|one| is_about_the_same(&one, undo) && changes(&one))
+        all.any(|one| one.sets_the_same(undo) && changes(&one))
     }
 
     /// What instances that ended before us have left to us.
@@ -255,11 +290,7 @@ impl Host {
             return Vec::new();
         };
         let text = record.text().unwrap_or_default();
-        let lines = text.lines().skip(1);
-        let left: Vec<_> = lines
-            .filter(|line| !self.recorded.contains(*line))
-            .collect();
-        state::undos(&format!("{place}\n{}", left.join("\n")), &place).unwrap_or_default()
+        state::undos_for_others(&text, &place).unwrap_or_default()
     }
 
     /// Writes down what will undo a step, before it is taken.
@@ -275,27 +306,27 @@ impl Host {
 
     fn undo_taken(&mut self, taken: &Taken) {
         if let Some(undo) = &taken.undo {
-            self.undo(undo);
+            self.leaves_something |= !self.undo(undo);
         }
     }
 
-    fn undo(&mut self, undo: &Step) {
+    /// Whether there is nothing left to undo.
+    fn undo(&mut self, undo: &Step) -> bool {
         if self.leaves_to_other(undo) {
-            return;
+            return true;
         }
-        if let Err(error) = take(&mut self.netlink, self.index, undo) {
+        match take(&mut self.netlink, self.index, undo) {
+            Ok(_) => true,
             // Who took it away before us has done us a favour; and after a crash it may never have come to be.
-            debug!("{}", error.report());
+            Err(error) if error.says_there_is_none() => {
+                debug!("{}", error.report());
+                true
+            }
+            Err(error) => {
+                warn!("{}", error.report());
+                false
+            }
         }
-    }
-}
-
-/// Whether two undos set back the same.
-fn is_about_the_same(one: &Step, other: &Step) -> bool {
-    match (one, other) {
-        (Step::SetSysctl { path, .. }, Step::SetSysctl { path: other, .. }) => path == other,
-        (Step::ForwardNoMore { .. }, Step::ForwardNoMore { .. }) => true,
-        _ => false,
     }
 }
 

@@ -9,6 +9,9 @@ use crate::{
     plan::{Route, Rule, Step, Target},
 };
 
+/// Begins a line that somebody else has added.
+const HANDED_OVER: &str = "left ";
+
 /// When and where a record was written. What was done in another boot, or another network namespace, is not there to undo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -32,7 +35,8 @@ pub fn line(undo: &Step) -> Option<String> {
             path,
             value,
             only_if: Some(only_if),
-        } => Some(format!("sysctl {path} {value} {only_if}")),
+            index,
+        } => Some(format!("sysctl {path} {value} {only_if} {index}")),
         Step::RemoveTableRoute(Route {
             destination,
             target,
@@ -80,15 +84,34 @@ pub fn undos(text: &str, place: &Place) -> Option<Vec<Step>> {
     Some(undos)
 }
 
+/// A line that was added by another instance, which has left it to the owner of the record to undo.
+pub fn handed_over(line: &str) -> String {
+    format!("{HANDED_OVER}{line}")
+}
+
+/// Undos of a record that others have left to its owner, if it was written at `place`.
+pub fn undos_for_others(text: &str, place: &Place) -> Option<Vec<Step>> {
+    let mut lines = text.lines();
+    if lines.next()? != place.to_string() {
+        return None;
+    }
+    let left = lines.filter(|line| line.starts_with(HANDED_OVER));
+    Some(left.filter_map(undo).collect())
+}
+
 fn undo(line: &str) -> Option<Step> {
+    let line = line.strip_prefix(HANDED_OVER).unwrap_or(line);
     let words: Vec<_> = line.split(' ').collect();
     Some(match words[..] {
         // Nothing of a record leads anywhere else.
-        ["sysctl", path, value, only_if] if path.starts_with("net/") && !path.contains("..") => {
+        ["sysctl", path, value, only_if, index]
+            if path.starts_with("net/") && !path.contains("..") =>
+        {
             Step::SetSysctl {
                 path: path.to_owned(),
                 value: value.to_owned(),
                 only_if: Some(only_if.to_owned()),
+                index: index.parse().ok()?,
             }
         }
         ["local", destination, device, index, table, metric] => {
@@ -172,6 +195,7 @@ mod tests {
             dedicated: true,
             on_link: true,
             default_route: true,
+            others: Vec::new(),
         };
         let facts = Facts {
             forces_forwarding: true,
@@ -194,6 +218,7 @@ mod tests {
             path: "net/ipv6/conf/eth0/force_forwarding".to_owned(),
             value: "0".to_owned(),
             only_if: Some("1".to_owned()),
+            index: 2,
         });
         for routers in [&[][..], &["br0".to_owned(), "lan".to_owned()]] {
             expected.push(Step::ForwardNoMore {
@@ -205,7 +230,12 @@ mod tests {
         let lines: Vec<_> = expected.iter().filter_map(line).collect();
         let text = format!("{}\n{}\n", place(), lines.join("\n"));
         expected.reverse();
-        assert_eq!(undos(&text, &place()), Some(expected));
+        assert_eq!(undos(&text, &place()).as_ref(), Some(&expected));
+        assert_eq!(undos_for_others(&text, &place()), Some(vec![]));
+        let text = format!("{text}{}\n", handed_over(&lines[0]));
+        let left = undos_for_others(&text, &place()).unwrap();
+        assert_eq!(line(&left[0]).as_ref(), Some(&lines[0]));
+        assert_eq!(undos(&text, &place()).unwrap()[0], left[0]);
     }
 
     #[test]
@@ -237,8 +267,9 @@ mod tests {
             "local 2001:db8::/32 eth0 x 5 0",
             "address x eth0 2",
             "ruleset filter",
-            "sysctl kernel/core_pattern x y",
-            "sysctl net/../kernel/core_pattern x y",
+            "sysctl kernel/core_pattern x y 0",
+            "sysctl net/../kernel/core_pattern x y 0",
+            "sysctl net/ipv6/conf/eth0/force_forwarding 0 1",
             "unreachable 0.0.0.0/0 x 5",
             "whatever 1 2",
         ] {

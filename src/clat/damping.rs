@@ -26,16 +26,17 @@ impl Default for Damping {
 }
 
 impl Damping {
-    /// Takes one of the conclusions that may follow now, if there is one.
-    pub(super) fn allows(&mut self, now: Duration) -> bool {
+    /// Takes one of the conclusions that may follow now, if there is one. The last one is for a way back to IPv4: it is not
+    /// to be what has to wait.
+    pub(super) fn allows(&mut self, is_way_back: bool, now: Duration) -> bool {
         let elapsed = now.saturating_sub(self.since).as_secs() / CONCLUSION_INTERVAL.as_secs();
         if elapsed > 0 {
             let earned = u32::try_from(elapsed).unwrap_or(u32::MAX);
             self.left = self.left.saturating_add(earned).min(CONCLUSIONS);
             self.since = now;
         }
-        let allows = self.left > 0;
-        self.left = self.left.saturating_sub(1);
+        let allows = self.left > u32::from(!is_way_back);
+        self.left -= u32::from(allows);
         allows
     }
 

@@ -241,7 +241,8 @@ impl Clat {
             _ => None,
         };
         let is_said = self.state.as_ref() == Some(&state);
-        if (action.is_some() || !is_said) && !self.damping.allows(now) {
+        let is_way_back = matches!(state, State::Active(..));
+        if (action.is_some() || !is_said) && !self.damping.allows(is_way_back, now) {
             self.waits = true;
             return;
         }
@@ -319,6 +320,7 @@ impl Clat {
             dedicated,
             on_link: true,
             default_route: self.settings.default_route && native.is_none(),
+            others: self.network.other_clats(),
         };
         let state = match native {
             Some(link) => State::SteppingAside(link.name.clone()),
@@ -444,7 +446,7 @@ impl Clat {
             if candidate(0).is_err() && self.is_patient(now) {
                 return;
             }
-            if !self.damping.allows(now) {
+            if !self.damping.allows(false, now) {
                 self.waits = true;
                 return;
             }

@@ -64,6 +64,13 @@ impl Network {
         })
     }
 
+    /// Devices of CLATs, by name.
+    pub(super) fn other_clats(&self) -> Vec<String> {
+        let links = self.links.iter();
+        let clats = links.filter(|link| link.is_tunnel && !link.clat_addresses.is_empty());
+        clats.map(|link| link.name.clone()).collect()
+    }
+
     /// Two addresses for a CLAT: those that are wanted, or the next two of 192.0.0.0/29 of which nobody else has one (CL-11):
     /// the translator's is on no device, but belongs to the other one.
     pub(super) fn free_addresses(&self, wanted: [Ipv4Addr; 2]) -> Option<[Ipv4Addr; 2]> {

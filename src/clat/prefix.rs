@@ -18,7 +18,7 @@ const LENGTHS: [u8; 6] = [96, 64, 56, 48, 40, 32];
 /// that repeats itself too seldom is no reason to take the network away (RA81-10).
 const HOLD_DOWN: Duration = Duration::from_secs(60);
 
-/// So many prefixes of advertisements are remembered; more than anybody needs.
+/// So many prefixes of each origin are remembered; more than anybody needs.
 const MOST: usize = 16;
 
 /// Prefixes by the addresses of ipv4only.arpa (RFC 7050 section 3): in the order in which they were found. An address that
@@ -108,7 +108,7 @@ impl Candidates {
         let until = now + lifetime;
         if let Some(one) = self.0.iter_mut().find(|one| is_it(one)) {
             (one.until, one.preference) = (until, preference);
-        } else if self.0.len() < MOST {
+        } else if self.free(Origin::Advertisement) > 0 {
             self.0.push(Candidate {
                 link,
                 origin: Origin::Advertisement,
@@ -123,7 +123,7 @@ impl Candidates {
     pub fn resolved(&mut self, link: u32, prefixes: &[Nat64Prefix], ttl: Duration, now: Duration) {
         self.0
             .retain(|one| one.link != link || one.origin != Origin::Dns);
-        let free = MOST.saturating_sub(self.0.len());
+        let free = self.free(Origin::Dns);
         self.0
             .extend(prefixes.iter().take(free).map(|&prefix| Candidate {
                 link,
@@ -132,6 +132,12 @@ impl Candidates {
                 prefix,
                 until: now + ttl,
             }));
+    }
+
+    /// For how many more of an origin there is room: who makes up one kind does not keep out the other.
+    fn free(&self, origin: Origin) -> usize {
+        let there = self.0.iter().filter(|one| one.origin == origin).count();
+        MOST.saturating_sub(there)
     }
 
     /// What was found, and by which device.
@@ -336,6 +342,8 @@ mod tests {
             candidates.advertised(LINK, 0, prefix(&text), seconds(600), now);
         }
         assert!(candidates.0.len() <= MOST);
+        candidates.resolved(LINK, &[one], seconds(60), now);
+        assert!(candidates.0.iter().any(|one| one.origin == Origin::Dns));
         candidates.retain_links(|link| link != LINK);
         assert_eq!(candidates.best(LINK, None, now), None);
     }

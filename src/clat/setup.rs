@@ -36,6 +36,8 @@ pub struct Setup {
     pub on_link: bool,
     /// Whether programs are to use it.
     pub default_route: bool,
+    /// Devices of other CLATs on this host.
+    pub others: Vec<String>,
 }
 
 impl Setup {

@@ -178,6 +178,7 @@ fn an_advertised_prefix_makes_it_active() {
         dedicated: false,
         on_link: true,
         default_route: true,
+        others: Vec::new(),
     };
     assert_eq!(setups(&actions), [&expected]);
     assert_eq!(

@@ -21,6 +21,9 @@ const MARK: u32 = 0xc1a7;
 /// Neighbours, and nobody who is farther away.
 const LINK_LOCAL: IpPrefix = IpPrefix::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 
+/// Packets that no connection of ours has to do with, for nftables; also those that its tracking makes nothing of.
+const UNASKED: &str = "meta nfproto ipv6 ct state new,invalid,untracked";
+
 /// What is to be known of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -66,10 +69,11 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
         IpAddr::V4(address) => IpPrefix::V4(address, 32),
         IpAddr::V6(address) => IpPrefix::V6(address, 128),
     };
-    let sysctl = |path: String, value: &str| Step::SetSysctl {
+    let sysctl = |path: String, index| Step::SetSysctl {
         path,
-        value: value.to_owned(),
+        value: "1".to_owned(),
         only_if: None,
+        index,
     };
     // Another instance has its own.
     let instance = setup.instance(settings);
@@ -84,7 +88,7 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
         // No address of its own, so no packets of its own.
         sysctl(
             format!("net/ipv6/conf/{}/addr_gen_mode", settings.device),
-            "1",
+            0,
         ),
         Step::SetMtu {
             device: device(),
@@ -106,9 +110,8 @@ pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
     }
     if settings.forwarding {
         if facts.forces_forwarding {
-            for device in [&settings.device, uplink] {
-                steps.push(sysctl(force_forwarding(device), "1"));
-            }
+            steps.push(sysctl(force_forwarding(&settings.device), 0));
+            steps.push(sysctl(force_forwarding(uplink), *uplink_index));
         } else {
             steps.push(Step::ForwardAll);
         }
@@ -188,13 +191,14 @@ pub fn allow_in_ufw(device: &str, uplink: &str) -> [Step; 2] {
 /// Our table in nftables: what is not translated to the address on the uplink leaves with it, neighbours are answered, and
 /// nobody comes in by us.
 fn ruleset(settings: &Settings, setup: &Setup, facts: Facts) -> String {
-    let (uplink, _) = &setup.uplink;
+    // By its index, so that it stays known by another name.
+    let (_, uplink) = setup.uplink;
     let device = &settings.device;
     let source = setup.source;
     let mut text = format!(
         "\tchain postrouting {{
 \t\ttype nat hook postrouting priority srcnat; policy accept;
-\t\tiifname \"{device}\" oifname \"{uplink}\" ip6 saddr {PRIVATE}/96 snat ip6 to {source}
+\t\tiifname \"{device}\" oif {uplink} ip6 saddr {PRIVATE}/96 snat ip6 to {source}
 \t}}
 "
     );
@@ -202,27 +206,43 @@ fn ruleset(settings: &Settings, setup: &Setup, facts: Facts) -> String {
         text += &format!(
             "\tchain prerouting {{
 \t\ttype filter hook prerouting priority mangle + 10; policy accept;
-\t\tiifname \"{uplink}\" ip6 daddr {source} icmpv6 type nd-neighbor-solicit meta mark set {MARK:#x}
+\t\tiif {uplink} ip6 daddr {source} icmpv6 type nd-neighbor-solicit meta mark set {MARK:#x}
 \t}}
 "
         );
     }
-    // Where the host forwards because of us, it is to forward for us only. An address that was given to us is one by which
-    // to be found.
-    let is_open = setup.dedicated && matches!(settings.source, Source::Explicit(_));
-    let to = match (facts.is_router, is_open) {
-        (true, true) => return text,
-        (true, false) => format!("oifname \"{device}\" "),
-        (false, true) => format!("oifname != \"{device}\" "),
-        (false, false) => String::new(),
-    };
-    text + &format!(
-        "\tchain forward {{
+    text += "\tchain forward {
 \t\ttype filter hook forward priority filter; policy accept;
-\t\tiifname \"{uplink}\" {to}meta nfproto ipv6 ct state new drop
-\t}}
-"
-    )
+";
+    // An address that was given to us is one by which to be found.
+    let is_open = setup.dedicated && matches!(settings.source, Source::Explicit(_));
+    let by_us = format!("oifname \"{device}\"");
+    if !is_open {
+        text += &format!("\t\t{by_us} {UNASKED} drop\n");
+    }
+    // Where the host forwards because of us, it is to forward for us only.
+    if !facts.is_router {
+        let from = if facts.forces_forwarding {
+            format!("iif {uplink}")
+        } else {
+            let others = setup.others.iter().map(|other| format!(", \"{other}\""));
+            format!(
+                "iifname != {{ \"{device}\"{} }}",
+                others.collect::<String>()
+            )
+        };
+        text += &format!("\t\t{from} oifname != \"{device}\" {UNASKED} drop\n");
+    }
+    text + "\t}\n"
+}
+
+/// How many rules there are in a table of nftables, as text.
+pub fn rules(text: &str) -> usize {
+    let rules = text.lines().map(str::trim);
+    rules
+        .filter(|line| !line.is_empty() && *line != "}" && !line.starts_with("type "))
+        .filter(|line| !line.starts_with("chain "))
+        .count()
 }
 
 /// The IPv6 address behind the device: our own on the uplink, or a private one that stands for the host's.
@@ -309,6 +329,7 @@ mod tests {
             dedicated: false,
             on_link: true,
             default_route: true,
+            others: Vec::new(),
         }
     }
 

@@ -6,7 +6,7 @@ mod clat;
 
 pub use clat::{
     Facts, allow_in_ufw, clat, clat_map, clat_translation, dropping_chains, force_forwarding,
-    ruleset_name, trial,
+    rules, ruleset_name, trial,
 };
 
 use std::{
@@ -115,6 +115,8 @@ pub enum Step {
         value: String,
         /// Only where it is this; always if it is `None`.
         only_if: Option<String>,
+        /// Of the device that it is a setting of, should that have another name by then; zero: it has not.
+        index: u32,
     },
     /// Have the host forward IPv6 between all devices, where the kernel cannot tell them apart. What each device is to
     /// routers, a host or a router itself, stays.
@@ -202,6 +204,28 @@ impl Step {
             (Self::LoadRuleset { name, .. }, Self::LoadRuleset { name: other, .. }) => {
                 name == other
             }
+            _ => self.sets_the_same(other),
+        }
+    }
+
+    /// Whether both set the same of the kernel, to whatever value.
+    pub fn sets_the_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::SetSysctl { path, index, .. },
+                Self::SetSysctl {
+                    path: other,
+                    index: of,
+                    ..
+                },
+            ) => {
+                let name = |path: &str| path.rsplit('/').next().map(str::to_owned);
+                match (*index, *of) {
+                    (0, _) | (_, 0) => path == other,
+                    (index, of) => index == of && name(path) == name(other),
+                }
+            }
+            (Self::ForwardNoMore { .. }, Self::ForwardNoMore { .. }) => true,
             _ => false,
         }
     }

@@ -5,6 +5,8 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use nix::{
@@ -38,10 +40,9 @@ impl Record {
             .append(true)
             .create(true)
             .open(path)?;
-        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => file,
-            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
-            Err((_, errno)) => return Err(errno.into()),
+        // Somebody may only be looking whether we live.
+        let Some(mut file) = locked(file, 5)? else {
+            return Ok(None);
         };
         let mut octets = Vec::new();
         file.read_to_end(&mut octets)?;
@@ -65,7 +66,14 @@ impl Record {
         fs::read_to_string(&self.path)
     }
 
-    /// Other records of the same directory.
+    /// Holds off all other instances, until it is dropped, while undos are carried out or handed over. Not for ever: one that
+    /// hangs keeps nobody from ending.
+    pub(crate) fn hold_off(&self) -> io::Result<Option<Flock<File>>> {
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        locked(File::open(directory)?, 500)
+    }
+
+    /// Other records of the same directory. One that has just gone is none.
     pub(crate) fn others(&self) -> io::Result<Vec<Other>> {
         let mut others = Vec::new();
         let directory = self.path.parent().unwrap_or(Path::new("."));
@@ -74,9 +82,11 @@ impl Record {
             if path == self.path || path.extension() != self.path.extension() {
                 continue;
             }
-            let file = File::open(&path)?;
+            let (Ok(file), Ok(text)) = (File::open(&path), fs::read_to_string(&path)) else {
+                continue;
+            };
             others.push(Other {
-                text: fs::read_to_string(&path)?,
+                text,
                 lives: Flock::lock(file, FlockArg::LockSharedNonblock).is_err(),
                 path,
             });
@@ -88,6 +98,19 @@ impl Record {
     pub(crate) fn remove(self) -> io::Result<()> {
         fs::remove_file(&self.path)
     }
+}
+
+/// Locks a file for us alone, within so many tries of 10 ms.
+fn locked(mut file: File, tries: u32) -> io::Result<Option<Flock<File>>> {
+    for _ in 0..tries {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => return Ok(Some(file)),
+            Err((file, Errno::EWOULDBLOCK)) => file,
+            Err((_, errno)) => return Err(errno.into()),
+        };
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(None)
 }
 
 /// Adds a line to the record of another one.

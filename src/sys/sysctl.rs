@@ -2,6 +2,20 @@
 
 use std::{fs, io, path::PathBuf};
 
+use nix::{libc, net::if_::if_indextoname};
+
+/// The path of a setting of a device, `net/ipv6/conf/eth0/forwarding`, by the name that the device has now. Fails if it is
+/// gone.
+pub(crate) fn path_by_index(path: &str, index: u32) -> io::Result<String> {
+    let name = if_indextoname(libc::c_uint::from(index))?;
+    let mut parts: Vec<_> = path.split('/').collect();
+    let name = name.to_string_lossy();
+    if let [.., device, _] = &mut parts[..] {
+        *device = &name;
+    }
+    Ok(parts.join("/"))
+}
+
 /// Whether there is such a setting.
 pub(crate) fn exists(path: &str) -> bool {
     full(path).exists()

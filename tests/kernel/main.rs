@@ -21,6 +21,7 @@ mod checksum;
 mod clat;
 mod clat_address;
 mod clat_host;
+mod clat_neighbours;
 mod detach;
 mod device;
 mod differential;

@@ -1,21 +1,20 @@
-//! Tables of nftables: changed by nft(8), looked for by netlink.
+//! Tables of nftables: changed by nft(8), looked at by netlink.
 
 use std::{io, sync::OnceLock};
 
 use netlink_packet_core::{
-    NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-    NetlinkSerializable,
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable,
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
-use nix::libc;
 
 use super::run;
 
 /// What is run.
 static PROGRAM: OnceLock<String> = OnceLock::new();
 
-/// An answer about a table is far smaller, in octets.
-const RECEIVE_BUFFER: usize = 8192;
+/// The kernel puts no more than this into one datagram of a dump, in octets.
+const RECEIVE_BUFFER: usize = 32768;
 
 /// Has another program run than the nft of PATH. Only the first call counts.
 pub(crate) fn use_program(program: &str) {
@@ -45,50 +44,57 @@ pub(crate) fn delete(name: &str) -> io::Result<()> {
 
 /// Every chain, with what it is for.
 pub(crate) fn chains() -> io::Result<String> {
-    let output = run(program(), &["list", "chains"], "")?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    run(program(), &["list", "chains"], "")
 }
 
 fn program() -> &'static str {
     PROGRAM.get().map_or("nft", String::as_str)
 }
 
-/// Whether there is a table of family inet of this name.
-pub(crate) fn has(name: &str) -> io::Result<bool> {
+/// How many rules there are in the table of family inet of this name; none, if there is no such table.
+pub(crate) fn count_rules(name: &str) -> io::Result<usize> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    let request = AskForTable(name.to_owned());
-    let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(request));
-    message.header.flags = NLM_F_REQUEST;
+    let request = NetlinkPayload::InnerMessage(AskForRules(name.to_owned()));
+    let mut message = NetlinkMessage::new(NetlinkHeader::default(), request);
+    message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     message.finalize();
     let mut octets = vec![0; message.buffer_len()];
     message.serialize(&mut octets);
     socket.send(&octets, 0)?;
     let mut buffer = vec![0; RECEIVE_BUFFER];
-    let len = socket.recv(&mut &mut *buffer, 0)?;
-    let answer = NetlinkMessage::<AskForTable>::deserialize(&buffer[..len.min(RECEIVE_BUFFER)])
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-    match answer.payload {
-        NetlinkPayload::Error(error) if error.raw_code() == -libc::ENOENT => Ok(false),
-        NetlinkPayload::Error(error) => Err(error.to_io()),
-        _ => Ok(true),
+    let mut count = 0;
+    loop {
+        let len = socket.recv(&mut &mut *buffer, 0)?;
+        let mut octets = &buffer[..len.min(RECEIVE_BUFFER)];
+        while !octets.is_empty() {
+            let answer = NetlinkMessage::<AskForRules>::deserialize(octets)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+            match answer.payload {
+                NetlinkPayload::Done(_) => return Ok(count),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                _ => count += 1,
+            }
+            let len = (answer.header.length as usize).next_multiple_of(4);
+            octets = octets.get(len..).unwrap_or_default();
+        }
     }
 }
 
-/// A request for a table by its name; what is answered is not read.
-struct AskForTable(String);
+/// A request for the rules of a table by its name; what is answered is not read.
+struct AskForRules(String);
 
-impl AskForTable {
-    /// NFNL_SUBSYS_NFTABLES and NFT_MSG_GETTABLE.
-    const TYPE: u16 = 10 << 8 | 1;
+impl AskForRules {
+    /// NFNL_SUBSYS_NFTABLES and NFT_MSG_GETRULE.
+    const TYPE: u16 = 10 << 8 | 7;
     /// Family (NFPROTO_INET), version, resource (linux/netfilter/nfnetlink.h).
     const HEADER: [u8; 4] = [1, 0, 0, 0];
-    /// NFTA_TABLE_NAME
+    /// NFTA_RULE_TABLE
     const NAME: u16 = 1;
 }
 
-impl NetlinkSerializable for AskForTable {
+impl NetlinkSerializable for AskForRules {
     fn message_type(&self) -> u16 {
         Self::TYPE
     }
@@ -108,16 +114,10 @@ impl NetlinkSerializable for AskForTable {
     }
 }
 
-impl NetlinkDeserializable for AskForTable {
+impl NetlinkDeserializable for AskForRules {
     type Error = std::convert::Infallible;
 
     fn deserialize(_: &NetlinkHeader, _: &[u8]) -> Result<Self, Self::Error> {
         Ok(Self(String::new()))
-    }
-}
-
-impl From<AskForTable> for NetlinkPayload<AskForTable> {
-    fn from(request: AskForTable) -> Self {
-        Self::InnerMessage(request)
     }
 }

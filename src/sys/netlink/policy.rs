@@ -12,6 +12,7 @@ use netlink_packet_route::{
     },
     rule::{RuleAction, RuleAttribute, RuleMessage},
 };
+use nix::libc;
 use xlatd::plan::{Route, Rule, Target};
 
 use super::{Done, Netlink, family};
@@ -50,7 +51,16 @@ impl Netlink {
         let wanted = route_message(index, route);
         let mut filter = RouteMessage::default();
         filter.header.address_family = wanted.header.address_family;
-        let routes = self.request(RouteNetlinkMessage::GetRoute(filter), NLM_F_DUMP)?;
+        // Others may have hundreds of thousands, in other tables and by other devices.
+        filter.attributes.push(RouteAttribute::Table(route.table));
+        let device = wanted.attributes.iter();
+        let device = device.filter(|one| matches!(one, RouteAttribute::Oif(_)));
+        filter.attributes.extend(device.cloned());
+        let routes = match self.request(RouteNetlinkMessage::GetRoute(filter), NLM_F_DUMP) {
+            // There is no such table.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Vec::new(),
+            routes => routes?,
+        };
         Ok(routes.iter().any(|found| match found {
             RouteNetlinkMessage::NewRoute(found) => {
                 let header = (
