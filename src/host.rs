@@ -51,7 +51,7 @@ struct Taken {
     step: Step,
     /// `None` if there is nothing to undo: it was so before, or goes with the device.
     undo: Option<Step>,
-    /// When it was done again, the last times, and why it could not be.
+    /// When it was done again lately, and why it could not be.
     repaired: VecDeque<Instant>,
     failed: Option<String>,
 }
@@ -187,9 +187,10 @@ impl Host {
                 look_at(again_at);
                 continue;
             }
-            if taken.repaired.len() >= REPAIRS {
-                taken.repaired.pop_front();
-            }
+            // What was long ago does not count.
+            taken
+                .repaired
+                .retain(|before| now < *before + REPAIR_INTERVAL);
             taken.repaired.push_back(now);
             let again = taken.repaired.len() >= REPAIRS;
             let result = take(netlink, index, step);
@@ -226,7 +227,7 @@ impl Host {
         }
         self.index = 0;
         if self.leaves_something {
-            warn!("What could not be undone is, when it is started again or by --cleanup");
+            warn!("What could not be undone is left to the next start, or to --cleanup");
         } else if let Some(record) = self.record.take()
             && let Err(error) = record.remove()
         {
