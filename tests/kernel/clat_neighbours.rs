@@ -4,7 +4,7 @@ use std::{
     net::{SocketAddrV6, UdpSocket},
     os::fd::AsRawFd,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::{
@@ -179,10 +179,13 @@ fn neighbours_do_not_get_through() {
         // A firewall that is loaded twice.
         for _ in 0..2 {
             net.host.run("nft flush ruleset");
+            let start = Instant::now();
             wait_for("the table", || {
                 let ruleset = net.host.run("nft list ruleset");
                 ruleset.contains("xlatd_clat").then_some(())
             });
+            let elapsed = start.elapsed();
+            assert!(elapsed < Duration::from_secs(9), "{elapsed:?}");
             assert!(!lan.is_reached(net));
         }
         // So is a table of which only the rules are gone.
