@@ -130,3 +130,32 @@ pub(crate) fn boot_id() -> io::Result<String> {
 pub(crate) fn namespace() -> io::Result<u64> {
     Ok(fs::metadata("/proc/self/ns/net")?.ino())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+
+    /// What is handed over would be lost if it came when its new owner had already looked.
+    #[test]
+    fn one_holds_off_the_others() {
+        let directory = std::env::temp_dir().join(format!("xlatd-record-{}", std::process::id()));
+        let [one, other] = ["one", "other"].map(|name| {
+            let path = directory.join(format!("{name}.steps"));
+            Record::open(&path).unwrap().unwrap().0
+        });
+        let held = one.hold_off().unwrap();
+        assert!(held.is_some());
+        let directory_file = || File::open(&directory).unwrap();
+        assert!(locked(directory_file(), 2).unwrap().is_none());
+        drop(held);
+        assert!(other.hold_off().unwrap().is_some());
+        // Each is seen to live, until it does not any more.
+        let lives = |record: &Record| record.others().unwrap()[0].lives;
+        assert!(lives(&one));
+        drop(other);
+        assert!(!lives(&one));
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
