@@ -307,12 +307,14 @@ impl ClatDaemon {
 
     /// Looks at the network, and at what has become of what was set up.
     fn look(&mut self, now: Instant) {
-        match self.host.netlink.network(self.host.index()) {
+        let before = Instant::now();
+        let network = self.host.netlink.network(self.host.index());
+        self.debounce = DEBOUNCE.max(before.elapsed() * PARTS).min(RETRY);
+        match network {
             Ok(network) => {
                 self.blindness = None;
                 self.tell(Event::Network(network), now);
                 self.look_at = self.host.repair(now);
-                self.debounce = DEBOUNCE.max(now.elapsed() * PARTS).min(RETRY);
             }
             Err(error) => {
                 let error = error.to_string();
