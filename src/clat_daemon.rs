@@ -1,7 +1,6 @@
 //! The CLAT: waits for what happens to the network, has [`Clat`] decide, and does it.
 
 use std::{
-    hash::{BuildHasher, RandomState},
     net::Ipv6Addr,
     os::fd::AsFd,
     path::Path,
@@ -17,29 +16,24 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 use xlatd::{
-    clat::{Action, Clat, Event, Setup, State, Trial},
-    config::{LogClasses, clatd::ClatConfig},
-    plan::{self, Facts, Step},
-    translate::Translator,
+    clat::{Action, Clat, Event, State},
+    config::clatd::ClatConfig,
     wire::{dns::Answer, ndp::RouterAdvertisement},
 };
 
 use crate::{
+    clat_host::ClatHost,
     error::{Error, system},
-    forwarding,
     host::{Host, record_path},
-    packet_path::{EVERY_PACKET, PacketPath},
+    packet_path::PacketPath,
     sys::{
-        firewall::{nft, ufw},
         machine_id,
         ndisc::{Message, Ndisc},
         netlink::LinkChanges,
         notify::Notify,
-        privilege,
         resolver::{self, Query},
         script::Script,
         signals::{Signal, Signals},
-        sysctl,
     },
     watchdog::Watchdog,
 };
@@ -51,7 +45,7 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 /// What fails is tried again after so long: soon the first time, since another instance may just have been faster.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(10);
-/// Of all time, no more than one part of so many is spent on looking at the network, and on looking for nft.
+/// Of all time, no more than about one part of so many is spent on looking at the network.
 const PARTS: u32 = 20;
 /// A machine that was suspended for so long may be in another network.
 const SUSPENSION: Duration = Duration::from_secs(1);
@@ -73,7 +67,7 @@ const PLACES: usize = NAME_SERVERS + resolver::MOST;
 pub(crate) struct ClatDaemon {
     config: ClatConfig,
     clat: Clat,
-    host: Host,
+    host: ClatHost,
     notify: Notify,
     watchdog: Option<Watchdog>,
     signals: Signals,
@@ -82,25 +76,14 @@ pub(crate) struct ClatDaemon {
     nftables: Option<LinkChanges>,
     ndisc: Ndisc,
     query: Option<Query>,
-    /// `None` until there is something to translate.
-    path: Option<PacketPath>,
     /// When to look at the network again, and how long changes of it are waited for.
     look_at: Option<Instant>,
     debounce: Duration,
-    /// The address that is to be checked, and how the host is to be.
-    trial: Option<Trial>,
-    setup: Option<Setup>,
-    /// What was known of the host then.
-    facts: Option<Facts>,
     /// When to set up again what could not be, and why it could not.
     retry_at: Option<Instant>,
     failure: Option<String>,
     /// Why the network could not be looked at.
     blindness: Option<String>,
-    /// Whether nftables have been seen to work, and when to see whether they do by now.
-    has_nft: bool,
-    nft_at: Option<Instant>,
-    lacks_nft: bool,
     /// How long the machine has been suspended so far.
     suspended: Duration,
     /// Why Router Advertisements were not believed.
@@ -124,7 +107,7 @@ impl ClatDaemon {
         });
         Ok(Self {
             clat: Clat::new(config.clat.clone()),
-            host: Host::new(&record, config.offload)?,
+            host: ClatHost::new(Host::new(&record, config.offload)?),
             config,
             watchdog: notify
                 .watchdog
@@ -139,18 +122,11 @@ impl ClatDaemon {
                 "listen to Router Advertisements, which takes root or CAP_NET_RAW",
             ))?,
             query: None,
-            path: None,
             look_at: Some(Instant::now()),
             debounce: DEBOUNCE,
-            trial: None,
-            setup: None,
-            facts: None,
             retry_at: None,
             failure: None,
             blindness: None,
-            has_nft: false,
-            nft_at: None,
-            lacks_nft: false,
             suspended: suspended(),
             refused: Vec::new(),
             state: None,
@@ -166,7 +142,7 @@ impl ClatDaemon {
             .send_surely(&format!("READY=1\nSTATUS=Starting\nMAINPID={pid}"));
         let result = self.turn_until_stopped();
         self.notify.send("STOPPING=1\nSTATUS=Stopping");
-        if let Some(path) = &mut self.path {
+        if let Some(path) = &mut self.host.path {
             path.end();
         }
         if let Some(command) = self.config.script_down.as_ref().filter(|_| self.was_up) {
@@ -176,7 +152,6 @@ impl ClatDaemon {
             }
         }
         self.host.undo_all();
-        self.path = None; // and with it the device
         result
     }
 
@@ -217,8 +192,8 @@ impl ClatDaemon {
                 self.retry_at = None;
                 self.tell(Event::Failed, now);
             }
-            if self.nft_at.is_some_and(|at| at <= now) {
-                self.nft_at = None;
+            if self.host.nft_at.is_some_and(|at| at <= now) {
+                self.host.nft_at = None;
                 self.set(now);
             }
             let suspended = suspended();
@@ -230,7 +205,7 @@ impl ClatDaemon {
             if due.is_some_and(|due| due <= boottime()) {
                 self.tell(Event::Time, now);
             }
-            if let Some(path) = &mut self.path {
+            if let Some(path) = &mut self.host.path {
                 let flags = ready[TUN];
                 if flags.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
                     return Err(path.gone());
@@ -249,7 +224,7 @@ impl ClatDaemon {
         let mut fds = [self.signals.as_fd(); PLACES];
         fds[CHANGES] = self.changes.as_fd();
         fds[NDISC] = self.ndisc.as_fd();
-        if let Some(path) = &self.path {
+        if let Some(path) = &self.host.path {
             fds[TUN] = path.device.tun.as_fd();
         }
         if let Some(nftables) = &self.nftables {
@@ -262,12 +237,12 @@ impl ClatDaemon {
         let mut places = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let now = Instant::now();
         let deadlines = [
-            self.path.as_ref().and_then(PacketPath::deadline),
+            self.host.path.as_ref().and_then(PacketPath::deadline),
             self.watchdog.as_ref().map(Watchdog::deadline),
             self.query.as_ref().map(|query| query.deadline),
             self.look_at,
             self.retry_at,
-            self.nft_at,
+            self.host.nft_at,
         ];
         let left = deadlines.into_iter().flatten().min();
         let left = left.map(|deadline| deadline.saturating_duration_since(now));
@@ -308,7 +283,7 @@ impl ClatDaemon {
     /// Looks at the network, and at what has become of what was set up.
     fn look(&mut self, now: Instant) {
         let before = Instant::now();
-        let network = self.host.netlink.network(self.host.index());
+        let network = self.host.network();
         self.debounce = DEBOUNCE.max(before.elapsed() * PARTS).min(RETRY);
         match network {
             Ok(network) => {
@@ -326,7 +301,7 @@ impl ClatDaemon {
             }
         }
         // Somebody may have made a router of the host, or a host of the router.
-        if self.facts.is_some() && self.facts != self.facts() && self.retry_at.is_none() {
+        if self.host.facts_changed(&self.config) && self.retry_at.is_none() {
             self.set(now);
         }
     }
@@ -401,7 +376,7 @@ impl ClatDaemon {
 
     /// Tells what has happened, and does what is to be done about it.
     fn tell(&mut self, event: Event, now: Instant) {
-        let translated = self.path.as_ref().map_or(0, PacketPath::translated);
+        let translated = self.host.path.as_ref().map_or(0, PacketPath::translated);
         self.clat.translated(translated);
         let actions = self.clat.handle(event, boottime());
         if let Err(error) = self.ndisc.await_answers(self.clat.probes()) {
@@ -421,7 +396,7 @@ impl ClatDaemon {
                     self.query = Some(Query::ask(link, &name, &servers, now));
                 }
                 Action::Try(trial) => {
-                    self.trial = trial;
+                    self.host.trial = trial;
                     self.set(now);
                 }
                 Action::Probe { link, from, to } => {
@@ -434,11 +409,11 @@ impl ClatDaemon {
                     info!("Packets leave with the IPv6 address of this host: {reason}");
                 }
                 Action::Set(setup) => {
-                    self.setup = Some(setup);
+                    self.host.setup = Some(setup);
                     self.set(now);
                 }
                 Action::Rest => {
-                    self.setup = None;
+                    self.host.setup = None;
                     self.set(now);
                 }
                 Action::Say(state) => {
@@ -452,7 +427,7 @@ impl ClatDaemon {
     /// Says how things are, and what became of the packets so far.
     fn report(&self) {
         info!("{}", self.status());
-        match &self.path {
+        match &self.host.path {
             Some(path) => path.report(),
             None => info!("No packet has been translated yet"),
         }
@@ -481,43 +456,15 @@ impl ClatDaemon {
         }
     }
 
-    /// Says which other chains of nftables drop our packets, and what helps: it would not be seen otherwise.
-    fn warn_of_firewalls(&self) {
-        let device = &self.config.clat.device;
-        if let Some(setup) = &self.setup
-            && ufw::is_enabled()
-            && !privilege::is_root()
-        {
-            let [there, back] =
-                plan::allow_in_ufw(device, &setup.uplink.0).map(|step| step.command());
-            warn!(
-                "ufw drops what is forwarded, and only root can have it let our packets pass: {there}; {back}"
-            );
-        }
-        for chain in plan::dropping_chains(&nft::chains().unwrap_or_default()) {
-            warn!(
-                "The chain {chain} of nftables drops what is forwarded. If IPv4 does not pass: nft insert rule {chain} \
-                 iifname {device} accept; nft insert rule {chain} oifname {device} ct state established,related accept"
-            );
-        }
-    }
-
     /// Sets the host up. What fails is tried again later, and said once.
     fn set(&mut self, now: Instant) {
-        let mut result = self.try_to_set(now);
-        if let Err(Error::Step { step, .. }) = &result
-            && matches!(step, Step::LoadRuleset { .. })
-            && std::mem::replace(&mut self.has_nft, false)
-        {
-            // It has worked so far. Perhaps it can be done without.
-            result = self.try_to_set(now);
-        }
-        match result {
+        match self.host.set(&self.config, &mut self.ndisc, now) {
             Ok(()) => {
                 self.retry_at = None;
                 if self.failure.take().is_some() {
                     self.say();
                 }
+                self.has_set_up();
             }
             Err(error) => {
                 let retry = if self.failure.is_none() {
@@ -536,120 +483,13 @@ impl ClatDaemon {
         }
     }
 
-    /// What is to be known of the host; `None` while nothing is to be set up.
-    fn facts(&self) -> Option<Facts> {
-        let (uplink, index) = &self.setup.as_ref()?.uplink;
-        let path = plan::force_forwarding(uplink);
-        let forces = sysctl::read(&path).is_ok_and(|value| value == "1");
-        // As undos, they say what was set by a CLAT, this one or another, as far as that is known.
-        let by_device = Step::SetSysctl {
-            path: path.clone(),
-            value: String::new(),
-            only_if: None,
-            index: *index,
+    /// Has done so: for the first time there is more to do.
+    fn has_set_up(&mut self) {
+        let Some(setup) = &self.host.setup else {
+            return;
         };
-        let as_a_whole = Step::ForwardNoMore {
-            routers: Vec::new(),
-        };
-        Some(Facts {
-            forces_forwarding: sysctl::exists(&plan::force_forwarding("all")),
-            is_router: forwarding::is_router(uplink)
-                || forwarding::is_forced_for_all(&path)
-                || self.host.has_record()
-                    && (forces && !self.host.has_set(&by_device)
-                        || forwarding::is_on().unwrap_or(false) && !self.host.has_set(&as_a_whole)),
-            has_nft: self.has_nft,
-            has_ufw: self.config.ufw.is_some() || ufw::is_enabled() && privilege::is_root(),
-        })
-    }
-
-    /// Sees whether nftables work, where it is possible to do without them; if not, says once what that means.
-    fn look_for_nft(&mut self, setup: &Setup, facts: Facts, now: Instant) {
-        let facts = Facts {
-            has_nft: true,
-            ..facts
-        };
-        let steps = plan::clat(&self.config.clat, setup, facts);
-        for step in steps {
-            let Step::LoadRuleset { name, text } = step else {
-                continue;
-            };
-            let before = Instant::now();
-            let Err(error) = nft::check(&name, &text) else {
-                self.has_nft = true;
-                continue;
-            };
-            // Somebody may install it in the meantime.
-            self.nft_at = Some(now + RETRY.max(before.elapsed() * PARTS));
-            if !std::mem::replace(&mut self.lacks_nft, true) {
-                warn!(
-                    "No nftables, without which neighbours on {} can open connections to IPv4 services of this host, and \
-                     have it forward their packets, unless another firewall forbids it: {error}",
-                    setup.uplink.0
-                );
-            }
-        }
-    }
-
-    /// Sets nothing up but this, and lets the device go.
-    fn rest(&mut self, steps: &[Step]) -> Result<(), Error> {
-        self.facts = None;
-        if let Err(error) = self.ndisc.hear_for(None) {
-            debug!("cannot hear neighbours no more: {error}");
-        }
-        if let Some(path) = &mut self.path {
-            path.end();
-        }
-        let changed = self.host.change(steps);
-        self.path = None; // and with it the device
-        changed
-    }
-
-    fn try_to_set(&mut self, now: Instant) -> Result<(), Error> {
-        let mut steps = self.trial.as_ref().map(plan::trial).unwrap_or_default();
-        let (Some(setup), Some(mut facts)) = (self.setup.clone(), self.facts()) else {
-            return self.rest(&steps);
-        };
-        let setup = &setup;
-        let (uplink, link) = &setup.uplink;
-        let ours = (setup.dedicated && setup.on_link).then_some((*link, setup.source));
-        if let Err(error) = self.ndisc.hear_for(ours) {
-            warn!("cannot hear neighbours that ask for our address on {uplink}: {error}");
-        }
-        if setup.dedicated && !self.has_nft {
-            self.look_for_nft(setup, facts, now);
-            facts.has_nft = self.has_nft;
-        }
-        let settings = &self.config.clat;
-        steps.extend(plan::clat(settings, setup, facts));
-        // The translator knows what comes before the routes lead to it.
-        if let Some(path) = &mut self.path {
-            path.translator.set_map(plan::clat_map(setup));
-            path.translator.set_mtu(plan::clat_translation(setup).mtu);
-        }
-        let changed = self.host.change(&steps);
-        if let Some(device) = self.host.device.take() {
-            let log = if self.config.debug {
-                EVERY_PACKET
-            } else {
-                LogClasses::default()
-            };
-            // RandomState has keys that nobody outside can guess.
-            let seed = RandomState::new().hash_one(device.link.index);
-            let map = plan::clat_map(setup);
-            let translator = Translator::new(plan::clat_translation(setup), map, seed, now);
-            self.path = Some(PacketPath::new(log, device, translator, None));
-        }
-        let before = self.facts.replace(facts);
-        if facts.is_router && !before.is_some_and(|before| before.is_router) {
-            info!(
-                "This host is a router: what others have it forward passes, and nothing new comes in by {}",
-                settings.device
-            );
-        }
-        changed?;
         if !self.was_up {
-            self.warn_of_firewalls();
+            self.host.warn_of_firewalls(&self.config.clat);
         }
         if setup.default_route
             && !std::mem::replace(&mut self.was_up, true)
@@ -660,7 +500,6 @@ impl ClatDaemon {
                 Err(error) => warn!("script-up: {error}"),
             }
         }
-        Ok(())
     }
 }
 

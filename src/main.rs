@@ -2,6 +2,7 @@
 
 mod clat_cli;
 mod clat_daemon;
+mod clat_host;
 mod cli;
 mod daemon;
 mod device;

@@ -36,9 +36,10 @@ const BINARY: &[(&str, u8)] = &[
     ("leases", 6),
     ("packet_path", 7),
     ("host", 7),
+    ("clat_host", 8),
     ("daemon", 8),
-    ("clat_daemon", 8),
-    ("main", 9),
+    ("clat_daemon", 9),
+    ("main", 10),
 ];
 
 /// What the library does not touch: it decides, and the binary reads, writes and waits.
