@@ -45,8 +45,10 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 /// What fails is tried again after so long: soon the first time, since another instance may just have been faster.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(10);
-/// Of all time, no more than about one part of so many is spent on looking at the network.
-const PARTS: u32 = 20;
+/// Of all time, no more than one part of so many is spent on looking, whoever changes the network how often; but it is looked
+/// at after so long.
+const PARTS: u32 = 10;
+const LONGEST_DEBOUNCE: Duration = Duration::from_secs(1);
 /// A machine that was suspended for so long may be in another network.
 const SUSPENSION: Duration = Duration::from_secs(1);
 /// script-down may take so long.
@@ -284,12 +286,14 @@ impl ClatDaemon {
     fn look(&mut self, now: Instant) {
         let before = Instant::now();
         let network = self.host.network();
-        self.debounce = DEBOUNCE.max(before.elapsed() * PARTS).min(RETRY);
+        let mut took = before.elapsed();
         match network {
             Ok(network) => {
                 self.blindness = None;
                 self.tell(Event::Network(network), now);
+                let before = Instant::now();
                 self.look_at = self.host.repair(now);
+                took += before.elapsed();
             }
             Err(error) => {
                 let error = error.to_string();
@@ -300,6 +304,7 @@ impl ClatDaemon {
                 self.look_at = Some(now + RETRY);
             }
         }
+        self.debounce = (took * PARTS).clamp(DEBOUNCE, LONGEST_DEBOUNCE);
         // Somebody may have made a router of the host, or a host of the router.
         if self.host.facts_changed(&self.config) && self.retry_at.is_none() {
             self.set(now);
