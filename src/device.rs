@@ -15,7 +15,7 @@ use crate::{
     forwarding,
     sys::{
         firewall::{nft, ufw},
-        netlink::{Done, Kind, Link, Netlink},
+        netlink::{Done, Kind, Link, Netlink, nftables},
         sysctl,
         tun::Tun,
     },
@@ -318,7 +318,7 @@ pub(crate) fn is_there(netlink: &mut Netlink, index: u32, step: &Step) -> io::Re
         Step::SetMtu { mtu, .. } => Ok(netlink
             .link_by_index(index)?
             .is_none_or(|link| link.mtu == *mtu)),
-        Step::LoadRuleset { name, text } => Ok(nft::count_rules(name)? == plan::rules(text)),
+        Step::LoadRuleset { name, text } => Ok(nftables::count_rules(name)? == plan::rules(text)),
         Step::TryAddress { index, address, .. } => {
             netlink.has_address(*index, IpPrefix::V6(*address, 128))
         }

@@ -40,8 +40,8 @@ pub(crate) struct Host {
     pub(crate) device: Option<Device>,
     /// Whether the kernel may leave work to the translator.
     offload: bool,
-    /// What will be left if we do not come to undo it.
-    record: Option<Record>,
+    /// What will be left if we do not come to undo it, and where we are.
+    record: Option<(Record, Place)>,
     recorded: HashSet<String>,
     /// Whether something could not be undone, which is then for who comes next.
     leaves_something: bool,
@@ -104,11 +104,11 @@ impl Host {
             info!("Undoing what was left by one that was killed");
         }
         let _others = record.hold_off()?;
-        self.record = Some(record);
+        self.record = Some((record, place));
         // What cannot be undone now is tried again in the end.
         let mut left = undos;
         left.retain(|undo| !self.undo(undo));
-        if let Some(record) = &mut self.record {
+        if let Some((record, place)) = &mut self.record {
             record.clear()?;
             record.add(&place.to_string())?;
             for line in left.iter().filter_map(state::line) {
@@ -228,7 +228,7 @@ impl Host {
         self.index = 0;
         if self.leaves_something {
             warn!("What could not be undone is left to the next start, or to --cleanup");
-        } else if let Some(record) = self.record.take()
+        } else if let Some((record, _)) = self.record.take()
             && let Err(error) = record.remove()
         {
             debug!("cannot remove the record of steps: {error}");
@@ -236,7 +236,7 @@ impl Host {
     }
 
     fn hold_off_others(&self) -> impl Sized + use<> {
-        self.record.as_ref().map(Record::hold_off)
+        self.record.as_ref().map(|(record, _)| record.hold_off())
     }
 
     /// Leaves it to another instance that lives to set back what it needs, too. Whether there is one.
@@ -259,13 +259,13 @@ impl Host {
 
     /// Records of other instances here, and what they will undo.
     fn others(&self) -> Vec<(Other, Vec<Step>)> {
-        let Some((record, place)) = self.record.as_ref().zip(place().ok()) else {
+        let Some((record, place)) = &self.record else {
             return Vec::new();
         };
         let others = record.others().unwrap_or_default().into_iter();
         others
             .filter_map(|other| {
-                let undos = state::undos(&other.text, &place)?;
+                let undos = state::undos(&other.text, place)?;
                 Some((other, undos))
             })
             .collect()
@@ -287,16 +287,16 @@ impl Host {
 
     /// What instances that ended before us have left to us.
     fn handed_over(&self) -> Vec<Step> {
-        let Some((record, place)) = self.record.as_ref().zip(place().ok()) else {
+        let Some((record, place)) = &self.record else {
             return Vec::new();
         };
         let text = record.text().unwrap_or_default();
-        state::undos_for_others(&text, &place).unwrap_or_default()
+        state::undos_for_others(&text, place).unwrap_or_default()
     }
 
     /// Writes down what will undo a step, before it is taken.
     fn record(&mut self, undo: Option<&Step>) {
-        if let Some(record) = &mut self.record
+        if let Some((record, _)) = &mut self.record
             && let Some(line) = undo.and_then(state::line)
             && self.recorded.insert(line.clone())
             && let Err(error) = record.add(&line)

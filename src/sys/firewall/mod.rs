@@ -1,4 +1,4 @@
-//! The programs that change what the kernel filters, and what nftables says of it.
+//! The programs that change what the kernel filters.
 
 pub(crate) mod nft;
 pub(crate) mod ufw;

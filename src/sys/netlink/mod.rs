@@ -1,6 +1,7 @@
-//! Links, addresses and routes, over rtnetlink (rtnetlink(7)).
+//! Links, addresses and routes, over rtnetlink (rtnetlink(7)); and what there is in nftables.
 
 mod network;
+pub(crate) mod nftables;
 mod policy;
 
 use std::{
@@ -10,8 +11,8 @@ use std::{
 };
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, Nla,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkDeserializable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, Nla,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -44,6 +45,8 @@ const LINK_GROUP: u32 = 1;
 const NETWORK_GROUPS: u32 = LINK_GROUP | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18 | 1 << 24;
 /// Of tables of nftables: NFNLGRP_NFTABLES of linux/netfilter/nfnetlink.h.
 const NFTABLES_GROUP: u32 = 1 << 6;
+/// Of a message, in octets (netlink(7)).
+const HEADER_LEN: usize = 16;
 /// The kernel answers at once. This is for the case that it does not.
 const TIMEOUT: TimeVal = TimeVal::new(5, 0);
 
@@ -93,11 +96,16 @@ pub(crate) struct Netlink {
 
 impl Netlink {
     pub(crate) fn new() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        let netlink = Self::of(NETLINK_ROUTE)?;
+        // Lets the kernel leave out of a dump what was not asked for. Kernels before 4.20 cannot: their dumps are longer.
+        let _ = netlink.socket.set_netlink_get_strict_chk(true);
+        Ok(netlink)
+    }
+
+    fn of(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        // Lets the kernel leave out of a dump what was not asked for. Kernels before 4.20 cannot: their dumps are longer.
-        let _ = socket.set_netlink_get_strict_chk(true);
         let netlink = Self {
             socket,
             sequence: 0,
@@ -268,13 +276,14 @@ impl Netlink {
     }
 
     /// Sends a request and waits for the kernel to acknowledge it. Returns what it answered.
-    fn request(
+    fn request<M: NetlinkSerializable + NetlinkDeserializable>(
         &mut self,
-        message: RouteNetlinkMessage,
+        message: M,
         flags: u16,
-    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+    ) -> io::Result<Vec<M>> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut request = NetlinkMessage::new(NetlinkHeader::default(), message.into());
+        let payload = NetlinkPayload::InnerMessage(message);
+        let mut request = NetlinkMessage::new(NetlinkHeader::default(), payload);
         request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
         request.header.sequence_number = self.sequence;
         request.finalize();
@@ -485,22 +494,20 @@ fn family(address: IpAddr) -> AddressFamily {
     }
 }
 
-/// The messages of one datagram, until one that cannot be read.
-fn messages(
+/// The messages of one datagram. One that cannot be read does not hide those behind it, if its length can.
+fn messages<M: NetlinkDeserializable>(
     mut octets: &[u8],
-) -> impl Iterator<Item = io::Result<NetlinkMessage<RouteNetlinkMessage>>> {
+) -> impl Iterator<Item = io::Result<NetlinkMessage<M>>> {
     std::iter::from_fn(move || {
         if octets.is_empty() {
             return None;
         }
         let message = NetlinkMessage::deserialize(octets);
-        // Messages start at multiples of 4 octets (netlink(7)).
-        octets = match &message {
-            Ok(message) => {
-                let len = (message.header.length as usize).next_multiple_of(4);
-                octets.get(len..).unwrap_or_default()
-            }
-            Err(_) => &[],
+        // Messages begin with their length, and at multiples of 4 octets (netlink(7)).
+        let len = octets.first_chunk().copied().map_or(0, u32::from_ne_bytes) as usize;
+        octets = match len {
+            HEADER_LEN.. => octets.get(len.next_multiple_of(4)..).unwrap_or_default(),
+            _ => &[],
         };
         Some(message.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string())))
     })
@@ -538,12 +545,25 @@ mod tests {
         let whole = [octets(7), octets(8)].concat();
         let first = octets(7).len();
         for len in 0..=whole.len() {
-            let read: Vec<_> = messages(&whole[..len]).collect();
+            let read: Vec<_> = messages::<RouteNetlinkMessage>(&whole[..len]).collect();
             let good = read.iter().filter(|message| message.is_ok()).count();
             assert_eq!(good, len / first, "{len} octets");
             assert_eq!(read.len(), len.div_ceil(first), "{len} octets");
         }
-        assert_eq!(messages(&[0; 64]).count(), 1);
+        assert_eq!(messages::<RouteNetlinkMessage>(&[0; 64]).count(), 1);
+    }
+
+    /// A kernel that says something new about a device does not keep us from the end of what it says.
+    #[test]
+    fn messages_behind_one_that_cannot_be_read_are() {
+        let mut unreadable = octets(7);
+        unreadable.truncate(HEADER_LEN + 4);
+        let len = unreadable.len() as u32;
+        unreadable[..4].copy_from_slice(&len.to_ne_bytes());
+        let whole = [unreadable, octets(8)].concat();
+        let read: Vec<_> = messages::<RouteNetlinkMessage>(&whole).collect();
+        assert_eq!(read.len(), 2);
+        assert!(read[0].is_err() && read[1].is_ok());
     }
 
     #[test]
