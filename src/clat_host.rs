@@ -161,7 +161,7 @@ impl ClatHost {
     fn facts(&self, config: &ClatConfig) -> Option<Facts> {
         let (uplink, index) = &self.setup.as_ref()?.uplink;
         let path = plan::force_forwarding(uplink);
-        let forces = sysctl::read(&path).is_ok_and(|value| value == "1");
+        let forces = sysctl::is_on(&path);
         // As undos, they say what was set by a CLAT, this one or another, as far as that is known.
         let by_device = Step::SetSysctl {
             path: path.clone(),
@@ -186,29 +186,20 @@ impl ClatHost {
 
     /// Sees whether nftables work, where it is possible to do without them; if not, says once what that means.
     fn look_for_nft(&mut self, settings: &Settings, setup: &Setup, facts: Facts, now: Instant) {
-        let facts = Facts {
-            has_nft: true,
-            ..facts
+        let before = Instant::now();
+        let ruleset = plan::ruleset(settings, setup, facts);
+        let Err(error) = nft::check(&plan::ruleset_name(settings), &ruleset) else {
+            self.has_nft = true;
+            return;
         };
-        let steps = plan::clat(settings, setup, facts);
-        for step in steps {
-            let Step::LoadRuleset { name, text } = step else {
-                continue;
-            };
-            let before = Instant::now();
-            let Err(error) = nft::check(&name, &text) else {
-                self.has_nft = true;
-                continue;
-            };
-            // Somebody may install it in the meantime.
-            self.nft_at = Some(now + RETRY.max(before.elapsed() * RETRY_FACTOR));
-            if !std::mem::replace(&mut self.lacks_nft, true) {
-                warn!(
-                    "No nftables, without which neighbours on {} can open connections to IPv4 services of this host, and \
-                     have it forward their packets, unless another firewall forbids it: {error}",
-                    setup.uplink.0
-                );
-            }
+        // Somebody may install it in the meantime.
+        self.nft_at = Some(now + RETRY.max(before.elapsed() * RETRY_FACTOR));
+        if !std::mem::replace(&mut self.lacks_nft, true) {
+            warn!(
+                "No nftables, without which neighbours on {} can open connections to IPv4 services of this host, and \
+                 have it forward their packets, unless another firewall forbids it: {error}",
+                setup.uplink.0
+            );
         }
     }
 

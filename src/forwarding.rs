@@ -20,8 +20,7 @@ pub(crate) fn switch(on: bool) -> io::Result<Done> {
     if sysctl::read(&all)? == value {
         return Ok(Done::Before);
     }
-    let mut devices = sysctl::names(DEVICES)?;
-    devices.retain(|device| device != "all");
+    let devices = devices()?;
     // A router that accepts advertisements all the same (2) keeps its default routes.
     let accept_ra = of_all(&devices, "accept_ra", |value| value == "1");
     let forwarding = of_all(&devices, "forwarding", |_| true);
@@ -46,8 +45,7 @@ pub(crate) fn switch_off_unless(routers: &[String]) -> io::Result<Done> {
 /// Whether all devices have been told to forward what comes in by them, where this is one of the settings that say so (Linux
 /// 6.17). It is not us who did.
 pub(crate) fn is_forced_for_all(path: &str) -> bool {
-    let all = setting("all", FORCE);
-    path.ends_with(FORCE) && sysctl::read(&all).is_ok_and(|value| value == "1")
+    path.ends_with(FORCE) && sysctl::is_on(&setting("all", FORCE))
 }
 
 /// Whether the host forwards.
@@ -57,14 +55,21 @@ pub(crate) fn is_on() -> io::Result<bool> {
 
 /// Devices that are a router's.
 pub(crate) fn routers() -> io::Result<Vec<String>> {
-    let mut devices = sysctl::names(DEVICES)?;
-    devices.retain(|device| device != "all" && is_router(device));
+    let mut devices = devices()?;
+    devices.retain(|device| is_router(device));
     Ok(devices)
 }
 
 /// Whether a device is a router's.
 pub(crate) fn is_router(device: &str) -> bool {
-    sysctl::read(&setting(device, "forwarding")).is_ok_and(|value| value == "1")
+    sysctl::is_on(&setting(device, "forwarding"))
+}
+
+/// Every device, and what those are that come later.
+fn devices() -> io::Result<Vec<String>> {
+    let mut devices = sysctl::names(DEVICES)?;
+    devices.retain(|device| device != "all");
+    Ok(devices)
 }
 
 /// The settings of this name that have such a value: their paths, and what they are.

@@ -190,7 +190,7 @@ pub fn allow_in_ufw(device: &str, uplink: &str) -> [Step; 2] {
 
 /// Our table in nftables: what is not translated to the address on the uplink leaves with it, neighbours are answered, and
 /// nobody comes in by us.
-fn ruleset(settings: &Settings, setup: &Setup, facts: Facts) -> String {
+pub fn ruleset(settings: &Settings, setup: &Setup, facts: Facts) -> String {
     // By its index, so that it stays known by another name.
     let (_, uplink) = setup.uplink;
     let device = &settings.device;

@@ -6,7 +6,7 @@ mod clat;
 
 pub use clat::{
     Facts, allow_in_ufw, clat, clat_map, clat_translation, dropping_chains, force_forwarding,
-    rules, ruleset_name, trial,
+    rules, ruleset, ruleset_name, trial,
 };
 
 use std::{

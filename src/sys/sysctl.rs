@@ -21,6 +21,11 @@ pub(crate) fn exists(path: &str) -> bool {
     full(path).exists()
 }
 
+/// Whether there is such a setting, and it is 1.
+pub(crate) fn is_on(path: &str) -> bool {
+    read(path).is_ok_and(|value| value == "1")
+}
+
 pub(crate) fn read(path: &str) -> io::Result<String> {
     Ok(fs::read_to_string(full(path))?.trim().to_owned())
 }
