@@ -1,0 +1,210 @@
+//! How the NAT64 is found, and found again.
+
+use super::*;
+
+/// RA81-09, RFC 4861 section 6.3.7: at once, a second later, and then every 4 s; then it waits for an event. DNS is asked
+/// 300 ms after the first, with back-off, and never given up (D50-07).
+#[test]
+fn routers_are_solicited_and_name_servers_asked() {
+    let mut rig = Rig::new(Settings::default());
+    let start = rig.now;
+    assert_eq!(rig.network_is()[0], Action::Solicit { link: UPLINK });
+    let mut queries = Vec::new();
+    let mut solicitations = Vec::new();
+    while rig.now < start + seconds(1000) {
+        let next = rig.clat.deadline(rig.now).unwrap();
+        for (at, action) in rig.until(next) {
+            match action {
+                Action::Solicit { .. } => solicitations.push((at - start).as_millis()),
+                Action::Query { .. } => {
+                    queries.push((at - start).as_millis());
+                    rig.tell(Event::Unresolved { link: UPLINK });
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(solicitations, [1000, 5000]);
+    assert_eq!(queries[..5], [300, 1300, 3300, 7300, 15300]);
+    assert!(queries.len() > 15, "{queries:?}");
+    assert!(queries.windows(2).all(|two| two[1] - two[0] <= 60_000));
+}
+
+/// A day of advertisements of 16 s, every 5 s, some of them lost: nothing changes (RA81-10).
+#[test]
+fn short_lifetimes_do_not_flap() {
+    let mut rig = Rig::started();
+    rig.advertised(&[(OTHER, 16)]);
+    for round in 1..17_280_u64 {
+        let done = rig.until(seconds(1000 + 5 * round));
+        let all_solicit = done
+            .iter()
+            .all(|(_, action)| matches!(action, Action::Solicit { .. } | Action::Query { .. }));
+        assert!(all_solicit, "{done:?}");
+        if round % 7 < 4 {
+            assert_eq!(rig.advertised(&[(OTHER, 16)]), []);
+        }
+    }
+}
+
+/// RFC 8781 section 4: zero is the end at once; what runs out is solicited, and held for a minute.
+#[test]
+fn a_prefix_ends() {
+    let mut rig = Rig::started();
+    rig.advertised(&[(OTHER, 600)]);
+    let actions = rig.advertised(&[(OTHER, 0)]);
+    assert!(!setups(&actions)[0].default_route);
+    assert!(says(&actions)[0].starts_with("Waiting for a NAT64 prefix on eth0"));
+
+    let actions = rig.advertised(&[(OTHER, 600)]);
+    assert!(setups(&actions)[0].default_route);
+    let done = rig.until(seconds(1000 + 600 + 59));
+    let first = done.first().unwrap();
+    assert_eq!(*first, (seconds(1595), Action::Solicit { link: UPLINK }));
+    assert!(
+        !done
+            .iter()
+            .any(|(_, action)| matches!(action, Action::Set(_)))
+    );
+    let done = rig.until(seconds(1000 + 600 + 60));
+    let set = done
+        .iter()
+        .find(|(_, action)| matches!(action, Action::Set(_)));
+    assert_eq!(set.unwrap().0, seconds(1660));
+}
+
+/// D50-06: 10 s before the TTL is over; P72-03: what a router says replaces it; D50-07: a renewal without an answer
+/// changes nothing, and one that says "none" does.
+#[test]
+fn a_resolved_prefix_is_renewed() {
+    let mut rig = Rig::started();
+    rig.until(seconds(1001));
+    let actions = rig.resolved(&["2001:db8:64::192.0.0.170"], 300);
+    assert!(says(&actions)[0].ends_with("(DNS64)"));
+    let is_query = |(_, action): &(_, Action)| matches!(action, Action::Query { .. });
+    let done = rig.until(seconds(1001 + 290));
+    let query = done.iter().find(|one| is_query(one)).unwrap();
+    assert_eq!(query.0, seconds(1291));
+    assert_eq!(rig.tell(Event::Unresolved { link: UPLINK }), []);
+    assert!(rig.until(seconds(5000)).iter().any(is_query));
+    // TTLs below 60 s count as 60.
+    let mut rig = Rig::started();
+    rig.until(seconds(1001));
+    rig.resolved(&["2001:db8:64::192.0.0.170"], 1);
+    let done = rig.until(seconds(1100));
+    assert_eq!(
+        done.iter().find(|one| is_query(one)).unwrap().0,
+        seconds(1051)
+    );
+    let actions = rig.advertised(&[(WKP, 600)]);
+    assert_eq!(
+        setups(&actions)[0].prefix.prefix().to_string(),
+        "64:ff9b::/96"
+    );
+    rig.advertised(&[(WKP, 0)]);
+    let actions = rig.resolved(&[], 60);
+    assert!(says(&actions)[0].starts_with("Waiting for a NAT64 prefix"));
+}
+
+/// RA81-03: what no NAT64 can have, and our own networks, are nobody's NAT64.
+#[test]
+fn impossible_prefixes_are_not_taken() {
+    let mut rig = Rig::started();
+    for prefix in ["ff0e::", "fe80::", "::", "2001:db8:6::"] {
+        let actions = rig.advertised(&[(prefix, 600)]);
+        assert!(matches!(actions[..], [Action::Refuse(_)]), "{prefix}");
+        assert_eq!(rig.advertised(&[(prefix, 600)]), [], "said once");
+    }
+    for number in 0..100 {
+        rig.advertised(&[(&format!("ff0e:{number:x}::"), 600)]);
+    }
+    assert_eq!(rig.advertised(&[("ff0f::", 600)]), [], "who makes up more");
+    let actions = rig.resolved(&["2001:db8::1"], 60);
+    assert_eq!(actions, [], "nor by a name server");
+    let mut rig = Rig::started();
+    let actions = rig.resolved(&["2001:db8::1"], 60);
+    let Action::Refuse(refusal) = &actions[0] else {
+        panic!("{actions:?}");
+    };
+    let said = "Not taken for a NAT64: the address 2001:db8::1 of ipv4only.arpa, as told on eth0, has no NAT64's prefix in it";
+    assert_eq!(refusal.to_string(), said);
+}
+
+/// RA81-03: what was believed before it was known to be ours.
+#[test]
+fn a_prefix_that_becomes_ours_is_dropped() {
+    let mut rig = Rig::started();
+    assert_eq!(setups(&rig.advertised(&[(OTHER, 600)])).len(), 1);
+    rig.link().addresses.push(address("2001:db8:64::1"));
+    let actions = rig.network_is();
+    assert!(matches!(actions[0], Action::Refuse(_)), "{actions:?}");
+    assert!(!setups(&actions)[0].default_route);
+}
+
+/// RA81-03, for DNS, too: the host's own network is nobody's NAT64.
+#[test]
+fn resolved_networks_of_ours_are_not_taken() {
+    let mut rig = Rig::started();
+    let actions = rig.resolved(&["2001:db8:6::192.0.0.170"], 600);
+    assert!(setups(&actions).is_empty(), "{actions:?}");
+}
+
+/// With a configured prefix and the host's address nobody is to be asked: there is nothing to wake up for.
+#[test]
+fn nothing_to_ask_is_nothing_to_wake_up_for() {
+    let mut rig = Rig::new(Settings {
+        prefix: prefix::nat64(OTHER.parse().unwrap(), 96),
+        ..Settings::default()
+    });
+    rig.network_is();
+    assert_eq!(rig.clat.deadline(rig.now), None);
+}
+
+/// After the machine was suspended, routers and name servers are asked at once.
+#[test]
+fn a_machine_that_was_suspended_asks_again() {
+    let mut rig = Rig::started();
+    rig.until(seconds(1001));
+    rig.resolved(&["2001:db8:64::192.0.0.170"], 6000);
+    rig.until(seconds(1100));
+    let actions = rig.tell(Event::Resumed);
+    assert_eq!(actions[0], Action::Solicit { link: UPLINK });
+    assert!(matches!(actions[1], Action::Query { .. }));
+}
+
+/// However often a network is renumbered, and whoever makes up networks: those in which the host is are known.
+#[test]
+fn the_hosts_networks_are_known_among_many() {
+    let mut rig = Rig::of(Settings::default());
+    rig.network_is();
+    rig.tell(announcement("2001:db8:6::"));
+    for number in 0x100..0x200 {
+        rig.tell(announcement(&format!("2001:db8:{number:x}::")));
+    }
+    let network = |text: &str| (UPLINK, text.parse::<Ipv6Addr>().unwrap());
+    assert_eq!(rig.clat.discovery.networks().len(), ndp::MOST);
+    assert!(
+        rig.clat
+            .discovery
+            .networks()
+            .contains(&network("2001:db8:6::"))
+    );
+    assert!(
+        rig.clat
+            .discovery
+            .networks()
+            .contains(&network("2001:db8:1ff::"))
+    );
+    // One that has ended is none for a new address.
+    let mut ended = announcement("2001:db8:6::");
+    if let Event::Advertisement { advertisement, .. } = &mut ended {
+        advertisement.prefixes[0].valid = Duration::ZERO;
+    }
+    rig.tell(ended);
+    assert!(
+        !rig.clat
+            .discovery
+            .networks()
+            .contains(&network("2001:db8:6::"))
+    );
+}

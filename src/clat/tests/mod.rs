@@ -1,0 +1,462 @@
+//! Hours of a CLAT, without a clock.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+mod discovery;
+mod source;
+
+use super::*;
+use crate::wire::ndp::{self, Pref64, PrefixInformation, RouterAdvertisement};
+
+const UPLINK: u32 = 2;
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A CLAT, and the time.
+struct Rig {
+    clat: Clat,
+    now: Duration,
+    network: Network,
+}
+
+impl Rig {
+    /// One that uses the host's address.
+    fn new(settings: Settings) -> Self {
+        Self::of(Settings {
+            source: Source::Shared,
+            ..settings
+        })
+    }
+
+    fn of(settings: Settings) -> Self {
+        let network = Network {
+            links: vec![Link {
+                index: UPLINK,
+                name: "eth0".to_owned(),
+                running: true,
+                mtu: 1500,
+                addresses: vec![address("2001:db8:6::2")],
+                default_v6: Some(1024),
+                ..Link::default()
+            }],
+        };
+        Self {
+            clat: Clat::new(settings),
+            now: seconds(1000),
+            network,
+        }
+    }
+
+    fn started() -> Self {
+        let mut rig = Self::new(Settings::default());
+        rig.network_is();
+        rig
+    }
+
+    fn tell(&mut self, event: Event) -> Vec<Action> {
+        self.clat.handle(event, self.now)
+    }
+
+    fn network_is(&mut self) -> Vec<Action> {
+        let network = self.network.clone();
+        self.tell(Event::Network(network))
+    }
+
+    fn link(&mut self) -> &mut Link {
+        &mut self.network.links[0]
+    }
+
+    fn advertised(&mut self, pref64: &[(&str, u64)]) -> Vec<Action> {
+        let pref64 = pref64.iter().map(|(prefix, lifetime)| Pref64 {
+            prefix: prefix.parse().unwrap(),
+            length: 96,
+            lifetime: seconds(*lifetime),
+        });
+        let advertisement = RouterAdvertisement {
+            pref64: pref64.collect(),
+            ..RouterAdvertisement::default()
+        };
+        self.tell(Event::Advertisement {
+            link: UPLINK,
+            advertisement,
+        })
+    }
+
+    fn resolved(&mut self, addresses: &[&str], ttl: u64) -> Vec<Action> {
+        let addresses = addresses.iter().map(|one| one.parse().unwrap()).collect();
+        self.tell(Event::Resolved {
+            link: UPLINK,
+            addresses,
+            ttl: seconds(ttl),
+        })
+    }
+
+    /// Goes from deadline to deadline up to a time, and returns what was done when.
+    fn until(&mut self, end: Duration) -> Vec<(Duration, Action)> {
+        let mut all = Vec::new();
+        while let Some(deadline) = self.clat.deadline(self.now).filter(|at| *at <= end) {
+            // A deadline that has passed would be a loop that never waits.
+            assert!(deadline >= self.now, "{deadline:?} at {:?}", self.now);
+            self.now = deadline;
+            let actions = self.tell(Event::Time);
+            all.extend(actions.into_iter().map(|action| (deadline, action)));
+            assert!(all.len() < 10_000, "it spins");
+        }
+        self.now = end;
+        all
+    }
+}
+
+fn address(text: &str) -> Address {
+    Address {
+        address: text.parse().unwrap(),
+        length: 64,
+        deprecated: false,
+        temporary: false,
+        tentative: false,
+        duplicate: false,
+    }
+}
+
+fn setups(actions: &[Action]) -> Vec<&Setup> {
+    let setups = actions.iter().filter_map(|action| match action {
+        Action::Set(setup) => Some(setup),
+        _ => None,
+    });
+    setups.collect()
+}
+
+fn says(actions: &[Action]) -> Vec<String> {
+    let state = |action: &Action| match action {
+        Action::Say(state) => Some(state.to_string()),
+        _ => None,
+    };
+    actions.iter().filter_map(state).collect()
+}
+
+/// A Router Advertisement with a network, and a NAT64.
+fn announcement(network: &str) -> Event {
+    Event::Advertisement {
+        link: UPLINK,
+        advertisement: RouterAdvertisement {
+            prefixes: vec![PrefixInformation {
+                prefix: network.parse().unwrap(),
+                length: 64,
+                autonomous: true,
+                valid: seconds(7200),
+                preferred: seconds(3600),
+            }],
+            pref64: vec![Pref64 {
+                prefix: OTHER.parse().unwrap(),
+                length: 96,
+                lifetime: seconds(60_000),
+            }],
+            ..RouterAdvertisement::default()
+        },
+    }
+}
+
+const WKP: &str = "64:ff9b::";
+const OTHER: &str = "2001:db8:64::";
+
+#[test]
+fn an_advertised_prefix_makes_it_active() {
+    let mut rig = Rig::started();
+    let actions = rig.advertised(&[(WKP, 600)]);
+    let expected = Setup {
+        uplink: ("eth0".to_owned(), UPLINK),
+        mtu: 1500,
+        addresses: [[192, 0, 0, 1].into(), [192, 0, 0, 2].into()],
+        prefix: prefix::nat64(WKP.parse().unwrap(), 96).unwrap(),
+        source: "2001:db8:6::2".parse().unwrap(),
+        dedicated: false,
+        on_link: true,
+        default_route: true,
+        others: Vec::new(),
+    };
+    assert_eq!(setups(&actions), [&expected]);
+    assert_eq!(
+        says(&actions),
+        ["IPv4 goes by eth0 and 64:ff9b::/96 (Router Advertisement)"]
+    );
+    assert_eq!(rig.advertised(&[(WKP, 600)]), [], "nothing new");
+    assert_eq!(expected.route_mtu(&Settings::default()), 1472);
+    // P72-02: DNS is not asked any more.
+    let later = rig.until(seconds(1500));
+    assert!(later.is_empty(), "{later:?}");
+}
+
+/// CL-01, CL-02: the start is never delayed; native IPv4 must have stood for a while, and its end counts at once.
+#[test]
+fn it_steps_aside_for_native_ipv4() {
+    let mut rig = Rig::started();
+    rig.link().default_v4 = true;
+    rig.network_is();
+    let actions = rig.advertised(&[(OTHER, 6000)]);
+    assert!(setups(&actions)[0].default_route);
+    assert_eq!(rig.clat.deadline(rig.now), Some(seconds(1010)));
+    let done = rig.until(seconds(1010));
+    assert!(matches!(&done[0].1, Action::Set(setup) if !setup.default_route));
+    let aside = Action::Say(State::SteppingAside("eth0".to_owned()));
+    assert_eq!(done[1].1, aside);
+    rig.link().default_v4 = false;
+    let actions = rig.network_is();
+    assert!(setups(&actions)[0].default_route);
+    // It comes and goes within the time: nothing changes.
+    for _ in 0..5 {
+        rig.link().default_v4 = true;
+        assert_eq!(rig.network_is(), []);
+        assert_eq!(rig.until(rig.now + seconds(9)), []);
+        rig.link().default_v4 = false;
+        assert_eq!(rig.network_is(), []);
+    }
+    // A tunnel is none.
+    rig.link().default_v4 = true;
+    rig.link().is_tunnel = true;
+    assert_eq!(rig.network_is(), []);
+    assert_eq!(rig.until(rig.now + seconds(60)), []);
+    // Nor is anything, if so configured.
+    let mut rig = Rig::new(Settings {
+        steps_aside: false,
+        ..Settings::default()
+    });
+    rig.link().default_v4 = true;
+    rig.network_is();
+    rig.advertised(&[(OTHER, 6000)]);
+    assert_eq!(rig.until(rig.now + seconds(60)), []);
+}
+
+/// CL-02: connections that were open go on until they say nothing for 120 s, or for 900 s at most; then nothing is left of
+/// it. When native IPv4 goes, it is back at once.
+#[test]
+fn it_rests_when_no_connection_is_left() {
+    let aside = |rig: &mut Rig| {
+        rig.link().default_v4 = true;
+        rig.network_is();
+        rig.until(rig.now + seconds(10));
+        rig.now
+    };
+    let rests = |done: &[(Duration, Action)]| {
+        let rests = done.iter().filter(|(_, one)| *one == Action::Rest);
+        rests.map(|(at, _)| *at).collect::<Vec<_>>()
+    };
+    let mut rig = Rig::started();
+    rig.advertised(&[(OTHER, 6000)]);
+    let start = aside(&mut rig);
+    let done = rig.until(start + seconds(5000));
+    assert_eq!(rests(&done), [start + QUIET]);
+    rig.link().default_v4 = false;
+    let actions = rig.network_is();
+    assert!(setups(&actions)[0].default_route);
+
+    // A connection that says something each minute.
+    let start = aside(&mut rig);
+    let mut done = Vec::new();
+    for minute in 1..40 {
+        rig.clat.translated(minute);
+        done.extend(rig.until(start + seconds(60 * minute)));
+    }
+    assert_eq!(rests(&done), [start + LONGEST_ASIDE]);
+    assert!(setups(&rig.advertised(&[(WKP, 6000)])).is_empty());
+    rig.link().default_v4 = false;
+    assert!(setups(&rig.network_is())[0].default_route);
+
+    // Nothing else is to be known of the network for it.
+    let start = aside(&mut rig);
+    rig.link().default_v6 = None;
+    rig.network_is();
+    assert_eq!(rests(&rig.until(start + seconds(5000))), [start + QUIET]);
+}
+
+/// CL-21: the link goes, and what was learnt by it (D50-08); it comes, and is asked again. What was set up stays.
+#[test]
+fn the_link_flaps() {
+    let mut rig = Rig::started();
+    rig.advertised(&[(OTHER, 600)]);
+    rig.link().running = false;
+    let actions = rig.network_is();
+    assert!(!setups(&actions)[0].default_route);
+    assert_eq!(
+        says(&actions),
+        ["Waiting for a network: there is no IPv6 default route"]
+    );
+    rig.link().running = true;
+    let actions = rig.network_is();
+    assert_eq!(actions[0], Action::Solicit { link: UPLINK });
+    assert!(says(&actions)[0].starts_with("Waiting for a NAT64 prefix"));
+    assert!(setups(&rig.advertised(&[(WKP, 600)]))[0].default_route);
+}
+
+/// A router that contradicts itself all the time changes neither routes nor log all the time; in the end it is as it says.
+#[test]
+fn contradictions_are_damped() {
+    let mut rig = Rig::started();
+    let start = rig.now;
+    let mut changes = 0;
+    for number in 0..1000_u64 {
+        rig.now = start + Duration::from_millis(10 * number);
+        let prefix = if number % 2 == 0 { WKP } else { OTHER };
+        let other = if number % 2 == 0 { OTHER } else { WKP };
+        changes += says(&rig.advertised(&[(prefix, 600), (other, 0)])).len();
+    }
+    assert!((19..=22).contains(&changes), "{changes}");
+    rig.until(rig.now + seconds(6));
+    let setup = rig.clat.setup.as_ref().unwrap();
+    assert_eq!(setup.prefix.prefix().to_string(), "2001:db8:64::/96");
+    // Later there is no hurry.
+    rig.until(rig.now + seconds(60));
+    assert_eq!(says(&rig.advertised(&[(OTHER, 0)])).len(), 1);
+}
+
+/// CL-11: the next free addresses; they stay; and where there are none it says so.
+#[test]
+fn addresses_are_those_that_nobody_has() {
+    let other = |addresses: &[u8]| Link {
+        index: 9,
+        name: "other".to_owned(),
+        clat_addresses: addresses
+            .iter()
+            .map(|last| [192, 0, 0, *last].into())
+            .collect(),
+        ..Link::default()
+    };
+    for (taken, expected) in [
+        (&[][..], [1, 2]),
+        (&[1], [3, 4]),
+        (&[2], [3, 4]),
+        (&[1, 4], [5, 6]),
+    ] {
+        let mut rig = Rig::new(Settings::default());
+        rig.network.links.push(other(taken));
+        rig.network_is();
+        let actions = rig.advertised(&[(OTHER, 600)]);
+        let expected = expected.map(|last| Ipv4Addr::new(192, 0, 0, last));
+        assert_eq!(setups(&actions)[0].addresses, expected);
+        rig.network.links[1] = other(&[]);
+        assert_eq!(rig.network_is(), [], "once chosen they stay");
+    }
+    let mut rig = Rig::new(Settings::default());
+    rig.network.links.push(other(&[1, 4, 5]));
+    rig.network_is();
+    let actions = rig.advertised(&[(OTHER, 600)]);
+    assert!(setups(&actions).is_empty());
+    assert!(says(&actions)[0].contains("no two addresses of 192.0.0.0/29 are left"));
+}
+
+#[test]
+fn another_clat_is_left_to_it() {
+    for name in ["eth0", "cl-eth0"] {
+        let mut rig = Rig::started();
+        if name == "eth0" {
+            rig.link().clat_addresses = vec![[192, 0, 0, 1].into()];
+        } else {
+            rig.network.links.push(Link {
+                index: 9,
+                name: name.to_owned(),
+                clat_addresses: vec![[192, 0, 0, 1].into()],
+                ..Link::default()
+            });
+        }
+        rig.network_is();
+        let actions = rig.advertised(&[(OTHER, 600)]);
+        assert!(setups(&actions).is_empty());
+        let said = format!("Stepping aside: another CLAT is at work on {name}");
+        assert!(says(&actions)[0].starts_with(&said));
+    }
+}
+
+/// CL-11: two instances that start at once choose the same addresses; the one that fails chooses others.
+#[test]
+fn who_fails_chooses_again() {
+    let mut rig = Rig::started();
+    assert_eq!(
+        setups(&rig.advertised(&[(OTHER, 600)]))[0].addresses[0],
+        Ipv4Addr::new(192, 0, 0, 1)
+    );
+    rig.network.links.push(Link {
+        index: 9,
+        clat_addresses: vec![[192, 0, 0, 1].into()],
+        ..Link::default()
+    });
+    assert_eq!(rig.network_is(), []);
+    let actions = rig.tell(Event::Failed);
+    assert_eq!(
+        setups(&actions)[0].addresses[0],
+        Ipv4Addr::new(192, 0, 0, 3)
+    );
+    assert_eq!(setups(&actions)[0].instance(&Settings::default()), 2);
+}
+
+/// A VPN with an IPv6 default route, which may run over the CLAT, is no uplink where there is another one.
+#[test]
+fn a_tunnel_is_no_uplink() {
+    let mut rig = Rig::started();
+    rig.advertised(&[(OTHER, 600)]);
+    rig.network.links.push(Link {
+        index: 9,
+        name: "tun0".to_owned(),
+        running: true,
+        is_tunnel: true,
+        default_v6: Some(50),
+        ..Link::default()
+    });
+    assert_eq!(rig.network_is(), []);
+}
+
+/// CL-13: of the link, of its routers, at least what IPv6 needs.
+#[test]
+fn the_mtu_is_that_of_the_uplink() {
+    let mut rig = Rig::started();
+    rig.link().mtu = 9000;
+    rig.network_is();
+    let actions = rig.advertised(&[(OTHER, 600)]);
+    assert_eq!(setups(&actions)[0].mtu, 9000);
+    for (said, expected) in [(1492, 1492), (100, 1280), (65536, 9000)] {
+        let advertisement = RouterAdvertisement {
+            mtu: Some(said),
+            ..RouterAdvertisement::default()
+        };
+        let actions = rig.tell(Event::Advertisement {
+            link: UPLINK,
+            advertisement,
+        });
+        assert_eq!(setups(&actions)[0].mtu, expected);
+    }
+}
+
+/// `plat-prefix`, `plat-fallback-prefix`, `plat-dev`, `v4-defaultroute-enable`.
+#[test]
+fn settings_count() {
+    let configured = prefix::nat64(WKP.parse().unwrap(), 96);
+    let mut rig = Rig::new(Settings {
+        prefix: configured,
+        default_route: false,
+        ..Settings::default()
+    });
+    let actions = rig.network_is();
+    assert!(!setups(&actions)[0].default_route);
+    assert!(says(&actions)[0].ends_with("(plat-prefix)"));
+    assert_eq!(rig.advertised(&[(OTHER, 600)]), []);
+    assert_eq!(
+        rig.clat.deadline(rig.now).filter(|at| *at < seconds(1500)),
+        None
+    );
+
+    let mut rig = Rig::new(Settings {
+        fallback: configured,
+        ..Settings::default()
+    });
+    assert!(says(&rig.network_is())[0].ends_with("(plat-fallback-prefix)"));
+    assert!(says(&rig.advertised(&[(OTHER, 600)]))[0].ends_with("(Router Advertisement)"));
+
+    let mut rig = Rig::new(Settings {
+        uplink: Some("eth1".to_owned()),
+        ..Settings::default()
+    });
+    assert_eq!(
+        says(&rig.network_is()),
+        ["Waiting for a network: plat-dev has no IPv6 default route"]
+    );
+}

@@ -1,0 +1,258 @@
+//! The IPv6 address that packets leave with.
+
+use super::*;
+use crate::clat::{discovery::PATIENCE, source::IN_USE};
+
+fn trial(actions: &[Action]) -> Option<Option<Ipv6Addr>> {
+    actions.iter().find_map(|action| match action {
+        Action::Try(trial) => Some(trial.as_ref().map(|trial| trial.address)),
+        _ => None,
+    })
+}
+
+impl Rig {
+    /// The address that is tried is on the uplink, and no other host has it.
+    fn is_unique(&mut self, ours: Ipv6Addr) -> Vec<Action> {
+        let mut there = address(&ours.to_string());
+        (there.deprecated, there.length) = (true, 128);
+        self.link().addresses.push(there);
+        self.network_is()
+    }
+}
+
+/// CL-03, CL-07: an address in the network that a router announces, which is first on the link to be checked; then it is
+/// the source, and nothing but the end of its network changes that.
+#[test]
+fn an_address_of_its_own_is_the_source() {
+    let mut rig = Rig::of(Settings::default());
+    rig.network_is();
+    let actions = rig.tell(announcement("2001:db8:6::"));
+    let ours = trial(&actions).unwrap().unwrap();
+    assert_eq!(ours.segments()[..4], [0x2001, 0xdb8, 6, 0]);
+    assert_eq!(
+        says(&actions),
+        [format!("Checking whether {ours} can be used on eth0")]
+    );
+    assert!(!rig.clat.probes());
+    let actions = rig.is_unique(ours);
+    let probe = |from: Ipv6Addr| Action::Probe {
+        link: UPLINK,
+        from,
+        to: "2001:db8:64::192.0.0.170".parse().unwrap(),
+    };
+    let host = "2001:db8:6::2".parse().unwrap();
+    assert_eq!(actions, [probe(host)]);
+    assert!(rig.clat.probes());
+    assert_eq!(rig.tell(Event::Answered { from: host }), [probe(ours)]);
+    assert!(!rig.clat.answers_for(UPLINK, ours));
+    let actions = rig.tell(Event::Answered { from: ours });
+    assert_eq!(trial(&actions), Some(None), "off the link again");
+    let setup = setups(&actions)[0].clone();
+    assert!(setup.dedicated && setup.source == ours && setup.default_route && setup.on_link);
+    assert!(rig.clat.answers_for(UPLINK, ours));
+    assert!(!rig.clat.answers_for(UPLINK, host));
+    assert!(!rig.clat.answers_for(9, ours));
+    rig.link().addresses.pop();
+    assert_eq!(rig.network_is(), []);
+    assert_eq!(rig.tell(announcement("2001:db8:6::")), []);
+    let done = rig.until(rig.now + seconds(600));
+    assert!(done.is_empty(), "{done:?}");
+
+    // Renumbered: the host has an address in another network, and the old one is not for new connections any more. What
+    // there was serves until the new one is checked.
+    rig.tell(announcement("2001:db8:7::"));
+    rig.link().addresses.push(address("2001:db8:7::2"));
+    assert_eq!(rig.network_is(), []);
+    rig.link().addresses[0].deprecated = true;
+    let actions = rig.network_is();
+    let other = trial(&actions).unwrap().unwrap();
+    assert_eq!(other.segments()[..4], [0x2001, 0xdb8, 7, 0]);
+    assert!(setups(&actions).is_empty() && says(&actions).is_empty());
+    assert!(rig.clat.answers_for(UPLINK, ours));
+
+    // The link flaps: it is checked again, and is the same.
+    rig.is_unique(other);
+    let actions = rig.tell(Event::Answered { from: other });
+    assert_eq!(setups(&actions)[0].source, other);
+    assert!(setups(&actions)[0].default_route);
+    rig.link().running = false;
+    assert!(!setups(&rig.network_is())[0].on_link);
+    rig.link().addresses.pop();
+    rig.link().running = true;
+    rig.network_is();
+    let actions = rig.tell(announcement("2001:db8:7::"));
+    assert_eq!(trial(&actions), Some(Some(other)));
+}
+
+/// CL-10: without a router that announces a /64 in which the host has an address, its own address is used: after a while,
+/// and said once.
+#[test]
+fn without_a_network_for_it_the_hosts_address_is_the_source() {
+    let shares = |actions: &[Action]| {
+        let shares = actions.iter().filter(|one| matches!(one, Action::Share(_)));
+        shares.count()
+    };
+    let configured = Settings {
+        prefix: prefix::nat64(OTHER.parse().unwrap(), 96),
+        ..Settings::default()
+    };
+    // No router at all.
+    let mut rig = Rig::of(configured.clone());
+    assert!(setups(&rig.network_is()).is_empty());
+    let done = rig.until(rig.now + PATIENCE);
+    let (at, _) = done.last().unwrap();
+    assert_eq!(*at, seconds(1000) + PATIENCE);
+    let actions: Vec<_> = done.into_iter().map(|(_, action)| action).collect();
+    assert!(!setups(&actions)[0].dedicated);
+    assert_eq!(shares(&actions), 1);
+    assert_eq!(rig.network_is(), []);
+    // A router that announces none is not waited for.
+    let mut rig = Rig::of(Settings::default());
+    rig.network_is();
+    assert_eq!(shares(&rig.advertised(&[(OTHER, 600)])), 1);
+    // The host has no address in what is announced.
+    let mut rig = Rig::of(Settings::default());
+    rig.network_is();
+    assert_eq!(shares(&rig.tell(announcement("2001:db8:7::"))), 0);
+    let done = rig.until(rig.now + seconds(10));
+    let last = done
+        .iter()
+        .filter(|(_, one)| matches!(one, Action::Share(_)));
+    assert_eq!(
+        last.map(|(at, _)| *at).collect::<Vec<_>>(),
+        [seconds(1000) + PATIENCE]
+    );
+}
+
+/// A router that is late, or of which nobody had heard: the host's address serves until our own is checked.
+#[test]
+fn a_network_that_comes_late_is_taken() {
+    let mut rig = Rig::of(Settings {
+        prefix: prefix::nat64(OTHER.parse().unwrap(), 96),
+        ..Settings::default()
+    });
+    rig.network_is();
+    rig.until(rig.now + seconds(30));
+    let actions = rig.tell(announcement("2001:db8:6::"));
+    let ours = trial(&actions).unwrap().unwrap();
+    assert!(setups(&actions).is_empty() && says(&actions).is_empty());
+    assert_eq!(setups(&rig.is_unique(ours)), [] as [&Setup; 0]);
+    let actions = rig.tell(Event::Answered { from: ours });
+    assert_eq!(setups(&actions)[0].source, ours);
+    assert!(setups(&actions)[0].default_route);
+}
+
+/// The host loses its addresses for a moment: ours is the same again, and not given up for the host's.
+#[test]
+fn a_network_that_is_back_soon_has_the_same_address() {
+    let mut rig = Rig::of(Settings::default());
+    rig.network_is();
+    let ours = trial(&rig.tell(announcement("2001:db8:6::")));
+    let ours = ours.unwrap().unwrap();
+    rig.is_unique(ours);
+    rig.tell(Event::Answered { from: ours });
+    rig.now += seconds(3600);
+    let there = std::mem::take(&mut rig.link().addresses);
+    rig.network_is();
+    rig.now += seconds(1);
+    rig.link().addresses = there[..1].to_vec();
+    assert_eq!(trial(&rig.network_is()), Some(Some(ours)));
+}
+
+/// CL-07: who has no address at all yet is waited for, and detection goes on beside that of the host's own.
+#[test]
+fn a_tentative_address_of_the_host_is_enough_to_begin() {
+    let mut rig = Rig::of(Settings::default());
+    rig.link().addresses[0].tentative = true;
+    rig.network_is();
+    let actions = rig.tell(announcement("2001:db8:6::"));
+    let ours = trial(&actions).unwrap().unwrap();
+    assert_eq!(rig.is_unique(ours), [], "not probed before the host can");
+    rig.link().addresses[0].tentative = false;
+    assert_eq!(rig.network_is().len(), 1);
+    // The prefix goes while it is tried: nothing is left, and nothing spins.
+    let actions = rig.advertised(&[(OTHER, 0)]);
+    assert_eq!(trial(&actions), Some(None));
+    rig.until(rig.now + seconds(600));
+}
+
+/// `clat-v6-addr`: an address that is named, or derived, is detected, but not probed.
+#[test]
+fn a_named_address_is_taken() {
+    let explicit: Ipv6Addr = "2001:db8:99::1".parse().unwrap();
+    let mut rig = Rig::of(Settings {
+        source: Source::Explicit(explicit),
+        ..Settings::default()
+    });
+    rig.network_is();
+    let actions = rig.advertised(&[(OTHER, 600)]);
+    assert_eq!(trial(&actions), Some(Some(explicit)));
+    assert_eq!(setups(&rig.is_unique(explicit))[0].source, explicit);
+
+    let mut rig = Rig::of(Settings {
+        source: Source::Derived,
+        ..Settings::default()
+    });
+    rig.link()
+        .addresses
+        .push(address("2001:db8:6::5054:ff:fe12:3456"));
+    rig.network_is();
+    let actions = rig.advertised(&[(OTHER, 600)]);
+    let derived = "2001:db8:6:0:5054:c1:a712:3456".parse().unwrap();
+    assert_eq!(trial(&actions), Some(Some(derived)));
+    let mut there = address("2001:db8:6:0:5054:c1:a712:3456");
+    there.duplicate = true;
+    rig.link().addresses.push(there);
+    let actions = rig.network_is();
+    assert!(actions.contains(&Action::Share(IN_USE)), "{actions:?}");
+    assert!(!setups(&actions)[0].dedicated);
+}
+
+/// Routers that announce one network after the other do not have us try one address after the other.
+#[test]
+fn trials_are_damped() {
+    let mut rig = Rig::of(Settings::default());
+    rig.network_is();
+    rig.tell(announcement("2001:db8:6::"));
+    let mut trials = 0;
+    for _ in 0..1000 {
+        rig.now += Duration::from_millis(10);
+        rig.link().running = !rig.link().running;
+        let mut actions = rig.network_is();
+        actions.extend(rig.tell(announcement("2001:db8:6::")));
+        trials += usize::from(trial(&actions).is_some_and(|one| one.is_some()));
+    }
+    assert!(trials <= 22, "{trials}");
+    rig.link().running = true;
+    rig.network_is();
+    rig.tell(announcement("2001:db8:6::"));
+    rig.until(rig.now + seconds(60));
+    // In the end it was tried, and nobody said how it is.
+    assert!(matches!(rig.clat.choice.state, Dedicated::Refused(_)));
+}
+
+/// CL-05, RFC 6724 rules 3, 6, 7 and 8.
+#[test]
+fn the_best_address_is_the_source() {
+    let pick = |addresses: &[Address], prefix: &str| {
+        let prefix = prefix::nat64(prefix.parse().unwrap(), 96).unwrap();
+        best(addresses.iter(), prefix).map(|one| one.address.to_string())
+    };
+    let global = address("2001:db8:6::2");
+    let local = address("fd00::2");
+    let temporary = Address {
+        temporary: true,
+        ..address("2001:db8:64::3")
+    };
+    let old = Address {
+        deprecated: true,
+        ..address("2001:db8:64::4")
+    };
+    let near = address("2001:db8:64::5");
+    let all = [local, temporary, old, global, near];
+    assert_eq!(pick(&all, OTHER).unwrap(), "2001:db8:64::5");
+    assert_eq!(pick(&all[..4], OTHER).unwrap(), "2001:db8:6::2");
+    assert_eq!(pick(&all[..3], OTHER).unwrap(), "2001:db8:64::3");
+    assert_eq!(pick(&all, "fd00:64::").unwrap(), "fd00::2");
+    assert_eq!(pick(&[], OTHER), None);
+}
