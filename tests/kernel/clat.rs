@@ -131,6 +131,14 @@ impl ClatNet {
         daemon
     }
 
+    /// The CLAT, once IPv4 works by it.
+    pub(crate) fn start_up(&self, config: &str) -> Daemon {
+        let daemon = self.start(config);
+        self.advertise(&[(PREFIX, 600)]);
+        self.wait_for_ipv4();
+        daemon
+    }
+
     /// Sends a Router Advertisement to the host, with NAT64 prefixes and their lifetimes in seconds.
     pub(crate) fn advertise(&self, pref64: &[(&str, u16)]) {
         self.advertise_with(&advertisement(1800, pref64));
@@ -187,6 +195,14 @@ impl ClatNet {
         let start = Instant::now();
         wait_for("IPv4 on the host", || self.pings().then_some(()));
         println!("IPv4 after {:.3} s", start.elapsed().as_secs_f64());
+    }
+
+    /// Until it works by one of several devices.
+    pub(crate) fn wait_for_ipv4_by(&self, device: &str) {
+        let ping = format!("ping -n -c 1 -W 0.3 -I {device} {SERVER}");
+        wait_for(device, || {
+            self.host.output(&ping).status.success().then_some(())
+        });
     }
 
     pub(crate) fn pings(&self) -> bool {
@@ -318,8 +334,7 @@ fn advertised_prefix_gives_ipv4_and_leaves_no_trace() {
         let listener = listen(&net.server, SERVER);
         exchange(&connect(&net.host, SERVER, &listener), 1 << 20);
         assert_ne!(net.state(), before);
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        daemon.stop();
         assert_eq!(net.state(), before, "{}", daemon.log());
     });
 }
@@ -372,8 +387,7 @@ fn no_dns64_is_no_end() {
         drop(dns);
         let _dns = NameServer::start(&net.router, &["2001:db8:64::192.0.0.170"]);
         net.wait_for_ipv4();
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        daemon.stop();
     });
 }
 
@@ -382,9 +396,7 @@ fn no_dns64_is_no_end() {
 #[test]
 fn prefix_changes_under_open_sockets() {
     with_each_address(|net, config| {
-        let daemon = net.start(config);
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let daemon = net.start_up(config);
         let socket = net.host.inside(|| UdpSocket::bind("192.0.0.1:0")).unwrap();
         let server = net
             .server
@@ -422,9 +434,7 @@ fn prefix_changes_under_open_sockets() {
 #[test]
 fn link_flaps_and_the_network_is_renumbered() {
     with_each_address(|net, config| {
-        let _daemon = net.start(config);
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let _daemon = net.start_up(config);
         let listener = listen(&net.server, SERVER);
         let connection = connect(&net.host, SERVER, &listener);
         exchange(&connection, 1000);
@@ -461,9 +471,7 @@ fn link_flaps_and_the_network_is_renumbered() {
 #[test]
 fn native_ipv4_comes_and_goes() {
     with_each_address(|net, config| {
-        let daemon = net.start(&format!("{config}v4-conncheck-delay=1\n"));
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let daemon = net.start_up(&format!("{config}v4-conncheck-delay=1\n"));
         let at_router = Capture::start(&net.router);
         let listener = listen(&net.server, SERVER);
         let connection = connect(&net.host, SERVER, &listener);
@@ -497,9 +505,7 @@ fn native_ipv4_comes_and_goes() {
 #[test]
 fn nothing_is_left_beside_native_ipv4() {
     clat_case(|net| {
-        let daemon = net.start("v4-conncheck-delay=0\n");
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let daemon = net.start_up("v4-conncheck-delay=0\n");
         let address = address_behind(net);
         net.router.ip("addr add 203.0.113.1/24 dev host");
         net.host.ip("addr add 203.0.113.2/24 dev eth0
@@ -525,9 +531,7 @@ fn nothing_is_left_beside_native_ipv4() {
 #[test]
 fn a_tunnel_is_no_native_ipv4() {
     clat_case(|net| {
-        let daemon = net.start("v4-conncheck-delay=0\n");
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let daemon = net.start_up("v4-conncheck-delay=0\n");
         net.host.ip("tuntap add dev vpn mode tun
             addr add 10.8.0.2/24 dev vpn
             link set vpn up
@@ -544,12 +548,10 @@ fn scripts_are_run() {
     clat_case(|net| {
         let directory = Directory::new();
         let said = directory.file("said");
-        let mut daemon = net.start(&format!(
+        let mut daemon = net.start_up(&format!(
             "clat-dev=clat-x\nscript-up=echo up $clat_dev >>{said}\nscript-down=echo down $clat_v4_addr >>{said}\n",
             said = said.display()
         ));
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
         let read = || fs::read_to_string(&said).unwrap_or_default();
         wait_for("script-up", || (read() == "up clat-x\n").then_some(()));
         daemon.signal(Signal::SIGTERM);
@@ -587,9 +589,7 @@ fn it_says_what_became_of_the_packets() {
 #[test]
 fn changes_that_were_missed_are_seen() {
     clat_case(|net| {
-        let daemon = net.start("");
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let daemon = net.start_up("");
         daemon.signal(Signal::SIGSTOP);
         // Each is a message of about 100 octets, but takes more of the 208 KiB that the kernel has for them by default.
         let mut routes = String::new();
@@ -648,9 +648,7 @@ fn a_container_behind_the_host_has_ipv4() {
              add chain ip nat postrouting { type nat hook postrouting priority srcnat ; } ; \
              add rule ip nat postrouting oifname clat masquerade",
         );
-        let _daemon = net.start(config);
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let _daemon = net.start_up(config);
         wait_for("the container to get out", || {
             let ping = format!("ping -n -c 1 -W 0.3 {SERVER}");
             container.output(&ping).status.success().then_some(())
@@ -742,9 +740,7 @@ fn rogue_advertisements_are_not_believed() {
 #[test]
 fn errors_and_fragments_cross() {
     with_each_address(|net, config| {
-        let _daemon = net.start(config);
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let _daemon = net.start_up(config);
         let hops = net.host.run(&format!("traceroute -n -q 1 -w 2 {SERVER}"));
         let lines: Vec<_> = hops.lines().skip(1).collect();
         assert!(lines.len() >= 3 && !hops.contains('*'), "{hops}");

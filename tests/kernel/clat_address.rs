@@ -27,9 +27,7 @@ const ROUTER: &str = "2001:db8:6::1";
 
 /// The CLAT, when IPv4 works, and its address.
 fn start(net: &ClatNet, config: &str) -> (Daemon, String) {
-    let daemon = net.start(config);
-    net.advertise(&[(PREFIX, 600)]);
-    net.wait_for_ipv4();
+    let daemon = net.start_up(config);
     let address = address_behind(net);
     (daemon, address)
 }

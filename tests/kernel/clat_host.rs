@@ -55,9 +55,7 @@ impl Program {
 #[test]
 fn what_others_delete_comes_back() {
     with_each_address(|net, config| {
-        let daemon = net.start(config);
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let daemon = net.start_up(config);
         let behind = address_behind(net);
         let of_ours = [
             (
@@ -98,9 +96,7 @@ fn what_others_delete_comes_back() {
 #[test]
 fn the_uplink_is_another_one_of_the_same_name() {
     with_each_address(|net, config| {
-        let daemon = net.start(config);
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let daemon = net.start_up(config);
         net.host.ip("link delete eth0");
         daemon.prints("there is no IPv6 default route");
         let path = net.host.path();
@@ -120,9 +116,7 @@ fn the_uplink_is_another_one_of_the_same_name() {
 #[test]
 fn the_device_is_set_down() {
     with_each_address(|net, config| {
-        let _daemon = net.start(config);
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let _daemon = net.start_up(config);
         let before = net.state();
         net.host.ip("link set clat down");
         net.wait_for_ipv4();
@@ -167,8 +161,7 @@ fn an_older_kernel_forwards_as_a_whole() {
         }
         net.host.ip("link delete later");
         assert_eq!(net.host.run("ip -6 route show default").lines().count(), 2);
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        daemon.stop();
         assert_eq!(net.state(), before, "{}", daemon.log());
 
         // Somebody else makes a router of the host, as Docker does: it stays one.
@@ -177,8 +170,7 @@ fn an_older_kernel_forwards_as_a_whole() {
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
         net.host.sysctl("ipv6/conf/eth1/forwarding", "1");
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        daemon.stop();
         assert_eq!(setting("all/forwarding"), "1\n");
         assert_eq!(setting("eth0/forwarding"), "0\n");
         assert!(
@@ -205,28 +197,21 @@ fn what_two_instances_need_stays_until_both_end() {
                 daemon.prints("IPv4 goes by eth0");
                 daemon
             };
-            let pings = |device: &str| {
-                let ping = format!("ping -n -c 1 -W 0.3 -I {device} {SERVER}");
-                wait_for(device, || {
-                    net.host.output(&ping).status.success().then_some(())
-                });
-            };
             let mut one = start("");
             let mut other = start("clat-dev=clat2\n");
-            pings("clat");
-            pings("clat2");
+            net.wait_for_ipv4_by("clat");
+            net.wait_for_ipv4_by("clat2");
             one.signal(Signal::SIGKILL);
             one.wait();
-            pings("clat2");
+            net.wait_for_ipv4_by("clat2");
             assert!(keeps_all_out(&net.host, "clat2"));
             one = start("");
-            pings("clat2");
-            pings("clat");
+            net.wait_for_ipv4_by("clat2");
+            net.wait_for_ipv4_by("clat");
             for (daemon, left) in [(&mut one, Some("clat2")), (&mut other, None)] {
-                daemon.signal(Signal::SIGTERM);
-                assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+                daemon.stop();
                 if let Some(left) = left {
-                    pings(left);
+                    net.wait_for_ipv4_by(left);
                     assert!(keeps_all_out(&net.host, left));
                 }
             }
@@ -254,9 +239,7 @@ pub(crate) const OLD_KERNEL: [&str; 5] = [
 #[test]
 fn the_host_becomes_a_router() {
     clat_case(|net| {
-        let _daemon = net.start("");
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let _daemon = net.start_up("");
         let is_host = || keeps_all_out(&net.host, "clat");
         let is_router = || !is_host();
         assert!(is_host());
@@ -269,15 +252,12 @@ fn the_host_becomes_a_router() {
     });
     // By the setting of Linux 6.17, which nobody tells us of: it is seen with the next change, and stays.
     clat_case(|net| {
-        let mut daemon = net.start("");
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let mut daemon = net.start_up("");
         net.host.sysctl("ipv6/conf/all/force_forwarding", "1");
         net.host.ip("link set lo down\nlink set lo up");
         daemon.prints("This host is a router");
         assert!(!keeps_all_out(&net.host, "clat"));
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        daemon.stop();
         let path = "/proc/sys/net/ipv6/conf/eth0/force_forwarding";
         assert_eq!(net.host.run(&format!("cat {path}")), "1\n");
     });
@@ -321,8 +301,7 @@ fn a_crash_leaves_no_trace_in_the_end() {
         assert_eq!(other.wait().code(), Some(1));
         assert!(other.log().contains("is at work"), "{}", other.log());
         net.wait_for_ipv4();
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.stop();
         assert_eq!(net.state(), before);
 
         crash();
@@ -368,9 +347,7 @@ fn others_of_the_same_kind_are_lived_with() {
         net.host.ip("link add other type veth peer name other2
             link set other up
             addr add 192.0.0.1/32 dev other");
-        let daemon = net.start("");
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let daemon = net.start_up("");
         let addresses = net.host.run("ip -4 address show dev clat");
         assert!(addresses.contains("192.0.0.3/32"), "{addresses}");
         let second = net.start("clat-dev=clat2\n");
@@ -415,14 +392,8 @@ fn instances_begin_and_end_at_any_time() {
         for daemon in [&one, &other] {
             daemon.prints("IPv4 goes by eth0");
         }
-        let ping = |device: &str| {
-            let ping = format!("ping -n -c 1 -W 0.3 -I {device} {SERVER}");
-            wait_for(device, || {
-                net.host.output(&ping).status.success().then_some(())
-            });
-        };
-        ping("clat");
-        ping("clat2");
+        net.wait_for_ipv4_by("clat");
+        net.wait_for_ipv4_by("clat2");
         for device in ["clat", "clat2"] {
             assert!(keeps_all_out(&net.host, device));
         }
@@ -438,15 +409,13 @@ fn instances_begin_and_end_at_any_time() {
             std::mem::swap(&mut one, &mut other);
             devices.reverse();
         }
-        one.signal(Signal::SIGTERM);
-        assert_eq!(one.wait().code(), Some(0), "{}", one.log());
-        ping(devices[0]);
+        one.stop();
+        net.wait_for_ipv4_by(devices[0]);
         // What changes lets it look again.
         net.host.ip("link set lo down\nlink set lo up");
         thread::sleep(Duration::from_millis(200));
         assert!(keeps_all_out(&net.host, devices[0]));
-        other.signal(Signal::SIGTERM);
-        assert_eq!(other.wait().code(), Some(0), "{}", other.log());
+        other.stop();
         assert_eq!(net.state(), before, "{}\n{}", one.log(), other.log());
     });
 }
@@ -496,8 +465,7 @@ fn works_for_a_user_with_two_capabilities() {
         daemon.prints("Waiting for a NAT64 prefix");
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        daemon.stop();
         assert_eq!(net.state(), before, "{}", daemon.log());
     });
 }
@@ -524,8 +492,7 @@ fn a_setup_that_fails_is_said_and_undone() {
         net.wait_for_ipv4();
         daemon.prints("IPv4 goes by");
         assert_eq!(daemon.log().matches("no rules today").count(), 1);
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        daemon.stop();
         assert_eq!(net.state(), before, "{}", daemon.log());
     });
 }
@@ -539,9 +506,7 @@ fn nftables_may_be_missing() {
         net.wait_for_ipv6();
         let before = net.state();
         let nft = Program::new("exit 1");
-        let mut daemon = net.start(&format!("cmd-nft={}\n", nft.path()));
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let mut daemon = net.start_up(&format!("cmd-nft={}\n", nft.path()));
         daemon.prints("IPv4 goes by eth0");
         net.router.ip("neigh flush dev host");
         assert!(net.pings());
@@ -552,8 +517,7 @@ fn nftables_may_be_missing() {
         });
         assert!(net.pings());
         assert_eq!(daemon.log().matches("No nftables").count(), 1);
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        daemon.stop();
         assert_eq!(net.state(), before, "{}", daemon.log());
     });
 }
@@ -563,9 +527,7 @@ fn nftables_may_be_missing() {
 fn ufw_is_told() {
     clat_case(|net| {
         let ufw = Program::new("echo \"$@\" >>$0.said");
-        let mut daemon = net.start(&format!("cmd-ufw={}\n", ufw.path()));
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let mut daemon = net.start_up(&format!("cmd-ufw={}\n", ufw.path()));
         daemon.signal(Signal::SIGTERM);
         daemon.wait();
         assert_eq!(
@@ -653,8 +615,7 @@ fn what_is_handed_back_is_undone() {
             (one.log().matches("IPv4 goes by eth0").count() == 2).then_some(())
         });
         for daemon in [&mut other, &mut one] {
-            daemon.signal(Signal::SIGTERM);
-            assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+            daemon.stop();
         }
         assert_eq!(net.state(), before, "{}\n{}", one.log(), other.log());
     });
@@ -669,12 +630,9 @@ fn what_cannot_be_undone_is_left_to_the_next() {
         let before = net.state();
         let nft = Program::new("exec nft \"$@\"");
         let config = format!("cmd-nft={}\n", nft.path());
-        let mut daemon = net.start(&config);
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let mut daemon = net.start_up(&config);
         nft.becomes("echo no rules today >&2; exit 1");
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        daemon.stop();
         let said = "cannot delete the nftables table inet xlatd_clat";
         assert!(daemon.log().contains(said), "{}", daemon.log());
         // Nor can the next one, which is killed while it tries.
@@ -694,9 +652,7 @@ fn what_cannot_be_undone_is_left_to_the_next() {
 fn nft_breaks_at_work() {
     clat_case(|net| {
         let nft = Program::new("exec nft \"$@\"");
-        let daemon = net.start(&format!("cmd-nft={}\n", nft.path()));
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let daemon = net.start_up(&format!("cmd-nft={}\n", nft.path()));
         let old = address_behind(net);
         nft.becomes("echo no rules today >&2; exit 1");
         net.router.ip("addr add 2001:db8:7::1/64 dev host nodad");
@@ -735,9 +691,7 @@ fn records_may_be_missing() {
         fs::remove_dir(record).unwrap();
     });
     clat_case(|net| {
-        let _one = net.start("");
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let _one = net.start_up("");
         symlink("/nonexistent", net.runtime.file("gone.steps")).unwrap();
         let other = net.start("clat-dev=clat2\n");
         net.advertise(&[(PREFIX, 600)]);

@@ -7,12 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::{
-    signal::Signal,
-    socket::{
-        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, bind, sendto,
-        socket,
-    },
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, bind, sendto, socket,
 };
 
 use crate::{
@@ -29,9 +25,7 @@ use crate::{
 #[test]
 fn neighbours_do_not_come_in() {
     with_each_address(|net, config| {
-        let _daemon = net.start(config);
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let _daemon = net.start_up(config);
         let host = host_address(net);
         let at_server = Capture::start(&net.server);
         let at_host = net.host.inside(|| UdpSocket::bind("0.0.0.0:4000")).unwrap();
@@ -65,9 +59,7 @@ fn neighbours_do_not_come_in() {
 #[test]
 fn what_nobody_has_asked_for_does_not_come_in() {
     with_each_address(|net, config| {
-        let _daemon = net.start(config);
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let _daemon = net.start_up(config);
         let to = if config.is_empty() {
             address_behind(net)
         } else {
@@ -172,9 +164,7 @@ fn neighbours_do_not_get_through() {
     clat_case(|net| {
         let lan = Lan::new(net);
         assert!(!lan.is_reached(net));
-        let mut daemon = net.start("");
-        net.advertise(&[(PREFIX, 600)]);
-        net.wait_for_ipv4();
+        let mut daemon = net.start_up("");
         assert!(!lan.is_reached(net));
         // A firewall that is loaded twice.
         for _ in 0..2 {
@@ -201,8 +191,7 @@ fn neighbours_do_not_get_through() {
         daemon.prints("IPv4 goes by lan0");
         assert!(!lan.is_reached(net));
         net.wait_for_ipv4();
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        daemon.stop();
         assert!(!lan.is_reached(net));
     });
 }

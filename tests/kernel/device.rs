@@ -208,8 +208,7 @@ fn busy_device_is_waited_for() {
         wait_for("the second daemon to have found the device busy", || {
             second.sleeps().then_some(())
         });
-        first.signal(Signal::SIGTERM);
-        assert_eq!(first.wait().code(), Some(0));
+        first.stop();
         net.wait_for_daemon();
         crosses(net);
     });
@@ -258,8 +257,7 @@ fn pidfile_is_there_while_the_daemon_is() {
                 .filter(|pid| pid.ends_with('\n'))
         });
         assert_eq!(pid.trim(), daemon.pid().to_string());
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.stop();
         assert!(!path.exists());
     });
 }

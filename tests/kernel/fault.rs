@@ -45,8 +45,7 @@ fn a_device_may_be_renamed() {
             route add 203.0.113.0/24 dev other
             route add 2001:db8:64::/96 dev other");
         goes_on(net);
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        daemon.stop();
     });
 }
 
@@ -102,8 +101,7 @@ fn signals_may_come_in_a_storm() {
             daemon.signal(Signal::SIGHUP);
         }
         let asked = Instant::now();
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.stop();
         assert!(asked.elapsed() < Duration::from_secs(1));
     });
 }
@@ -126,8 +124,7 @@ fn descriptors_may_run_out() {
             net.client.output(&ping).status.success().then_some(())
         });
         goes_on(net);
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.stop();
         let log = daemon.log();
         assert!(log.contains("cannot write the leases"), "{log}");
     });

@@ -10,12 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::{
-    signal::Signal,
-    socket::{
-        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto,
-        setsockopt, socket, sockopt::RcvBuf,
-    },
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto,
+    setsockopt, socket, sockopt::RcvBuf,
 };
 
 use crate::{
@@ -221,8 +218,7 @@ fn at_full_rate_nothing_grows() {
                 thread::sleep(Duration::from_secs(2));
                 let (after, log) = (memory(&daemon), daemon.log());
                 let asked = Instant::now();
-                daemon.signal(Signal::SIGTERM);
-                assert_eq!(daemon.wait().code(), Some(0));
+                daemon.stop();
                 let ended = asked.elapsed();
                 stop.store(true, Ordering::Relaxed);
                 let sent = flooding.join().unwrap();

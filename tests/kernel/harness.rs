@@ -563,6 +563,12 @@ impl Daemon {
         wait_for("the daemon to end", || self.child.try_wait().unwrap())
     }
 
+    /// Asks it to end, which it does in order.
+    pub(crate) fn stop(&mut self) {
+        self.signal(Signal::SIGTERM);
+        assert_eq!(self.wait().code(), Some(0), "{}", self.log());
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
     }

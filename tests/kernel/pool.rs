@@ -69,8 +69,7 @@ fn lease_outlives_the_daemon() {
             printed.contains("Destination Host Unreachable"),
             "{printed}"
         );
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.stop();
 
         let daemon = Daemon::start(&net.xlat, &config(&directory));
         net.wait_for_daemon();
@@ -102,8 +101,7 @@ fn leases_of_tayga_are_taken_over() {
         let address = before[0].split_once('\t').unwrap().0;
         net.server
             .run(&format!("ping -n -c 1 -i 0.1 -w 15 {address}"));
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.stop();
         assert_eq!(leases(&directory), before);
     });
 }
@@ -144,8 +142,7 @@ fn lease_file_that_cannot_be_written_is_reported() {
         fs::create_dir(directory.file("dynamic.map~~")).unwrap();
         let mut daemon = net.translate_with(&config(&directory));
         ping(net);
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.stop();
         let log = daemon.log();
         assert!(
             log.contains("dynamic.map:2: expected an IPv4 address"),
@@ -232,8 +229,7 @@ fn flood_of_hosts_is_refused_and_said_once() {
         );
         // Two maps and two sets of so many leases, and no more for those who got none.
         assert!(more < 1000 + (1 << (32 - length)) * 512 / 1024, "{more} kB");
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.stop();
         let log = daemon.log();
         assert_eq!(log.matches("dynamic-pool is full").count(), 1, "{log}");
         let refused = "dropped: no address left in dynamic-pool for the source";

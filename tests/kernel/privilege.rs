@@ -136,8 +136,7 @@ fn leases_are_written_by_the_user() {
         let config = format!("{POOL}data-dir {}\n", directory.file("").display());
         let mut daemon = start(net, "-u nobody", &config);
         ping(net);
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.stop();
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.contains("\t2001:db8:6::10\t"), "{text}");
         assert!(
@@ -162,8 +161,7 @@ fn directory_of_others_is_not_given_away() {
         let mut daemon = start(net, "-u nobody", &config);
         assert_eq!(fs::metadata(&path).unwrap().uid(), 0);
         ping(net);
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.stop();
         let log = daemon.log();
         assert!(log.contains("chown 65534 "), "{log}");
         assert!(log.contains("cannot write the leases"), "{log}");
@@ -205,8 +203,7 @@ fn chroot_still_reads_maps_and_writes_leases() {
             let text = fs::read_to_string(directory.file("dynamic.map")).ok()?;
             text.contains("\t2001:db8:6::10\t").then_some(())
         });
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+        daemon.stop();
         assert!(!daemon.log().contains("cannot"), "{}", daemon.log());
     });
 }
@@ -222,8 +219,7 @@ fn pidfile_names_nobody_at_the_end() {
         let mut daemon = start(net, &options, CONFIG);
         let pid = daemon.pid().to_string();
         assert_eq!(fs::read_to_string(&path).unwrap().trim(), pid);
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.stop();
         assert_eq!(fs::read_to_string(&path).unwrap(), "");
 
         fs::remove_file(&path).unwrap();
@@ -351,8 +347,7 @@ fn capability_is_enough_to_start_and_goes() {
             assert_eq!(daemon.status(set), NONE, "{set}");
         }
         crosses_in_the_end(net);
-        daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.wait().code(), Some(0));
+        daemon.stop();
         let text = fs::read_to_string(directory.file("dynamic.map")).unwrap();
         assert!(text.contains("\t2001:db8:6::10\t"), "{text}");
     });
