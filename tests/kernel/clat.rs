@@ -222,9 +222,11 @@ impl ClatNet {
             "ip -6 rule",
             "ip -6 neighbour show proxy",
             "nft --stateless list ruleset",
-            "sysctl -a --pattern ^net.ipv[46].conf",
         ] {
             state += &format!("\n# {command}\n{}", self.host.run(command));
+        }
+        for directory in ["ipv4/conf", "ipv6/conf"] {
+            state += &format!("\n# {directory}\n{}", self.host.sysctls(directory));
         }
         filter(&state)
     }

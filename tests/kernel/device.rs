@@ -299,9 +299,11 @@ fn broken_configurations_leave_nothing_behind() {
 fn check_needs_no_privilege() {
     xlatd_case(|net| {
         let before = state(&net.xlat);
+        let directory = Directory::new();
+        let program = directory.program_for_all(&daemon());
         let unprivileged = format!(
             "setpriv --bounding-set=-all --inh-caps=-all {}",
-            daemon().display()
+            program.display()
         );
         let output = net
             .xlat

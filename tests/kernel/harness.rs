@@ -3,9 +3,15 @@
 use std::{
     any, env,
     ffi::OsStr,
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{self, Write},
-    os::{fd::AsRawFd, unix::net::UnixDatagram},
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{MetadataExt, PermissionsExt},
+            net::UnixDatagram,
+        },
+    },
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     process::{self, Child, Command, ExitStatus, Output, Stdio},
@@ -214,6 +220,23 @@ impl Netns {
         }
     }
 
+    /// The files below a directory of /proc/sys/net that can be read, a line each, in order.
+    pub(crate) fn sysctls(&self, directory: &str) -> String {
+        fn collect(path: &Path, lines: &mut Vec<String>) {
+            if path.is_dir() {
+                for entry in fs::read_dir(path).unwrap() {
+                    collect(&entry.unwrap().path(), lines);
+                }
+            } else if let Ok(value) = fs::read_to_string(path) {
+                lines.push(format!("{} = {}\n", path.display(), value.trim_end()));
+            }
+        }
+        let mut lines = Vec::new();
+        self.inside(|| collect(&Path::new("/proc/sys/net").join(directory), &mut lines));
+        lines.sort();
+        lines.concat()
+    }
+
     /// Whether the device is up and somebody is at its other end.
     pub(crate) fn is_running(&self, device: &str) -> bool {
         self.flags(device)
@@ -378,26 +401,67 @@ impl Net {
 pub(crate) struct Directory(PathBuf);
 
 impl Directory {
+    /// Every user may enter it: programs of tests run as several.
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
-            "kernel-{}-{}",
+            "xlatd-kernel-{}-{}",
             process::id(),
             NEXT.fetch_add(1, Ordering::Relaxed)
         );
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&path).unwrap();
+        let path = parent_of_directories().join(name);
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         Self(path)
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
+
+    /// A path of `program` by which every user may execute it: a copy, where its own place is not
+    /// open to all.
+    pub(crate) fn program_for_all(&self, program: &Path) -> PathBuf {
+        if is_open_to_all(program) {
+            return program.to_owned();
+        }
+        let copy = self.file("bin").join(program.file_name().unwrap());
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(program, &copy).unwrap();
+        copy
+    }
+}
+
+/// cargo's directory for this, or the system's, where other users cannot enter the former: a clone
+/// may lie in a home directory of mode 0700.
+fn parent_of_directories() -> PathBuf {
+    let of_cargo = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    fs::create_dir_all(of_cargo).unwrap();
+    if is_open_to_all(of_cargo) {
+        of_cargo.to_owned()
+    } else {
+        env::temp_dir()
+    }
+}
+
+/// Whether every user may enter each directory on the way to a path, and the path itself.
+fn is_open_to_all(path: &Path) -> bool {
+    path.ancestors()
+        .all(|path| fs::metadata(path).is_ok_and(|found| found.mode() & 0o001 != 0))
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The program to start: a launcher may start it as another user.
+fn program_of(launcher: &[&str], program: &Path, directory: &Directory) -> PathBuf {
+    if launcher.is_empty() {
+        program.to_owned()
+    } else {
+        directory.program_for_all(program)
     }
 }
 
@@ -447,6 +511,11 @@ pub(crate) fn status(pid: Pid, name: &str) -> String {
     value.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Sends a signal to a process, whose number may have blanks around it.
+pub(crate) fn send(signal: Signal, pid: &str) {
+    kill(Pid::from_raw(pid.trim().parse().unwrap()), signal).unwrap();
+}
+
 /// The program under test, running. It is killed on drop, and by the kernel should this process end without.
 #[derive(Debug)]
 pub(crate) struct Daemon {
@@ -485,9 +554,14 @@ impl Daemon {
             ""
         };
         fs::write(&path, format!("{config}{offload}")).unwrap();
-        let program = program.as_os_str();
+        let program = program_of(launcher, program, &directory);
         let mut words: Vec<_> = launcher.iter().map(OsStr::new).collect();
-        words.extend([program, "-n".as_ref(), "-c".as_ref(), path.as_os_str()]);
+        words.extend([
+            program.as_os_str(),
+            "-n".as_ref(),
+            "-c".as_ref(),
+            path.as_os_str(),
+        ]);
         Self::spawn(&words, ns, directory)
     }
 
@@ -511,7 +585,7 @@ impl Daemon {
             ""
         };
         fs::write(&path, format!("{config}{offload}")).unwrap();
-        let program = daemon();
+        let program = program_of(launcher, &daemon(), &directory);
         let runtime = format!("RUNTIME_DIRECTORY={}", runtime.0.display());
         let mut words: Vec<_> = launcher.iter().map(OsStr::new).collect();
         words.extend(["env".as_ref(), runtime.as_ref(), program.as_os_str()]);

@@ -12,7 +12,7 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::{
-    harness::{Daemon, Directory, Net, SERVER6, daemon, tayga, wait_for, xlatd_case},
+    harness::{Daemon, Directory, Net, SERVER6, daemon, send, tayga, wait_for, xlatd_case},
     packet::{EXPERIMENT, Ipv6},
     socket::flood6,
 };
@@ -394,8 +394,8 @@ impl Traced {
         }
     }
 
-    fn signal(&self, net: &Net, signal: &str) {
-        net.xlat.run(&format!("kill -{signal} {}", self.child));
+    fn signal(&self, signal: Signal) {
+        send(signal, &self.child);
     }
 }
 
@@ -407,7 +407,7 @@ fn leases_are_on_the_disk_before_the_old_file_goes() {
         let directory = Directory::new();
         let options = ["-e", "trace=fsync,fdatasync,renameat,renameat2"];
         let daemon = Traced::start(net, &directory, &options);
-        daemon.signal(net, "TERM");
+        daemon.signal(Signal::SIGTERM);
         wait_for("three calls", || {
             let calls = fs::read_to_string(directory.file("trace")).unwrap_or_default();
             let calls: Vec<_> = calls.lines().collect();
@@ -428,7 +428,7 @@ fn slow_disk_holds_up_no_packets() {
         let slow = "inject=fsync:delay_enter=3000000"; // in microseconds
         let daemon = Traced::start(net, &directory, &["-e", "trace=fsync", "-e", slow]);
         ping(net);
-        daemon.signal(net, "HUP");
+        daemon.signal(Signal::SIGHUP);
         wait_for("the new file", || {
             directory.file("dynamic.map~~").exists().then_some(())
         });
@@ -438,7 +438,7 @@ fn slow_disk_holds_up_no_packets() {
             !directory.file("dynamic.map").exists(),
             "the disk was not slow"
         );
-        daemon.signal(net, "KILL");
+        daemon.signal(Signal::SIGKILL);
     });
 }
 

@@ -11,8 +11,10 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
+
 use crate::{
-    harness::{Daemon, Directory, Net, daemon, tayga, wait_for, xlatd_case},
+    harness::{Daemon, Directory, Net, daemon, send, tayga, wait_for, xlatd_case},
     socket::Capture,
 };
 
@@ -159,9 +161,9 @@ impl Machine {
         assert!(buffer[..len].starts_with(b"READY=1"));
     }
 
-    fn stop(&self, net: &Net, service: &Daemon) {
+    fn stop(&self, service: &Daemon) {
         let pid = fs::read_to_string(self.directory.file("pid")).unwrap();
-        net.xlat.run(&format!("kill {pid}"));
+        send(Signal::SIGTERM, &pid);
         service.prints("the end");
         let log = service.log();
         assert!(log.contains("exit status 0"), "{log}");
@@ -205,7 +207,7 @@ fn debians_configuration_runs_as_a_service() {
         });
         let rules = net.xlat.run("nft list table ip tayga_nat64");
         assert!(rules.contains("192.168.255.0/24"), "{rules}");
-        machine.stop(net, &service);
+        machine.stop(&service);
         let log = service.log();
         assert!(log.contains("xlatd /var/spool/tayga/dynamic.map"), "{log}");
         assert!(log.contains("\t2001:db8:6::10\t"), "{log}");
@@ -249,7 +251,7 @@ fn leases_in_the_field_are_taken_over() {
             let service = machine.start(net, unit, instance, &prepare);
             machine.is_ready();
             ping(net);
-            machine.stop(net, &service);
+            machine.stop(&service);
             let log = service.log();
             let owned = format!("xlatd {data_dir}/dynamic.map");
             assert!(log.contains(&owned), "{unit} {data_dir}: {log}");

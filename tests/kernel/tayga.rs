@@ -11,7 +11,7 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    DEADLINE, Daemon, Directory, Net, SERVER, SERVER6, daemon, tayga, wait_for, xlatd_case,
+    DEADLINE, Daemon, Directory, Net, SERVER, SERVER6, daemon, send, tayga, wait_for, xlatd_case,
 };
 
 /// The program by the name `tayga`.
@@ -96,7 +96,7 @@ fn clatd_makes_its_host_a_clat() {
                 .client
                 .output(&format!("ping -n -c 1 -i 0.2 -w 15 {SERVER}"));
             let pid = fs::read_to_string(&pid).unwrap();
-            net.client.run(&format!("kill -TERM {pid}"));
+            send(Signal::SIGTERM, &pid);
             let output = clatd.join().unwrap();
             assert!(ping.status.success(), "{ping:?} {output:?} {}", plat.log());
             output
