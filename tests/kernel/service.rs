@@ -174,14 +174,19 @@ impl Machine {
 
 /// Runs scripts/install of the program under test.
 fn install(directory: &Directory, destdir: &Path, prefix: &Path, arguments: &[&str]) -> Output {
+    let mut install = installer(directory, destdir, prefix, arguments);
+    install.env("BINARY", daemon()).output().unwrap()
+}
+
+/// scripts/install of whatever was built.
+fn installer(directory: &Directory, destdir: &Path, prefix: &Path, arguments: &[&str]) -> Command {
     let mut install = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/install"));
     install
         .args(arguments)
         .env("DESTDIR", destdir)
         .env("PREFIX", prefix)
-        .env("BINARY", daemon())
         .current_dir(directory.file(""));
-    install.output().unwrap()
+    install
 }
 
 fn ping(net: &Net) {
@@ -629,6 +634,24 @@ fn another_program_is_not_replaced() {
         "{printed}"
     );
     assert_eq!(files_in(&root.file("")), [theirs]);
+}
+
+/// The program is taken from where cargo has built it, which CARGO_TARGET_DIR may say.
+#[test]
+fn the_program_is_found_where_cargo_has_built_it() {
+    let root = Directory::new();
+    let built = root.file("elsewhere/release/xlatd");
+    fs::create_dir_all(built.parent().unwrap()).unwrap();
+    fs::write(&built, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&built, fs::Permissions::from_mode(0o755)).unwrap();
+    let destdir = root.file("root");
+    let mut install = installer(&root, &destdir, Path::new("/usr"), &["--init", "none"]);
+    install.env_remove("BINARY");
+    install.env("CARGO_TARGET_DIR", root.file("elsewhere"));
+    let output = install.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let installed = fs::read_to_string(destdir.join("usr/sbin/xlatd")).unwrap();
+    assert_eq!(installed, "#!/bin/sh\n");
 }
 
 fn files_in(directory: &Path) -> Vec<PathBuf> {
