@@ -174,8 +174,8 @@ impl Pool {
     /// Lends an address to `host`, which uses none: the one it had, one that is free, or the one whose host has not been
     /// heard for longest.
     ///
-    /// Which free address is tayga's choice, so that a host gets the same from either: upwards from the sum of
-    /// the four words of its address, folded to the bits that the pool has for hosts.
+    /// Which free address is tayga's choice, so that a host gets the same from either: the first
+    /// one upwards from a sum over the host's address, and then from the start of the pool.
     pub fn lend(&mut self, host: Ipv6Addr, now: u64) -> Result<Lent, PoolFull> {
         if let Some(&address) = self.addresses.get(&host) {
             self.set(address, State::Active, now);
@@ -365,22 +365,25 @@ fn lent(address: u32, how: How) -> Lent {
     Lent { address, how }
 }
 
-/// Where tayga starts to look for an address: the 32-bit words of the host's address, added up and folded to as many bits
-/// as the pool has for hosts, with end-around carry.
+/// The address at which tayga starts to look for a free one.
+///
+/// The host part is the sum of the four 32-bit words of the host's address, with wrap-around, each
+/// in the byte order of this machine, as tayga reads them. After each addition, what is above the
+/// bits that the pool has for hosts is folded onto them with end-around carry.
 fn preferred(prefix: Prefix4, host: Ipv6Addr) -> u32 {
     let bits = 32 - u32::from(prefix.length());
-    let mut sum: u64 = 0;
-    for word in host.octets().chunks(4) {
-        sum += word
-            .iter()
-            .fold(0, |word, &octet| word << 8 | u64::from(octet));
+    let mask = last(prefix) - first(prefix);
+    let octets = host.octets();
+    let (words, _) = octets.as_chunks::<4>();
+    let mut sum = 0_u32;
+    for &word in words {
+        sum = sum.wrapping_add(u32::from_ne_bytes(word));
+        // A pool has two addresses or more, so there is at least one bit, and this ends.
+        while sum & !mask != 0 {
+            sum = (sum & mask) + (sum >> bits);
+        }
     }
-    // A pool has two addresses or more, so there is at least one bit.
-    while bits < 64 && sum >> bits != 0 {
-        sum = (sum & ((1 << bits) - 1)) + (sum >> bits);
-    }
-    // Folded to 32 bits or fewer.
-    first(prefix) | sum as u32
+    first(prefix) | sum
 }
 
 fn first(prefix: Prefix4) -> u32 {
@@ -413,13 +416,44 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// By trial with tayga 0.9.2.
+    /// By trial with tayga 0.9.2 on a little-endian machine; sums in other byte orders are others.
+    #[cfg(target_endian = "little")]
     #[test]
     fn a_host_gets_the_address_that_tayga_gives_it() {
-        let mut pool = pool("169.254.0.0/24");
-        let lent = pool.lend("2001:db8::69".parse().unwrap(), NOW).unwrap();
-        assert_eq!(lent.address, v4("169.254.0.80"));
-        assert_eq!(lent.how, How::Assigned);
+        for (prefix, host, address) in [
+            ("169.254.0.0/24", "2001:db8::69", "169.254.0.80"),
+            ("10.0.0.0/16", "2001:db8:1::2", "10.0.188.45"),
+            ("192.168.240.0/20", "2001:db8:1::2", "192.168.243.170"),
+            // The last sum wraps around in 32 bits: 0xe6 and not 0xe7.
+            (
+                "192.168.255.0/24",
+                "2001:db8:1::ffff:ffff",
+                "192.168.255.230",
+            ),
+        ] {
+            let lent = pool(prefix).lend(host.parse().unwrap(), NOW).unwrap();
+            assert_eq!(lent.address, v4(address), "{host} in {prefix}");
+            assert_eq!(lent.how, How::Assigned);
+        }
+    }
+
+    /// Words wrap around in 32 bits, and are folded before the next is added. In any byte order.
+    #[test]
+    fn sums_wrap_around_and_are_folded_in_between() {
+        for (prefix, words, address) in [
+            // Zero: the pool's network address.
+            ("10.0.0.0/8", [0x00ff_ffff, 0xff00_0001, 0, 0], "10.0.0.0"),
+            // 0xff and 0xffff_ff02 make 1, not 0x1_0000_0001, which would be folded to 2.
+            ("10.0.1.0/24", [u32::MAX, 0xffff_ff02, 0, 2], "10.0.1.3"),
+            // Nothing is above 32 bits.
+            ("0.0.0.0/0", [u32::MAX, 0, 3, 0], "0.0.0.2"),
+            ("10.0.0.0/31", [0, 0, 0, 5], "10.0.0.1"),
+        ] {
+            let octets: Vec<_> = words.into_iter().flat_map(u32::to_ne_bytes).collect();
+            let host = <[u8; 16]>::try_from(octets).unwrap().into();
+            let preferred = preferred(prefix.parse().unwrap(), host);
+            assert_eq!(Ipv4Addr::from_bits(preferred), v4(address), "{prefix}");
+        }
     }
 
     /// Upwards from the preferred address, then from the first; never the network address.

@@ -34,17 +34,17 @@ const OWN_V4: Ipv4Addr = Ipv4Addr::new(192, 168, 255, 1);
 const OWN_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 
 /// Numbers that look like chance, and are the same each time (xorshift64*).
-struct Chance(u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         (self.next() >> 16) % end
     }
 
@@ -54,7 +54,7 @@ impl Chance {
 }
 
 /// A translator with its device, in a namespace of its own.
-struct Node {
+pub(crate) struct Node {
     v4: OwnedFd,
     v6: OwnedFd,
     capture: OwnedFd,
@@ -64,7 +64,7 @@ struct Node {
 }
 
 impl Node {
-    fn start(program: &Path, more: &str) -> Self {
+    pub(crate) fn start(program: &Path, more: &str) -> Self {
         let ns = Netns::new().unwrap();
         ns.ip("link set lo up
             tuntap add dev nat64 mode tun");
@@ -115,7 +115,7 @@ impl Node {
     }
 
     /// What comes out for a packet: all that does before what comes out for the next one, which always gets through.
-    fn translate(&mut self, octets: &[u8]) -> Vec<Vec<u8>> {
+    pub(crate) fn translate(&mut self, octets: &[u8]) -> Vec<Vec<u8>> {
         self.sent += 1;
         let mut next = Ipv6::new(
             "2001:db8:aaaa::1",

@@ -38,6 +38,7 @@ mod offload;
 mod own;
 mod packet;
 mod pool;
+mod pool_choice;
 mod privilege;
 mod reload;
 mod service;

@@ -12,7 +12,7 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::{
-    harness::{Daemon, Directory, Net, SERVER6, daemon, send, tayga, wait_for, xlatd_case},
+    harness::{Daemon, Directory, Net, SERVER6, send, tayga, wait_for, xlatd_case},
     packet::{EXPERIMENT, Ipv6},
     socket::flood6,
 };
@@ -103,28 +103,6 @@ fn leases_of_tayga_are_taken_over() {
             .run(&format!("ping -n -c 1 -i 0.1 -w 15 {address}"));
         daemon.stop();
         assert_eq!(leases(&directory), before);
-    });
-}
-
-/// A host gets the address from xlatd that TAYGA would give it.
-#[test]
-fn same_address_as_from_tayga() {
-    xlatd_case(|net| {
-        let Some(tayga) = tayga() else { return };
-        net.xlat.ip("tuntap add dev nat64 mode tun");
-        net.route_to_device();
-        let mut given = Vec::new();
-        for program in [tayga, daemon()] {
-            let directory = Directory::new();
-            let mut daemon = Daemon::start_program(&program, &net.xlat, &config(&directory));
-            net.wait_for_daemon();
-            ping(net);
-            daemon.signal(Signal::SIGTERM);
-            daemon.wait();
-            given.push(leases(&directory));
-        }
-        assert_eq!(given[0], given[1]);
-        assert_eq!(given[0].len(), 1);
     });
 }
 
