@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-use super::AddressMap;
+use super::{AddressMap, pool::ACTIVE_FOR};
 
 /// A line of the file.
 type Entry = (Ipv4Addr, Ipv6Addr, u64);
@@ -20,7 +20,7 @@ fn read_line(line: &[u8]) -> Option<Result<Entry, NotALease>> {
     let entry = (|| {
         let v4 = words.next()?.parse().ok()?;
         let v6 = words.next()?.parse().ok()?;
-        let last_use = words.next()?.parse().ok().filter(|&second| second > 0)?;
+        let last_use = words.next()?.parse().ok()?;
         words.next().is_none().then_some((v4, v6, last_use))
     })();
     Some(entry.ok_or(NotALease))
@@ -33,6 +33,9 @@ struct NotALease;
 ///
 /// A lease that was used less than 124 minutes before the second that the map was told is active. A file from the future is
 /// of no use as a clock: all of its leases are dormant then, as with tayga; which is the oldest can still be told.
+///
+/// A lease of time 0 is taken as one that has just become dormant: newer versions of tayga write
+/// this for hosts that are active.
 pub fn load(map: &mut AddressMap, text: &[u8]) -> (usize, Vec<String>) {
     let now = map.now();
     let mut entries = Vec::new();
@@ -55,13 +58,29 @@ pub fn load(map: &mut AddressMap, text: &[u8]) -> (usize, Vec<String>) {
         ));
     }
     let mut taken = 0;
+    let mut timeless = 0;
     for (line, (v4, v6, last_use)) in entries {
-        match map.restore_lease(v4, v6, last_use.saturating_sub(ahead), ahead != 0) {
-            Ok(()) => taken += 1,
+        let has_time = last_use != 0;
+        let last_use = if has_time {
+            last_use.saturating_sub(ahead)
+        } else {
+            now.saturating_sub(ACTIVE_FOR)
+        };
+        match map.restore_lease(v4, v6, last_use, ahead != 0 || !has_time) {
+            Ok(()) => {
+                taken += 1;
+                timeless += usize::from(!has_time);
+            }
             Err(why) => left_out.push(format!(
                 "{line}: the lease of {v4} to {v6} is ignored: {why}"
             )),
         }
+    }
+    if timeless != 0 {
+        left_out.push(format!(
+            " leases with time 0, which tayga writes for active hosts: {timeless}; \
+             each is dormant until its host sends"
+        ));
     }
     (taken, left_out)
 }
@@ -89,7 +108,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
     use super::*;
-    use crate::addr::pool::ACTIVE_FOR;
+    use crate::addr::pool::{How, KEPT_FOR};
 
     const NOW: u64 = 1_795_406_857;
 
@@ -113,7 +132,7 @@ mod tests {
              192.0.2.9\t2001:db8::9\t{NOW}\n\
              192.0.2.10 2001:db8::10  {dormant}\n\
              192.0.2.11 2001:db8::11\n\
-             192.0.2.12 2001:db8::12 0\n\
+             192.0.2.12 2001:db8::12 -1\n\
              198.51.100.1 2001:db8::13 {NOW}\n\
              192.0.2.7 2001:db8::14 {NOW}\n\
              192.0.2.15 2001:db8::7 {NOW}\n\
@@ -147,6 +166,62 @@ mod tests {
         // The host gets it back.
         let lent = map.lend("2001:db8::10".parse().unwrap()).unwrap().unwrap();
         assert_eq!(lent.address, Ipv4Addr::new(192, 0, 2, 10));
+    }
+
+    /// As newer versions of tayga write them, for hosts that are active. They keep their addresses,
+    /// are the last to lose them, and one notice says so.
+    #[test]
+    fn leases_of_time_0_are_dormant() {
+        let oldest = NOW - ACTIVE_FOR - 9;
+        let text = format!(
+            "192.0.2.9\t2001:db8::9\t0\n192.0.2.10\t2001:db8::10\t0\n\
+             192.0.2.11\t2001:db8::11\t{oldest}\n\
+             192.0.2.12\t2001:db8::12\tnever\n192.0.2.13\t2001:db8::13\t-0\n\
+             198.51.100.1\t2001:db8::14\t0\n"
+        );
+        let mut map = map();
+        let (taken, said) = load(&mut map, text.as_bytes());
+        assert_eq!(taken, 3);
+        assert_eq!(said.len(), 4, "{said:?}");
+        assert!(said[0].starts_with("4: expected") && said[1].starts_with("5: expected"));
+        assert!(said[2].starts_with("6: ") && said[2].ends_with("not in dynamic-pool"));
+        assert_eq!(
+            said[3],
+            " leases with time 0, which tayga writes for active hosts: 2; \
+             each is dormant until its host sends"
+        );
+        assert!(map.to_v6([192, 0, 2, 9].into()).is_err(), "it is dormant");
+        assert_eq!(map.leases().next().unwrap().2, oldest);
+        // Nothing is freed at the first ageing, nor before a dormant lease is.
+        assert_eq!(map.age_leases(9), []);
+        map.set_now(NOW + KEPT_FOR - ACTIVE_FOR - 1);
+        assert_eq!(map.age_leases(9).len(), 1, "192.0.2.11 alone");
+        let lent = map.lend("2001:db8::9".parse().unwrap()).unwrap().unwrap();
+        assert_eq!(lent.address, Ipv4Addr::new(192, 0, 2, 9));
+        assert_eq!(lent.how, How::Reactivated);
+        map.set_now(NOW + KEPT_FOR - ACTIVE_FOR);
+        assert_eq!(map.age_leases(9).len(), 1, "192.0.2.10 alone");
+    }
+
+    /// There and back: no zero is written, and a lease that is dormant stays so.
+    #[test]
+    fn leases_of_time_0_are_written_with_a_time() {
+        for now in [NOW, 1, 0] {
+            let mut before = map();
+            before.set_now(now);
+            let zero = b"192.0.2.9\t2001:db8::9\t0\n";
+            assert_eq!(load(&mut before, zero).0, 1);
+            let written = text(&before, now);
+            let last_use = now.saturating_sub(ACTIVE_FOR).max(1);
+            assert!(
+                written.ends_with(&format!("\n192.0.2.9\t2001:db8::9\t{last_use}\n")),
+                "{written}"
+            );
+            let mut after = map();
+            after.set_now(now.max(ACTIVE_FOR + 1));
+            assert_eq!(load(&mut after, written.as_bytes()), (1, vec![]));
+            assert!(after.to_v6([192, 0, 2, 9].into()).is_err(), "it is dormant");
+        }
     }
 
     #[test]
