@@ -89,7 +89,7 @@ impl Daemon {
             Some(file) => read_map_file(&config, file)?,
             None => config.address_map(),
         };
-        let leases = Leases::start(&config, &mut map);
+        let leases = Leases::start(&config, &mut map)?;
         // From here on a signal ends the daemon in order, and no change of the device is missed.
         let signals = Signals::new().map_err(system("catch signals"))?;
         let changes = LinkChanges::new().map_err(system("watch links by netlink"))?;

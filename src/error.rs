@@ -8,6 +8,8 @@ use xlatd::{
     plan::Step,
 };
 
+use crate::sys::holder::Holder;
+
 /// Each variant says what was being attempted and on what; the cause is reached through [`source`](error::Error::source).
 /// `main` prints them; the daemon logs those that it survives.
 #[derive(Debug)]
@@ -54,6 +56,12 @@ pub(crate) enum Error {
     },
     /// The device was deleted.
     Gone { device: String },
+    /// Another translator keeps its leases where this one is to.
+    DataDir {
+        device: String,
+        path: PathBuf,
+        holder: Option<Holder>,
+    },
     /// Another CLAT has the device.
     AtWork { path: PathBuf },
 }
@@ -128,6 +136,24 @@ impl fmt::Display for Error {
             }
             Self::Tun { device, call, .. } => write!(f, "{device}: cannot {call} the TUN device"),
             Self::Gone { device } => write!(f, "{device}: the TUN device has been removed"),
+            Self::DataDir {
+                device,
+                path,
+                holder,
+            } => {
+                let path = path.display();
+                write!(f, "{device}: cannot keep leases in {path}, where ")?;
+                match holder {
+                    Some(Holder {
+                        pid,
+                        device: Some(other),
+                        ..
+                    }) => write!(f, "the translator of {other} (process {pid}) keeps its own"),
+                    Some(Holder { pid, .. }) => write!(f, "process {pid} keeps its own"),
+                    None => f.write_str("another process keeps its own"),
+                }?;
+                f.write_str(": name another data-dir, or stop the other one")
+            }
             Self::AtWork { path } => write!(
                 f,
                 "{}: another xlatd clat is at work with this device: stop it, or name another clat-dev",
@@ -156,6 +182,7 @@ impl error::Error for Error {
             | Self::NotTun { .. }
             | Self::Mtu { .. }
             | Self::Gone { .. }
+            | Self::DataDir { .. }
             | Self::AtWork { .. } => None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fs::DirBuilder,
+    fs::{DirBuilder, File},
     io::{self, ErrorKind},
     net::{Ipv4Addr, Ipv6Addr},
     os::fd::BorrowedFd,
@@ -16,6 +16,7 @@ use std::{
 };
 
 use log::{info, warn};
+use nix::{fcntl::Flock, unistd::Uid};
 use xlatd::{
     addr::{
         AddressMap, dynamic_map,
@@ -25,7 +26,8 @@ use xlatd::{
 };
 
 use crate::{
-    sys::{kept_file::KeptFile, privilege::Identity},
+    error::Error,
+    sys::{holder::Holder, kept_file::KeptFile, privilege::Identity, record::locked},
     tally::Tally,
 };
 
@@ -38,6 +40,13 @@ const CLOCK_STEP: u64 = 60;
 /// So many leases are aged at once, to hold up no packets.
 const MOST_AGED: usize = 10_000;
 
+/// How often the lock of the directory is tried, every 10 ms: an instance that was told to stop may
+/// still be writing its leases.
+const LOCK_TRIES: u32 = 200;
+
+/// Where leases are kept, and the lock of the directory, which a file system may not have.
+type Kept = (Option<Arc<KeptFile>>, Option<Flock<File>>);
+
 /// What happened to a lease, for the packet log.
 pub(crate) struct Event {
     pub(crate) what: &'static str,
@@ -49,6 +58,8 @@ pub(crate) struct Event {
 pub(crate) struct Leases {
     /// `None` if they are not kept.
     file: Option<Arc<KeptFile>>,
+    /// The lock of their directory: two instances would overwrite each other's leases.
+    _lock: Option<Flock<File>>,
     /// The last write, which takes as long as a disk does, and no packet waits for it.
     writer: Option<JoinHandle<()>>,
     /// Whether it has failed.
@@ -72,36 +83,23 @@ impl Leases {
         self.file.as_ref().map(|file| file.directory())
     }
 
-    /// Takes over the leases of the file. `None` without `dynamic-pool`. Nothing that fails here is a reason not to start.
-    pub(crate) fn start(config: &Config, map: &mut AddressMap) -> Option<Self> {
-        let pool = config.dynamic_pool?;
+    /// Takes over the leases of the file. `None` without `dynamic-pool`. Nothing that fails here is
+    /// a reason not to start, except that another instance keeps leases in the same directory.
+    pub(crate) fn start(config: &Config, map: &mut AddressMap) -> Result<Option<Self>, Error> {
+        let Some(pool) = config.dynamic_pool else {
+            return Ok(None);
+        };
         info!("Dynamic pool: {pool}");
         let now = Instant::now();
         let second = system_second();
         map.set_now(second);
-        let file = config.data_dir.as_deref().and_then(|directory| {
-            let path = directory.join("dynamic.map");
-            match KeptFile::to_replace(&path).and_then(|file| Ok((read(&file)?, file))) {
-                Ok((text, file)) => {
-                    let (taken, left_out) = dynamic_map::load(map, &text);
-                    for line in left_out {
-                        warn!("{}:{line}", path.display());
-                    }
-                    info!("Loaded {taken} leases from {}", path.display());
-                    Some(Arc::new(file))
-                }
-                // A file that cannot be read is not written over: it may hold leases.
-                Err(error) => {
-                    warn!(
-                        "{}: cannot be read, so leases are not kept: {error}",
-                        path.display()
-                    );
-                    None
-                }
-            }
-        });
-        Some(Self {
+        let (file, lock) = match &config.data_dir {
+            Some(directory) => take_over(directory, &config.tun_device, map)?,
+            None => (None, None),
+        };
+        Ok(Some(Self {
             file,
+            _lock: lock,
             writer: None,
             failed: Arc::default(),
             start: (now, second),
@@ -110,7 +108,7 @@ impl Leases {
             next_check: now + INTERVAL,
             write_at: now + TIMES_INTERVAL,
             refused: Tally::default(),
-        })
+        }))
     }
 
     /// Lets somebody else write the leases, whom `identity` names.
@@ -268,6 +266,79 @@ impl Leases {
             let _ = writer.join(); // it has said what went wrong
         }
     }
+}
+
+/// Locks the directory of the leases and takes them over. No file if they are not kept.
+fn take_over(directory: &Path, device: &str, map: &mut AddressMap) -> Result<Kept, Error> {
+    let path = directory.join("dynamic.map");
+    let not_kept = |error| {
+        // A file that cannot be read is not written over: it may hold leases.
+        warn!(
+            "{}: cannot be read, so leases are not kept: {error}",
+            path.display()
+        );
+        Ok((None, None))
+    };
+    let file = match KeptFile::to_replace(&path) {
+        Ok(file) => file,
+        Err(error) => return not_kept(error),
+    };
+    // Before the file is read: an instance that is about to end may still be writing it.
+    let lock = lock_directory(&file, device)?;
+    let text = match read(&file) {
+        Ok(text) => text,
+        Err(error) => return not_kept(error),
+    };
+    let (taken, left_out) = dynamic_map::load(map, &text);
+    for line in left_out {
+        warn!("{}:{line}", path.display());
+    }
+    info!("Loaded {taken} leases from {}", path.display());
+    Ok((Some(Arc::new(file)), lock))
+}
+
+/// Locks the directory of the leases, for as long as its descriptor is open: through chroot(2) and
+/// another user, and until the process ends, however it does. `None` where there are no such locks.
+///
+/// The file itself is replaced by each write, and would be another one without the lock.
+fn lock_directory(file: &KeptFile, device: &str) -> Result<Option<Flock<File>>, Error> {
+    let path = file.path().parent().unwrap_or(file.path());
+    let lock = || locked(file.directory().try_clone_to_owned()?.into(), LOCK_TRIES);
+    match lock() {
+        Ok(Some(lock)) => return Ok(Some(lock)),
+        Ok(None) => {}
+        // Some file systems, such as NFS, lock no directories.
+        Err(error) => {
+            warn!(
+                "{}: cannot be locked, so nothing keeps another instance from writing leases \
+                 there: {error}",
+                path.display()
+            );
+            return Ok(None);
+        }
+    }
+    let holder = Holder::of(file.directory());
+    // Whoever may read a directory may lock it.
+    if let Some(Holder { pid, uid, .. }) = &holder
+        && !may_write(*uid, file).unwrap_or(true)
+    {
+        warn!(
+            "{}: is locked by process {pid} of user {uid}, who may not write there: ignoring \
+             the lock",
+            path.display()
+        );
+        return Ok(None);
+    }
+    Err(Error::DataDir {
+        device: device.to_owned(),
+        path: path.to_owned(),
+        holder,
+    })
+}
+
+/// Whether a user may write to the directory of a file.
+fn may_write(uid: Uid, file: &KeptFile) -> io::Result<bool> {
+    Ok(uid.is_root() || uid == file.directory_owner()? || file.directory_is_shared()?)
 }
 
 /// What is in the file; nothing if there is none.

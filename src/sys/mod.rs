@@ -3,6 +3,7 @@
 
 pub(crate) mod detach;
 pub(crate) mod firewall;
+pub(crate) mod holder;
 pub(crate) mod kept_file;
 pub(crate) mod log;
 pub(crate) mod machine_id;

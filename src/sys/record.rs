@@ -101,7 +101,7 @@ impl Record {
 }
 
 /// Locks a file for us alone, within so many tries of 10 ms.
-fn locked(mut file: File, tries: u32) -> io::Result<Option<Flock<File>>> {
+pub(crate) fn locked(mut file: File, tries: u32) -> io::Result<Option<Flock<File>>> {
     for _ in 0..tries {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => return Ok(Some(file)),

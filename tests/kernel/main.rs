@@ -22,6 +22,7 @@ mod clat;
 mod clat_address;
 mod clat_host;
 mod clat_neighbours;
+mod data_dir;
 mod detach;
 mod device;
 mod differential;

@@ -1,0 +1,71 @@
+//! The process that has locked a file or directory (flock(2)), as /proc shows it (proc_pid_fdinfo(5)).
+
+use std::{
+    ffi::OsString,
+    fs,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::Path,
+};
+
+use nix::{
+    sys::stat::{FileStat, fstat},
+    unistd::Uid,
+};
+
+/// A process that has locked a file or directory.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    pub(crate) pid: u32,
+    /// Its effective user.
+    pub(crate) uid: Uid,
+    /// A TUN device that it is attached to.
+    pub(crate) device: Option<String>,
+}
+
+impl Holder {
+    /// The process that has locked `file`. `None` where /proc does not show it: it is in another PID
+    /// namespace, or another user's.
+    pub(crate) fn of(file: impl AsFd) -> Option<Self> {
+        let file = fstat(file).ok()?;
+        fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let process = entry.path();
+            let uid = Uid::from_raw(fs::metadata(&process).ok()?.uid());
+            has_locked(&process, &file).then(|| Self {
+                pid,
+                uid,
+                device: device(&process),
+            })
+        })
+    }
+}
+
+/// Whether the process of this directory of /proc has locked a file.
+fn has_locked(process: &Path, file: &FileStat) -> bool {
+    // "lock: 1: FLOCK ADVISORY WRITE 1234 fe:00:10035201 0 EOF", where the device may be another than
+    // that of stat(2).
+    let inode = format!(":{}", file.st_ino);
+    descriptors(process).any(|(number, text)| {
+        let mut locks = text.lines().filter(|line| line.starts_with("lock:"));
+        locks.any(|line| line.contains("FLOCK") && line.contains(&inode))
+            && fs::metadata(process.join("fd").join(number))
+                .is_ok_and(|found| (found.dev(), found.ino()) == (file.st_dev, file.st_ino))
+    })
+}
+
+/// The TUN device that the process of this directory of /proc is attached to.
+fn device(process: &Path) -> Option<String> {
+    descriptors(process).find_map(|(_, text)| {
+        let name = text.lines().find_map(|line| line.strip_prefix("iff:"))?;
+        Some(name.trim().to_owned())
+    })
+}
+
+/// Numbers of descriptors, each with what the kernel says about it.
+fn descriptors(process: &Path) -> impl Iterator<Item = (OsString, String)> {
+    let entries = fs::read_dir(process.join("fdinfo"));
+    entries.into_iter().flatten().flatten().filter_map(|entry| {
+        let text = fs::read_to_string(entry.path()).ok()?;
+        Some((entry.file_name(), text))
+    })
+}
