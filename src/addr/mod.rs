@@ -15,6 +15,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use eam::EamTable;
 pub use eam::{Eam, EamError};
 use pool::{Aged, Lent, NotRestored, Pool, PoolFull};
+pub(crate) use prefix::decimal;
 use prefix::network4;
 pub use prefix::{Prefix4, Prefix6, PrefixError};
 pub use rfc6052::{Nat64Prefix, Nat64PrefixError, ReservedOctet};

@@ -229,14 +229,18 @@ fn split(text: &str, max: u8) -> Result<(&str, Result<u8, PrefixError>), PrefixE
     })
 }
 
-/// Stricter than [`u8::from_str`]: `+8` and `08` are more likely mistakes than lengths.
 fn parse_length(text: &str, max: u8) -> Result<u8, PrefixError> {
-    let decimal = text.bytes().all(|byte| byte.is_ascii_digit());
+    decimal(text)
+        .filter(|length| *length <= max)
+        .ok_or(PrefixError::Length { max })
+}
+
+/// A decimal number without a sign or leading zeros. Stricter than [`FromStr`]: `+8` and `08` are more likely mistakes
+/// than numbers, and programs that read numbers as C does take 010 for 8.
+pub(crate) fn decimal<N: FromStr>(text: &str) -> Option<N> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let padded = text.len() > 1 && text.starts_with('0');
-    match text.parse() {
-        Ok(length) if decimal && !padded && length <= max => Ok(length),
-        _ => Err(PrefixError::Length { max }),
-    }
+    text.parse().ok().filter(|_| digits && !padded)
 }
 
 #[cfg(test)]

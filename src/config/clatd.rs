@@ -4,7 +4,7 @@ use std::{borrow::Cow, net::Ipv6Addr, str::FromStr, time::Duration};
 
 use super::{Level, LineError, Notice, Problem};
 use crate::{
-    addr::Nat64Prefix,
+    addr::{Nat64Prefix, decimal},
     clat::{self, Source},
 };
 
@@ -55,7 +55,8 @@ struct Key {
 
 const YES_OR_NO: &str = "yes or no";
 const ADDRESS_V4: &str = "an IPv4 address";
-const PREFIX: &str = "a NAT64 prefix: an IPv6 prefix of length 32, 40, 48, 56, 64 or 96";
+const PREFIX: &str =
+    "a NAT64 prefix, as 64:ff9b::/96: an IPv6 prefix of length 32, 40, 48, 56, 64 or 96";
 
 /// The one list of keys; the documents are compared with it.
 const TABLE: &[Key] = &[
@@ -66,9 +67,9 @@ const TABLE: &[Key] = &[
     Key {
         name: "debug",
         // clatd counts: -d -d says more.
-        set: |config, value| match value.parse::<u8>() {
-            Ok(level) => to(&mut config.debug, Ok(level > 0)),
-            Err(_) => to(&mut config.debug, yes_or_no(value)),
+        set: |config, value| match decimal::<u8>(value) {
+            Some(level) => to(&mut config.debug, Ok(level > 0)),
+            None => to(&mut config.debug, yes_or_no(value)),
         },
     },
     Key {
@@ -338,10 +339,11 @@ fn yes_or_no(value: &str) -> Result<bool, &'static str> {
 /// Decimal or hexadecimal, as 0xc1a7.
 fn number(value: &str) -> Result<u32, &'static str> {
     match value.strip_prefix("0x") {
+        Some(digits) if digits.starts_with('+') => None,
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
-        None => value.parse().ok(),
+        None => decimal(value),
     }
-    .ok_or("a number")
+    .ok_or("a number without a sign or leading zeros, as 10 or 0xa")
 }
 
 /// `None` for nothing: what the uplink has.
@@ -349,10 +351,9 @@ fn octets(value: &str) -> Result<Option<u32>, &'static str> {
     if value.is_empty() {
         return Ok(None);
     }
-    let octets: Option<u32> = value.parse().ok();
-    match octets {
+    match decimal(value) {
         Some(octets @ 68..=65535) => Ok(Some(octets)),
-        _ => Err("a number of octets from 68 to 65535"),
+        _ => Err("a number of octets from 68 to 65535, without a sign or leading zeros"),
     }
 }
 
@@ -463,6 +464,31 @@ mod tests {
                 "4:10: expected the name of a device, of 1 to 15 octets, found \"a/b\"",
             ]
         );
+    }
+
+    /// clatd hands numbers on to ip(8), for which 010 is 8.
+    #[test]
+    fn numbers_have_no_sign_and_no_leading_zeros() {
+        for line in [
+            "plat-prefix=64:ff9b::/096",
+            "plat-fallback-prefix=64:ff9b::/+96",
+            "route-table=010",
+            "route-table=0x+10",
+            "ctmark=+1",
+            "v4-conncheck-delay=010",
+            "v4-defaultroute-metric=+2048",
+            "v4-defaultroute-mtu=01260",
+            "v4-defaultroute-advmss=+1220",
+            "debug=+1",
+        ] {
+            let complaints = complaints(line);
+            let at = line.find('=').unwrap() + 2;
+            assert_eq!(complaints.len(), 1, "{line}");
+            assert!(
+                complaints[0].starts_with(&format!("1:{at}: expected ")),
+                "{complaints:?}"
+            );
+        }
     }
 
     #[test]

@@ -589,7 +589,7 @@ mod tests {
             "tun-device n\nipv4-addr 100.64.0.1\nprefix 64:ff9b::/96",
             "tun-device n\nipv4-addr 192.88.99.1\nprefix 64:ff9b::/96",
             "tun-device n\nipv4-addr 192.0.2.1\nprefix 64:ff9b::/96\nipv6-addr 2001:db8::1",
-            "tun-device n\nipv4-addr 192.168.255.1\nprefix fd00::/096 # c",
+            "tun-device n\nipv4-addr 192.168.255.1\nprefix fd00::/96 # c",
             "tun-device n\nipv4-addr 192.168.255.1\nprefix 2001:db8::/32\nipv6-addr 2001:db9::1",
             "tun-device n\nipv4-addr 192.168.255.1\nprefix 2001:db8:1:ffff::/96\n\
              dynamic-pool 192.168.255.0/24\nmap 192.168.255.7 2001:db8::1",

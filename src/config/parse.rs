@@ -534,7 +534,7 @@ mod tests {
     use proptest::prelude::*;
     use std::os::unix::ffi::OsStrExt;
 
-    use super::*;
+    use super::{super::word::LENGTH_V6, *};
 
     /// The directive of a line that must be right.
     fn parsed(text: &[u8]) -> Directive<'_> {
@@ -727,9 +727,91 @@ mod tests {
         for word in ["::/96", "::ffff:0:0/96", "fe80::/64", "ff00::/32"] {
             assert!(nat64_prefix(word.as_bytes()).is_err(), "{word}");
         }
-        // tayga reads lengths by strtol.
-        assert!(nat64_prefix(b"64:ff9b::/096").is_ok());
-        assert!(nat64_prefix(b"64:ff9b::/+96").is_ok());
+    }
+
+    /// tayga reads numbers by strtol, which lets a sign and leading zeros pass; others take the latter for octal.
+    #[test]
+    fn numbers_have_no_sign_and_no_leading_zeros() {
+        let length = "a prefix length without a sign or leading zeros";
+        let number = "a number without a sign or leading zeros";
+        for (directive, word, expected) in [
+            (
+                "prefix",
+                "64:ff9b::/096",
+                format!("{length} (64:ff9b::/96)"),
+            ),
+            (
+                "prefix",
+                "64:ff9b::/+96",
+                format!("{length} (64:ff9b::/96)"),
+            ),
+            (
+                "dynamic-pool",
+                "10.0.0.0/024",
+                format!("{length} (10.0.0.0/24)"),
+            ),
+            (
+                "dynamic-pool",
+                "10.0.0.0/+24",
+                format!("{length} (10.0.0.0/24)"),
+            ),
+            ("map", "10.0.0.0/024", format!("{length} (10.0.0.0/24)")),
+            ("map", "10.0.0.0/+24", format!("{length} (10.0.0.0/24)")),
+            (
+                "map 10.0.0.0/24",
+                "fd00::/0120",
+                format!("{length} (fd00::/120)"),
+            ),
+            (
+                "map 10.0.0.0/24",
+                "fd00::/+120",
+                format!("{length} (fd00::/120)"),
+            ),
+            ("tun-ip", "10.0.0.1/024", format!("{length} (10.0.0.1/24)")),
+            ("tun-ip", "fd00::1/+64", format!("{length} (fd00::1/64)")),
+            (
+                "tun-route",
+                "10.0.0.0/+24",
+                format!("{length} (10.0.0.0/24)"),
+            ),
+            ("tun-route", "fd00::/064", format!("{length} (fd00::/64)")),
+            ("tun-route", "::/00", format!("{length} (::/0)")),
+            ("offlink-mtu", "01500", format!("{number} (1500)")),
+            ("offlink-mtu", "+1500", format!("{number} (1500)")),
+            ("workers", "00", format!("{number} (0)")),
+            ("tun-queue-length", "+500", format!("{number} (500)")),
+            (
+                "icmp-errors",
+                "0200",
+                "yes, no or a number from 1 to 1000000".to_owned(),
+            ),
+            (
+                "tos",
+                "010",
+                "copy or a number from 0 to 255 (0xff)".to_owned(),
+            ),
+            (
+                "traffic-class",
+                "0x+f",
+                "copy or a number from 0 to 255 (0xff)".to_owned(),
+            ),
+            // Where the number is not in its range either, the range counts more.
+            ("tun-route", "fd00::/0129", LENGTH_V6.to_owned()),
+            (
+                "offlink-mtu",
+                "01000",
+                "a number from 1280 to 65535".to_owned(),
+            ),
+        ] {
+            let column = directive.len() + 2;
+            assert_eq!(
+                message(format!("{directive} {word}").as_bytes()),
+                format!("7:{column}: expected {expected}, found \"{word}\"")
+            );
+        }
+        // Hexadecimal digits have a width, and a zero is one.
+        assert_eq!(traffic_class(b"0x0f"), Ok(TrafficClass::Fixed(15)));
+        assert_eq!(traffic_class(b"0"), Ok(TrafficClass::Fixed(0)));
     }
 
     /// A whole range of impossible addresses is a mistake; one that has others in it is not.

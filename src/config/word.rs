@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     ffi::OsStr,
+    fmt,
     net::{Ipv4Addr, Ipv6Addr},
     ops::RangeInclusive,
     os::unix::ffi::OsStrExt,
@@ -12,7 +13,7 @@ use std::{
 
 use super::{IpPrefix, LogClasses};
 use crate::{
-    addr::{Nat64Prefix, Nat64PrefixError, Prefix4, Prefix6, special},
+    addr::{Nat64Prefix, Nat64PrefixError, Prefix4, Prefix6, decimal, special},
     translate::{IcmpErrors, Settings, TrafficClass, UdpChecksum},
 };
 
@@ -60,7 +61,7 @@ pub(super) fn unicast6(word: &[u8]) -> Result<Ipv6Addr, Cow<'static, str>> {
 pub(super) fn nat64_prefix(word: &[u8]) -> Result<Nat64Prefix, Cow<'static, str>> {
     const LENGTHS: &str = "an IPv6 prefix of length 32, 40, 48, 56, 64 or 96";
     let (address, length) = with_length::<Ipv6Addr>(word, 128).ok_or("an IPv6 prefix")?;
-    let length = length.ok_or(LENGTHS)?;
+    let length = length.ok_or_else(|| length_expected(word, 128, LENGTHS))?;
     let host_bits_set = || host_bits(IpPrefix::V6(address, length));
     // The prefix of an address with host bits: its length is to be complained of before them.
     let Ok(prefix) = Prefix6::new(address, length) else {
@@ -77,7 +78,7 @@ pub(super) fn nat64_prefix(word: &[u8]) -> Result<Nat64Prefix, Cow<'static, str>
 
 pub(super) fn prefix4(word: &[u8]) -> Result<Prefix4, Cow<'static, str>> {
     let (address, length) = with_length::<Ipv4Addr>(word, 32).ok_or("an IPv4 address or prefix")?;
-    let length = length.ok_or("an IPv4 prefix length from 0 to 32")?;
+    let length = length.ok_or_else(|| length_expected(word, 32, LENGTH_V4))?;
     let whole = IpPrefix::V4(address, length);
     let prefix = Prefix4::new(address, length).map_err(|_| host_bits(whole))?;
     let last =
@@ -92,7 +93,7 @@ pub(super) fn prefix4(word: &[u8]) -> Result<Prefix4, Cow<'static, str>> {
 pub(super) fn prefix6(word: &[u8]) -> Result<Prefix6, Cow<'static, str>> {
     let (address, length) =
         with_length::<Ipv6Addr>(word, 128).ok_or("an IPv6 address or prefix")?;
-    let length = length.ok_or("an IPv6 prefix length from 0 to 128")?;
+    let length = length.ok_or_else(|| length_expected(word, 128, LENGTH_V6))?;
     let whole = IpPrefix::V6(address, length);
     let prefix = Prefix6::new(address, length).map_err(|_| host_bits(whole))?;
     let last =
@@ -107,18 +108,21 @@ pub(super) fn prefix6(word: &[u8]) -> Result<Prefix6, Cow<'static, str>> {
 pub(super) fn pool(word: &[u8]) -> Result<Prefix4, Cow<'static, str>> {
     const POOL: &str = "an IPv4 prefix of length 0 to 31";
     let (address, length) = with_length::<Ipv4Addr>(word, 32).ok_or(POOL)?;
-    let length = length.filter(|length| *length <= 31).ok_or(POOL)?;
+    let length = length.ok_or_else(|| length_expected(word, 31, POOL))?;
+    if length > 31 {
+        return Err(POOL.into());
+    }
     Prefix4::new(address, length).map_err(|_| host_bits(IpPrefix::V4(address, length)))?;
     prefix4(word)
 }
 
 pub(super) fn ip_prefix(word: &[u8]) -> Result<IpPrefix, Cow<'static, str>> {
     if let Some((address, length)) = with_length(word, 32) {
-        let length = length.ok_or("an IPv4 prefix length from 0 to 32")?;
+        let length = length.ok_or_else(|| length_expected(word, 32, LENGTH_V4))?;
         return Ok(IpPrefix::V4(address, length));
     }
     let (address, length) = with_length(word, 128).ok_or("an IPv4 or IPv6 address or prefix")?;
-    let length = length.ok_or("an IPv6 prefix length from 0 to 128")?;
+    let length = length.ok_or_else(|| length_expected(word, 128, LENGTH_V6))?;
     Ok(IpPrefix::V6(address, length))
 }
 
@@ -182,17 +186,15 @@ pub(super) fn log_class(word: &[u8]) -> Result<LogClasses, Cow<'static, str>> {
 }
 
 pub(super) fn mtu(word: &[u8]) -> Result<u16, Cow<'static, str>> {
-    number(word, 1280..=65535).ok_or("a number from 1280 to 65535".into())
+    required(word, 1280..=65535, "a number from 1280 to 65535")
 }
 
 pub(super) fn queue_length(word: &[u8]) -> Result<u32, Cow<'static, str>> {
-    number(word, 1..=100_000).ok_or("a number of packets from 1 to 100000".into())
+    required(word, 1..=100_000, "a number of packets from 1 to 100000")
 }
 
 pub(super) fn workers(word: &[u8]) -> Result<(), Cow<'static, str>> {
-    number(word, 0_u8..=64)
-        .map(|_| ())
-        .ok_or("a number from 0 to 64".into())
+    required(word, 0_u8..=64, "a number from 0 to 64").map(|_| ())
 }
 
 /// `1` is a rate here, and not tayga's `yes`.
@@ -212,6 +214,7 @@ pub(super) fn traffic_class(word: &[u8]) -> Result<TrafficClass, Cow<'static, st
         return Ok(TrafficClass::Copy);
     }
     let octet = match text(word).to_ascii_lowercase().strip_prefix("0x") {
+        Some(digits) if digits.starts_with('+') => None,
         Some(digits) => u8::from_str_radix(digits, 16).ok(),
         None => number(word, 0..=255),
     };
@@ -222,6 +225,9 @@ pub(super) fn traffic_class(word: &[u8]) -> Result<TrafficClass, Cow<'static, st
 
 const ILLEGAL_V4: &str = "outside 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4 and 255.255.255.255";
 const ILLEGAL_V6: &str = "outside ::/8 (but for 64:ff9b::/32), fe80::/10 and ff00::/8";
+
+const LENGTH_V4: &str = "an IPv4 prefix length from 0 to 32";
+pub(super) const LENGTH_V6: &str = "an IPv6 prefix length from 0 to 128";
 
 fn host_bits(prefix: IpPrefix) -> Cow<'static, str> {
     let network = prefix.network();
@@ -239,9 +245,36 @@ fn with_length<A: FromStr>(word: &[u8], max: u8) -> Option<(A, Option<u8>)> {
     }
 }
 
-/// A decimal number. Leading zeros pass, and a plus sign: tayga takes them.
+/// What is expected in the place of a prefix whose length is refused: where only its spelling is wrong, the right one.
+fn length_expected(word: &[u8], max: u8, otherwise: &'static str) -> Cow<'static, str> {
+    let spelt = text(word)
+        .split_once('/')
+        .and_then(|(address, length)| Some((address, length.parse::<u8>().ok()?)));
+    match spelt {
+        Some((address, length)) if length <= max => {
+            format!("a prefix length without a sign or leading zeros ({address}/{length})").into()
+        }
+        _ => otherwise.into(),
+    }
+}
+
+/// A number, or what is expected: where only its spelling is wrong, the right one.
+fn required<N: FromStr + PartialOrd + fmt::Display>(
+    word: &[u8],
+    range: RangeInclusive<N>,
+    otherwise: &'static str,
+) -> Result<N, Cow<'static, str>> {
+    let number = from_text(word).filter(|number| range.contains(number));
+    match number {
+        None => Err(otherwise.into()),
+        Some(number) if decimal::<N>(text(word)).is_some() => Ok(number),
+        Some(number) => Err(format!("a number without a sign or leading zeros ({number})").into()),
+    }
+}
+
+/// A decimal number, without a sign or leading zeros. tayga takes both.
 fn number<N: FromStr + PartialOrd>(word: &[u8], range: RangeInclusive<N>) -> Option<N> {
-    from_text(word).filter(|number| range.contains(number))
+    decimal(text(word)).filter(|number| range.contains(number))
 }
 
 fn from_text<T: FromStr>(word: &[u8]) -> Option<T> {
