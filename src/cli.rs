@@ -62,6 +62,23 @@ impl Name {
             Self::Clatd => "clatd",
         }
     }
+
+    /// The command that says how this one is called.
+    pub(crate) fn help(self) -> &'static str {
+        match self {
+            Self::Xlatd => "xlatd --help",
+            Self::Tayga => "tayga --help",
+            Self::Clatd => "clatd --help",
+        }
+    }
+
+    /// The same for a CLAT.
+    pub(crate) fn clat_help(self) -> &'static str {
+        match self {
+            Self::Xlatd => "xlatd clat --help",
+            _ => self.help(),
+        }
+    }
 }
 
 /// What the command line asks for.

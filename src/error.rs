@@ -14,8 +14,11 @@ use crate::sys::holder::Holder;
 /// `main` prints them; the daemon logs those that it survives.
 #[derive(Debug)]
 pub(crate) enum Error {
-    /// The command line makes no sense.
-    Usage(lexopt::Error),
+    /// The command line makes no sense. `help` is the command that says how it is called.
+    Usage {
+        help: &'static str,
+        error: lexopt::Error,
+    },
     /// The configuration or its map-file could not be read.
     Read { path: PathBuf, cause: io::Error },
     /// The configuration or its map-file was refused, for each of these reasons.
@@ -82,7 +85,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(error) => write!(f, "{error} (see xlatd --help)"),
+            Self::Usage { help, error } => write!(f, "{error}: see {help}"),
             Self::Read { path, .. } => write!(f, "{}: cannot be read", path.display()),
             Self::Config { path, lines } => {
                 let mut separator = "";
@@ -173,7 +176,7 @@ impl error::Error for Error {
             | Self::Attach { cause, .. }
             | Self::Step { cause, .. }
             | Self::Tun { cause, .. } => Some(cause),
-            Self::Usage(_)
+            Self::Usage { .. }
             | Self::Config { .. }
             | Self::Nobody { .. }
             | Self::NoGroup

@@ -30,7 +30,7 @@ use log::{error, info, warn};
 use xlatd::{
     config::{
         Config, Level, Notice,
-        clatd::{ClatConfig, Taken},
+        clatd::{self, ClatConfig, Taken},
     },
     plan,
 };
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         Name::Tayga => false,
     };
     if is_clat {
-        return match run_clat(words) {
+        return match run_clat(name, words) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 error.report().lines().for_each(|line| say(name, line));
@@ -76,7 +76,10 @@ fn main() -> ExitCode {
                 error
             }
         },
-        Err(error) => Error::Usage(error),
+        Err(error) => Error::Usage {
+            help: name.help(),
+            error,
+        },
     };
     for line in error.report().lines() {
         say(name, line);
@@ -121,8 +124,12 @@ fn run(name: Name, arguments: &Arguments) -> Result<ExitCode, Error> {
 }
 
 /// `xlatd clat`
-fn run_clat(words: impl Iterator<Item = OsString>) -> Result<(), Error> {
-    let arguments = clat_cli::Arguments::parse(words).map_err(Error::Usage)?;
+fn run_clat(name: Name, words: impl Iterator<Item = OsString>) -> Result<(), Error> {
+    let usage = |error| Error::Usage {
+        help: name.clat_help(),
+        error,
+    };
+    let arguments = clat_cli::Arguments::parse(words).map_err(usage)?;
     match arguments.command {
         clat_cli::Command::Help => return print(clat_cli::HELP),
         clat_cli::Command::Version => {
@@ -130,7 +137,7 @@ fn run_clat(words: impl Iterator<Item = OsString>) -> Result<(), Error> {
         }
         clat_cli::Command::Run | clat_cli::Command::CleanUp => {}
     }
-    let (config, lines) = configure_clat(&arguments)?;
+    let (config, lines) = configure_clat(&arguments, usage)?;
     sys::log::start(Destination::Stdout, "xlatd", config.debug).map_err(system("log to stdout"))?;
     if config.quiet {
         log::set_max_level(log::LevelFilter::Warn);
@@ -167,6 +174,7 @@ fn run_clat(words: impl Iterator<Item = OsString>) -> Result<(), Error> {
 /// The configuration of a CLAT, and what there is to know about it.
 fn configure_clat(
     arguments: &clat_cli::Arguments,
+    usage: impl Fn(lexopt::Error) -> Error,
 ) -> Result<(ClatConfig, Vec<(Level, String)>), Error> {
     let mut config = ClatConfig::default();
     let path = arguments.config.as_deref();
@@ -192,15 +200,13 @@ fn configure_clat(
         .map(|notice| (notice.level, notice.in_file(path).to_string()))
         .collect();
     for (key, value) in &arguments.keys {
-        let usage = |text: String| Error::Usage(text.into());
         match config.set(key, value) {
             Ok(Taken::Used) => {}
             Ok(Taken::Ignored) => lines.push((Level::Info, Taken::Ignored.text(key))),
-            Ok(Taken::Unknown) => return Err(usage(Taken::Unknown.text(key))),
+            Ok(Taken::Unknown) => return Err(usage(clatd::unknown(key).into())),
             Err(expected) => {
-                return Err(usage(format!(
-                    "{key}: expected {expected}, found {value:?}"
-                )));
+                let text = format!("{key}: expected {expected}, found {value:?}");
+                return Err(usage(text.into()));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, net::Ipv6Addr, str::FromStr, time::Duration};
 
-use super::{Level, LineError, Notice, Problem};
+use super::{Level, LineError, Notice, Problem, similar::similar};
 use crate::{
     addr::{Nat64Prefix, decimal},
     clat::{self, Source},
@@ -296,22 +296,22 @@ pub enum Taken {
 }
 
 impl Taken {
-    /// What there is to say about it.
+    /// What there is to say about it in a file, where it is taken.
     pub fn text(self, key: &str) -> String {
         match self {
             Self::Used => String::new(),
             Self::Ignored => format!("{key} is not needed, and changes nothing"),
-            Self::Unknown => {
-                let near = keys().find(|known| strsim::osa_distance(known, key) <= 2);
-                let hint = near.map(|near| format!(" (did you mean {near}?)"));
-                format!(
-                    "there is no key {}{}: it changes nothing",
-                    shown(key),
-                    hint.unwrap_or_default()
-                )
-            }
+            Self::Unknown => format!("{}: it changes nothing", unknown(key)),
         }
     }
+}
+
+/// That nobody knows a key, and the one that it may have been meant to be.
+pub fn unknown(key: &str) -> String {
+    let hint =
+        similar(key, keys().chain(ignored_keys())).map(|known| format!(" (did you mean {known}?)"));
+    let key = shown(key);
+    format!("there is no key {key}{}", hint.unwrap_or_default())
 }
 
 fn to<T>(place: &mut T, value: Result<T, &'static str>) -> Result<(), &'static str> {

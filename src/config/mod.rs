@@ -7,6 +7,7 @@ mod check;
 pub mod clatd;
 mod map_file;
 mod parse;
+mod similar;
 mod word;
 
 use std::{

@@ -19,6 +19,7 @@ use nom::{
 
 use super::{
     IpPrefix, LineError, LogClasses, Problem,
+    similar::similar,
     word::{
         Reader, absolute_path, anything, device, icmp_errors, ip_prefix, log_class, mtu,
         nat64_prefix, path, pool, prefix4, prefix6, queue_length, traffic_class, udp_checksum,
@@ -429,7 +430,10 @@ fn directive(input: &[u8]) -> Parsed<'_, (&[u8], &'static Kind, Directive<'_>)> 
         .iter()
         .find(|kind| kind.name.as_bytes().eq_ignore_ascii_case(name))
     else {
-        let similar = similar(name);
+        let similar = similar(
+            str::from_utf8(name).unwrap_or_default(),
+            DIRECTIVES.into_iter(),
+        );
         return Err(nom::Err::Error(Wrong {
             at,
             problem: WordProblem::UnknownDirective { similar },
@@ -460,20 +464,6 @@ fn end(input: &[u8]) -> Parsed<'_, ()> {
 
 fn is_separator(octet: u8) -> bool {
     matches!(octet, b' ' | b'\t' | b'\r' | b'\n')
-}
-
-/// The directive that is spelt almost like `name`.
-fn similar(name: &[u8]) -> Option<&'static str> {
-    let name = str::from_utf8(name).ok()?.to_ascii_lowercase();
-    TABLE
-        .iter()
-        .map(|kind| kind.name)
-        // The distance is at least the difference in length: this keeps long words cheap.
-        .filter(|known| known.len().abs_diff(name.len()) <= 2)
-        .map(|known| (strsim::osa_distance(known, &name), known))
-        .filter(|(distance, known)| *distance <= if known.len() > 4 { 2 } else { 1 })
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
 }
 
 /// One word, and where it is.
@@ -918,23 +908,6 @@ mod tests {
             assert!(device(word.as_bytes()).is_err(), "{word}");
         }
         assert!(device(b"nat\xff").is_err());
-    }
-
-    #[test]
-    fn a_directive_that_is_almost_right_is_suggested() {
-        for (word, name) in [
-            ("offlink-mut", Some("offlink-mtu")),
-            ("Tun-Devcie", Some("tun-device")),
-            ("maps", Some("map")),
-            ("tun_up", Some("tun-up")),
-            ("dynamic-pool4", Some("dynamic-pool")),
-            ("foo", None),
-            ("m", None),
-            ("mtu", None),
-            ("ipv4", None),
-        ] {
-            assert_eq!(similar(word.as_bytes()), name, "{word}");
-        }
     }
 
     /// A file from elsewhere cannot move the cursor of whoever reads the messages, nor fill the screen.

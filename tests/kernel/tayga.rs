@@ -40,6 +40,61 @@ fn help_is_an_error_for_tayga() {
     });
 }
 
+/// A mistake on the command line names the help of the command that was called, and a misspelt key the nearest one.
+#[test]
+fn mistakes_name_the_help_of_their_command() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let tayga = as_tayga(&directory).display().to_string();
+        let clatd = directory.file("clatd");
+        symlink(daemon(), &clatd).unwrap();
+        let clatd = clatd.display().to_string();
+        let xlatd = daemon().display().to_string();
+        let no_key = "there is no key \"cmd-nf\" (did you mean cmd-nft?)";
+        let no_option = "invalid option '--nonsense'";
+        for (command, message) in [
+            (
+                format!("{xlatd} clat cmd-nf=x"),
+                format!("xlatd: {no_key}: see xlatd clat --help"),
+            ),
+            (
+                format!("{clatd} cmd-nf=x"),
+                format!("clatd: {no_key}: see clatd --help"),
+            ),
+            (
+                format!("{xlatd} clat --nonsense"),
+                format!("xlatd: {no_option}: see xlatd clat --help"),
+            ),
+            (
+                format!("{clatd} --nonsense"),
+                format!("clatd: {no_option}: see clatd --help"),
+            ),
+            (
+                format!("{xlatd} --nonsense"),
+                format!("xlatd: {no_option}: see xlatd --help"),
+            ),
+            (
+                format!("{xlatd} check --nonsense"),
+                format!("xlatd: {no_option}: see xlatd --help"),
+            ),
+            (
+                format!("{tayga} --nonsense"),
+                format!("tayga: {no_option}: see tayga --help"),
+            ),
+            (
+                format!("{xlatd} clat clat-v4-addr=x"),
+                "xlatd: clat-v4-addr: expected an IPv4 address, found \"x\": see xlatd clat --help"
+                    .to_owned(),
+            ),
+        ] {
+            let output = net.xlat.output(&command);
+            assert_eq!(output.status.code(), Some(1), "{command}");
+            let printed = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(printed.trim_end(), message, "{command}");
+        }
+    });
+}
+
 /// What clatd 2.x runs, in its order and by its name: a temporary file with four lines, `--mktun` and `--nodetach` with an
 /// empty argument, signals that were ignored, `--rmtun`. IPv4 works in between.
 #[test]
