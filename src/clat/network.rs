@@ -43,7 +43,7 @@ impl Network {
             None => links
                 .filter_map(|link| Some((link.default_v6?, link)))
                 // A tunnel may be one that needs us.
-                .min_by_key(|(metric, link)| (link.is_tunnel, *metric, link.index))
+                .min_by_key(|(metric, link)| (link.is_tunnel(), *metric, link.index))
                 .map(|(_, link)| link),
         }
     }
@@ -51,7 +51,7 @@ impl Network {
     /// A device with native IPv4. One that a tunnel leads to is none: it may be one that needs us.
     pub(super) fn native(&self) -> Option<&Link> {
         let mut links = self.links.iter();
-        links.find(|link| link.running && link.default_v4 && !link.is_tunnel)
+        links.find(|link| link.running && link.default_v4 && !link.is_tunnel())
     }
 
     /// A device with another CLAT for the same uplink: NetworkManager's has its address there, systemd-networkd's on a
@@ -64,10 +64,11 @@ impl Network {
         })
     }
 
-    /// Devices of CLATs, by name.
+    /// Devices of CLATs, by name. A tunnel of another kind with such an address is that of a DS-Lite B4 (RFC 6333
+    /// section 5.7).
     pub(super) fn other_clats(&self) -> Vec<String> {
         let links = self.links.iter();
-        let clats = links.filter(|link| link.is_tunnel && !link.clat_addresses.is_empty());
+        let clats = links.filter(|link| link.kind == "tun" && !link.clat_addresses.is_empty());
         clats.map(|link| link.name.clone()).collect()
     }
 
@@ -95,8 +96,8 @@ pub struct Link {
     pub mtu: u32,
     /// Its link-layer address, if it has one as Ethernet has.
     pub mac: Option<[u8; 6]>,
-    /// Whether it leads to something that is reached through another device: a TUN, TAP, WireGuard device, a tunnel.
-    pub is_tunnel: bool,
+    /// Its kind, by the kernel's name for it (IFLA_INFO_KIND); physical devices have none.
+    pub kind: String,
     /// Those that are not link-local.
     pub addresses: Vec<Address>,
     /// Metric of its best IPv6 default route.
@@ -106,6 +107,40 @@ pub struct Link {
     /// IPv4 addresses that are for CLATs ([`is_clat_address`]).
     pub clat_addresses: Vec<Ipv4Addr>,
 }
+
+impl Link {
+    /// Whether it leads to something that is reached through another device.
+    pub(super) fn is_tunnel(&self) -> bool {
+        TUNNELS.contains(&self.kind.as_str())
+    }
+}
+
+/// Every kind of device that carries packets within packets of another one, by the kernel's name for it. A PPP device is
+/// none: it is how many an access network is reached.
+const TUNNELS: [&str; 22] = [
+    "amt",
+    "bareudp",
+    "erspan",
+    "geneve",
+    "gre",
+    "gretap",
+    "gtp",
+    "ip6erspan",
+    "ip6gre",
+    "ip6gretap",
+    "ip6tnl",
+    "ipip",
+    "ovpn",
+    "ovpn-dco", // of OpenVPN, before the kernel had it
+    "sit",
+    "tun", // also TAP
+    "vti",
+    "vti6",
+    "vxlan",
+    "wireguard",
+    "amneziawg", // a WireGuard that is not in the kernel
+    "xfrm",
+];
 
 /// Whether it is of 192.0.0.0/29, the IPv4 Service Continuity Prefix (RFC 7335).
 pub fn is_clat_address(address: Ipv4Addr) -> bool {

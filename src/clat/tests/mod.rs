@@ -212,12 +212,7 @@ fn it_steps_aside_for_native_ipv4() {
         rig.link().default_v4 = false;
         assert_eq!(rig.network_is(), []);
     }
-    // A tunnel is none.
-    rig.link().default_v4 = true;
-    rig.link().is_tunnel = true;
-    assert_eq!(rig.network_is(), []);
-    assert_eq!(rig.until(rig.now + seconds(60)), []);
-    // Nor is anything, if so configured.
+    // None is native, if so configured.
     let mut rig = Rig::new(Settings {
         steps_aside: false,
         ..Settings::default()
@@ -398,11 +393,61 @@ fn a_tunnel_is_no_uplink() {
         index: 9,
         name: "tun0".to_owned(),
         running: true,
-        is_tunnel: true,
+        kind: "tun".to_owned(),
         default_v6: Some(50),
         ..Link::default()
     });
     assert_eq!(rig.network_is(), []);
+}
+
+/// A tunnel may be one that needs us, whatever kind it is of. Other devices, also virtual ones, lead to a network.
+#[test]
+fn only_tunnels_are_no_native_ipv4() {
+    let steps_aside = |kind: &str| {
+        let mut rig = Rig::started();
+        rig.advertised(&[(OTHER, 6000)]);
+        rig.network.links.push(Link {
+            index: 9,
+            name: "other0".to_owned(),
+            running: true,
+            kind: kind.to_owned(),
+            default_v4: true,
+            ..Link::default()
+        });
+        rig.network_is();
+        let done = rig.until(rig.now + seconds(60));
+        let aside = Action::Say(State::SteppingAside("other0".to_owned()));
+        done.iter().any(|(_, action)| *action == aside)
+    };
+    for kind in [
+        "tun",
+        "wireguard",
+        "ovpn",
+        "ipip",
+        "ip6tnl",
+        "sit",
+        "gre",
+        "gretap",
+        "erspan",
+        "ip6gre",
+        "ip6gretap",
+        "ip6erspan",
+        "vti",
+        "vti6",
+        "xfrm",
+        "vxlan",
+        "geneve",
+        "bareudp",
+        "gtp",
+    ] {
+        assert!(!steps_aside(kind), "{kind}");
+    }
+    for kind in [
+        "", "veth", "vlan", "bridge", "bond", "team", "macvlan", "ipvlan", "ppp", "wwan", "rmnet",
+        "macsec", "netkit", "dummy",
+    ] {
+        assert!(steps_aside(kind), "{kind}");
+    }
 }
 
 /// CL-13: of the link, of its routers, at least what IPv6 needs.

@@ -6,7 +6,7 @@ use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage},
-    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
     route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
 };
 use xlatd::clat::{Address, Link, Network, is_clat_address};
@@ -92,21 +92,11 @@ fn read_link(message: &LinkMessage) -> Option<Link> {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(octets) => link.mac = octets.as_slice().try_into().ok(),
             LinkAttribute::LinkInfo(infos) => {
-                link.is_tunnel = infos.iter().any(|info| {
-                    matches!(
-                        info,
-                        LinkInfo::Kind(
-                            InfoKind::Tun
-                                | InfoKind::Wireguard
-                                | InfoKind::GreTun
-                                | InfoKind::GreTun6
-                                | InfoKind::SitTun
-                                | InfoKind::Vti
-                                | InfoKind::Xfrm
-                                | InfoKind::Vxlan
-                        )
-                    )
+                let kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
                 });
+                link.kind = kind.unwrap_or_default();
             }
             _ => {}
         }
@@ -167,5 +157,34 @@ fn take_default_route(links: &mut [Link], route: &RouteMessage) {
                 link.default_v6 = Some(link.default_v6.map_or(metric, |other| other.min(metric)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::link::InfoKind;
+
+    use super::*;
+
+    /// A device is of the kind that the kernel says, also where the crate has another name for it or none.
+    #[test]
+    fn the_kind_of_a_device_is_the_kernels() {
+        let kind = |infos| {
+            let mut message = LinkMessage::default();
+            message.attributes.push(LinkAttribute::LinkInfo(infos));
+            read_link(&message).map(|link| link.kind)
+        };
+        for (info, name) in [
+            (InfoKind::IpIp, "ipip"),
+            (InfoKind::Ip6Tnl, "ip6tnl"),
+            (InfoKind::Vti6, "vti6"),
+            (InfoKind::SitTun, "sit"),
+            (InfoKind::GreTun6, "ip6gre"),
+            (InfoKind::Other("ovpn".to_owned()), "ovpn"),
+        ] {
+            let found = kind(vec![LinkInfo::Kind(info)]);
+            assert_eq!(found.as_deref(), Some(name));
+        }
+        assert_eq!(kind(vec![]).as_deref(), Some(""), "a physical device");
     }
 }
