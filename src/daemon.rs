@@ -4,7 +4,7 @@ use std::{
     fs,
     hash::{BuildHasher, RandomState},
     os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process,
     time::{Duration, Instant},
 };
@@ -75,7 +75,7 @@ impl Daemon {
     /// Attaches to the device and sets it up, so that packets can flow, and gives up what is not needed any more. What was
     /// done is undone if something fails.
     pub(crate) fn start(
-        config: Config,
+        mut config: Config,
         options: &Options,
         readiness: Option<&Readiness>,
     ) -> Result<Self, Error> {
@@ -96,7 +96,11 @@ impl Daemon {
         let netlink = Netlink::new().map_err(system("talk netlink to the kernel"))?;
         let mut setup = Setup::new(netlink, config.offload);
         let pidfile = setup
-            .run(&plan::setup(&config))
+            .attach(&config.tun_device)
+            .and_then(|name| {
+                config.tun_device = name; // with a number, where it is a format
+                setup.run(&plan::setup(&config))
+            })
             .and_then(|()| write_pidfile(options))
             .and_then(|pidfile| {
                 if let Some(leases) = &leases {
@@ -353,11 +357,11 @@ impl Daemon {
 }
 
 /// `data-dir`, if it had to be made. It goes again if the daemon does not start.
-struct MadeDirectory<'a>(Option<&'a Path>);
+struct MadeDirectory(Option<PathBuf>);
 
-impl<'a> MadeDirectory<'a> {
-    fn new(config: &'a Config) -> Self {
-        let made = config.data_dir.as_deref().filter(|directory| {
+impl MadeDirectory {
+    fn new(config: &Config) -> Self {
+        let made = config.data_dir.clone().filter(|directory| {
             make_directory(directory).unwrap_or_else(|error| {
                 warn!("{}: cannot make the data-dir: {error}", directory.display());
                 false
@@ -371,9 +375,9 @@ impl<'a> MadeDirectory<'a> {
     }
 }
 
-impl Drop for MadeDirectory<'_> {
+impl Drop for MadeDirectory {
     fn drop(&mut self) {
-        if let Some(directory) = self.0 {
+        if let Some(directory) = &self.0 {
             let _ = fs::remove_dir(directory);
         }
     }

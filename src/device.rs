@@ -4,7 +4,7 @@ use std::{io, time::Instant};
 
 use log::{info, warn};
 use xlatd::{
-    config::{Config, IpPrefix},
+    config::{Config, IpPrefix, is_name_format},
     plan::{self, Step},
     translate::Packet,
     wire::ipv6::MIN_MTU,
@@ -36,10 +36,11 @@ pub(crate) fn make_tun(config: &Config) -> Result<(), Error> {
             call: "make persistent",
             cause,
         })?;
+    let name = &attached.link.name;
     if existed {
-        info!("Persistent tun device {device} is there already");
+        info!("Persistent tun device {name} is there already");
     } else {
-        info!("Created persistent tun device {device}");
+        info!("Created persistent tun device {name}");
     }
     Ok(())
 }
@@ -48,6 +49,13 @@ pub(crate) fn make_tun(config: &Config) -> Result<(), Error> {
 pub(crate) fn remove_tun(config: &Config) -> Result<(), Error> {
     let mut netlink = Netlink::new().map_err(system("talk netlink to the kernel"))?;
     let device = &config.tun_device;
+    if is_name_format(device) {
+        warn!(
+            "tun-device {device} is the name of no device: remove the one that --mktun has made by \
+             its name (ip link delete dev NAME)"
+        );
+        return Ok(());
+    }
     if find(&mut netlink, device)?.is_none() {
         info!("There is no tun device {device}");
         return Ok(());
@@ -76,7 +84,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Attaches to the device of this name; see [`Tun::open`].
+    /// Attaches to the device of this name, or of one that the kernel makes of it; see [`Tun::open`].
     fn attach(netlink: &mut Netlink, name: &str, offload: bool) -> Result<Self, Error> {
         let multi_queue =
             find(netlink, name)?.is_some_and(|link| link.kind == Kind::Tun { multi_queue: true });
@@ -84,9 +92,10 @@ impl Device {
             device: name.to_owned(),
             cause,
         })?;
-        let link = find(netlink, name)?.ok_or_else(|| Error::Gone {
-            device: name.to_owned(),
-        })?;
+        let name = tun
+            .name()
+            .map_err(system("ask for the name of the TUN device"))?;
+        let link = find(netlink, &name)?.ok_or(Error::Gone { device: name })?;
         Ok(Self {
             tun,
             link,
@@ -139,7 +148,16 @@ impl Setup {
         }
     }
 
-    /// Takes all steps, of which the first attaches to the device. If one fails, the others are not taken.
+    /// Attaches to the device, and returns its name.
+    pub(crate) fn attach(&mut self, device: &str) -> Result<String, Error> {
+        let device = attach(&mut self.netlink, device, self.offload)?;
+        let name = device.link.name.clone();
+        self.device = Some(device);
+        Ok(name)
+    }
+
+    /// Takes all steps, of which the first, to attach to the device, is taken already. If one fails, the others are not
+    /// taken.
     pub(crate) fn run(&mut self, steps: &[Step]) -> Result<(), Error> {
         for step in steps {
             let undo = undo_of(step, self.device.as_ref().map(|device| &device.link));
@@ -165,15 +183,14 @@ impl Setup {
 
     /// What the steps have made ready.
     pub(crate) fn finish(self) -> (Netlink, Device) {
-        // To attach is the first step of every plan.
-        let device = self.device.expect("a plan attaches to its device");
+        // Nothing is set up before that.
+        let device = self.device.expect("attached to a device");
         (self.netlink, device)
     }
 
     fn step(&mut self, step: &Step) -> Result<Done, Error> {
-        if let Step::CreateDevice { device } = step {
-            self.device = Some(attach(&mut self.netlink, device, self.offload)?);
-            return Ok(Done::Now);
+        if let Step::CreateDevice { .. } = step {
+            return Ok(Done::Before);
         }
         // All steps are about the device that the first one attached to; others might get its name, but not its index.
         let index = self.device.as_ref().map_or(0, |device| device.link.index);

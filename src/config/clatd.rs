@@ -386,18 +386,19 @@ fn prefix(value: &str) -> Result<Option<Nat64Prefix>, &'static str> {
     Nat64Prefix::new(prefix).map(Some).map_err(|_| PREFIX)
 }
 
-/// As the kernel takes them (dev_valid_name).
+/// As the kernel takes them (dev_valid_name). No device has a % in its name, and clatd cannot use one of which the kernel
+/// chooses the number.
 fn device(value: &str) -> Result<String, &'static str> {
     let valid = !value.is_empty()
         && value.len() < 16
         && value != "."
         && value != ".."
         && !value.contains(|letter: char| {
-            letter == '/' || letter == ':' || letter == '"' || letter.is_whitespace()
+            matches!(letter, '/' | ':' | '"' | '%') || letter.is_whitespace()
         });
     valid
         .then(|| value.to_owned())
-        .ok_or("the name of a device, of 1 to 15 octets")
+        .ok_or("the name of a device, of 1 to 15 octets without / : \" and %")
 }
 
 /// For people: nothing in it can move the cursor of a terminal, or fill its screen.
@@ -456,12 +457,15 @@ mod tests {
     #[test]
     fn every_mistake_is_reported() {
         assert_eq!(
-            complaints("quiet\n  clat-v4-addr = x\nplat-prefix=2001:db8::/95\nclat-dev=a/b\n"),
+            complaints(
+                "quiet\n  clat-v4-addr = x\nplat-prefix=2001:db8::/95\nclat-dev=a/b\nclat-dev=clat%d\n"
+            ),
             [
                 "1:1: expected key=value, found \"quiet\"",
                 "2:18: expected an IPv4 address, found \"x\"",
                 &*format!("3:13: expected {PREFIX}, found \"2001:db8::/95\""),
-                "4:10: expected the name of a device, of 1 to 15 octets, found \"a/b\"",
+                "4:10: expected the name of a device, of 1 to 15 octets without / : \" and %, found \"a/b\"",
+                "5:10: expected the name of a device, of 1 to 15 octets without / : \" and %, found \"clat%d\"",
             ]
         );
     }

@@ -24,13 +24,19 @@ use crate::{
 
 pub use parse::DIRECTIVES;
 
+/// Whether the name of a device is a format, as `nat%d`: the device is a new one each time, for which the kernel puts the
+/// first number that is free in the place of `%d`. No device has a % in its name.
+pub fn is_name_format(device: &str) -> bool {
+    device.contains('%')
+}
+
 /// A tayga.conf, read and checked.
 ///
 /// [`Display`](fmt::Display) writes it as a tayga.conf: what must be there, and what differs from its default. Reading
 /// that gives an equal `Config`, unless a path in it is not UTF-8.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `tun-device`: name of the TUN device, 1 to 15 octets.
+    /// `tun-device`: name of the TUN device, 1 to 15 octets; it may be a [format](is_name_format).
     pub tun_device: String,
     /// `ipv4-addr`: the translator's own IPv4 address.
     pub ipv4_addr: Ipv4Addr,

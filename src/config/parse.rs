@@ -892,7 +892,7 @@ mod tests {
     /// What Linux refuses as the name of a device, and what would name another file.
     #[test]
     fn device_names_are_the_kernels() {
-        for word in ["a", "fifteen-octets-", "nat64.1", "nat%d"] {
+        for word in ["a", "fifteen-octets-", "nat64.1", "nat%d", "%d", "nat%dx"] {
             assert!(device(word.as_bytes()).is_ok(), "{word}");
         }
         for word in [
@@ -904,6 +904,12 @@ mod tests {
             "sixteen-octets--",
             "a\u{a0}b",
             "a\0",
+            "nat%",
+            "nat%%",
+            "nat%s",
+            "nat%5d",
+            "n%d%d",
+            "n%d%",
         ] {
             assert!(device(word.as_bytes()).is_err(), "{word}");
         }

@@ -28,7 +28,9 @@ pub(super) fn anything(word: &[u8]) -> Result<(), Cow<'static, str>> {
     Ok(())
 }
 
-/// A name that Linux takes for a device (`dev_valid_name`), and tayga.
+/// A name that Linux takes for a device (`dev_valid_name`, `dev_alloc_name`), and tayga; see [`is_name_format`].
+///
+/// [`is_name_format`]: super::is_name_format
 pub(super) fn device(word: &[u8]) -> Result<String, Cow<'static, str>> {
     const MAX_OCTETS: usize = 15; // IFNAMSIZ less the NUL
     let text = text(word);
@@ -38,6 +40,11 @@ pub(super) fn device(word: &[u8]) -> Result<String, Cow<'static, str>> {
         && text.chars().all(allowed);
     if !valid {
         return Err("a device name of 1 to 15 octets without / and :".into());
+    }
+    if text.replacen("%d", "", 1).contains('%') {
+        return Err(
+            "a device name with no % but one %d, for which the kernel puts a number".into(),
+        );
     }
     Ok(text.to_owned())
 }

@@ -26,7 +26,7 @@ use crate::{
 pub enum Step {
     /// Attach to the TUN device; make it if there is none of this name.
     CreateDevice {
-        /// Its name.
+        /// Its name, or a [format](config::is_name_format) of it.
         device: String,
     },
     /// Set the link administratively up.
@@ -334,6 +334,9 @@ impl fmt::Display for Step {
     /// For people, in the imperative: `add address 192.0.2.1/24 to nat64`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::CreateDevice { device } if config::is_name_format(device) => {
+                write!(f, "create {device}, with a number from the kernel")
+            }
             Self::CreateDevice { device } => write!(f, "attach to {device}, or create it"),
             Self::SetUp { device } => write!(f, "set {device} up"),
             Self::SetDown { device } => write!(f, "set {device} down"),
@@ -644,6 +647,18 @@ mod tests {
             steps("prefix 2001:db8::/96"),
             ["attach to nat64, or create it"]
         );
+    }
+
+    /// dev_alloc_name of Linux: the device has another name than the configuration says.
+    #[test]
+    fn the_number_of_a_device_is_the_kernels() {
+        let (mut config, _) = config("prefix 2001:db8::/96\ntun-up yes");
+        config.tun_device = "nat%d".to_owned();
+        let steps = setup(&config)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>();
+        assert_eq!(steps[0], "create nat%d, with a number from the kernel");
     }
 
     /// The kernel refuses routes by a device that is down, and routes with host bits.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use nix::libc;
+use tun::AbstractDevice;
 use xlatd::wire::virtio;
 
 mod ioctl {
@@ -109,6 +110,11 @@ impl Tun {
             device,
             has_header: offload,
         })
+    }
+
+    /// The name that the device has got: the kernel chooses the number where a name has `%d`.
+    pub(crate) fn name(&self) -> io::Result<String> {
+        Ok(self.device.tun_name()?)
     }
 
     /// Takes as much work off the kernel as it gives away, and says what that is.

@@ -54,6 +54,38 @@ fn makes_and_removes_a_persistent_device() {
     });
 }
 
+/// dev_alloc_name of Linux: `%d` in a name stands for the first number that is free, so each device is a new one.
+#[test]
+fn makes_devices_with_a_number_of_the_kernel() {
+    case(|net| {
+        let config = CONFIG.replace("nat64", "nat%d");
+        mktun_with(net, &daemon(), "--mktun", &config);
+        mktun_with(net, &daemon(), "--mktun", &config);
+        assert!(net.xlat.has("nat0") && net.xlat.has("nat1"));
+        // There is nothing to remove by this name, and that is no error.
+        mktun_with(net, &daemon(), "--rmtun", &config);
+        assert!(net.xlat.has("nat0") && net.xlat.has("nat1") && !net.xlat.has("nat2"));
+    });
+}
+
+/// The daemon uses such a device by the name that it has got, also in what it says. tayga looks for `nat%d`, and stops.
+#[test]
+fn the_number_of_its_device_is_the_kernels() {
+    xlatd_case(|net| {
+        let config = CONFIG.replace("nat64", "nat%d");
+        let made = mktun_with(net, &daemon(), "--mktun", &config);
+        assert_eq!(made, "Created persistent tun device nat0\n");
+        let routes = "tun-up yes\ntun-route 203.0.113.0/24\ntun-route 2001:db8:64::/96\n";
+        let daemon = Daemon::start(&net.xlat, &format!("{config}{routes}"));
+        wait_for("the device", || net.xlat.is_running("nat1").then_some(()));
+        daemon.prints("route 2001:db8:64::/96 to nat1: done");
+        crosses(net);
+        assert!(!daemon.log().contains('%'), "{}", daemon.log());
+        drop(daemon);
+        assert!(net.xlat.has("nat0") && !net.xlat.has("nat1"));
+    });
+}
+
 /// A device that does not exist comes with the daemon and goes with it.
 #[test]
 fn makes_a_device_for_itself() {
@@ -359,14 +391,19 @@ fn crosses(net: &Net) {
 }
 
 fn mktun(net: &Net, program: &Path, option: &str) {
+    mktun_with(net, program, option, CONFIG);
+}
+
+/// Returns what it printed.
+fn mktun_with(net: &Net, program: &Path, option: &str, config: &str) -> String {
     let directory = Directory::new();
-    let config = directory.file("tayga.conf");
-    fs::write(&config, CONFIG).unwrap();
+    let path = directory.file("tayga.conf");
+    fs::write(&path, config).unwrap();
     net.xlat.run(&format!(
         "{} -c {} {option}",
         program.display(),
-        config.display()
-    ));
+        path.display()
+    ))
 }
 
 /// Everything that a configuration can change: devices, addresses, routes.
