@@ -235,8 +235,8 @@ fn parse_length(text: &str, max: u8) -> Result<u8, PrefixError> {
         .ok_or(PrefixError::Length { max })
 }
 
-/// A decimal number without a sign or leading zeros. Stricter than [`FromStr`]: `+8` and `08` are more likely mistakes
-/// than numbers, and programs that read numbers as C does take 010 for 8.
+/// A decimal number without a sign or leading zeros. Stricter than [`FromStr`]: `+8` and `08` are
+/// more likely mistakes than numbers, and programs that read numbers as C does take 010 for 8.
 pub(crate) fn decimal<N: FromStr>(text: &str) -> Option<N> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let padded = text.len() > 1 && text.starts_with('0');

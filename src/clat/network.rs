@@ -64,8 +64,8 @@ impl Network {
         })
     }
 
-    /// Devices of CLATs, by name. A tunnel of another kind with such an address is that of a DS-Lite B4 (RFC 6333
-    /// section 5.7).
+    /// Devices of CLATs, by name. A tunnel of another kind with such an address is that of a
+    /// DS-Lite B4 (RFC 6333 section 5.7).
     pub(super) fn other_clats(&self) -> Vec<String> {
         let links = self.links.iter();
         let clats = links.filter(|link| link.kind == "tun" && !link.clat_addresses.is_empty());
@@ -115,8 +115,8 @@ impl Link {
     }
 }
 
-/// Every kind of device that carries packets within packets of another one, by the kernel's name for it. A PPP device is
-/// none: it is how many an access network is reached.
+/// Every kind of device that carries packets within packets of another one, by the kernel's name
+/// for it. A PPP device is none: it is how many an access network is reached.
 const TUNNELS: [&str; 22] = [
     "amt",
     "bareudp",

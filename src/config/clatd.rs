@@ -54,6 +54,7 @@ struct Key {
 }
 
 const YES_OR_NO: &str = "yes or no";
+const DEVICE: &str = "the name of a device, of 1 to 15 octets without / : \" and %";
 const ADDRESS_V4: &str = "an IPv4 address";
 const PREFIX: &str =
     "a NAT64 prefix, as 64:ff9b::/96: an IPv6 prefix of length 32, 40, 48, 56, 64 or 96";
@@ -386,8 +387,8 @@ fn prefix(value: &str) -> Result<Option<Nat64Prefix>, &'static str> {
     Nat64Prefix::new(prefix).map(Some).map_err(|_| PREFIX)
 }
 
-/// As the kernel takes them (dev_valid_name). No device has a % in its name, and clatd cannot use one of which the kernel
-/// chooses the number.
+/// As the kernel takes them (dev_valid_name). No device has a % in its name, and clatd cannot use
+/// one of which the kernel chooses the number.
 fn device(value: &str) -> Result<String, &'static str> {
     let valid = !value.is_empty()
         && value.len() < 16
@@ -396,9 +397,7 @@ fn device(value: &str) -> Result<String, &'static str> {
         && !value.contains(|letter: char| {
             matches!(letter, '/' | ':' | '"' | '%') || letter.is_whitespace()
         });
-    valid
-        .then(|| value.to_owned())
-        .ok_or("the name of a device, of 1 to 15 octets without / : \" and %")
+    valid.then(|| value.to_owned()).ok_or(DEVICE)
 }
 
 /// For people: nothing in it can move the cursor of a terminal, or fill its screen.
@@ -458,14 +457,15 @@ mod tests {
     fn every_mistake_is_reported() {
         assert_eq!(
             complaints(
-                "quiet\n  clat-v4-addr = x\nplat-prefix=2001:db8::/95\nclat-dev=a/b\nclat-dev=clat%d\n"
+                "quiet\n  clat-v4-addr = x\nplat-prefix=2001:db8::/95\nclat-dev=a/b\n\
+                 clat-dev=clat%d\n"
             ),
             [
                 "1:1: expected key=value, found \"quiet\"",
                 "2:18: expected an IPv4 address, found \"x\"",
                 &*format!("3:13: expected {PREFIX}, found \"2001:db8::/95\""),
-                "4:10: expected the name of a device, of 1 to 15 octets without / : \" and %, found \"a/b\"",
-                "5:10: expected the name of a device, of 1 to 15 octets without / : \" and %, found \"clat%d\"",
+                &*format!("4:10: expected {DEVICE}, found \"a/b\""),
+                &*format!("5:10: expected {DEVICE}, found \"clat%d\""),
             ]
         );
     }

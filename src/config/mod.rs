@@ -24,8 +24,9 @@ use crate::{
 
 pub use parse::DIRECTIVES;
 
-/// Whether the name of a device is a format, as `nat%d`: the device is a new one each time, for which the kernel puts the
-/// first number that is free in the place of `%d`. No device has a % in its name.
+/// Whether the name of a device is a format, as `nat%d`: the device is a new one each time, for
+/// which the kernel puts the first number that is free in the place of `%d`. No device has a % in
+/// its name.
 pub fn is_name_format(device: &str) -> bool {
     device.contains('%')
 }

@@ -719,7 +719,8 @@ mod tests {
         }
     }
 
-    /// tayga reads numbers by strtol, which lets a sign and leading zeros pass; others take the latter for octal.
+    /// tayga reads numbers by strtol, which lets a sign and leading zeros pass; others take the
+    /// latter for octal.
     #[test]
     fn numbers_have_no_sign_and_no_leading_zeros() {
         let length = "a prefix length without a sign or leading zeros";

@@ -5,10 +5,11 @@ use std::cmp::Reverse;
 /// Longer names may differ by 2, from this many octets on; shorter ones by 1.
 const LONG: usize = 5;
 
-/// The name among `known` that is spelt almost like `word`, in any case: the nearest one. Of several that are as near it
-/// is the one that begins like `word` for longest, then the first.
+/// The name among `known` that is spelt almost like `word`, in any case: the nearest one. Of
+/// several that are as near it is the one that begins like `word` for longest, then the first.
 ///
-/// The distance counts letters that are missing, added, replaced or exchanged with their neighbours.
+/// The distance counts letters that are missing, added, replaced or exchanged with their
+/// neighbours.
 pub(super) fn similar(
     word: &str,
     known: impl Iterator<Item = &'static str>,
@@ -54,8 +55,8 @@ mod tests {
             .collect()
     }
 
-    /// Every name is found by whatever is one slip away from it. A word that is one slip away from two names, such as
-    /// ipv-addr, may be either.
+    /// Every name is found by whatever is one slip away from it. A word that is one slip away from
+    /// two names, such as ipv-addr, may be either.
     #[test]
     fn a_name_is_found_after_one_slip() {
         let keys: Vec<_> = clatd::keys().chain(clatd::ignored_keys()).collect();

@@ -28,7 +28,8 @@ pub(super) fn anything(word: &[u8]) -> Result<(), Cow<'static, str>> {
     Ok(())
 }
 
-/// A name that Linux takes for a device (`dev_valid_name`, `dev_alloc_name`), and tayga; see [`is_name_format`].
+/// A name that Linux takes for a device (`dev_valid_name`, `dev_alloc_name`), and tayga; see
+/// [`is_name_format`].
 ///
 /// [`is_name_format`]: super::is_name_format
 pub(super) fn device(word: &[u8]) -> Result<String, Cow<'static, str>> {
@@ -252,7 +253,8 @@ fn with_length<A: FromStr>(word: &[u8], max: u8) -> Option<(A, Option<u8>)> {
     }
 }
 
-/// What is expected in the place of a prefix whose length is refused: where only its spelling is wrong, the right one.
+/// What is expected in the place of a prefix whose length is refused: where only its spelling is
+/// wrong, the right one.
 fn length_expected(word: &[u8], max: u8, otherwise: &'static str) -> Cow<'static, str> {
     let spelt = text(word)
         .split_once('/')

@@ -40,7 +40,8 @@ fn help_is_an_error_for_tayga() {
     });
 }
 
-/// A mistake on the command line names the help of the command that was called, and a misspelt key the nearest one.
+/// A mistake on the command line names the help of the command that was called, and a misspelt key
+/// the nearest one.
 #[test]
 fn mistakes_name_the_help_of_their_command() {
     xlatd_case(|net| {

@@ -400,7 +400,8 @@ fn a_tunnel_is_no_uplink() {
     assert_eq!(rig.network_is(), []);
 }
 
-/// A tunnel may be one that needs us, whatever kind it is of. Other devices, also virtual ones, lead to a network.
+/// A tunnel may be one that needs us, whatever kind it is of. Other devices, also virtual ones,
+/// lead to a network.
 #[test]
 fn only_tunnels_are_no_native_ipv4() {
     let steps_aside = |kind: &str| {
