@@ -15,7 +15,7 @@ use crate::{
     forwarding,
     sys::{
         firewall::{nft, ufw},
-        netlink::{Done, Kind, Link, Netlink, nftables},
+        netlink::{Done, Kind, Link, METRIC_V6, Netlink, nftables},
         sysctl,
         tun::Tun,
     },
@@ -84,7 +84,8 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Attaches to the device of this name, or of one that the kernel makes of it; see [`Tun::open`].
+    /// Attaches to the device of this name, or of one that the kernel makes of it; see
+    /// [`Tun::open`].
     fn attach(netlink: &mut Netlink, name: &str, offload: bool) -> Result<Self, Error> {
         let multi_queue =
             find(netlink, name)?.is_some_and(|link| link.kind == Kind::Tun { multi_queue: true });
@@ -156,8 +157,8 @@ impl Setup {
         Ok(name)
     }
 
-    /// Takes all steps, of which the first, to attach to the device, is taken already. If one fails, the others are not
-    /// taken.
+    /// Takes all steps, of which the first, to attach to the device, is taken already. If one
+    /// fails, the others are not taken.
     pub(crate) fn run(&mut self, steps: &[Step]) -> Result<(), Error> {
         for step in steps {
             let undo = undo_of(step, self.device.as_ref().map(|device| &device.link));
@@ -260,7 +261,14 @@ pub(crate) fn take(netlink: &mut Netlink, index: u32, step: &Step) -> Result<Don
         Step::ForgetAddress { index, address, .. } => {
             netlink.remove_address(*index, IpPrefix::V6(*address, 128))
         }
-        Step::AddRoute { destination, .. } => netlink.add_route(index, *destination),
+        Step::AddRoute { destination, .. } => {
+            netlink.add_route(index, *destination).map(|(done, other)| {
+                if let Some(other) = other {
+                    warn!("{step}: goes before the route {other}, which is used again without it");
+                }
+                done
+            })
+        }
         Step::RemoveRoute { destination, .. } => netlink.remove_route(index, *destination),
         Step::SetMtu { mtu, .. } => netlink.set_mtu(index, *mtu),
         Step::AddTableRoute(route) => netlink.add_table_route(index, route),
@@ -358,10 +366,29 @@ pub(crate) fn restore(netlink: &mut Netlink, index: u32, steps: &[Step], permitt
             Ok(false) => warn!(
                 "What was set up at the start is gone, since the device was down: {} \
                  (with \"keep-net-admin yes\" it is brought back)",
-                step.command()
+                command(netlink, index, step)
             ),
             Err(error) => warn!("cannot see whether it is still so: {step}: {error}"),
         }
+    }
+}
+
+/// The command by which an administrator takes a step now: ip(8) is told where a route goes if it
+/// is not the only one.
+fn command(netlink: &mut Netlink, index: u32, step: &Step) -> String {
+    let Step::AddRoute {
+        device,
+        destination,
+    } = step
+    else {
+        return step.command();
+    };
+    match (netlink.route_beside(index, *destination), destination) {
+        (Ok(Some(_)), IpPrefix::V4(..)) => format!("ip route prepend {destination} dev {device}"),
+        (Ok(Some(_)), IpPrefix::V6(..)) => {
+            format!("{} metric {}", step.command(), METRIC_V6 - 1)
+        }
+        _ => step.command(),
     }
 }
 

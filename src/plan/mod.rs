@@ -78,7 +78,8 @@ pub enum Step {
         /// As it was given.
         address: Ipv6Addr,
     },
-    /// Route a prefix to the device. The kernel refuses it (ENETDOWN) while the device is down.
+    /// Route a prefix to the device, before other routes of the same destination and metric, which
+    /// stay. The kernel refuses it (ENETDOWN) while the device is down.
     AddRoute {
         /// Its name.
         device: String,

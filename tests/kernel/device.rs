@@ -54,7 +54,8 @@ fn makes_and_removes_a_persistent_device() {
     });
 }
 
-/// dev_alloc_name of Linux: `%d` in a name stands for the first number that is free, so each device is a new one.
+/// dev_alloc_name of Linux: `%d` in a name stands for the first number that is free, so each device
+/// is a new one.
 #[test]
 fn makes_devices_with_a_number_of_the_kernel() {
     case(|net| {
@@ -68,7 +69,8 @@ fn makes_devices_with_a_number_of_the_kernel() {
     });
 }
 
-/// The daemon uses such a device by the name that it has got, also in what it says. tayga looks for `nat%d`, and stops.
+/// The daemon uses such a device by the name that it has got, also in what it says. tayga looks for
+/// `nat%d`, and stops.
 #[test]
 fn the_number_of_its_device_is_the_kernels() {
     xlatd_case(|net| {
@@ -115,6 +117,214 @@ fn sets_the_device_up() {
         let addresses = net.xlat.run("ip -o address show dev nat64");
         assert!(addresses.contains(" 203.0.113.2/24 "), "{addresses}");
         crosses(net);
+    });
+}
+
+/// What stands where a `tun-route` goes: the route, as ip(8) adds and shows it. tayga HEAD takes
+/// the place of each of them, and starts. The 0.9.2 has no `tun-route`.
+const BESIDE: [(&str, &str); 12] = [
+    ("default via 198.51.100.2", "0.0.0.0/0"),
+    ("unreachable default", "0.0.0.0/0"),
+    ("blackhole default", "0.0.0.0/0"),
+    (
+        "default nexthop via 198.51.100.2 nexthop via 198.51.100.3",
+        "0.0.0.0/0",
+    ),
+    ("203.0.113.0/24 via 198.51.100.2", "203.0.113.0/24"),
+    ("prohibit 203.0.113.0/24", "203.0.113.0/24"),
+    ("2001:db8:64::/96 via 2001:db8:60::2", "2001:db8:64::/96"),
+    ("2001:db8:64::/96 dev gate6", "2001:db8:64::/96"),
+    ("unreachable 2001:db8:64::/96", "2001:db8:64::/96"),
+    ("blackhole 2001:db8:64::/96", "2001:db8:64::/96"),
+    ("default via 2001:db8:60::2", "::/0"),
+    ("unreachable ::/0", "::/0"),
+];
+
+/// Where a packet to an address of the destination goes.
+fn device_to(ns: &Netns, destination: &str) -> String {
+    let address = match destination {
+        "0.0.0.0/0" => "9.9.9.9",
+        "198.51.100.0/24" => "198.51.100.77",
+        "203.0.113.0/24" => "203.0.113.9",
+        "::/0" => "2001:db8:9::9",
+        "2001:db8:64::/96" => "2001:db8:64::9",
+        _ => panic!("{destination}"),
+    };
+    let output = ns.output(&format!("ip route get {address}"));
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let device = printed.split_once(" dev ").map_or("", |(_, after)| after);
+    device
+        .split_whitespace()
+        .next()
+        .unwrap_or("none")
+        .to_owned()
+}
+
+/// A `tun-route` takes the packets of a route that is there already. That stays, and is used again
+/// when the device goes: nobody has to be left who could bring it back.
+#[test]
+fn a_route_goes_before_another_one() {
+    xlatd_case(|net| {
+        for (other, destination) in BESIDE {
+            net.xlat.ip(&format!("route add {other}"));
+            let (before, was) = (state(&net.xlat), device_to(&net.xlat, destination));
+            let config = format!("{CONFIG}tun-up yes\ntun-route {destination}\n");
+            let mut daemon = Daemon::start(&net.xlat, &config);
+            daemon.prints(&format!("route {destination} to nat64: done"));
+            assert_eq!(device_to(&net.xlat, destination), "nat64", "{other}");
+            let warning = format!("warning: route {destination} to nat64: goes before the route ");
+            assert!(daemon.log().contains(&warning), "{other}: {}", daemon.log());
+            daemon.prints("Running as");
+            daemon.signal(Signal::SIGTERM);
+            assert_eq!(daemon.wait().code(), Some(0), "{other}");
+            assert_eq!(device_to(&net.xlat, destination), was, "{other}");
+            assert_eq!(state(&net.xlat), before, "{other}");
+            // Killed, it leaves no more behind.
+            let daemon = Daemon::start(&net.xlat, &config);
+            daemon.prints(&format!("route {destination} to nat64: done"));
+            drop(daemon);
+            assert_eq!(state(&net.xlat), before, "{other}");
+            let delete = other.replace("unreachable ", "").replace("blackhole ", "");
+            let delete = delete.replace("prohibit ", "");
+            net.xlat.ip(&format!("route delete {delete}"));
+        }
+    });
+}
+
+/// The route of an address of another device is one like others, and works again when the address
+/// comes back.
+#[test]
+fn a_route_goes_before_a_connected_network() {
+    xlatd_case(|net| {
+        let before = state(&net.xlat);
+        let config = format!("{CONFIG}tun-up yes\ntun-route 198.51.100.0/24\n");
+        let daemon = Daemon::start(&net.xlat, &config);
+        daemon.prints("goes before the route 198.51.100.0/24 dev gate4, which");
+        daemon.prints("route 198.51.100.0/24 to nat64: done");
+        assert_eq!(device_to(&net.xlat, "198.51.100.0/24"), "nat64");
+        drop(daemon);
+        assert_eq!(device_to(&net.xlat, "198.51.100.0/24"), "gate4");
+        assert_eq!(state(&net.xlat), before);
+    });
+}
+
+/// The network of the device's own address, and a route to it through it, are what `tun-route` asks
+/// for.
+#[test]
+fn a_route_to_the_same_device_is_left_alone() {
+    xlatd_case(|net| {
+        net.xlat.ip("tuntap add dev nat64 mode tun
+            link set nat64 up
+            addr add 203.0.113.2/24 dev nat64
+            route add 2001:db8:64::/96 dev nat64");
+        let daemon = Daemon::start(
+            &net.xlat,
+            &format!("{CONFIG}tun-route 203.0.113.0/24\ntun-route 2001:db8:64::/96\n"),
+        );
+        for destination in ["203.0.113.0/24", "2001:db8:64::/96"] {
+            daemon.prints(&format!("route {destination} to nat64: so it was before"));
+            let family = if destination.contains(':') {
+                "-6"
+            } else {
+                "-4"
+            };
+            let routes = net
+                .xlat
+                .run(&format!("ip {family} route show {destination}"));
+            assert_eq!(routes.lines().count(), 1, "{routes}");
+        }
+    });
+}
+
+/// A device that stays keeps its routes, as with tayga, and the others stay behind them; they are
+/// used again when it is removed.
+#[test]
+fn a_route_of_a_persistent_device_stays_before_another_one() {
+    xlatd_case(|net| {
+        net.xlat.ip("route add default via 198.51.100.2
+            route add unreachable 2001:db8:64::/96");
+        let before = state(&net.xlat);
+        net.xlat.ip("tuntap add dev nat64 mode tun");
+        let config =
+            format!("{CONFIG}tun-up yes\ntun-route 0.0.0.0/0\ntun-route 2001:db8:64::/96\n");
+        for already in [false, true] {
+            let mut daemon = Daemon::start(&net.xlat, &config);
+            daemon.prints("Running as");
+            // A second start finds its routes, and adds none.
+            let log = daemon.log();
+            assert_eq!(
+                log.matches("goes before the route").count(),
+                if already { 0 } else { 2 },
+                "{log}"
+            );
+            assert_eq!(
+                log.matches("so it was before").count(),
+                if already { 3 } else { 0 },
+                "{log}"
+            );
+            daemon.signal(Signal::SIGTERM);
+            assert_eq!(daemon.wait().code(), Some(0));
+            assert_eq!(device_to(&net.xlat, "0.0.0.0/0"), "nat64");
+            assert_eq!(device_to(&net.xlat, "2001:db8:64::/96"), "nat64");
+        }
+        net.xlat.ip("link delete nat64");
+        assert_eq!(state(&net.xlat), before);
+    });
+}
+
+/// A start that fails after such a route: what is there is what was, also on a device that stays.
+#[test]
+fn a_route_before_another_one_is_undone() {
+    xlatd_case(|net| {
+        net.xlat.ip("route add default via 198.51.100.2
+            route add 2001:db8:64::/96 via 2001:db8:60::2
+            tuntap add dev nat64 mode tun");
+        let before = state(&net.xlat);
+        let config =
+            format!("{CONFIG}tun-up yes\ntun-route 0.0.0.0/0\ntun-route 2001:db8:64::/96\n");
+        // The process id is written last, and there is no such directory.
+        let mut daemon = Daemon::start_with("--pidfile /nowhere/pid", &net.xlat, &config);
+        assert_eq!(daemon.wait().code(), Some(1));
+        let log = daemon.log();
+        assert_eq!(log.matches("goes before the route").count(), 2, "{log}");
+        assert_eq!(state(&net.xlat), before, "{log}");
+    });
+}
+
+/// The kernel takes the routes of a device that is set down: they go before the others again, or
+/// the command that has them do so is named, and works.
+#[test]
+fn a_route_comes_back_before_another_one() {
+    xlatd_case(|net| {
+        net.xlat.ip("route add unreachable 203.0.113.0/24
+            route add unreachable 2001:db8:64::/96");
+        for kept in [true, false] {
+            let keep = if kept { "yes" } else { "no" };
+            let daemon = Daemon::start(
+                &net.xlat,
+                &format!(
+                    "{CONFIG}tun-up yes\ntun-route 203.0.113.0/24\ntun-route 2001:db8:64::/96\n\
+                     keep-net-admin {keep}\n"
+                ),
+            );
+            daemon.prints("Running as");
+            net.xlat.ip("link set nat64 down\nlink set nat64 up");
+            if !kept {
+                let commands = [
+                    "ip route prepend 203.0.113.0/24 dev nat64",
+                    "ip route add 2001:db8:64::/96 dev nat64 metric 1023",
+                ];
+                for command in commands {
+                    daemon.prints(&format!("{command} (with"));
+                    net.xlat.run(command);
+                }
+            }
+            for destination in ["203.0.113.0/24", "2001:db8:64::/96"] {
+                wait_for(destination, || {
+                    (device_to(&net.xlat, destination) == "nat64").then_some(())
+                });
+            }
+        }
     });
 }
 

@@ -376,12 +376,13 @@ fn setting_up_the_network_is_undone_if_it_fails() {
         let Some(machine) = Machine::new("systemd") else {
             return;
         };
-        net.xlat.ip("route add 2001:db8:1:ffff::/96 dev gate6");
+        net.xlat.sysctl("ipv6/conf/default/disable_ipv6", "1");
         let service = machine.launch(
             net,
             ". $DIR/machine\nset +e\n$PREFIX/lib/xlatd/tayga-link up\necho \"up: $?\"\n\
              ip link show nat64\nnft list ruleset\n\
-             ip -6 route del 2001:db8:1:ffff::/96 dev gate6\n$PREFIX/lib/xlatd/tayga-link up\n\
+             echo 0 >/proc/sys/net/ipv6/conf/default/disable_ipv6\n\
+             $PREFIX/lib/xlatd/tayga-link up\n\
              $PREFIX/lib/xlatd/tayga-link up\necho \"twice: $?\"\nnft list ruleset | grep -c masquerade\n\
              $PREFIX/lib/xlatd/tayga-link down\n$PREFIX/lib/xlatd/tayga-link down\necho \"down: $?\"\n\
              ip link show nat64\nmkdir $DIR/no-nft\nfor f in awk ip id stat chown mkdir dirname printf tr rm sed; do\n\
@@ -420,15 +421,15 @@ fn setting_up_the_network_touches_nothing_else() {
         let Some(machine) = Machine::new("systemd") else {
             return;
         };
-        net.xlat.ip("route add 2001:db8:1:ffff::/96 dev gate6
-            tuntap add dev nat64 mode tun
+        net.xlat.sysctl("ipv6/conf/default/disable_ipv6", "1");
+        net.xlat.ip("tuntap add dev nat64 mode tun
             addr add 203.0.113.77/32 dev nat64");
         let service = machine.launch(
             net,
             ". $DIR/machine\nset +e\nlink=$PREFIX/lib/xlatd/tayga-link\n\
              $link up\necho \"up: $?\"\n\
              ip -o -4 address show dev nat64\nip route show dev nat64\nip link show dev nat64 up\necho before\n\
-             ip link delete nat64\nip -6 route delete 2001:db8:1:ffff::/96 dev gate6\n\
+             ip link delete nat64\necho 0 >/proc/sys/net/ipv6/conf/default/disable_ipv6\n\
              echo 'DAEMON_OPTS=\"$DAEMON_OPTS --syslog\"' >>/etc/default/tayga\n\
              $link up\necho \"again: $?\"\n\
              echo CONFIGURE_NAT44=no >>/etc/default/tayga\n$link down\nnft list ruleset\necho the end\n",
@@ -443,6 +444,40 @@ fn setting_up_the_network_touches_nothing_else() {
         );
         assert!(log.contains("again: 0"), "{log}");
         assert!(!log.contains("table ip"), "{log}");
+    });
+}
+
+/// Routes that are in the way stay behind ours, as with tun-route, and are used again in the end. A
+/// device whose number the kernel chooses cannot be set up by its name.
+#[test]
+fn setting_up_the_network_goes_before_other_routes() {
+    xlatd_case(|net| {
+        let Some(machine) = Machine::new("systemd") else {
+            return;
+        };
+        net.xlat.ip("route add unreachable 192.168.255.0/24
+            route add 2001:db8:1:ffff::/96 via 2001:db8:60::2");
+        let routes = "{ ip -4 route; ip -6 route; }";
+        let service = machine.launch(
+            net,
+            &format!(
+                ". $DIR/machine\nset +e\nlink=$PREFIX/lib/xlatd/tayga-link\n{routes} >$DIR/before\n\
+                 $link up\necho \"up: $?\"\n\
+                 ip route get 192.168.255.9\nip route get 2001:db8:1:ffff::9\n\
+                 $link up\necho \"twice: $?\"\n$link down\necho \"down: $?\"\n\
+                 {routes} | diff $DIR/before - && echo as before\n\
+                 sed -i 's/nat64/nat%d/' /etc/tayga.conf\n$link up\necho \"number: $?\"\n\
+                 ip -o link show type tun\necho the end\n"
+            ),
+        );
+        service.prints("the end");
+        let log = service.log();
+        let up = between(&log, "up: 0\n", "twice: 0\n");
+        assert_eq!(up.matches(" dev nat64 ").count(), 2, "{log}");
+        assert_eq!(log.matches("goes before another route").count(), 2, "{log}");
+        assert!(log.contains("down: 0\nas before\n"), "{log}");
+        assert!(log.contains("give it a name in /etc/tayga.conf"), "{log}");
+        assert!(log.contains("number: 1\nthe end"), "{log}");
     });
 }
 

@@ -3,6 +3,7 @@
 mod network;
 pub(crate) mod nftables;
 mod policy;
+mod route;
 
 use std::{
     io,
@@ -35,6 +36,8 @@ use nix::{
     },
 };
 use xlatd::config::IpPrefix;
+
+pub(crate) use route::METRIC_V6;
 
 /// The kernel puts no more than this into one datagram of a dump, in octets; single answers are far smaller.
 const RECEIVE_BUFFER: usize = 32768;
@@ -186,21 +189,6 @@ impl Netlink {
     pub(crate) fn remove_address(&mut self, index: u32, address: IpPrefix) -> io::Result<Done> {
         let message = RouteNetlinkMessage::DelAddress(address_message(index, address));
         self.tell(message, 0)
-    }
-
-    /// Routes `destination`, which has no host bits, to a device, in the main table.
-    ///
-    /// A route to the same destination through another device is an error: to go before or after it would mean to take
-    /// somebody's traffic away, or not to get any.
-    pub(crate) fn add_route(&mut self, index: u32, destination: IpPrefix) -> io::Result<Done> {
-        let message = RouteNetlinkMessage::NewRoute(route_message(index, destination));
-        let done = self.tell(message, NLM_F_CREATE | NLM_F_EXCL)?;
-        if done == Done::Before && !self.has_route(index, destination)? {
-            return Err(io::Error::other(
-                "another route to the same destination is there already (ip route)",
-            ));
-        }
-        Ok(done)
     }
 
     /// Removes what [`add_route`](Self::add_route) added.

@@ -11,10 +11,7 @@ use netlink_packet_route::{
 };
 use xlatd::clat::{Address, Link, Network, is_clat_address};
 
-use super::Netlink;
-
-/// Metric of an IPv6 route that has none of its own (IP6_RT_PRIO_USER of the kernel).
-const METRIC_V6: u32 = 1024;
+use super::{METRIC_V6, Netlink};
 
 impl Netlink {
     /// All devices that are up, with what is to be known of them; not `own`.
@@ -166,7 +163,8 @@ mod tests {
 
     use super::*;
 
-    /// A device is of the kind that the kernel says, also where the crate has another name for it or none.
+    /// A device is of the kind that the kernel says, also where the crate has another name for it
+    /// or none.
     #[test]
     fn the_kind_of_a_device_is_the_kernels() {
         let kind = |infos| {
