@@ -603,7 +603,7 @@ mod tests {
         step("falls asleep", &mut pool, &|pool, _| {
             pool.age(later, 1).len() == 1
         });
-        assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+        assert!(start.elapsed().as_secs() < 120, "{:?}", start.elapsed());
     }
 
     /// A million hosts want the addresses of a /16: those that came first keep theirs, and nothing grows for the others.

@@ -742,7 +742,7 @@ mod tests {
         let start = std::time::Instant::now();
         let (config, _) = read(&text);
         let map = config.address_map();
-        assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+        assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
         assert_eq!(config.maps.len(), 100_000);
         let last = map
             .to_v6(Ipv4Addr::from_bits(0x0a00_0000 + 99_999))
