@@ -3,6 +3,8 @@
 use super::{
     Malformed,
     checksum::{self, Sum},
+    ipv4::Ipv4Packet,
+    ipv6::Ipv6Packet,
     u16_at,
 };
 
@@ -175,7 +177,8 @@ impl Icmpv4Error {
 
     /// What follows the header of this message: all its types are extensible (RFC 4884 section 4).
     pub fn quote(message: &[u8]) -> Quote<'_> {
-        Quote::split(message, 5, Self::LENGTH_UNIT)
+        let header_len = |datagram| Ok(Ipv4Packet::parse_quoted(datagram)?.header_len());
+        Quote::split(message, 5, Self::LENGTH_UNIT, header_len)
     }
 }
 
@@ -213,7 +216,11 @@ impl Icmpv6Error {
     /// What follows the header of this message.
     pub fn quote(self, message: &[u8]) -> Quote<'_> {
         if self.is_extensible() {
-            Quote::split(message, 4, Self::LENGTH_UNIT)
+            let header_len = |datagram| {
+                let upper = Ipv6Packet::parse_quoted(datagram)?.upper_layer()?;
+                Ok(upper.offset)
+            };
+            Quote::split(message, 4, Self::LENGTH_UNIT, header_len)
         } else {
             Quote {
                 datagram: &message[HEADER_LEN..],
@@ -233,34 +240,92 @@ pub struct Quote<'a> {
 }
 
 impl<'a> Quote<'a> {
-    /// Splits what follows the header of `message`, which is at least a header long, by the length attribute in its
-    /// octet `length_at`. Without that attribute, or where it makes no sense, all of it is the datagram: messages of
-    /// senders that do not know of extensions are not guessed at (RFC 4884 section 5.5).
-    fn split(message: &'a [u8], length_at: usize, unit: usize) -> Self {
+    /// Splits what follows the header of `message`, which is at least a header long, by the length
+    /// attribute in its octet `length_at`, which counts in `unit` octets.
+    ///
+    /// - Zero: all of it is the datagram. Messages of senders that do not know of extensions are
+    ///   not guessed at (RFC 4884 section 5.5).
+    /// - At least 128 octets, and room for a structure behind them: that is the extension,
+    ///   whatever its version, and opaque (RFC 7915 sections 4.2 and 5.2).
+    /// - Below 128 octets, against RFC 4884 section 4, as some routers send it: the structure is
+    ///   either where the attribute says or, behind padding, at 128 octets, if there is proof of
+    ///   one.
+    /// - Past the end of the message, or too near for a structure: there is no extension, but a
+    ///   structure of which there is proof behind 128 octets is not part of the datagram.
+    ///
+    /// Without proof, the datagram ends where the attribute says: what is behind may be an
+    /// extension, whose octets must not pass as octets of the datagram. Only the IP header, of the
+    /// length that `header_len` reads, and the 8 octets that every sender quotes behind it
+    /// (RFC 792) are never cut off: the message would be lost for an attribute that is wrong.
+    fn split(
+        message: &'a [u8],
+        length_at: usize,
+        unit: usize,
+        header_len: impl Fn(&'a [u8]) -> Result<usize, Malformed>,
+    ) -> Self {
         let body = &message[HEADER_LEN..];
-        let len = usize::from(message[length_at]) * unit;
-        let whole = Self {
-            datagram: body,
-            extension: None,
+        let stated = usize::from(message[length_at]) * unit;
+        if stated == 0 {
+            return Self::without_extension(body, body.len());
+        }
+        if stated >= MIN_EXTENDED_QUOTE && stated + EXTENSION_HEADER_LEN <= body.len() {
+            let (datagram, extension) = body.split_at(stated);
+            return Self {
+                datagram,
+                extension: Some(extension),
+            };
+        }
+        let found = [stated, MIN_EXTENDED_QUOTE].into_iter().find_map(|at| {
+            let (datagram, rest) = body.split_at_checked(at)?;
+            is_extension_for_sure(rest).then_some((datagram, rest))
+        });
+        let end = stated.max(header_len(body).unwrap_or(0) + 8);
+        let Some((datagram, extension)) = found else {
+            return Self::without_extension(body, end);
         };
-        if len < MIN_EXTENDED_QUOTE || len + EXTENSION_HEADER_LEN > body.len() {
-            return whole;
-        }
-        let (datagram, extension) = body.split_at(len);
-        if extension[0] >> 4 != EXTENSION_VERSION {
-            return whole;
-        }
+        let is_padding = |rest: &[u8]| rest.iter().all(|&octet| octet == 0);
         Self {
-            datagram,
-            extension: Some(extension),
+            datagram: match datagram.split_at_checked(end) {
+                // Padding that is known to be some is not translated, but made anew.
+                Some((quoted, padding)) if is_padding(padding) => quoted,
+                _ => datagram,
+            },
+            extension: (stated < MIN_EXTENDED_QUOTE).then_some(extension),
+        }
+    }
+
+    /// At most the first `len` octets of `body` are the datagram, and there is no extension.
+    fn without_extension(body: &'a [u8], len: usize) -> Self {
+        Self {
+            datagram: &body[..len.min(body.len())],
+            extension: None,
         }
     }
 }
 
-/// How much of an extension structure fits in `room` octets without cutting an object in two; `None` if no object does.
+/// Whether `octets` prove to be an extension structure: version 2, and a checksum that is right. A
+/// checksum of zero, which says that there is none (RFC 4884 section 7), proves nothing.
+fn is_extension_for_sure(octets: &[u8]) -> bool {
+    extension_version(octets) == Some(EXTENSION_VERSION)
+        && u16_at(octets, CHECKSUM_AT).is_some_and(|checksum| checksum != 0)
+        && Sum::of(octets).verifies()
+}
+
+/// Version of an extension structure, which is known here if it is 2; `None` if there is no header.
+fn extension_version(extension: &[u8]) -> Option<u8> {
+    let header: &[u8; EXTENSION_HEADER_LEN] = extension.first_chunk()?;
+    Some(header[0] >> 4)
+}
+
+/// How much of an extension structure fits in `room` octets without cutting an object in two.
+/// `None` if no object does, or if the structure would have to be cut and is of another version
+/// than 2: where its objects and its checksum are is not known.
 pub fn extension_fitting(extension: &[u8], room: usize) -> Option<usize> {
     if extension.len() <= room {
         return Some(extension.len());
+    }
+    if extension_version(extension) != Some(EXTENSION_VERSION) {
+        return None;
     }
     let mut end = EXTENSION_HEADER_LEN;
     while let Some(&[high, low]) = extension.get(end..end + 2) {
@@ -374,22 +439,122 @@ mod tests {
         );
     }
 
+    /// The same with a checksum.
+    fn summed<const N: usize>(mut extension: [u8; N]) -> [u8; N] {
+        put_checksum(&mut extension, Sum::default());
+        extension
+    }
+
+    /// E84-05: RFC 4884 section 5.4 has a length attribute of zero alone say that there is none.
+    #[test]
+    fn extension_of_any_version_is_opaque() {
+        for version in 0..16 {
+            let extension = [version << 4, 0xa5, 0xa5, 0xa5, 0xa5];
+            let message = extended(32, &extension);
+            let quote = Icmpv4Error::quote(&message);
+            assert_eq!(quote.datagram.len(), 128, "version {version}");
+            assert_eq!(quote.extension, Some(&extension[..]), "version {version}");
+        }
+    }
+
+    /// E84-05: as routers send it whose quoted datagram is shorter than 128 octets.
+    #[test]
+    fn extension_is_looked_for_where_the_length_attribute_is_too_small() {
+        let extension = summed([0x20, 0, 0, 0, 0, 8, 1, 1, 0, 1, 2, 3]);
+        for length in 1..32 {
+            let at = usize::from(length) * 4;
+            let direct = [
+                &[11, 0, 0, 0, 0, length, 0, 0],
+                &[0x45; 128][..at],
+                &extension,
+            ]
+            .concat();
+            let quote = Icmpv4Error::quote(&direct);
+            assert_eq!(quote.extension, Some(&extension[..]), "length {length}");
+            assert_eq!(quote.datagram.len(), at, "length {length}");
+
+            let padded = extended(length, &extension);
+            let quote = Icmpv4Error::quote(&padded);
+            assert_eq!(quote.extension, Some(&extension[..]), "length {length}");
+            assert_eq!(quote.datagram.len(), 128, "length {length}");
+        }
+        for length in 1..16 {
+            let at = usize::from(length) * 8;
+            for quoted in [at, 128] {
+                let mut datagram = vec![0x60; quoted];
+                datagram[6] = 17;
+                let header = [3, 0, 0, 0, length, 0, 0, 0];
+                let message = [&header[..], &datagram, &extension].concat();
+                let quote = Icmpv6Error::TimeExceeded { code: 0 }.quote(&message);
+                assert_eq!(quote.extension, Some(&extension[..]), "length {length}");
+                assert_eq!(quote.datagram.len(), quoted, "length {length}");
+            }
+        }
+    }
+
+    /// E84-02, E84-05: it is not taken for a checksum that is to be updated.
+    #[test]
+    fn padding_is_no_part_of_the_datagram_where_the_length_attribute_tells_it() {
+        let extension = summed([0x20, 0, 0, 0, 0, 8, 1, 1, 0, 1, 2, 3]);
+        for (length, octet, expected) in [(7, 0, 28), (17, 0, 68), (1, 0, 28), (7, 1, 128)] {
+            let mut message = extended(length, &extension);
+            message[8 + 28..8 + 128].fill(octet);
+            let quote = Icmpv4Error::quote(&message);
+            assert_eq!(quote.datagram.len(), expected, "{length}, {octet}");
+            assert_eq!(quote.extension, Some(&extension[..]), "{length}, {octet}");
+        }
+    }
+
+    /// E84-05: a guess needs proof, and what may be an extension is not part of the datagram.
+    #[test]
+    fn without_proof_the_datagram_ends_where_the_length_attribute_says() {
+        let right = summed([0x20, 0, 0, 0, 0, 8, 1, 1, 0, 1, 2, 3]);
+        let (mut wrong, mut none, mut version) = (right, right, right);
+        wrong[11] ^= 1;
+        none[2..4].fill(0);
+        version[0] = 0x10;
+        let version = summed(version);
+        for extension in [wrong, none, version] {
+            for length in 1..32 {
+                // An IP header and 8 octets are quoted by all.
+                let expected = (usize::from(length) * 4).max(28);
+                let message = extended(length, &extension);
+                let quote = Icmpv4Error::quote(&message);
+                assert_eq!(quote.extension, None, "length {length}");
+                assert_eq!(quote.datagram.len(), expected, "length {length}");
+            }
+            for length in 1..16 {
+                // A Fragment header counts as part of the IP header.
+                for (next_header, shortest) in [(17, 48), (44, 56)] {
+                    let mut datagram = [0x60; 128];
+                    datagram[6] = next_header;
+                    let header = [3, 0, 0, 0, length, 0, 0, 0];
+                    let message = [&header[..], &datagram, &extension].concat();
+                    let quote = Icmpv6Error::TimeExceeded { code: 0 }.quote(&message);
+                    assert_eq!(quote.extension, None, "length {length}");
+                    let expected = (usize::from(length) * 8).max(shortest);
+                    assert_eq!(quote.datagram.len(), expected, "length {length}");
+                }
+            }
+        }
+    }
+
     /// E84-04, E84-05
     #[test]
-    fn senseless_length_attributes_leave_the_message_whole() {
-        for (length, extension) in [
-            (0, [0x20, 0, 0, 0].as_slice()), // no extension
-            (31, &[0x20, 0, 0, 0]),          // below 128 octets
-            (33, &[0x20, 0, 0, 0]),          // past the end
-            (32, &[0x10, 0, 0, 0]),          // version 1
-            (32, &[0x20, 0, 0]),             // no room for an extension header
+    fn length_attributes_that_leave_no_room_say_that_there_is_no_extension() {
+        let whole = summed([0x20, 0, 0, 0, 0, 8, 1, 1, 0, 1, 2, 3]);
+        for (length, extension, expected) in [
+            (0, &whole[..], 140),    // no extension
+            (32, &whole[..0], 128),  // nothing behind
+            (32, &whole[..3], 128),  // no room for an extension header
+            (33, &whole[..3], 131),  // past the end
+            (255, &whole[..8], 136), // likewise
+            (255, &whole[..], 128),  // likewise, but what is there is an extension for sure
         ] {
             let message = extended(length, extension);
-            assert_eq!(Icmpv4Error::quote(&message).extension, None, "{length}");
-            assert_eq!(
-                Icmpv4Error::quote(&message).datagram.len(),
-                128 + extension.len()
-            );
+            let quote = Icmpv4Error::quote(&message);
+            assert_eq!(quote.extension, None, "{length}, {extension:?}");
+            assert_eq!(quote.datagram.len(), expected, "{length}, {extension:?}");
         }
         let message = [
             [2, 0, 0, 0, 16, 0, 0, 0].as_slice(),
@@ -432,6 +597,12 @@ mod tests {
             None,
             "an object of no length"
         );
+        let mut opaque = extension;
+        for version in (0..16).filter(|&version| version != 2) {
+            opaque[0] = version << 4;
+            assert_eq!(extension_fitting(&opaque, 16), Some(16));
+            assert_eq!(extension_fitting(&opaque, 15), None, "version {version}");
+        }
         let mut cut = extension[..12].to_vec();
         put_checksum(&mut cut, Sum::default());
         assert!(Sum::of(&cut).verifies());

@@ -32,8 +32,8 @@ pub(crate) const ROWS: &[Row] = &[
     Row::test(
         "E84-05",
         Level::Derived,
-        "RFC 4884 4, 7",
-        malformed_extensions,
+        "RFC 4884 4, 5.4, 7",
+        length_attributes_and_structures,
     ),
     Row::test(
         "E84-06",
@@ -185,30 +185,166 @@ fn no_length_no_extension() {
     assert_eq!(translated.body[108..], extension, "plain payload");
 }
 
+fn length_attributes_and_structures() {
+    opaque_structures();
+    small_length_attributes();
+    structures_without_proof();
+    malformed_extensions();
+}
+
+/// Of any version, and of every checksum, where the length attribute fits.
+fn opaque_structures() {
+    let mut rig = rig();
+    for version in 0..16 {
+        let mut structure = extension(&[8, 16]);
+        structure[0] = version << 4 | 5;
+        for (len, padded) in [(100, 128), (128, 128), (200, 200)] {
+            let translated = icmp(&mut rig, &error4(11, 0, len, padded, &structure));
+            let expected = (len + 20).next_multiple_of(8).max(128);
+            assert_eq!(usize::from(translated.rest[0]) * 8, expected);
+            assert_eq!(translated.body[expected..], structure, "version {version}");
+            assert_eq!(translated.quoted().len, len + 20);
+
+            let translated = icmp(&mut rig, &error6(3, 0, len, padded, &structure));
+            let expected = (len - 20).next_multiple_of(4).max(128);
+            assert_eq!(usize::from(translated.rest[1]) * 4, expected);
+            assert_eq!(translated.body[expected..], structure, "version {version}");
+            assert_eq!(translated.quoted().len, len - 20);
+        }
+    }
+    // One that is too long is not cut, since nobody knows where: all of it goes.
+    let mut structure = extension(&[200, 200, 200]);
+    structure[0] = 0x30;
+    let translated = icmp(&mut rig, &error6(3, 0, 400, 400, &structure));
+    assert_eq!(translated.rest, [0; 4]);
+    assert_eq!(translated.body.len(), 380);
+}
+
+/// As routers of the field send it: the length attribute is that of a quoted datagram shorter than
+/// 128 octets, and the structure is directly behind that, or behind 128 octets.
+fn small_length_attributes() {
+    let mut rig = rig();
+    let structure = extension(&[8, 12]);
+    for length in 7..32u8 {
+        let len = usize::from(length) * 4;
+        let mut quoted = v4().from(CLIENT4).to(SERVER4).udp(&payload(400)).build();
+        for padded in [len, 128] {
+            quoted.truncate(len);
+            quoted.resize(padded, 0);
+            let body = [&quoted[..], &structure].concat();
+            for (kind, code) in [(3, 1), (3, 3), (11, 0)] {
+                let error = v4()
+                    .from(ROUTER4)
+                    .icmp(kind, code, [0, length, 0, 0], &body);
+                let translated = rig.send(&error).forwarded().icmp();
+                let expected = (len + 20).next_multiple_of(8).max(128);
+                assert_eq!(usize::from(translated.rest[0]) * 8, expected);
+                assert_eq!(translated.body[expected..], structure, "length {length}");
+                let quoted = translated.quoted();
+                assert_eq!(quoted.upper[8..len - 20], payload(400)[..len - 28]);
+                let padding = &translated.body[len + 20..expected];
+                assert!(padding.iter().all(|&octet| octet == 0));
+            }
+            // These have no length attribute in IPv6, and so no extension.
+            for (kind, code) in [(3, 2), (3, 4), (12, 0)] {
+                let error = v4()
+                    .from(ROUTER4)
+                    .icmp(kind, code, [0, length, 0, 0], &body);
+                let translated = rig.send(&error).forwarded().icmp();
+                assert_eq!(translated.body.len(), len + 20, "{kind}/{code}");
+            }
+        }
+    }
+    // Padding is not taken for the checksum of TCP.
+    let mut quoted = v4().from(CLIENT4).to(SERVER4).tcp(b"x").build();
+    quoted.truncate(28);
+    quoted.resize(128, 0);
+    let body = [&quoted[..], &structure].concat();
+    let error = v4().from(ROUTER4).icmp(11, 0, [0, 7, 0, 0], &body);
+    let translated = rig.send(&error).forwarded().icmp();
+    assert_eq!(translated.body[48..128], [0; 80]);
+    for length in 6..16u8 {
+        let len = usize::from(length) * 8;
+        let mut quoted = v6().from(SERVER6).to(CLIENT6).udp(&payload(400)).build();
+        for padded in [len, 128] {
+            quoted.truncate(len);
+            quoted.resize(padded, 0);
+            let body = [&quoted[..], &structure].concat();
+            for (kind, code) in [(1, 0), (1, 4), (3, 0)] {
+                let error = v6().icmp(kind, code, [length, 0, 0, 0], &body);
+                let translated = rig.send(&error).forwarded().icmp();
+                assert_eq!(translated.rest, [0, 32, 0, 0], "128 octets");
+                assert_eq!(translated.body[128..], structure, "length {length}");
+                let quoted = translated.quoted();
+                assert_eq!(quoted.upper[8..len - 40], payload(400)[..len - 48]);
+                let padding = &translated.body[len - 20..128];
+                assert!(padding.iter().all(|&octet| octet == 0));
+            }
+        }
+    }
+}
+
+/// A guess needs proof, and without it what may be an extension is no part of the quoted datagram.
+fn structures_without_proof() {
+    let mut rig = rig();
+    let good = extension(&[8, 12]);
+    let (mut wrong, mut absent, mut version) = (good.clone(), good.clone(), good.clone());
+    wrong[3] ^= 1;
+    absent[2..4].fill(0);
+    version[0] = 0x10;
+    version[2] += 0x10;
+    assert_eq!(checker::sum(&version), 0xffff);
+    for structure in [wrong, absent, version] {
+        for length in 1..32u8 {
+            let len = (usize::from(length) * 4).max(28); // an IP header and 8 octets
+            let mut octets = error4(11, 0, 128, 128, &structure);
+            octets[25] = length;
+            fix_icmp_checksum(&mut octets);
+            let translated = icmp(&mut rig, &octets);
+            assert_eq!(translated.rest, [0; 4], "length attribute {length}");
+            assert_eq!(translated.body.len(), len + 20, "length attribute {length}");
+            assert_eq!(translated.quoted().len, 148);
+        }
+        for length in 1..16u8 {
+            let len = (usize::from(length) * 8).max(48);
+            let mut octets = error6(3, 0, 128, 128, &structure);
+            octets[44] = length;
+            fix_icmp_checksum(&mut octets);
+            let translated = icmp(&mut rig, &octets);
+            assert_eq!(translated.rest, [0; 4], "length attribute {length}");
+            assert_eq!(translated.body.len(), len - 20, "length attribute {length}");
+            assert_eq!(translated.quoted().len, 108);
+        }
+    }
+}
+
 fn malformed_extensions() {
     let mut rig = rig();
-    let structure = extension(&[8]);
+    // Nothing but its header, so that no other value of the length attribute leaves room for one.
+    let structure = extension(&[]);
     let good4 = error4(11, 0, 128, 128, &structure);
     let good6 = error6(3, 0, 128, 128, &structure);
-    // Every value of the length attribute: too small, past the end, at what is no extension.
-    for length in 0..=255u8 {
-        for (good, at, right) in [(&good4, 25, 32), (&good6, 44, 16)] {
+    // Every value of the length attribute but zero: too small, right, past the end. The structure
+    // passes as such, or not at all.
+    for length in 1..=255u8 {
+        for (good, at, right, grown) in [(&good4, 25, 32, 148), (&good6, 44, 16, 108)] {
             let mut octets = good.clone();
             octets[at] = length;
             fix_icmp_checksum(&mut octets);
             let translated = icmp(&mut rig, &octets);
             let found = translated.rest[0].max(translated.rest[1]);
-            assert_eq!(found != 0, length == right, "length attribute {length}");
+            assert_eq!(found != 0, length <= right, "length attribute {length}");
+            if length > right {
+                assert_eq!(translated.body.len(), grown, "length attribute {length}");
+            }
         }
     }
-    // Every version but 2.
-    for version in (0..16).filter(|&version| version != 2) {
-        for (good, at) in [(&good4, 28 + 128), (&good6, 48 + 128)] {
-            let mut octets = good.clone();
-            octets[at] = version << 4;
-            fix_icmp_checksum(&mut octets);
-            assert_eq!(icmp(&mut rig, &octets).rest, [0; 4], "version {version}");
-        }
+    // No room for the header of a structure.
+    for len in 1..4 {
+        let translated = icmp(&mut rig, &error4(11, 0, 128, 128, &structure[..len]));
+        assert_eq!((translated.rest, translated.body.len()), ([0; 4], 148));
+        let translated = icmp(&mut rig, &error6(3, 0, 128, 128, &structure[..len]));
+        assert_eq!((translated.rest, translated.body.len()), ([0; 4], 108));
     }
     // Every length that an object can claim, where objects are counted because all cannot be sent.
     for claimed in (0..600).chain([0x7fff, 0xffff]) {
