@@ -78,6 +78,10 @@ pub(super) fn refuse_untranslatable(upper: &UpperLayer) -> Result<(), Refusal<Ic
     if upper.protocol == protocol::ICMPV4 {
         return Err(DropReason::Protocol.into());
     }
+    refuse_header_after_fragment(upper)
+}
+
+fn refuse_header_after_fragment(upper: &UpperLayer) -> Result<(), Refusal<Icmpv6Error>> {
     if upper.fragment.is_some() && ipv6::is_extension_header(upper.protocol) {
         return Err(Refusal::answered(
             DropReason::HeaderAfterFragment,
@@ -201,10 +205,14 @@ fn decide(
         };
         return Err(Refusal::answered(DropReason::RoutingHeader, answer));
     }
+    let is_own = matches!(destination, Ok(Mapped { via: Via::Own, .. }));
     if !place.admits(payload.len()) {
+        if !is_own {
+            refuse_header_after_fragment(&upper)?; // told as of any other (RFC 7915 section 5.4)
+        }
         return Err(DropReason::FragmentLength.into());
     }
-    if let Ok(Mapped { via: Via::Own, .. }) = destination {
+    if is_own {
         let unrecognized = Icmpv6Error::ParameterProblem {
             code: 1,
             pointer: upper.named_at as u32,

@@ -401,6 +401,9 @@ fn fragments() {
         v6().fragment(65512, false, 7).raw(253, &payload(4)),
         v4().fragment(0, true, 7).raw(253, &payload(9)),
         v4().fragment(65512, false, 7).raw(253, &payload(4)),
+        v6().fragment(0, true, 7).raw(1, &payload(9)),
+        v6().fragment(0, true, 7).raw(17, &payload(9)).hops(1),
+        v6().fragment(0, true, 7).raw(17, &payload(9)).to(OWN6),
     ] {
         rig.send(&packet).dropped(DropReason::FragmentLength);
     }
@@ -426,6 +429,29 @@ fn header_after_fragment_header() {
         let quoted = inner().fragment(0, true, 7).raw(number, &upper).build();
         rig.send(&error(1, 0, [0; 4], &quoted))
             .dropped(DropReason::QuotedPacket);
+        // Fragments that cannot be put together are answered as those that can (section 5.4).
+        for odd in [25, 31, 33] {
+            let upper = &[upper.clone(), payload(8)].concat()[..odd];
+            let first = v6().fragment(0, true, 7).raw(number, upper);
+            rig.send(&first)
+                .error(DropReason::HeaderAfterFragment, 1, 1);
+            rig.send(&first.clone().from("2001:db8:99::1")).error(
+                DropReason::HeaderAfterFragment,
+                1,
+                1,
+            );
+            rig.send(&v6().fragment(32, true, 7).raw(number, upper))
+                .dropped(DropReason::HeaderAfterFragment);
+            rig.send(&v6().fragment(65512, false, 7).raw(number, upper))
+                .dropped(DropReason::HeaderAfterFragment);
+            // The translator itself is a host.
+            rig.send(&first.to(OWN6))
+                .dropped(DropReason::FragmentLength);
+        }
+        // Not about an ICMPv6 error.
+        let hidden = [&[58, 0], &[0; 6][..], &[1, 4, 0, 0], &[0; 7]].concat();
+        rig.send(&v6().fragment(0, true, 7).raw(number, &hidden))
+            .dropped(DropReason::HeaderAfterFragment);
     }
     // ESP may follow, and anything that is no extension header.
     for protocol in [50, 17, 132, 253] {
