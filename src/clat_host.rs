@@ -10,6 +10,7 @@ use log::{debug, info, warn};
 use xlatd::{
     clat::{Network, Settings, Setup, Trial},
     config::{LogClasses, clatd::ClatConfig},
+    hints::{self, Hints},
     plan::{self, Facts, Step},
     translate::Translator,
 };
@@ -131,7 +132,8 @@ impl ClatHost {
             let seed = RandomState::new().hash_one(device.link.index);
             let map = plan::clat_map(setup);
             let translator = Translator::new(plan::clat_translation(setup), map, seed, now);
-            self.path = Some(PacketPath::new(log, device, translator, None));
+            let hints = Hints::new(hints::Settings::Clat);
+            self.path = Some(PacketPath::new(log, hints, device, translator, None));
         }
         let before = self.facts.replace(facts);
         if facts.is_router && !before.is_some_and(|before| before.is_router) {

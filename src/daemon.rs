@@ -16,7 +16,14 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     time::{ClockId, clock_gettime},
 };
-use xlatd::{addr::AddressMap, config::Config, plan, translate::Translator, wire::ipv6::MIN_MTU};
+use xlatd::{
+    addr::AddressMap,
+    config::Config,
+    hints::{self, Hints},
+    plan,
+    translate::Translator,
+    wire::ipv6::MIN_MTU,
+};
 
 use crate::{
     device::{Setup, restore},
@@ -145,7 +152,13 @@ impl Daemon {
         } else {
             config.log
         };
-        let path = PacketPath::new(log, device, translator, leases);
+        let path = PacketPath::new(
+            log,
+            Hints::new(hints::Settings::TaygaConf),
+            device,
+            translator,
+            leases,
+        );
 
         Ok(Self {
             config,

@@ -13,6 +13,7 @@
 //! |---|---|---|
 //! | 3 | [`plan`] | what is to be done to the system, as ordered steps, each with its undo |
 //! | 4 | [`state`] | the record of what a CLAT has to undo |
+//! | 4 | [`hints`] | what is said once about refusals that surprise people |
 //! | 3 | [`stats`], [`packet_log`] | what became of packets: counters, and lines for the log |
 //! | 2 | [`config`] | tayga.conf: text to settings, with every mistake in it, and back |
 //! | 1 | [`translate`] | one packet in, one decision out |
@@ -54,6 +55,7 @@
 pub mod addr;
 pub mod clat;
 pub mod config;
+pub mod hints;
 pub mod packet_log;
 pub mod plan;
 pub mod state;

@@ -341,12 +341,22 @@ mod tests {
     /// X46-36, X46-37: what is dropped for its missing checksum is logged with addresses and ports.
     #[test]
     fn a_dropped_udp_packet_without_checksum_is_logged_with_addresses_and_ports() {
-        let text = "DROP: [v4] [192.0.2.1]->[198.51.100.7] (29 bytes) (proto 17) (ports 1024->53) \
-                    UDP without checksum (udp-cksum-mode)";
-        for fragment in [0, 0x2000] {
+        let text = "DROP: [v4] [192.0.2.1]->[198.51.100.7] (29 bytes) (proto 17) (ports 1024->53)";
+        for (fragment, reason, why) in [
+            (
+                0,
+                DropReason::UdpChecksum,
+                "UDP without checksum (udp-cksum-mode)",
+            ),
+            (
+                0x2000,
+                DropReason::UdpFragmentChecksum,
+                "first fragment of UDP without checksum",
+            ),
+        ] {
             let packet = v4(17, fragment, &UDP);
-            let outcome = Outcome::Drop(DropReason::UdpChecksum);
-            assert_eq!(line(ALL, &packet, outcome).as_deref(), Some(text));
+            let expected = format!("{text} {why}");
+            assert_eq!(line(ALL, &packet, Outcome::Drop(reason)), Some(expected));
         }
     }
 

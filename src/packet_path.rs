@@ -13,6 +13,7 @@ use log::{info, warn};
 use nix::errno::Errno;
 use xlatd::{
     config::LogClasses,
+    hints::Hints,
     packet_log::{PacketLog, Summary},
     stats::Stats,
     translate::{Coalescer, Direction, DropReason, Offered, Outcome, Packet, Reply, Translator},
@@ -59,14 +60,14 @@ struct Books {
     leases: Option<Leases>,
     packet_log: Option<PacketLog>,
     stats: Stats,
-    /// Whether somebody has been told how to get rid of `wkpf-strict`.
-    wkpf_strict_explained: bool,
+    hints: Hints,
 }
 
 impl PacketPath {
     /// `log`: the packets that are logged.
     pub(crate) fn new(
         log: LogClasses,
+        hints: Hints,
         device: Device,
         translator: Translator,
         leases: Option<Leases>,
@@ -83,7 +84,7 @@ impl PacketPath {
                 leases,
                 packet_log: PacketLog::new(log),
                 stats: Stats::default(),
-                wkpf_strict_explained: false,
+                hints,
             },
         }
     }
@@ -149,15 +150,19 @@ impl PacketPath {
             Outcome::Segments(mut segments) => {
                 while segments.next(segment) {
                     let outcome = books.translate(translator, segment, now);
+                    let refused = refused(&outcome);
                     if write_fragments(device, outcome, fragment, now) {
                         device.write(segment, now);
                     }
+                    books.hint(refused, segment);
                 }
             }
             outcome => {
+                let refused = refused(&outcome);
                 if write_fragments(device, outcome, fragment, now) {
                     device.write(packet, now);
                 }
+                books.hint(refused, packet);
             }
         }
     }
@@ -291,9 +296,6 @@ impl Books {
         {
             info!("{line}");
         }
-        if let Outcome::Drop(reason) | Outcome::Reply(Reply::Error(reason)) = &outcome {
-            self.explain(*reason);
-        }
         if let Some((host, lent)) = translator.take_lent()
             && let Some(leases) = &mut self.leases
             && let Some(event) = leases.lent(host, lent, now)
@@ -310,15 +312,21 @@ impl Books {
         self.stats.count(direction, &dropped);
     }
 
-    /// Says once what to do about a refusal that surprises people.
-    fn explain(&mut self, reason: DropReason) {
-        if reason == DropReason::WkpfStrict && !self.wkpf_strict_explained {
-            self.wkpf_strict_explained = true;
-            warn!(
-                "A packet was refused because 64:ff9b::/96 is not for private IPv4 addresses \
-                 (RFC 6052 section 3.1); with \"wkpf-strict no\" in the configuration they pass"
-            );
+    /// Says once what to do about a refusal that surprises people. `packet` was refused.
+    fn hint(&mut self, refused: Option<DropReason>, packet: &Packet) {
+        if let Some(reason) = refused
+            && let Some(hint) = self.hints.about(reason, packet.bytes())
+        {
+            warn!("{hint}");
         }
+    }
+}
+
+/// Why a packet was not passed on, if it was not.
+fn refused(outcome: &Outcome<'_>) -> Option<DropReason> {
+    match outcome {
+        Outcome::Drop(reason) | Outcome::Reply(Reply::Error(reason)) => Some(*reason),
+        _ => None,
     }
 }
 

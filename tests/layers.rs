@@ -18,6 +18,7 @@ const LIBRARY: &[(&str, u8)] = &[
     ("config", 2),
     ("plan", 3),
     ("state", 4),
+    ("hints", 4),
     ("stats", 3),
     ("packet_log", 3),
 ];

@@ -59,12 +59,13 @@ impl Checksum {
         }
         match settings.udp_checksum {
             UdpChecksum::Forward => Ok(Self::Leave),
-            UdpChecksum::Calculate if place.is_whole() => {
+            _ if !place.is_whole() => Err(DropReason::UdpFragmentChecksum),
+            UdpChecksum::Calculate => {
                 let len = transport::udp_len(payload).ok_or(DropReason::TransportTruncated)?;
                 let pseudo = added + Sum::word(protocol::UDP.into()) + Sum::word(len as u16);
                 Ok(Self::ComputeUdp { len, pseudo })
             }
-            UdpChecksum::Calculate | UdpChecksum::Drop => Err(DropReason::UdpChecksum),
+            UdpChecksum::Drop => Err(DropReason::UdpChecksum),
         }
     }
 

@@ -203,8 +203,11 @@ pub enum DropReason {
     IcmpType,
     /// An ICMP error that quotes what cannot be translated (RFC 7915 sections 4.3, 5.3).
     QuotedPacket,
-    /// UDP without a checksum, and `udp-cksum-mode` or fragmentation forbids to pass it (RFC 7915 section 4.5).
+    /// UDP without a checksum, and `udp-cksum-mode` forbids to pass it (RFC 7915 section 4.5).
     UdpChecksum,
+    /// A first fragment of UDP without a checksum, which can be calculated of a whole packet alone
+    /// (RFC 7915 section 4.5).
+    UdpFragmentChecksum,
     /// Too big for the next hop, and not to be fragmented.
     TooBig,
     /// Addressed to the translator itself, where only echo requests are answered.
@@ -244,6 +247,7 @@ impl DropReason {
         Self::IcmpType,
         Self::QuotedPacket,
         Self::UdpChecksum,
+        Self::UdpFragmentChecksum,
         Self::TooBig,
         Self::OwnAddress,
         Self::EchoLimit,
@@ -274,6 +278,7 @@ impl fmt::Display for DropReason {
             Self::IcmpType => "ICMP type without counterpart",
             Self::QuotedPacket => "ICMP error quotes an untranslatable packet",
             Self::UdpChecksum => "UDP without checksum (udp-cksum-mode)",
+            Self::UdpFragmentChecksum => "first fragment of UDP without checksum",
             Self::TooBig => "too big for the MTU",
             Self::OwnAddress => "nothing but echo at the translator's own address",
             Self::EchoLimit => "too many echo requests to the translator's own address",

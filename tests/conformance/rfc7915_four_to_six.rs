@@ -1038,7 +1038,7 @@ fn udp_fragment_without_checksum() {
     let parts = v4().udp(&payload(100)).checksum(0).cut(64, 7);
     for mode in [UdpChecksum::Drop, UdpChecksum::Calculate] {
         let mut rig = udp_rig(mode);
-        rig.send(&parts[0]).dropped(DropReason::UdpChecksum);
+        rig.send(&parts[0]).dropped(DropReason::UdpFragmentChecksum);
         // Of the others nobody can tell.
         rig.send(&parts[1]).forwarded();
     }

@@ -848,7 +848,9 @@ fn udp_without_checksum() {
     forward.send(&none).forwarded();
     let [first, second] = none.cut(64, 7);
     let mut calculate = rig_of(UdpChecksum::Calculate);
-    calculate.send(&first).dropped(DropReason::UdpChecksum);
+    calculate
+        .send(&first)
+        .dropped(DropReason::UdpFragmentChecksum);
     calculate.send(&second).forwarded();
 }
 

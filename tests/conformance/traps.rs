@@ -213,7 +213,9 @@ fn udp_checksums() {
     assert!(zeros >= 4, "each way met a sum of zero");
     for packet in [v4().udp(&payload(64)), v6().udp(&payload(64))] {
         let [first, _] = packet.checksum(0).cut(32, 7);
-        calculate.send(&first).dropped(DropReason::UdpChecksum);
+        calculate
+            .send(&first)
+            .dropped(DropReason::UdpFragmentChecksum);
     }
 }
 

@@ -5,10 +5,14 @@ use std::{
     thread,
 };
 
+use nix::sys::signal::Signal;
+
 use crate::{
     forward::{connect, listen},
     harness::{CLIENT, CLIENT4, CONFIG, Net, SERVER, SERVER6, case, xlatd_case},
-    packet::{FRAGMENT, ICMP, ICMPV6, Ipv4, Ipv6, TCP, UDP, pattern, udp, udp_without_checksum},
+    packet::{
+        FRAGMENT, ICMP, ICMPV6, Ipv4, Ipv6, MF, TCP, UDP, pattern, udp, udp_without_checksum,
+    },
     socket::{Capture, Fragmentation, send4, send6, udp_socket},
 };
 
@@ -168,6 +172,79 @@ fn udp_without_checksum_gets_one() {
             udp(CLIENT4, SERVER, PORTS, b"without")
         );
     });
+}
+
+/// RFC 7915 section 4.5 (X46-36, X46-37) asks for addresses and ports of what is dropped: a warning
+/// has them, with what to do, and a flood has one. `calc` is no help for a fragment.
+#[test]
+fn udp_without_checksum_has_one_hint() {
+    for (mode, is_fragment, help) in [
+        ("drop", false, "\"udp-cksum-mode calc\""),
+        ("drop", true, "\"udp-cksum-mode fwd\""),
+        ("calc", true, "\"udp-cksum-mode fwd\""),
+    ] {
+        for from_v4 in [true, false] {
+            xlatd_case(|net| {
+                let mut daemon = net.translate_with(&format!("{CONFIG}udp-cksum-mode {mode}\n"));
+                send_without_checksum(net, from_v4, is_fragment, 20);
+                daemon.signal(Signal::SIGTERM);
+                daemon.wait();
+                let log = daemon.log();
+                let hints: Vec<_> = log
+                    .lines()
+                    .filter(|line| line.contains("without a checksum was dropped"))
+                    .collect();
+                let [hint] = hints[..] else {
+                    panic!("expected one hint, found {}: {log}", hints.len())
+                };
+                let way = if from_v4 {
+                    format!("[v4] [{SERVER}]->[{CLIENT4}]")
+                } else {
+                    format!("[v6] [{CLIENT}]->[{SERVER6}]")
+                };
+                assert!(hint.contains(&way), "{hint}");
+                assert!(hint.contains("(ports 4000->4001)"), "{hint}");
+                assert!(hint.contains(help), "{hint}");
+                assert_eq!(hint.matches("udp-cksum-mode").count(), 1, "{hint}");
+                assert!(log.contains(": 20 dropped: "), "{log}");
+            });
+        }
+    }
+}
+
+/// Sends `count` datagrams without a checksum, or first fragments of some, and waits until all of
+/// them have been dropped: what is sent last has arrived.
+fn send_without_checksum(net: &Net, from_v4: bool, is_fragment: bool, count: usize) {
+    let datagram = udp_without_checksum(PORTS, &[0; 8]);
+    if from_v4 {
+        let at_client = Capture::start(&net.client);
+        let mut packet = Ipv4::new(SERVER, CLIENT4, UDP, datagram);
+        packet.fragment = if is_fragment { MF } else { 0 };
+        for _ in 0..count {
+            send4(&net.server, &packet);
+        }
+        let last = udp(SERVER, CLIENT4, OTHER_PORTS, b"with");
+        send4(&net.server, &Ipv4::new(SERVER, CLIENT4, UDP, last));
+        at_client.ipv6("the last datagram", |packet| {
+            packet.next_header == UDP && packet.source.to_string() == SERVER6
+        });
+    } else {
+        let at_server = Capture::start(&net.server);
+        let packet = if is_fragment {
+            let header = [UDP, 0, 0, 1, 0, 0, 0, 7];
+            Ipv6::new(CLIENT, SERVER6, FRAGMENT, [&header, &datagram[..]].concat())
+        } else {
+            Ipv6::new(CLIENT, SERVER6, UDP, datagram)
+        };
+        for _ in 0..count {
+            send6(&net.client, &packet);
+        }
+        let last = udp(CLIENT, SERVER6, OTHER_PORTS, b"with");
+        send6(&net.client, &Ipv6::new(CLIENT, SERVER6, UDP, last));
+        at_server.ipv4("the last datagram", |packet| {
+            packet.protocol == UDP && packet.source.to_string() == CLIENT4
+        });
+    }
 }
 
 const PORTS: [u16; 2] = [4000, 4001];

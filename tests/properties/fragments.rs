@@ -98,7 +98,7 @@ proptest! {
         if world.settings.udp_checksum == UdpChecksum::Forward {
             prop_assert_eq!(&answer.put_together()?.payload, &payload);
         } else {
-            let dropped = matches!(answer, Answer::Drop(DropReason::UdpChecksum, _));
+            let dropped = matches!(answer, Answer::Drop(DropReason::UdpFragmentChecksum, _));
             prop_assert!(dropped, "{answer:?}");
         }
     }

@@ -1,0 +1,130 @@
+//! Messages about refusals that surprise people, and what to do about them: each is said once.
+
+use crate::{packet_log::Summary, translate::DropReason};
+
+/// Who can change what the translator does with such packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settings {
+    /// The administrator, in tayga.conf.
+    TaygaConf,
+    /// Nobody: those of a CLAT are given.
+    Clat,
+}
+
+/// The hints that have been given.
+#[derive(Debug)]
+pub struct Hints {
+    settings: Settings,
+    wkpf_strict: bool,
+    udp_checksum: bool,
+    udp_fragment_checksum: bool,
+}
+
+impl Hints {
+    /// None has been given.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            wkpf_strict: false,
+            udp_checksum: false,
+            udp_fragment_checksum: false,
+        }
+    }
+
+    /// The hint about a packet that was refused for `reason`, if there is one and the first of its
+    /// kind. `packet` is the packet as it was received, if it was dropped without an answer.
+    pub fn about(&mut self, reason: DropReason, packet: &[u8]) -> Option<String> {
+        let given = match reason {
+            DropReason::WkpfStrict => &mut self.wkpf_strict,
+            DropReason::UdpChecksum => &mut self.udp_checksum,
+            DropReason::UdpFragmentChecksum => &mut self.udp_fragment_checksum,
+            _ => return None,
+        };
+        if std::mem::replace(given, true) {
+            return None;
+        }
+        let packet = Summary::of(packet);
+        Some(match (reason, self.settings) {
+            (DropReason::WkpfStrict, _) => {
+                "A packet was refused because 64:ff9b::/96 is not for private IPv4 addresses \
+                 (RFC 6052 section 3.1); with \"wkpf-strict no\" in the configuration they pass"
+                    .to_owned()
+            }
+            // RFC 7915 section 4.5 asks for addresses and ports.
+            (DropReason::UdpChecksum, _) => format!(
+                "UDP without a checksum was dropped (RFC 7915 section 4.5): {packet}; with \
+                 \"udp-cksum-mode calc\" in the configuration such packets are given one"
+            ),
+            (_, settings) => {
+                let help = match settings {
+                    Settings::TaygaConf => {
+                        "; with \"udp-cksum-mode fwd\" in the configuration it passes without \
+                         one, as do whole packets, and IPv6 hosts refuse that unless they are \
+                         made to accept it (RFC 6935)"
+                    }
+                    Settings::Clat => "",
+                };
+                format!(
+                    "A fragment of UDP without a checksum was dropped (RFC 7915 section 4.5): \
+                     {packet}; none can be calculated without the other fragments{help}"
+                )
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 192.0.2.1 port 1024 to 198.51.100.7 port 53.
+    const PACKET: [u8; 29] = [
+        0x45, 0, 0, 29, 0, 0, 0x20, 0, 64, 17, 0, 0, 192, 0, 2, 1, 198, 51, 100, 7, //
+        4, 0, 0, 53, 0, 9, 0, 0, b'x',
+    ];
+    const ENDPOINTS: &str = "[192.0.2.1]->[198.51.100.7] (29 bytes) (proto 17) (ports 1024->53)";
+
+    /// X46-36: with addresses, ports and what helps, and once.
+    #[test]
+    fn udp_without_checksum_has_one_hint() {
+        let mut hints = Hints::new(Settings::TaygaConf);
+        let hint = hints
+            .about(DropReason::UdpChecksum, &PACKET)
+            .unwrap_or_default();
+        assert!(hint.contains(ENDPOINTS), "{hint}");
+        assert!(hint.contains("\"udp-cksum-mode calc\""), "{hint}");
+        for _ in 0..100 {
+            assert_eq!(hints.about(DropReason::UdpChecksum, &PACKET), None);
+        }
+        assert!(hints.about(DropReason::WkpfStrict, &PACKET).is_some());
+        assert_eq!(hints.about(DropReason::WkpfStrict, &PACKET), None);
+    }
+
+    /// X46-37: `calc` gives no checksum to a fragment, and a CLAT has no such directive.
+    #[test]
+    fn a_fragment_without_checksum_has_a_hint_of_its_own_that_is_true() {
+        for (settings, names_fwd) in [(Settings::TaygaConf, true), (Settings::Clat, false)] {
+            let mut hints = Hints::new(settings);
+            let reason = DropReason::UdpFragmentChecksum;
+            let hint = hints.about(reason, &PACKET).unwrap_or_default();
+            assert!(hint.contains(ENDPOINTS), "{hint}");
+            assert!(!hint.contains("calc\""), "{hint}");
+            assert_eq!(hint.contains("\"udp-cksum-mode fwd\""), names_fwd, "{hint}");
+            assert_eq!(hint.contains("configuration"), names_fwd, "{hint}");
+            assert_eq!(hints.about(reason, &PACKET), None);
+        }
+    }
+
+    #[test]
+    fn no_other_refusal_has_a_hint() {
+        let mut hints = Hints::new(Settings::TaygaConf);
+        let hinted = |reason: &&DropReason| hints.about(**reason, &PACKET).is_some();
+        let hinted: Vec<_> = DropReason::ALL.iter().filter(hinted).collect();
+        let expected = [
+            &DropReason::WkpfStrict,
+            &DropReason::UdpChecksum,
+            &DropReason::UdpFragmentChecksum,
+        ];
+        assert_eq!(hinted, expected);
+    }
+}
