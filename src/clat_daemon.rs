@@ -78,6 +78,8 @@ pub(crate) struct ClatDaemon {
     nftables: Option<LinkChanges>,
     ndisc: Ndisc,
     query: Option<Query>,
+    /// Name servers of which it was said that they cannot be asked.
+    unusable_servers: Vec<String>,
     /// When to look at the network again, and how long changes of it are waited for.
     look_at: Option<Instant>,
     debounce: Duration,
@@ -124,6 +126,7 @@ impl ClatDaemon {
                 "listen to Router Advertisements, which takes root or CAP_NET_RAW",
             ))?,
             query: None,
+            unusable_servers: Vec::new(),
             look_at: Some(Instant::now()),
             debounce: DEBOUNCE,
             retry_at: None,
@@ -398,7 +401,15 @@ impl ClatDaemon {
                 Action::Query { link, servers } => {
                     let name = self.clat.link(link).map(|link| link.name.clone());
                     let name = name.unwrap_or_default();
-                    self.query = Some(Query::ask(link, &name, &servers, now));
+                    let index_of = |name: &str| self.clat.link_named(name).map(|link| link.index);
+                    let query = Query::ask(link, &name, &servers, index_of, now);
+                    if query.unusable != self.unusable_servers {
+                        self.unusable_servers.clone_from(&query.unusable);
+                        for server in &query.unusable {
+                            warn!("/etc/resolv.conf: a name server cannot be asked: {server}");
+                        }
+                    }
+                    self.query = Some(query);
                 }
                 Action::Try(trial) => {
                     self.host.trial = trial;

@@ -192,6 +192,11 @@ impl Clat {
         self.network.link(index)
     }
 
+    /// The device of this name, if it is known.
+    pub fn link_named(&self, name: &str) -> Option<&Link> {
+        self.network.links.iter().find(|link| link.name == name)
+    }
+
     fn network_is(&mut self, network: Network, now: Duration) {
         self.network = network;
         let link = self.uplink().map_or(0, |link| link.index);

@@ -7,6 +7,7 @@ mod check;
 pub mod clatd;
 mod map_file;
 mod parse;
+pub mod resolv_conf;
 mod similar;
 mod word;
 

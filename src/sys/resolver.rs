@@ -5,19 +5,21 @@ use std::{
     fs,
     hash::{BuildHasher, RandomState},
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
 
 use nix::sys::socket::{setsockopt, sockopt::BindToDevice};
-use xlatd::wire::dns::{self, Answer};
+use xlatd::{
+    config::resolv_conf::{name_servers, server_at},
+    wire::dns::{self, Answer},
+};
 
 /// How long servers may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// So many are asked.
 pub(crate) const MOST: usize = 3;
-const PORT: u16 = 53;
 
 /// A question that has been asked.
 pub(crate) struct Query {
@@ -25,27 +27,37 @@ pub(crate) struct Query {
     pub(crate) link: u32,
     /// One for each server that could be asked.
     sockets: Vec<UdpSocket>,
+    /// Servers of /etc/resolv.conf that cannot be asked, each with the reason.
+    pub(crate) unusable: Vec<String>,
     id: u16,
     pub(crate) deadline: Instant,
 }
 
 impl Query {
     /// Asks the servers, or those of /etc/resolv.conf if there are none. No server may be reached: then the answer is that of
-    /// the deadline.
-    pub(crate) fn ask(link: u32, name: &str, servers: &[IpAddr], now: Instant) -> Self {
+    /// the deadline. `index_of` gives the index of a device by its name.
+    pub(crate) fn ask(
+        link: u32,
+        name: &str,
+        servers: &[IpAddr],
+        index_of: impl Fn(&str) -> Option<u32>,
+        now: Instant,
+    ) -> Self {
         let id = RandomState::new().hash_one(now) as u16; // RandomState has keys that nobody outside can guess
-        let system;
-        let (servers, device) = if servers.is_empty() {
-            system = system_servers();
-            (&*system, None)
+        let (servers, unusable, device) = if servers.is_empty() {
+            let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+            let (servers, unusable) = name_servers(&text, link, index_of);
+            (servers, unusable, None)
         } else {
-            (servers, Some(name))
+            let servers = servers.iter().map(|&server| server_at(server, link));
+            (servers.collect(), Vec::new(), Some(name))
         };
-        let servers = servers.iter().take(MOST);
-        let sockets = servers.filter_map(|&server| ask(server, link, device, id).ok());
+        let servers = servers.into_iter().take(MOST);
+        let sockets = servers.filter_map(|server| ask(server, device, id).ok());
         Self {
             link,
             sockets: sockets.collect(),
+            unusable,
             id,
             deadline: now + TIMEOUT,
         }
@@ -89,35 +101,20 @@ impl Query {
     }
 }
 
-fn ask(server: IpAddr, link: u32, device: Option<&str>, id: u16) -> io::Result<UdpSocket> {
+fn ask(server: SocketAddr, device: Option<&str>, id: u16) -> io::Result<UdpSocket> {
     let any: IpAddr = match server {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let socket = UdpSocket::bind((any, 0))?;
     socket.set_nonblocking(true)?;
     // One of this host is not reached by any other device.
-    let is_ours = UdpSocket::bind((server, 0)).is_ok();
+    let is_ours = UdpSocket::bind((server.ip(), 0)).is_ok();
     if let Some(device) = device.filter(|_| !is_ours) {
         // Without the right to, the routes decide.
         let _ = setsockopt(&socket, BindToDevice, &OsString::from(device));
     }
-    let to = match server {
-        IpAddr::V6(address) if address.is_unicast_link_local() => {
-            SocketAddrV6::new(address, PORT, 0, link).into()
-        }
-        server => SocketAddr::new(server, PORT),
-    };
-    socket.connect(to)?;
+    socket.connect(server)?;
     socket.send(&dns::query(id))?;
     Ok(socket)
-}
-
-/// Those of resolv.conf(5).
-fn system_servers() -> Vec<IpAddr> {
-    let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver"))
-        .filter_map(|address| address.trim().parse().ok())
-        .collect()
 }

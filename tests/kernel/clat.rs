@@ -378,6 +378,40 @@ fn resolved_prefix_gives_ipv4() {
     });
 }
 
+/// resolv.conf(5): a name server may have a link-local address, with its link (RFC 4007 section
+/// 11). What cannot be asked is said once, however often the others are.
+#[test]
+fn name_server_with_a_link_is_asked() {
+    clat_case(|net| {
+        let addresses = net.router.run("ip -6 -o addr show dev host scope link");
+        let router = addresses
+            .split_whitespace()
+            .find(|word| word.starts_with("fe80:"));
+        let router = router.unwrap().split('/').next().unwrap();
+        let script = format!(
+            "set -e
+            mount -t tmpfs none /mnt
+            echo nameserver fe80::53%eth9 >/mnt/resolv.conf
+            echo nameserver {router}%eth0 >>/mnt/resolv.conf
+            mount --bind /mnt/resolv.conf /etc/resolv.conf
+            exec \"$@\""
+        );
+        let launcher = ["unshare", "--mount", "sh", "-c", &script, "sh"];
+        let daemon = Daemon::start_clat_by(&launcher, &net.host, &net.runtime, "");
+        net.advertise(&[]);
+        daemon.prints("cannot be asked");
+        let _dns = NameServer::start(&net.router, &["2001:db8:64::192.0.0.170"]);
+        daemon.prints("IPv4 goes by eth0 and 2001:db8:64::/96 (DNS64)");
+        net.wait_for_ipv4();
+        let log = daemon.log();
+        assert_eq!(log.matches("cannot be asked").count(), 1, "{log}");
+        assert!(
+            log.contains("fe80::53%eth9: there is no device eth9"),
+            "{log}"
+        );
+    });
+}
+
 /// D50-07: no DNS64, and no name server at all, are reasons to wait.
 #[test]
 fn no_dns64_is_no_end() {

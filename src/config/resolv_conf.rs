@@ -1,0 +1,116 @@
+//! The name servers of resolv.conf(5).
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+/// Port of name servers (RFC 1035 section 4.2).
+pub const DNS_PORT: u16 = 53;
+
+/// The name servers that can be asked, in the order of the file, and for each other one why not, as
+/// `fe80::1%eth9: there is no device eth9`.
+///
+/// A link-local address is that of a server at the link with the index that `index_of` gives for
+/// the device in its zone (RFC 4007 section 11), or at `link` if it has no zone.
+pub fn name_servers(
+    text: &str,
+    link: u32,
+    index_of: impl Fn(&str) -> Option<u32>,
+) -> (Vec<SocketAddr>, Vec<String>) {
+    let (mut servers, mut others) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if words.next() != Some("nameserver") {
+            continue;
+        }
+        let Some(word) = words.next() else {
+            continue;
+        };
+        match name_server(word, link, &index_of) {
+            Ok(server) => servers.push(server),
+            Err(why) => others.push(format!("{word}: {why}")),
+        }
+    }
+    (servers, others)
+}
+
+fn name_server(
+    word: &str,
+    link: u32,
+    index_of: impl Fn(&str) -> Option<u32>,
+) -> Result<SocketAddr, String> {
+    let (address, zone) = match word.split_once('%') {
+        Some((address, zone)) => (address, Some(zone)),
+        None => (word, None),
+    };
+    let address = address.parse().map_err(|_| "expected an IP address")?;
+    let scope = match zone {
+        None => link,
+        Some(zone) => zone
+            .parse()
+            .ok()
+            .filter(|&index| index != 0)
+            .or_else(|| index_of(zone))
+            .ok_or_else(|| format!("there is no device {zone}"))?,
+    };
+    Ok(server_at(address, scope))
+}
+
+/// Where a server is asked. `link` is the index of the link of a link-local address.
+pub fn server_at(address: IpAddr, link: u32) -> SocketAddr {
+    match address {
+        IpAddr::V6(address) if address.is_unicast_link_local() => {
+            SocketAddrV6::new(address, DNS_PORT, 0, link).into()
+        }
+        address => SocketAddr::new(address, DNS_PORT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+
+    fn read(text: &str) -> (Vec<SocketAddr>, Vec<String>) {
+        name_servers(text, 2, |name| (name == "eth1").then_some(3))
+    }
+
+    #[test]
+    fn name_servers_are_read_in_order() {
+        let text = "# nameserver 192.0.2.1\nsearch example.net\n nameserver 192.0.2.53\n\
+                    nameserver\t2001:db8::53 trailing\nnameservers 192.0.2.2\nnameserver\n";
+        let expected = ["192.0.2.53:53", "[2001:db8::53]:53"].map(|one| one.parse().unwrap());
+        assert_eq!(read(text), (expected.to_vec(), Vec::new()));
+    }
+
+    /// RFC 4007 section 11: the zone of a link-local address is a device, by name or index.
+    #[test]
+    fn a_zone_says_at_which_link_a_server_is() {
+        for (word, scope) in [
+            ("fe80::1", 2),
+            ("fe80::1%eth1", 3),
+            ("fe80::1%4", 4),
+            ("2001:db8::53%eth1", 0),
+        ] {
+            let (servers, others) = read(&format!("nameserver {word}\n"));
+            let [SocketAddr::V6(server)] = servers[..] else {
+                panic!("{word}: {servers:?}")
+            };
+            assert_eq!((server.scope_id(), server.port()), (scope, 53), "{word}");
+            assert_eq!(others, [""; 0], "{word}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_asked_has_a_reason() {
+        let text = "nameserver fe80::1%eth9\nnameserver fe80::1%0\nnameserver dns.example\n\
+                    nameserver 192.0.2.53\n";
+        let (servers, others) = read(text);
+        assert_eq!(servers.len(), 1);
+        let expected = [
+            "fe80::1%eth9: there is no device eth9",
+            "fe80::1%0: there is no device 0",
+            "dns.example: expected an IP address",
+        ];
+        assert_eq!(others, expected);
+    }
+}
