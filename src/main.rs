@@ -159,9 +159,15 @@ fn run_clat(name: Name, words: impl Iterator<Item = OsString>) -> Result<(), Err
     info!("Starting xlatd {} as a CLAT", env!("CARGO_PKG_VERSION"));
     let uses_ufw = config.ufw.is_some() || sys::firewall::ufw::is_enabled();
     if config.script_up.is_none() && config.script_down.is_none() && !uses_ufw {
-        // nft(8) needs the first.
-        privilege::confine(&[Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW])
-            .map_err(system("give up privileges"))?;
+        // nft(8) needs the first. Root, who has the last two, also writes the record in a directory
+        // of the services' user.
+        privilege::confine(&[
+            Capability::CAP_NET_ADMIN,
+            Capability::CAP_NET_RAW,
+            Capability::CAP_CHOWN,
+            Capability::CAP_DAC_OVERRIDE,
+        ])
+        .map_err(system("give up privileges"))?;
         if config.sandbox
             && let Err(error) = sys::sandbox::confine_calls(true)
         {

@@ -140,11 +140,18 @@ fn undo(line: &str) -> Option<Step> {
             from: from.to_owned(),
             to: to.to_owned(),
         },
-        ["ruleset", name] if name.starts_with("xlatd_") => Step::DeleteRuleset {
-            name: name.to_owned(),
-        },
+        // It becomes part of a script of nft(8).
+        ["ruleset", name] if name.starts_with("xlatd_") && name.bytes().all(is_of_name) => {
+            Step::DeleteRuleset {
+                name: name.to_owned(),
+            }
+        }
         _ => return None,
     })
+}
+
+fn is_of_name(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || octet == b'_'
 }
 
 fn route(destination: &str, target: Target, table: &str, metric: &str) -> Option<Step> {
@@ -267,6 +274,7 @@ mod tests {
             "local 2001:db8::/32 eth0 x 5 0",
             "address x eth0 2",
             "ruleset filter",
+            "ruleset xlatd_clat;\tinclude\t\"/etc/shadow\"",
             "sysctl kernel/core_pattern x y 0",
             "sysctl net/../kernel/core_pattern x y 0",
             "sysctl net/ipv6/conf/eth0/force_forwarding 0 1",

@@ -2,8 +2,8 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::MetadataExt,
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -12,7 +12,12 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
+    libc,
+    unistd::geteuid,
 };
+
+/// The longest record that is read, in octets: an instance writes a hundredth of it.
+const MAX_LEN: u64 = 1 << 20;
 
 /// A file that nobody else writes while we live.
 pub(crate) struct Record {
@@ -32,23 +37,26 @@ impl Record {
     /// Opens the file, which is made with its directory if it is not there, and returns what is in it. `None` if somebody
     /// who lives has it.
     pub(crate) fn open(path: &Path) -> io::Result<Option<(Self, String)>> {
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory)?;
+        let directory = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(directory)?;
+        loop {
+            let file = open(
+                path,
+                OpenOptions::new().read(true).append(true).create(true),
+            )?;
+            give_to_owner_of(directory, &file)?;
+            // Somebody may only be looking whether we live.
+            let Some(file) = locked(file, 5)? else {
+                return Ok(None);
+            };
+            // Its owner may have removed it in the meantime.
+            if file.metadata()?.nlink() == 0 {
+                continue;
+            }
+            let text = read(&file)?;
+            let path = path.to_owned();
+            return Ok(Some((Self { path, file }, text)));
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(path)?;
-        // Somebody may only be looking whether we live.
-        let Some(mut file) = locked(file, 5)? else {
-            return Ok(None);
-        };
-        let mut octets = Vec::new();
-        file.read_to_end(&mut octets)?;
-        let path = path.to_owned();
-        let text = String::from_utf8_lossy(&octets).into_owned();
-        Ok(Some((Self { path, file }, text)))
     }
 
     /// Empties the file.
@@ -63,7 +71,7 @@ impl Record {
 
     /// Whatever is in the file now.
     pub(crate) fn text(&self) -> io::Result<String> {
-        fs::read_to_string(&self.path)
+        read(&self.file)
     }
 
     /// Holds off all other instances, until it is dropped, while undos are carried out or handed over. Not for ever: one that
@@ -82,7 +90,8 @@ impl Record {
             if path == self.path || path.extension() != self.path.extension() {
                 continue;
             }
-            let (Ok(file), Ok(text)) = (File::open(&path), fs::read_to_string(&path)) else {
+            let file = open(&path, OpenOptions::new().read(true));
+            let Ok((text, file)) = file.and_then(|file| Ok((read(&file)?, file))) else {
                 continue;
             };
             others.push(Other {
@@ -100,6 +109,46 @@ impl Record {
     }
 }
 
+/// Opens a record. Its directory may belong to the user of the services, and root may be who opens
+/// it: where that user has put something else in its place, this neither leads to a file of the
+/// system nor waits for a FIFO.
+fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let unexpected =
+        |found| io::Error::other(format!("expected a regular file, found {found}: remove it"));
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = options.custom_flags(flags).open(path);
+    let file = file.map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => unexpected("a symbolic link"),
+        _ => error,
+    })?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(unexpected("another kind of file"));
+    }
+    if metadata.nlink() > 1 {
+        return Err(unexpected("one with several names"));
+    }
+    Ok(file)
+}
+
+/// What root writes in a directory of the user of the services, their next start must be able to go
+/// on with.
+fn give_to_owner_of(directory: &Path, file: &File) -> io::Result<()> {
+    let (owner, metadata) = (fs::metadata(directory)?, file.metadata()?);
+    if geteuid().is_root() && metadata.uid() == 0 && owner.uid() != 0 {
+        fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
+}
+
+/// All of a record. What is no UTF-8 is no line of one.
+fn read(mut file: &File) -> io::Result<String> {
+    let mut octets = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.take(MAX_LEN).read_to_end(&mut octets)?;
+    Ok(String::from_utf8_lossy(&octets).into_owned())
+}
+
 /// Locks a file for us alone, within so many tries of 10 ms.
 pub(crate) fn locked(mut file: File, tries: u32) -> io::Result<Option<Flock<File>>> {
     for _ in 0..tries {
@@ -115,7 +164,7 @@ pub(crate) fn locked(mut file: File, tries: u32) -> io::Result<Option<Flock<File
 
 /// Adds a line to the record of another one.
 pub(crate) fn hand_over(path: &Path, line: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().append(true).open(path)?;
+    let mut file = open(path, OpenOptions::new().append(true))?;
     file.write_all(format!("{line}\n").as_bytes())
 }
 
@@ -156,6 +205,59 @@ mod tests {
         assert!(lives(&one));
         drop(other);
         assert!(!lives(&one));
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    /// What the user of the services puts there must not have root write, empty or read another
+    /// file, or wait.
+    #[test]
+    fn only_a_regular_file_is_a_record() {
+        let directory = std::env::temp_dir().join(format!("xlatd-others-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let victim = directory.join("victim");
+        fs::write(&victim, "theirs").unwrap();
+        let [link, hard, fifo, dangling] = ["link", "hard", "fifo", "dangling"]
+            .map(|name| directory.join(format!("{name}.steps")));
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
+        std::os::unix::fs::symlink(directory.join("new"), &dangling).unwrap();
+        fs::hard_link(&victim, &hard).unwrap();
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for (path, found) in [
+            (&link, "a symbolic link"),
+            (&dangling, "a symbolic link"),
+            (&hard, "several names"),
+            (&fifo, "another kind"),
+        ] {
+            let error = Record::open(path).err().unwrap().to_string();
+            assert!(error.contains(found), "{error}");
+            assert!(hand_over(path, "line").is_err());
+        }
+        let (record, text) = Record::open(&directory.join("own.steps")).unwrap().unwrap();
+        assert_eq!(text, "");
+        assert!(record.others().unwrap().is_empty());
+        assert!(!directory.join("new").exists());
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "theirs");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    /// Root's record in a directory of the user of the services is that user's.
+    #[test]
+    fn a_record_is_its_directorys_owners() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let directory = std::env::temp_dir().join(format!("xlatd-owner-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        std::os::unix::fs::chown(&directory, Some(64464), Some(64465)).unwrap();
+        let path = directory.join("clat.steps");
+        let (mut record, _) = Record::open(&path).unwrap().unwrap();
+        record.add("a line").unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (64464, 64465));
+        // What is read is the same file, whatever has been put in its place.
+        fs::rename(&path, directory.join("moved")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        assert_eq!(record.text().unwrap(), "a line\n");
         fs::remove_dir_all(directory).unwrap();
     }
 }
