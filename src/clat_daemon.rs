@@ -178,7 +178,12 @@ impl ClatDaemon {
                             info!("Exiting on signal {number}");
                             return Ok(());
                         }
-                        Signal::Reload => info!("SIGHUP: there is nothing to read again"),
+                        Signal::Reload => {
+                            info!(
+                                "SIGHUP: asking the network again; settings stay until a restart"
+                            );
+                            self.tell(Event::Resumed, now);
+                        }
                     }
                 }
             }

@@ -40,7 +40,7 @@ pub enum Event {
         /// Our address that it was sent from.
         from: Ipv6Addr,
     },
-    /// The machine was suspended: the network may be another one.
+    /// The machine was suspended, or an administrator says so: the network may be another one.
     Resumed,
     /// What was asked for could not be set up: another instance may have come first.
     Failed,
