@@ -14,6 +14,7 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::{
+    clat::{PREFIX, clat_case},
     harness::{Daemon, Directory, Net, daemon, send, tayga, wait_for, xlatd_case},
     socket::Capture,
 };
@@ -288,32 +289,82 @@ fn calls_of(set: &str) -> BTreeSet<String> {
     calls
 }
 
-/// What the units let through is what the daemon does, from its start to its end: system calls, and families of sockets.
+/// The system calls that a unit lets through.
+fn calls_let_through(machine: &Machine, unit: &str) -> BTreeSet<String> {
+    let mut allowed = BTreeSet::new();
+    for filter in machine.unit(unit, "", "SystemCallFilter") {
+        for word in filter.trim_start_matches('~').split(' ') {
+            let calls = if word.starts_with('@') {
+                calls_of(word)
+            } else {
+                [word.to_owned()].into()
+            };
+            if filter.starts_with('~') {
+                allowed.retain(|call| !calls.contains(call));
+            } else {
+                allowed.extend(calls);
+            }
+        }
+    }
+    assert!(allowed.contains("read") && !allowed.contains("chroot"));
+    allowed
+}
+
+/// What of a trace, from the start of the daemon on, the unit does not let through: system calls,
+/// families of sockets.
+fn refused(machine: &Machine, unit: &str, trace: &str) -> BTreeSet<String> {
+    let allowed = calls_let_through(machine, unit);
+    let families = machine.unit(unit, "", "RestrictAddressFamilies").join(" ");
+    let (_, calls) = trace.split_once("/xlatd\", [").unwrap();
+    let mut seen = BTreeSet::new();
+    let mut refused = BTreeSet::new();
+    for line in calls.lines().skip(1) {
+        let line = line.trim_start_matches(|char: char| char.is_ascii_digit());
+        let Some((name, rest)) = line.trim_start().split_once('(') else {
+            continue;
+        };
+        if name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        {
+            seen.insert(name.to_owned());
+            let family = rest.split(',').next().unwrap();
+            if name == "socket" && !families.split(' ').any(|allowed| allowed == family) {
+                refused.insert(family.to_owned());
+            }
+        }
+    }
+    assert!(
+        seen.contains("capset") && seen.contains("seccomp"),
+        "{seen:?}"
+    );
+    refused.extend(seen.difference(&allowed).cloned());
+    refused
+}
+
+/// The units of a kind: each is held against what its daemon does.
+const TRANSLATORS: [&str; 2] = ["tayga.service", "tayga@.service"];
+const CLATS: [&str; 2] = ["xlatd-clat.service", "xlatd-clat@.service"];
+
 #[test]
-fn units_let_through_what_the_daemon_does() {
+fn every_unit_is_of_a_kind() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/systemd");
+    let mut units: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".service"))
+        .collect();
+    units.sort();
+    assert_eq!(units, [TRANSLATORS, CLATS].concat());
+}
+
+/// What the units let through is what a translator does, from its start to its end.
+#[test]
+fn units_let_through_what_a_translator_does() {
     xlatd_case(|net| {
         let Some(machine) = Machine::new("systemd") else {
             return;
         };
-        let setting = |name| machine.unit("tayga.service", "", name);
-        let mut allowed = BTreeSet::new();
-        for filter in setting("SystemCallFilter") {
-            for word in filter.trim_start_matches('~').split(' ') {
-                let calls = if word.starts_with('@') {
-                    calls_of(word)
-                } else {
-                    [word.to_owned()].into()
-                };
-                if filter.starts_with('~') {
-                    allowed.retain(|call| !calls.contains(call));
-                } else {
-                    allowed.extend(calls);
-                }
-            }
-        }
-        assert!(allowed.contains("read") && !allowed.contains("chroot"));
-        let families = setting("RestrictAddressFamilies")[0].clone();
-
         let trace = machine.directory.file("trace");
         let service = machine.launch(
             net,
@@ -336,36 +387,37 @@ fn units_let_through_what_the_daemon_does() {
         fs::write(machine.directory.file("go"), "").unwrap();
         service.prints("the end");
         let trace = fs::read_to_string(&trace).unwrap();
-        // From the daemon's own start on.
-        let (_, calls) = trace.split_once("/sbin/xlatd\", [").unwrap();
-        let mut seen = BTreeSet::new();
-        for line in calls.lines().skip(1) {
-            let line = line
-                .trim_start_matches(|char: char| char.is_ascii_digit())
-                .trim_start();
-            let Some((name, rest)) = line.split_once('(') else {
-                continue;
-            };
-            if name
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-            {
-                seen.insert(name.to_owned());
-                if name == "socket" {
-                    let family = rest.split(',').next().unwrap();
-                    assert!(
-                        families.split(' ').any(|allowed| allowed == family),
-                        "{line}"
-                    );
-                }
-            }
+        for unit in TRANSLATORS {
+            assert_eq!(refused(&machine, unit, &trace), BTreeSet::new(), "{unit}");
         }
-        assert!(
-            seen.contains("capset") && seen.contains("fsync"),
-            "{seen:?}"
-        );
-        let refused: Vec<_> = seen.difference(&allowed).collect();
-        assert!(refused.is_empty(), "{refused:?}");
+    });
+}
+
+/// What the units let through is what a CLAT and nft(8) do, from its start to its end.
+#[test]
+fn units_let_through_what_a_clat_does() {
+    clat_case(|net| {
+        let Some(machine) = Machine::new("systemd") else {
+            return;
+        };
+        let trace = machine.directory.file("trace");
+        let trace_file = trace.display().to_string();
+        let launcher = ["strace", "-f", "-o", &trace_file];
+        let mut daemon = Daemon::start_clat_by(&launcher, &net.host, &net.runtime, "");
+        daemon.prints("Waiting for");
+        net.advertise(&[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        // strace(1) does not pass signals on.
+        let children = format!("/proc/{pid}/task/{pid}/children", pid = daemon.pid());
+        let child = fs::read_to_string(children).unwrap();
+        net.host.run(&format!("kill -HUP {}", child.trim()));
+        daemon.prints("SIGHUP");
+        net.host.run(&format!("kill {}", child.trim()));
+        daemon.wait();
+        let trace = fs::read_to_string(&trace).unwrap();
+        for unit in CLATS {
+            assert_eq!(refused(&machine, unit, &trace), BTreeSet::new(), "{unit}");
+        }
     });
 }
 
