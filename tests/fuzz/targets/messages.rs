@@ -253,7 +253,9 @@ fn change(link: &mut Link, octet: u8) {
         0 => link.running = on,
         1 => link.default_v6 = on.then_some(u32::from(octet)),
         2 => link.default_v4 = on,
-        3 => link.is_tunnel = on,
+        3 => {
+            link.kind = ["", "tun", "ip6tnl", "bridge"][usize::from(octet >> 5 & 3)].to_owned();
+        }
         4 => link.mtu = if on { 100 } else { 9000 },
         5 => {
             link.clat_addresses = (1..=octet >> 5)
