@@ -18,7 +18,7 @@ use pool::{Aged, Lent, NotRestored, Pool, PoolFull};
 pub(crate) use prefix::decimal;
 use prefix::network4;
 pub use prefix::{Prefix4, Prefix6, PrefixError};
-pub use rfc6052::{Nat64Prefix, Nat64PrefixError, ReservedOctet};
+pub use rfc6052::{Nat64Prefix, Nat64PrefixError};
 
 /// Which rule mapped an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +52,6 @@ pub enum Unmapped {
     Illegal,
     /// A private address may not be written with 64:ff9b::/96 while `wkpf-strict` is on (RFC 6052 section 3.1).
     WkpfStrict,
-    /// Bits 64 to 71 of an address below the prefix are not zero (RFC 6052 section 2.2).
-    ReservedOctet,
 }
 
 /// Everything that decides which address is whose.
@@ -252,9 +250,7 @@ impl AddressMap {
                 via: Via::Lease,
             });
         }
-        let address = embedded
-            .ok_or(Unmapped::NoMapping)?
-            .map_err(|ReservedOctet| Unmapped::ReservedOctet)?;
+        let address = embedded.ok_or(Unmapped::NoMapping)?;
         if special::is_illegal_v4(address) {
             return Err(Unmapped::Illegal);
         }
@@ -530,7 +526,8 @@ mod tests {
     /// A52-02, A52-03
     #[test]
     fn a52_02_a52_03_reserved_octet_and_suffix() {
-        let map = map(Some("2001:db8:64::/64"), true, &[]);
+        let mut map = map(Some("2001:db8:64::/64"), true, &[]);
+        map.set_pool("192.0.2.0/24".parse().unwrap());
         to_v4(
             &map,
             "2001:db8:64:0:cb:71:900::",
@@ -543,10 +540,15 @@ mod tests {
             "203.0.113.9",
             Via::Prefix,
         );
-        assert_eq!(
-            map.to_v4(v6("2001:db8:64:0:1cb:71:900::")),
-            Err(Unmapped::ReservedOctet)
+        // Whatever the reserved octet is, it is the same host: the translator itself as well, and nobody with a lease.
+        to_v4(
+            &map,
+            "2001:db8:64:0:ffcb:71:900::",
+            "203.0.113.9",
+            Via::Prefix,
         );
+        to_v4(&map, "2001:db8:64:0:1c0:a8ff:100::", OWN_V4, Via::Own);
+        assert_eq!(map.lend(v6("2001:db8:64:0:ffcb:71:900::")), None);
     }
 
     #[test]

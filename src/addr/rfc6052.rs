@@ -23,7 +23,8 @@ const WELL_KNOWN: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
 ///  96       prefix                                     |  IPv4 address
 /// ```
 ///
-/// `u` is the reserved octet, bits 64 to 71: it and the suffix are zero.
+/// `u` is the reserved octet, bits 64 to 71. It and the suffix are zero in addresses that are written, and ignored in
+/// those that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Nat64Prefix {
     prefix: Prefix6,
@@ -68,20 +69,17 @@ impl Nat64Prefix {
 
     /// The IPv4 address in `address`, or `None` if that is not in this prefix.
     ///
-    /// Bits of the suffix are ignored: RFC 6052 section 2.2 leaves them to later extensions, which an address with a
-    /// non-zero suffix would be of.
-    pub fn extract(&self, address: Ipv6Addr) -> Option<Result<Ipv4Addr, ReservedOctet>> {
+    /// The algorithm of RFC 6052 section 2.3 only takes the IPv4 address out: neither the reserved octet nor the suffix
+    /// is looked at.
+    pub fn extract(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         if !self.prefix.contains(address) {
             return None;
-        }
-        if self.reserved != 0 && has_reserved_bits(address) {
-            return Some(Err(ReservedOctet));
         }
         let bits = address.to_bits();
         let low = (bits << self.reserved) & LOW_HALF;
         let embedded = ((bits & HIGH_HALF) | low) >> self.shift;
         // The cast cuts off the prefix.
-        Some(Ok(Ipv4Addr::from_bits(embedded as u32)))
+        Some(Ipv4Addr::from_bits(embedded as u32))
     }
 
     /// Whether this is 64:ff9b::/96 (RFC 6052 section 2.1). Its neighbour for local use, 64:ff9b:1::/48 (RFC 8215),
@@ -93,7 +91,7 @@ impl Nat64Prefix {
     /// Whether this is a /96 with a bit of 64 to 71 set, against RFC 6052 section 2.2. It works, but is worth a
     /// warning.
     pub fn has_reserved_bits(&self) -> bool {
-        has_reserved_bits(self.prefix.address())
+        self.prefix.address().octets()[8] != 0
     }
 }
 
@@ -102,10 +100,6 @@ impl fmt::Display for Nat64Prefix {
         self.prefix.fmt(f)
     }
 }
-
-/// Bits 64 to 71 of an address in the prefix are not zero (RFC 6052 section 2.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReservedOctet;
 
 /// Why a prefix cannot embed IPv4 addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,10 +135,6 @@ impl std::error::Error for Nat64PrefixError {}
 
 const LOW_HALF: u128 = u64::MAX as u128;
 const HIGH_HALF: u128 = !LOW_HALF;
-
-fn has_reserved_bits(address: Ipv6Addr) -> bool {
-    address.octets()[8] != 0
-}
 
 #[cfg(test)]
 mod tests {
@@ -195,7 +185,7 @@ mod tests {
         ] {
             let address: Ipv6Addr = address.parse().unwrap();
             assert_eq!(nat64(prefix).embed(host), address, "{prefix}");
-            assert_eq!(nat64(prefix).extract(address), Some(Ok(host)), "{prefix}");
+            assert_eq!(nat64(prefix).extract(address), Some(host), "{prefix}");
         }
     }
 
@@ -270,7 +260,7 @@ mod tests {
         let odd = nat64("2001:db8:0:0:100::/96");
         assert!(odd.has_reserved_bits());
         let host = Ipv4Addr::new(192, 0, 2, 33);
-        assert_eq!(odd.extract(odd.embed(host)), Some(Ok(host)));
+        assert_eq!(odd.extract(odd.embed(host)), Some(host));
         assert!(!nat64("2001:db8:0:0:1::/96").has_reserved_bits());
         assert!(!nat64("2001:db8::/32").has_reserved_bits());
     }
@@ -288,13 +278,13 @@ mod tests {
                     want[place] = octet;
                 }
                 prop_assert_eq!(nat64.embed(host).octets(), want);
-                prop_assert_eq!(nat64.extract(nat64.embed(host)), Some(Ok(host)));
+                prop_assert_eq!(nat64.extract(nat64.embed(host)), Some(host));
             }
         }
 
-        /// A52-02, A52-03: suffix bits change nothing, reserved bits do.
+        /// A52-02, A52-03: neither suffix bits nor reserved bits change anything; in a /96 the latter are of the prefix.
         #[test]
-        fn a52_03_suffix_is_ignored_and_a52_02_reserved_octet_is_not(
+        fn a52_02_a52_03_reserved_octet_and_suffix_are_ignored(
             prefix: u128, host: u32, suffix: u128, reserved in 1..=u8::MAX,
         ) {
             let host = Ipv4Addr::from_bits(host);
@@ -303,9 +293,9 @@ mod tests {
                 let after = places(length)[3].max(8) + 1;
                 let mut octets = nat64.embed(host).octets();
                 octets[after..].copy_from_slice(&suffix.to_be_bytes()[after..]);
-                prop_assert_eq!(nat64.extract(octets.into()), Some(Ok(host)));
+                prop_assert_eq!(nat64.extract(octets.into()), Some(host));
                 octets[8] ^= reserved;
-                let want = if length == 96 { None } else { Some(Err(ReservedOctet)) };
+                let want = if length == 96 { None } else { Some(host) };
                 prop_assert_eq!(nat64.extract(octets.into()), want);
             }
         }

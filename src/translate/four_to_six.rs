@@ -344,7 +344,7 @@ fn unmapped_destination(unmapped: Unmapped) -> Refusal<Icmpv4Error> {
     match unmapped {
         Unmapped::WkpfStrict => Refusal::answered(DropReason::WkpfStrict, COMMUNICATION_PROHIBITED),
         Unmapped::NoMapping => Refusal::answered(DropReason::NoDestination, HOST_UNREACHABLE),
-        Unmapped::Illegal | Unmapped::ReservedOctet => DropReason::IllegalAddress.into(),
+        Unmapped::Illegal => DropReason::IllegalAddress.into(),
     }
 }
 
@@ -352,7 +352,7 @@ fn unmapped_source(unmapped: Unmapped) -> Refusal<Icmpv4Error> {
     match unmapped {
         Unmapped::WkpfStrict => Refusal::answered(DropReason::WkpfStrict, HOST_PROHIBITED),
         Unmapped::NoMapping => Refusal::answered(DropReason::NoSource, HOST_PROHIBITED),
-        Unmapped::Illegal | Unmapped::ReservedOctet => DropReason::IllegalAddress.into(),
+        Unmapped::Illegal => DropReason::IllegalAddress.into(),
     }
 }
 

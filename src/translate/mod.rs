@@ -182,8 +182,6 @@ pub enum DropReason {
     PoolFull,
     /// A private IPv4 address in 64:ff9b::/96, while `wkpf-strict` is on (RFC 6052 section 3.1).
     WkpfStrict,
-    /// Bits 64 to 71 of an address in the prefix are not zero (RFC 6052 section 2.2).
-    ReservedOctet,
     /// The source claims, through the prefix, to be a host that has an explicit mapping (RFC 6052 section 5.1).
     SpoofedSource,
     /// TTL or hop limit is used up.
@@ -236,7 +234,6 @@ impl DropReason {
         Self::NoSource,
         Self::PoolFull,
         Self::WkpfStrict,
-        Self::ReservedOctet,
         Self::SpoofedSource,
         Self::HopLimit,
         Self::SourceRoute,
@@ -267,7 +264,6 @@ impl fmt::Display for DropReason {
             Self::NoSource => "no mapping for the source",
             Self::PoolFull => "no address left in dynamic-pool for the source",
             Self::WkpfStrict => "private address in 64:ff9b::/96 (wkpf-strict)",
-            Self::ReservedOctet => "bits 64 to 71 of the address are not zero",
             Self::SpoofedSource => "source pretends to be an explicitly mapped host",
             Self::HopLimit => "TTL or hop limit expired",
             Self::SourceRoute => "source route with hops left",

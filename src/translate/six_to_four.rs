@@ -343,7 +343,6 @@ fn unmapped_destination(unmapped: Unmapped) -> Refusal<Icmpv6Error> {
     match unmapped {
         Unmapped::WkpfStrict => Refusal::answered(DropReason::WkpfStrict, PROHIBITED),
         Unmapped::NoMapping => Refusal::answered(DropReason::NoDestination, NO_ROUTE),
-        Unmapped::ReservedOctet => DropReason::ReservedOctet.into(),
         Unmapped::Illegal => DropReason::IllegalAddress.into(),
     }
 }
@@ -352,7 +351,6 @@ fn unmapped_source(unmapped: Unmapped) -> Refusal<Icmpv6Error> {
     match unmapped {
         Unmapped::WkpfStrict => Refusal::answered(DropReason::WkpfStrict, SOURCE_PROHIBITED),
         Unmapped::NoMapping => Refusal::answered(DropReason::NoSource, SOURCE_PROHIBITED),
-        Unmapped::ReservedOctet => DropReason::ReservedOctet.into(),
         Unmapped::Illegal => DropReason::IllegalAddress.into(),
     }
 }

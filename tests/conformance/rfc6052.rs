@@ -7,7 +7,8 @@ use xlatd::{
 
 use super::{
     packets::{
-        CLIENT4, CLIENT6, OWN4, PREFIX, ROUTER6, SERVER4, SERVER6, canonical, payload, v4, v6,
+        CLIENT4, CLIENT6, OWN4, PEER4, PEER6, PREFIX, ROUTER6, SERVER4, SERVER6, canonical,
+        payload, v4, v6,
     },
     rig::{map, map_with_strict, rig, rig_with},
     rows::{Level, Row},
@@ -100,12 +101,38 @@ fn reserved_octet() {
             let mut octets = composed.octets();
             octets[8] |= 1 << bit;
             let reserved = std::net::Ipv6Addr::from(octets).to_string();
+            // RFC 6052 section 2.3 does not look at the octet: it is the same host,
             let packet = v6().from(HOST.1).to(&reserved).udp(b"x");
-            rig.send(&packet).dropped(DropReason::ReservedOctet);
+            let packet = rig.send(&packet).forwarded();
+            assert_eq!(
+                packet.addresses(),
+                (HOST.0.into(), "223.255.255.255".into())
+            );
             let packet = v6().from(&reserved).to(HOST.1).udp(b"x");
-            rig.send(&packet).dropped(DropReason::ReservedOctet);
+            let packet = rig.send(&packet).forwarded();
+            assert_eq!(
+                packet.addresses(),
+                ("223.255.255.255".into(), HOST.0.into())
+            );
+            // and so it is in what an error quotes.
+            let quoted = v6().from(&reserved).to(HOST.1).udp(b"x").build();
+            let error = v6().from(HOST.1).to(&reserved).icmp(1, 4, [0; 4], &quoted);
+            let quoted = rig.send(&error).forwarded().icmp().quoted();
+            assert_eq!(
+                quoted.addresses(),
+                ("223.255.255.255".into(), HOST.0.into())
+            );
         }
     }
+    // A host with a mapping is reached so by its peers, and nobody passes for it.
+    let eams = [(CLIENT4, CLIENT6), (PEER4, PEER6)];
+    let mut rig = rig_with(Settings::default(), map(Some("2001:db8:64::/64"), &eams));
+    let peer = "2001:db8:64:0:8c6:3364:1400:0";
+    let packet = rig.send(&v6().to(peer).udp(b"x")).forwarded();
+    let client = "2001:db8:64:0:c6:3364:a00:0";
+    assert_eq!(packet.addresses(), (canonical(client), PEER6.into()));
+    let spoofed = v6().from(peer).to("2001:db8:64:0:cb:71:900:0").udp(b"x");
+    rig.send(&spoofed).dropped(DropReason::SpoofedSource);
     // A /96 has those bits within; to set them is wrong, and worth a warning, but works.
     let bad: Prefix6 = "2001:db8:1:2:ff00::/96".parse().unwrap();
     assert!(Nat64Prefix::new(bad).unwrap().has_reserved_bits());

@@ -151,9 +151,8 @@ impl World {
         let prefix = self.prefix.filter(|prefix| prefix.contains(address))?;
         let octets = address.octets();
         let embedded = Ipv4Addr::from(Self::places(prefix).map(|place| octets[place]));
-        let is_strange = prefix.length() < 96 && octets[8] != 0;
         let is_refused = self.is_strict() && is_private(embedded);
-        (!is_strange && !is_refused).then_some(embedded)
+        (!is_refused).then_some(embedded)
     }
 
     fn is_strict(&self) -> bool {
