@@ -16,9 +16,9 @@ use eam::EamTable;
 pub use eam::{Eam, EamError};
 use pool::{Aged, Lent, NotRestored, Pool, PoolFull};
 pub(crate) use prefix::decimal;
-use prefix::network4;
 pub use prefix::{Prefix4, Prefix6, PrefixError};
 pub use rfc6052::{Nat64Prefix, Nat64PrefixError};
+use special::Treatment;
 
 /// Which rule mapped an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub enum Unmapped {
     /// Never an address of a host on a wire: "this network", loopback, multicast, broadcast, link-local IPv6, ...
     /// (RFC 7915 sections 4.1 and 5.1; [`special`]). Also: its counterpart would be such an address.
     Illegal,
+    /// An IPv4 link-local address is not written with a prefix (RFC 3927 sections 2.7 and 7).
+    LinkLocal,
     /// A private address may not be written with 64:ff9b::/96 while `wkpf-strict` is on (RFC 6052 section 3.1).
     WkpfStrict,
 }
@@ -94,17 +96,7 @@ impl AddressMap {
     pub fn set_pool(&mut self, pool: Prefix4) {
         let mut pool = Pool::new(pool);
         pool.reserve(Prefix4::host(self.own_v4));
-        for (address, length) in [
-            ([0, 0, 0, 0], 8),
-            ([127, 0, 0, 0], 8),
-            ([224, 0, 0, 0], 4),
-            ([255; 4], 32),
-        ] {
-            pool.reserve(Prefix4::from_network(
-                network4(address.into(), length),
-                length,
-            ));
-        }
+        special::illegal_v4().for_each(|prefix| pool.reserve(prefix));
         for eam in self.explicit.iter() {
             // A mapping that encloses the pool leaves the pool to it, by longest match.
             if eam.v4().length() > pool.prefix().length() {
@@ -184,7 +176,8 @@ impl AddressMap {
                 via: Via::Own,
             });
         }
-        if special::is_illegal_v4(address) {
+        let treatment = special::treatment_v4(address);
+        if treatment == Treatment::Illegal {
             return Err(Unmapped::Illegal);
         }
         if let Some(address) = self.explicit.to_v6(address) {
@@ -207,6 +200,9 @@ impl AddressMap {
             if pool.prefix().contains(address) {
                 return Err(Unmapped::NoMapping);
             }
+        }
+        if treatment == Treatment::LinkLocal && self.prefix.is_some() {
+            return Err(Unmapped::LinkLocal);
         }
         Ok(Mapped {
             address: self.embed(address)?,
@@ -251,30 +247,30 @@ impl AddressMap {
             });
         }
         let address = embedded.ok_or(Unmapped::NoMapping)?;
-        if special::is_illegal_v4(address) {
-            return Err(Unmapped::Illegal);
-        }
-        if self.is_strict() && special::is_private_for_wkpf(address) {
-            return Err(Unmapped::WkpfStrict);
-        }
         let via = if address == self.own_v4 {
             Via::Own
         } else {
             Via::Prefix
         };
-        Ok(Mapped { address, via })
+        match special::treatment_v4(address) {
+            Treatment::Illegal => Err(Unmapped::Illegal),
+            Treatment::Private if self.is_strict() => Err(Unmapped::WkpfStrict),
+            // What has a host is not forwarded: it is answered, or goes back to IPv6 (hairpinning).
+            Treatment::LinkLocal if self.is_strict() || !self.has_host(address) => {
+                Err(Unmapped::LinkLocal)
+            }
+            _ => Ok(Mapped { address, via }),
+        }
     }
 
     /// `address` in the prefix, whatever explicit mapping it has (hairpinning, RFC 7757 section 4).
     ///
-    /// Illegal addresses are embedded as well: sources of ICMP errors may be such (RFC 7915 section 4.1). Only the
-    /// well-known prefix with `wkpf-strict` takes neither them nor private ones, since none of them is global (RFC
-    /// 6052 section 3.1).
+    /// Illegal and link-local addresses are embedded as well: sources of ICMP errors may be such
+    /// (RFC 7915 section 4.1). Only the well-known prefix with `wkpf-strict` takes neither them nor
+    /// private ones, since none of them is global (RFC 6052 section 3.1).
     pub fn embed(&self, address: Ipv4Addr) -> Result<Ipv6Addr, Unmapped> {
         let prefix = self.prefix.as_ref().ok_or(Unmapped::NoMapping)?;
-        let is_global =
-            || !special::is_private_for_wkpf(address) && !special::is_illegal_v4(address);
-        if self.is_strict() && !is_global() {
+        if self.is_strict() && special::treatment_v4(address) != Treatment::Passes {
             return Err(Unmapped::WkpfStrict);
         }
         Ok(prefix.embed(address))
@@ -284,6 +280,11 @@ impl AddressMap {
     pub fn host_v6(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
         let lease = || self.pool.as_ref()?.to_v6(address, self.now);
         self.explicit.to_v6(address).or_else(lease)
+    }
+
+    /// Whether `address` is the translator's own or somebody's by an explicit mapping or a lease.
+    fn has_host(&self, address: Ipv4Addr) -> bool {
+        address == self.own_v4 || self.host_v6(address).is_some()
     }
 
     /// Every explicit mapping, in no particular order.
@@ -453,6 +454,64 @@ mod tests {
         to_v4(&map, "2001:db8:64::f000:1", "240.0.0.1", Via::Prefix);
     }
 
+    /// X46-07, A52-05: the prefix does not reach link-local addresses (RFC 3927 section 7), but for
+    /// those that are the translator's own or have a host; mappings and leases do.
+    #[test]
+    fn x46_07_a52_05_link_local() {
+        let eams = [("169.254.0.0/24", "2001:db8:a::/120")];
+        for (prefix, wkpf_strict, embedded) in [
+            (PREFIX, true, "2001:db8:64::"),
+            (WELL_KNOWN, false, "64:ff9b::"),
+            (WELL_KNOWN, true, "64:ff9b::"),
+        ] {
+            let is_strict = prefix == WELL_KNOWN && wkpf_strict;
+            let mut map = map(prefix, wkpf_strict, &eams);
+            map.set_pool("169.254.1.0/24".parse().unwrap());
+            let host = v6("2001:db8:b::1");
+            let lease = map.lend(host).unwrap().unwrap().address.to_string();
+
+            for address in ["169.254.2.0", "169.254.169.254", "169.254.255.255"] {
+                assert_eq!(map.to_v6(v4(address)), Err(Unmapped::LinkLocal));
+                let embedded = v6(&format!("{embedded}{address}"));
+                assert_eq!(map.to_v4(embedded), Err(Unmapped::LinkLocal));
+                // Sources of ICMP errors.
+                let error = if is_strict {
+                    Err(Unmapped::WkpfStrict)
+                } else {
+                    Ok(embedded)
+                };
+                assert_eq!(map.embed(v4(address)), error);
+            }
+            to_v6(&map, "169.254.0.7", "2001:db8:a::7", Via::Explicit);
+            to_v4(&map, "2001:db8:a::7", "169.254.0.7", Via::Explicit);
+            to_v6(&map, &lease, "2001:db8:b::1", Via::Lease);
+            to_v4(&map, "2001:db8:b::1", &lease, Via::Lease);
+            // Through the prefix they are only for hairpinning.
+            for host in ["169.254.0.7", &lease] {
+                let embedded = format!("{embedded}{host}");
+                if is_strict {
+                    assert_eq!(map.to_v4(v6(&embedded)), Err(Unmapped::LinkLocal));
+                } else {
+                    to_v4(&map, &embedded, host, Via::Prefix);
+                }
+            }
+        }
+        assert_eq!(
+            map(None, true, &[]).to_v6(v4("169.254.0.1")),
+            Err(Unmapped::NoMapping)
+        );
+        // The translator's own address is itself.
+        let prefix = Nat64Prefix::new("2001:db8:64::/96".parse().unwrap()).unwrap();
+        let map = AddressMap::new(v4("169.254.0.1"), v6(OWN_V6), Some(prefix), true);
+        to_v6(&map, "169.254.0.1", OWN_V6, Via::Own);
+        to_v4(&map, OWN_V6, "169.254.0.1", Via::Own);
+        to_v4(&map, "2001:db8:64::a9fe:1", "169.254.0.1", Via::Own);
+        assert_eq!(
+            map.to_v4(v6("2001:db8:64::a9fe:2")),
+            Err(Unmapped::LinkLocal)
+        );
+    }
+
     /// X46-08: sources of ICMP errors are embedded whatever they are.
     #[test]
     fn x46_08_embed_takes_illegal_sources() {
@@ -577,8 +636,12 @@ mod tests {
                         prop_assert_eq!(map.to_v4(address), Ok(Mapped { address: host, via }));
                     }
                     Err(why) => {
-                        prop_assert_eq!(why, Unmapped::Illegal);
-                        prop_assert!(special::is_illegal_v4(host));
+                        let expected = match special::treatment_v4(host) {
+                            Treatment::Illegal => Some(Unmapped::Illegal),
+                            Treatment::LinkLocal => Some(Unmapped::LinkLocal),
+                            Treatment::Private | Treatment::Passes => None,
+                        };
+                        prop_assert_eq!(Some(why), expected);
                     }
                 }
             }

@@ -1,52 +1,215 @@
-//! Special-purpose addresses that the translator treats apart
-//! (the [IPv4](https://www.iana.org/assignments/iana-ipv4-special-registry) and
-//! [IPv6](https://www.iana.org/assignments/iana-ipv6-special-registry) registries of IANA, RFC 6890).
+//! Special-purpose addresses, and how the translator treats them: a table for each family, with the
+//! ranges of IANA's [IPv4] and [IPv6] registries (RFC 6890), and multicast.
+//!
+//! [IPv4]: https://www.iana.org/assignments/iana-ipv4-special-registry
+//! [IPv6]: https://www.iana.org/assignments/iana-ipv6-special-registry
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Whether `address` can be no host's on a wire: 0.0.0.0/8 (RFC 1122 section 3.2.1.3), 127.0.0.0/8 (the same),
-/// 224.0.0.0/4 (RFC 5771) and 255.255.255.255 (RFC 919 section 7).
-///
-/// RFC 7915 section 4.1 leaves what an illegal source is to RFC 1812 section 5.3.7, which names these. Link-local
-/// addresses (169.254.0.0/16) and the rest of 240.0.0.0/4 pass, as in tayga: both are in use inside of networks.
-pub fn is_illegal_v4(address: Ipv4Addr) -> bool {
-    matches!(
-        address.octets(),
-        [0 | 127 | 224..=239, ..] | [255, 255, 255, 255]
-    )
+use self::Treatment::{Illegal, LinkLocal, Passes, Private};
+use super::Prefix4;
+
+/// What becomes of packets from and to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// It is translated as any other.
+    Passes,
+    /// It is not translated with 64:ff9b::/96 while `wkpf-strict` is on, as "non-global" (RFC 6052
+    /// section 3.1). The sender is told.
+    ///
+    /// This is tayga's list to the bit, so that an existing tayga.conf goes on to reach what it
+    /// reached.
+    Private,
+    /// It is not translated with any prefix: "a router MUST NOT forward" it (RFC 3927 sections 2.7
+    /// and 7). The sender is not told. Explicit mappings, leases and the translator's own addresses
+    /// may be in the range, as with tayga.
+    LinkLocal,
+    /// No host has it on a wire that a router may forward from or to. Whatever maps it, the packet
+    /// is dropped, and the sender is not told (RFC 7915 sections 4.1 and 5.1, RFC 1812 section
+    /// 5.3.7).
+    Illegal,
 }
 
-/// Whether `address` can be no host's on a wire that a router may forward from or to: ::/8, which has the unspecified
-/// and the loopback address and those with an IPv4 address at their end (RFC 4291 section 2.5), ff00::/8 (multicast,
-/// RFC 4291 section 2.7) and fe80::/10 (link-local, RFC 4291 section 2.5.6).
-///
-/// 64:ff9b::/32 is not, though within ::/8: it has the prefixes that IANA gave to translators, 64:ff9b::/96
-/// (RFC 6052 section 2.1) and 64:ff9b:1::/48 (RFC 8215).
+/// A row of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Range {
+    /// The first address; that of IPv4 is in the first 32 bits.
+    bits: u128,
+    /// In bits.
+    length: u8,
+    /// What becomes of packets from and to its addresses.
+    pub treatment: Treatment,
+    /// The name that the registry has for it.
+    pub name: &'static str,
+    /// The document that the treatment follows, or that defines the range.
+    pub document: &'static str,
+}
+
+/// The ranges of IPv4. Where they are within each other, the narrower one is first, and decides.
+#[rustfmt::skip]
+pub const IPV4: &[Range] = &[
+    v4([0, 0, 0, 0], 8, Illegal, "this network", "RFC 1122 section 3.2.1.3"),
+    v4([10, 0, 0, 0], 8, Private, "private use", "RFC 1918"),
+    v4([100, 64, 0, 0], 10, Private, "shared address space", "RFC 6598"),
+    v4([127, 0, 0, 0], 8, Illegal, "loopback", "RFC 1122 section 3.2.1.3"),
+    v4([169, 254, 0, 0], 16, LinkLocal, "link-local", "RFC 3927"),
+    v4([172, 16, 0, 0], 12, Private, "private use", "RFC 1918"),
+    v4([192, 168, 0, 0], 16, Private, "private use", "RFC 1918"),
+    v4([192, 0, 2, 0], 24, Private, "documentation", "RFC 5737"),
+    v4([192, 0, 0, 0], 24, Passes, "IETF protocol assignments", "RFC 6890"),
+    v4([192, 31, 196, 0], 24, Passes, "AS112-v4", "RFC 7535"),
+    v4([192, 52, 193, 0], 24, Passes, "AMT", "RFC 7450"),
+    v4([192, 88, 99, 0], 24, Passes, "deprecated 6to4 relay anycast", "RFC 7526"),
+    v4([192, 175, 48, 0], 24, Passes, "direct delegation AS112 service", "RFC 7534"),
+    v4([198, 18, 0, 0], 15, Private, "benchmarking", "RFC 2544"),
+    v4([198, 51, 100, 0], 24, Private, "documentation", "RFC 5737"),
+    v4([203, 0, 113, 0], 24, Private, "documentation", "RFC 5737"),
+    v4([224, 0, 0, 0], 4, Illegal, "multicast", "RFC 5771"),
+    v4([255; 4], 32, Illegal, "limited broadcast", "RFC 919 section 7"),
+    v4([240, 0, 0, 0], 4, Passes, "reserved", "RFC 1112 section 4"),
+];
+
+/// The ranges of IPv6. Where they are within each other, the narrower one is first, and decides.
+#[rustfmt::skip]
+pub const IPV6: &[Range] = &[
+    v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96, Passes, "IPv4-IPv6 translation", "RFC 6052"),
+    v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48, Passes, "IPv4-IPv6 translation", "RFC 8215"),
+    // tayga takes any prefix of it.
+    v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 32, Passes, "around the two", "RFC 8215 section 5"),
+    // ::, ::1, and addresses with an IPv4 address at their end.
+    v6([0; 8], 8, Illegal, "unspecified, loopback, IPv4-mapped", "RFC 4291 section 2.5"),
+    v6([0x100, 0, 0, 0, 0, 0, 0, 0], 64, Passes, "discard-only", "RFC 6666"),
+    v6([0x100, 0, 0, 1, 0, 0, 0, 0], 64, Passes, "dummy prefix", "RFC 9780"),
+    v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23, Passes, "IETF protocol assignments", "RFC 2928"),
+    v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32, Passes, "documentation", "RFC 3849"),
+    v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16, Passes, "6to4", "RFC 3056"),
+    v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48, Passes, "AS112 service", "RFC 7534"),
+    v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20, Passes, "documentation", "RFC 9637"),
+    v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16, Passes, "segment routing SIDs", "RFC 9602"),
+    v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7, Passes, "unique-local", "RFC 4193"),
+    v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10, Illegal, "link-local", "RFC 4291 section 2.5.6"),
+    v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10, Passes, "deprecated site-local", "RFC 3879"),
+    v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8, Illegal, "multicast", "RFC 4291 section 2.7"),
+];
+
+/// What becomes of packets from and to `address`.
+pub fn treatment_v4(address: Ipv4Addr) -> Treatment {
+    const ROWS: Rows = rows_by_first_octet(IPV4);
+    treatment(IPV4, &ROWS, left_aligned(address))
+}
+
+/// What becomes of packets from and to `address`.
+pub fn treatment_v6(address: Ipv6Addr) -> Treatment {
+    const ROWS: Rows = rows_by_first_octet(IPV6);
+    treatment(IPV6, &ROWS, address.to_bits())
+}
+
+/// Whether packets from and to `address` are dropped whatever maps it.
+pub fn is_illegal_v4(address: Ipv4Addr) -> bool {
+    treatment_v4(address) == Illegal
+}
+
+/// Whether packets from and to `address` are dropped whatever maps it.
 pub fn is_illegal_v6(address: Ipv6Addr) -> bool {
-    match address.segments() {
-        [0x64, 0xff9b, ..] => false,
-        [first, ..] => matches!(first, 0..=0xff | 0xfe80..=0xfebf | 0xff00..),
+    treatment_v6(address) == Illegal
+}
+
+/// The ranges that no host has an IPv4 address of.
+pub fn illegal_v4() -> impl Iterator<Item = Prefix4> {
+    let illegal = IPV4.iter().filter(|range| range.treatment == Illegal);
+    illegal.map(|range| {
+        let network = range.bits >> (128 - u32::from(range.length));
+        Prefix4::from_network(network as u32, range.length)
+    })
+}
+
+impl Range {
+    /// In bits, 4 or more.
+    pub const fn length(&self) -> u8 {
+        self.length
+    }
+
+    const fn contains(&self, bits: u128) -> bool {
+        (self.bits ^ bits) >> (128 - self.length) == 0
     }
 }
 
-/// Whether `wkpf-strict` keeps `address` out of 64:ff9b::/96, as "non-global" (RFC 6052 section 3.1): 10.0.0.0/8,
-/// 172.16.0.0/12 and 192.168.0.0/16 (RFC 1918), 100.64.0.0/10 (RFC 6598), 198.18.0.0/15 (RFC 2544), 192.0.2.0/24,
-/// 198.51.100.0/24 and 203.0.113.0/24 (RFC 5737).
+/// For each first octet, the rows of the table that its addresses may be in: from and to.
 ///
-/// This is tayga's list to the bit: an existing tayga.conf goes on to reach what it reached, so 192.0.0.0/24,
-/// 192.88.99.0/24, 169.254.0.0/16 and 240.0.0.0/4 are not in it.
-pub fn is_private_for_wkpf(address: Ipv4Addr) -> bool {
-    matches!(
-        address.octets(),
-        [10, ..]
-            | [100, 64..=127, ..]
-            | [172, 16..=31, ..]
-            | [192, 0, 2, _]
-            | [192, 168, ..]
-            | [198, 18..=19, ..]
-            | [198, 51, 100, _]
-            | [203, 0, 113, _]
-    )
+/// Every packet has two addresses to look up, and most of them are in no range of the table.
+type Rows = [(u8, u8); 256];
+
+const fn rows_by_first_octet(table: &[Range]) -> Rows {
+    let mut rows = [(0, 0); 256];
+    let mut octet = 0;
+    while octet < rows.len() {
+        let (mut at, mut matters) = (0, false);
+        while at < table.len() {
+            let Range {
+                bits,
+                length,
+                treatment,
+                ..
+            } = table[at];
+            // Compared as far as both are known.
+            let unknown = if length < 8 { 8 - length } else { 0 };
+            if octet >> unknown == (bits >> 120) as usize >> unknown {
+                let (from, to) = rows[octet];
+                rows[octet] = (if from == to { at as u8 } else { from }, at as u8 + 1);
+                matters |= !matches!(treatment, Passes);
+            }
+            at += 1;
+        }
+        if !matters {
+            rows[octet] = (0, 0);
+        }
+        octet += 1;
+    }
+    rows
+}
+
+fn treatment(table: &[Range], rows: &Rows, bits: u128) -> Treatment {
+    let (from, to) = rows[(bits >> 120) as usize];
+    let mut rows = table[from.into()..to.into()].iter();
+    rows.find(|range| range.contains(bits))
+        .map_or(Passes, |range| range.treatment)
+}
+
+const fn v4(
+    octets: [u8; 4],
+    length: u8,
+    treatment: Treatment,
+    name: &'static str,
+    document: &'static str,
+) -> Range {
+    Range {
+        bits: left_aligned(Ipv4Addr::from_octets(octets)),
+        length,
+        treatment,
+        name,
+        document,
+    }
+}
+
+const fn v6(
+    [a, b, c, d, e, f, g, h]: [u16; 8],
+    length: u8,
+    treatment: Treatment,
+    name: &'static str,
+    document: &'static str,
+) -> Range {
+    Range {
+        bits: Ipv6Addr::new(a, b, c, d, e, f, g, h).to_bits(),
+        length,
+        treatment,
+        name,
+        document,
+    }
+}
+
+/// The bits of `address`, with zeros behind.
+const fn left_aligned(address: Ipv4Addr) -> u128 {
+    (address.to_bits() as u128) << 96
 }
 
 #[cfg(test)]
@@ -86,22 +249,82 @@ mod tests {
     }
 
     fn check4(address: Ipv4Addr) {
-        assert_eq!(
-            is_illegal_v4(address),
-            in_any4(ILLEGAL_V4, address),
-            "{address}"
-        );
-        assert_eq!(
-            is_private_for_wkpf(address),
-            in_any4(PRIVATE, address),
-            "{address}"
-        );
+        let expected = if in_any4(ILLEGAL_V4, address) {
+            Illegal
+        } else if in_any4(PRIVATE, address) {
+            Private
+        } else if in_any4(&["169.254.0.0/16"], address) {
+            LinkLocal
+        } else {
+            Passes
+        };
+        assert_eq!(treatment_v4(address), expected, "{address}");
+        assert_eq!(is_illegal_v4(address), expected == Illegal, "{address}");
     }
 
     fn check6(address: Ipv6Addr) {
         let illegal = in_any6(&["::/8", "ff00::/8", "fe80::/10"], address)
             && !in_any6(&["64:ff9b::/32"], address);
+        let expected = if illegal { Illegal } else { Passes };
+        assert_eq!(treatment_v6(address), expected, "{address}");
         assert_eq!(is_illegal_v6(address), illegal, "{address}");
+    }
+
+    /// Every range of the tables, on both sides of both its ends.
+    fn edges(table: &[Range]) -> impl Iterator<Item = u128> {
+        table.iter().flat_map(|range| {
+            let last = range.bits | u128::MAX >> range.length;
+            [
+                range.bits.wrapping_sub(1),
+                range.bits,
+                last,
+                last.wrapping_add(1),
+            ]
+        })
+    }
+
+    /// X46-07, X64-09, A52-05: the rows of the tables end where the registries say, have no host bits, and stand before
+    /// those that enclose them.
+    #[test]
+    fn x46_07_x64_09_a52_05_rows_of_the_tables() {
+        for bits in edges(IPV4) {
+            check4(Ipv4Addr::from_bits((bits >> 96) as u32));
+        }
+        for bits in edges(IPV6) {
+            check6(Ipv6Addr::from_bits(bits));
+        }
+        for table in [IPV4, IPV6] {
+            for (at, range) in table.iter().enumerate() {
+                let (name, document) = (range.name, range.document);
+                assert_eq!(range.bits & u128::MAX >> range.length, 0, "{name}");
+                assert!(range.length >= 4, "{name}: the least that `word` checks");
+                assert!(document.starts_with("RFC "), "{name}");
+                for before in &table[..at] {
+                    let encloses = before.length <= range.length && before.contains(range.bits);
+                    assert!(
+                        !encloses,
+                        "{name} is after {}, which has it all",
+                        before.name
+                    );
+                }
+            }
+        }
+    }
+
+    /// The pool keeps out what it may not lend.
+    #[test]
+    fn ranges_of_no_host() {
+        let mut found: Vec<_> = illegal_v4().map(|prefix| prefix.to_string()).collect();
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                "0.0.0.0/8",
+                "127.0.0.0/8",
+                "224.0.0.0/4",
+                "255.255.255.255/32"
+            ]
+        );
     }
 
     /// X46-07, X64-09, A52-05: each range ends where its registry says, on both sides.
@@ -134,29 +357,17 @@ mod tests {
 
     /// X46-07: what is not illegal, though special.
     #[test]
-    fn x46_07_link_local_and_class_e_pass() {
-        for address in [
-            "169.254.0.1",
-            "169.254.255.255",
-            "240.0.0.0",
-            "255.255.255.254",
-            "192.0.0.8",
-        ] {
-            assert!(!is_illegal_v4(address.parse().unwrap()), "{address}");
+    fn x46_07_class_e_passes() {
+        for address in ["240.0.0.0", "255.255.255.254", "192.0.0.8"] {
+            assert_eq!(treatment_v4(address.parse().unwrap()), Passes, "{address}");
         }
     }
 
     /// A52-05: what tayga lets through although it is not global.
     #[test]
     fn a52_05_the_list_is_taygas() {
-        for address in [
-            "192.0.0.1",
-            "192.88.99.1",
-            "169.254.0.1",
-            "240.0.0.1",
-            "8.8.8.8",
-        ] {
-            assert!(!is_private_for_wkpf(address.parse().unwrap()), "{address}");
+        for address in ["192.0.0.1", "192.88.99.1", "240.0.0.1", "8.8.8.8"] {
+            assert_eq!(treatment_v4(address.parse().unwrap()), Passes, "{address}");
         }
     }
 

@@ -276,11 +276,17 @@ mod tests {
     /// D50-04, RA81-03
     #[test]
     fn what_no_nat64_can_have_is_not_found() {
-        assert_eq!(
-            found(&["2001:db8:1:2:aa:c0:0:aa"]),
-            [""; 0],
-            "bits 64 to 71"
-        );
+        // Bits 64 to 71 (RFC 7050 section 3).
+        for (written, not_written) in [
+            ("2001:db8:c000:aa::", "2001:db8:c000:aa:100::"),
+            ("2001:db8:1c0:0:aa::", "2001:db8:1c0:0:80aa::"),
+            ("2001:db8:1:c000:0:aa00::", "2001:db8:1:c000:100:aa00::"),
+            ("2001:db8:1:2c0:0:aa::", "2001:db8:1:2c0:ff00:aa::"),
+            ("2001:db8:1:2:c0:0:aa00:0", "2001:db8:1:2:1c0:0:aa00:0"),
+        ] {
+            assert_eq!(found(&[written]).len(), 1, "{written}");
+            assert_eq!(found(&[not_written]), [""; 0], "{not_written}");
+        }
         assert_eq!(
             found(&["fe80::c000:aa", "ff02::c000:aa", "::c000:aa"]),
             [""; 0]

@@ -14,7 +14,10 @@ use super::{
     parse::{Again, Directive, Line, Refused, Spot},
 };
 use crate::{
-    addr::{Prefix4, Prefix6, special},
+    addr::{
+        Prefix4, Prefix6,
+        special::{self, Treatment},
+    },
     translate::Settings,
 };
 
@@ -237,7 +240,7 @@ impl<'a> Check<'a> {
         };
         if prefix.is_well_known()
             && self.config.wkpf_strict
-            && special::is_private_for_wkpf(address)
+            && special::treatment_v4(address) == Treatment::Private
         {
             // tayga 0.9.2 does not know 100.64.0.0/10 for private and starts: so do we.
             if let [100, ..] = address.octets() {

@@ -218,9 +218,8 @@ fn decide(
         Pass::Hairpin => hairpinned_source(map, packet.source()),
     };
     // Silently, whatever else is wrong with it: an answer would go to a group, or to nobody.
-    if destination == Err(Unmapped::Illegal)
-        || (source == Err(Unmapped::Illegal) && error.is_none())
-    {
+    let is_silent = |unmapped| matches!(unmapped, Unmapped::Illegal | Unmapped::LinkLocal);
+    if destination.is_err_and(is_silent) || (source.is_err_and(is_silent) && error.is_none()) {
         return Err(DropReason::IllegalAddress.into());
     }
     if packet.has_unexpired_source_route()? {
@@ -344,7 +343,7 @@ fn unmapped_destination(unmapped: Unmapped) -> Refusal<Icmpv4Error> {
     match unmapped {
         Unmapped::WkpfStrict => Refusal::answered(DropReason::WkpfStrict, COMMUNICATION_PROHIBITED),
         Unmapped::NoMapping => Refusal::answered(DropReason::NoDestination, HOST_UNREACHABLE),
-        Unmapped::Illegal => DropReason::IllegalAddress.into(),
+        Unmapped::Illegal | Unmapped::LinkLocal => DropReason::IllegalAddress.into(),
     }
 }
 
@@ -352,7 +351,7 @@ fn unmapped_source(unmapped: Unmapped) -> Refusal<Icmpv4Error> {
     match unmapped {
         Unmapped::WkpfStrict => Refusal::answered(DropReason::WkpfStrict, HOST_PROHIBITED),
         Unmapped::NoMapping => Refusal::answered(DropReason::NoSource, HOST_PROHIBITED),
-        Unmapped::Illegal => DropReason::IllegalAddress.into(),
+        Unmapped::Illegal | Unmapped::LinkLocal => DropReason::IllegalAddress.into(),
     }
 }
 

@@ -172,7 +172,9 @@ pub enum DropReason {
     TransportTruncated,
     /// An ICMP error with a wrong checksum.
     IcmpChecksum,
-    /// Source or destination is no address of a host: loopback, multicast, ... (RFC 7915 sections 4.1, 5.1).
+    /// Source or destination is an address that a router may not forward: loopback, multicast, ...
+    /// (RFC 7915 sections 4.1 and 5.1), or an IPv4 link-local one through the prefix (RFC 3927
+    /// section 7).
     IllegalAddress,
     /// Nothing maps the destination.
     NoDestination,
@@ -259,7 +261,9 @@ impl fmt::Display for DropReason {
             Self::FragmentLength => "impossible fragment length",
             Self::TransportTruncated => "transport header cut short",
             Self::IcmpChecksum => "wrong ICMP checksum",
-            Self::IllegalAddress => "multicast, loopback or another address that no host has",
+            Self::IllegalAddress => {
+                "multicast, loopback, link-local or another address that is not forwarded"
+            }
             Self::NoDestination => "no mapping for the destination",
             Self::NoSource => "no mapping for the source",
             Self::PoolFull => "no address left in dynamic-pool for the source",

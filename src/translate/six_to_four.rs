@@ -195,7 +195,15 @@ fn decide(
     let destination = map.to_v4(packet.destination());
     let source = map.to_v4(packet.source());
     // Silently, whatever else is wrong with it: an answer would go to a group, or to nobody.
-    if destination == Err(Unmapped::Illegal) || source == Err(Unmapped::Illegal) {
+    // An error from a link-local address of the prefix gets a source, as one from any router does.
+    let is_silent = |unmapped| match unmapped {
+        Unmapped::Illegal => true,
+        Unmapped::LinkLocal => error.is_none(),
+        Unmapped::NoMapping | Unmapped::WkpfStrict => false,
+    };
+    if matches!(destination, Err(Unmapped::Illegal | Unmapped::LinkLocal))
+        || source.is_err_and(is_silent)
+    {
         return Err(DropReason::IllegalAddress.into());
     }
     if let Some(at) = upper.segments_left_at {
@@ -343,7 +351,7 @@ fn unmapped_destination(unmapped: Unmapped) -> Refusal<Icmpv6Error> {
     match unmapped {
         Unmapped::WkpfStrict => Refusal::answered(DropReason::WkpfStrict, PROHIBITED),
         Unmapped::NoMapping => Refusal::answered(DropReason::NoDestination, NO_ROUTE),
-        Unmapped::Illegal => DropReason::IllegalAddress.into(),
+        Unmapped::Illegal | Unmapped::LinkLocal => DropReason::IllegalAddress.into(),
     }
 }
 
@@ -351,7 +359,7 @@ fn unmapped_source(unmapped: Unmapped) -> Refusal<Icmpv6Error> {
     match unmapped {
         Unmapped::WkpfStrict => Refusal::answered(DropReason::WkpfStrict, SOURCE_PROHIBITED),
         Unmapped::NoMapping => Refusal::answered(DropReason::NoSource, SOURCE_PROHIBITED),
-        Unmapped::Illegal => DropReason::IllegalAddress.into(),
+        Unmapped::Illegal | Unmapped::LinkLocal => DropReason::IllegalAddress.into(),
     }
 }
 

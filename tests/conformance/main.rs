@@ -23,6 +23,7 @@ mod rfc7915_four_to_six;
 mod rfc7915_general;
 mod rfc7915_six_to_four;
 mod robustness;
+mod special;
 mod traps;
 
 use std::io::{self, Write};

@@ -218,15 +218,21 @@ fn well_known_prefix_is_for_global() {
         lax.send(&from).forwarded();
     }
     // What else is not global passes, as it does in tayga.
-    for host in [
-        "8.8.8.8",
-        "192.0.0.1",
-        "192.88.99.1",
-        "240.0.0.1",
-        "169.254.1.1",
-    ] {
+    for host in ["8.8.8.8", "192.0.0.1", "192.88.99.1", "240.0.0.1"] {
         let packet = strict.send(&v4().from(host).udp(b"x")).forwarded();
         assert_eq!(packet.destination.to_string(), CLIENT6);
+    }
+    // But for link-local addresses, which no router forwards (RFC 3927 section 7).
+    for rig in [&mut strict, &mut lax] {
+        for packet in [
+            v4().from("169.254.169.254"),
+            v4().from(server.0).to("169.254.169.254"),
+            v6().to("64:ff9b::a9fe:a9fe"),
+            v6().from("64:ff9b::a9fe:a9fe").to(server.1),
+        ] {
+            rig.send(&packet.udp(b"x"))
+                .dropped(DropReason::IllegalAddress);
+        }
     }
 }
 

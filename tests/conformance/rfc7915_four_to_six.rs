@@ -5,8 +5,8 @@ use xlatd::translate::{DropReason, Settings, TrafficClass, UdpChecksum};
 use super::{
     checker::{self, ICMPV6, Icmp, Ip, UDP, Verdict, reassemble},
     packets::{
-        Builder, CLIENT4, CLIENT6, OWN6, PREFIX, ROUTER4, ROUTER4_AS_6, SERVER4, SERVER6, payload,
-        v4, v6,
+        Builder, CLIENT4, CLIENT6, OWN4, OWN6, PREFIX, ROUTER4, ROUTER4_AS_6, SERVER4, SERVER6,
+        payload, v4, v6,
     },
     rig::{Rig, map, map_with_strict, rig, rig_of, rig_with},
     rows::{Level, Row},
@@ -287,10 +287,44 @@ fn illegal_sources() {
         "223.255.255.255",
         "240.0.0.0",
         "255.255.255.254",
-        "169.254.0.1",
     ] {
         rig.send(&v4().from(source).udp(b"x")).forwarded();
     }
+    // Link-local addresses do not go through a prefix, in neither direction (RFC 3927 section 7), and
+    // nobody is told, whatever else is wrong.
+    let link_local = "2001:db8:64::a9fe:1";
+    for packet in [
+        v4().from("169.254.0.1"),
+        v4().from("169.254.0.1").hops(1),
+        v4().to("169.254.0.1"),
+        v6().from(link_local),
+        v6().from(link_local).hops(1),
+        v6().to(link_local),
+    ] {
+        rig.send(&packet.udp(b"x"))
+            .dropped(DropReason::IllegalAddress);
+    }
+    // They are hosts as any other where they have a mapping, and hairpinning knows them by the prefix.
+    let eams = [("169.254.0.0/24", "2001:db8:5::/120"), (CLIENT4, CLIENT6)];
+    let mut mapped = rig_with(Settings::default(), map(Some(PREFIX), &eams));
+    let host = "2001:db8:5::1";
+    for (packet, addresses) in [
+        (v4().from("169.254.0.1"), (host, CLIENT6)),
+        (v4().to("169.254.0.1"), (SERVER6, host)),
+        (v6().from(host), ("169.254.0.1", SERVER4)),
+        (
+            v6().from(host).to("2001:db8:64::c633:640a"),
+            (link_local, CLIENT6),
+        ),
+        (v6().to(link_local), ("2001:db8:64::c633:640a", host)),
+    ] {
+        let packet = mapped.send(&packet.udp(b"x")).forwarded();
+        let (source, destination) = addresses;
+        assert_eq!(packet.addresses(), (source.into(), destination.into()));
+    }
+    mapped
+        .send(&v6().from(link_local).udp(b"x"))
+        .dropped(DropReason::SpoofedSource);
     // Nor does an explicit mapping make an address of a host of what is none, on either side.
     let eams = [
         ("192.0.2.0/24", "fe80::/120"),
@@ -319,7 +353,7 @@ fn illegal_sources_of_errors() {
     let public = inner().to("8.8.8.8").udp(b"x").build();
     let explicit_only = map(None, &[(CLIENT4, CLIENT6), (SERVER4, "2001:db8:5::9")]);
     let mut explicit_only = rig_with(Settings::default(), explicit_only);
-    for source in ILLEGAL {
+    for source in ILLEGAL.iter().chain(&["169.254.0.1"]) {
         for (kind, code) in [(3, 0), (3, 1), (3, 3), (3, 4), (11, 0), (12, 0)] {
             let error = v4().from(source).icmp(kind, code, [0; 4], &quoted);
             let packet = by_prefix.send(&error).forwarded();
@@ -348,6 +382,15 @@ fn illegal_sources_of_errors() {
     assert_eq!(packet.source.to_string(), OWN6);
     let error = v4().from("10.0.0.1").icmp(11, 0, [0; 4], &public);
     assert_eq!(strict.send(&error).forwarded().source.to_string(), OWN6);
+    // The other way round as well, for what the prefix has of link-local addresses.
+    let quoted = v6().from(SERVER6).to(CLIENT6).udp(b"x").build();
+    let error = v6().from("2001:db8:64::a9fe:1").icmp(3, 0, [0; 4], &quoted);
+    let packet = by_prefix.send(&error).forwarded();
+    assert_eq!(packet.addresses(), (OWN4.into(), SERVER4.into()));
+    // What an error quotes did not go through the prefix.
+    let never = inner().to("169.254.0.1").udp(b"x").build();
+    let error = v4().from(ROUTER4).icmp(11, 0, [0; 4], &never);
+    by_prefix.send(&error).dropped(DropReason::QuotedPacket);
 }
 
 fn options_are_ignored() {

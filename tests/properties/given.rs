@@ -137,7 +137,9 @@ impl World {
     /// `address` in the prefix, if `wkpf-strict` lets it.
     pub(crate) fn embed(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
         let prefix = self.prefix?;
-        if self.is_strict() && (is_private(address) || plain::is_illegal(address.into())) {
+        let is_global =
+            !is_private(address) && !address.is_link_local() && !plain::is_illegal(address.into());
+        if self.is_strict() && !is_global {
             return None;
         }
         let mut octets = prefix.address().octets();
@@ -151,7 +153,12 @@ impl World {
         let prefix = self.prefix.filter(|prefix| prefix.contains(address))?;
         let octets = address.octets();
         let embedded = Ipv4Addr::from(Self::places(prefix).map(|place| octets[place]));
-        let is_refused = self.is_strict() && is_private(embedded);
+        let is_refused = if embedded.is_link_local() {
+            let has_host = embedded == self.own_v4 || self.explicit_v6(embedded).is_some();
+            self.is_strict() || !has_host
+        } else {
+            self.is_strict() && is_private(embedded)
+        };
         (!is_refused).then_some(embedded)
     }
 
@@ -167,7 +174,8 @@ impl World {
             return Some(self.own_v6);
         }
         let legal = Some(address).filter(|&address| !plain::is_illegal(address.into()))?;
-        let mapped = self.explicit_v6(legal).or_else(|| self.embed(legal))?;
+        let by_prefix = || self.embed(legal).filter(|_| !legal.is_link_local());
+        let mapped = self.explicit_v6(legal).or_else(by_prefix)?;
         (!plain::is_illegal(mapped.into())).then_some(mapped)
     }
 
@@ -385,14 +393,20 @@ pub(crate) fn nat64_prefix() -> impl Strategy<Value = Prefix6> {
 /// Settings and maps of all kinds, overlapping and useless ones too.
 pub(crate) fn worlds() -> impl Strategy<Value = World> {
     let eam = (
-        (0..5_usize, any::<u32>(), 0..=32_u8),
+        (0..6_usize, any::<u32>(), 0..=32_u8),
         (0..5_usize, any::<u128>(), 0..=128_u8),
     );
     let prefix = option::weighted(0.8, nat64_prefix());
     (settings(), prefix, any::<bool>(), vec(eam, 0..5)).prop_map(
         |(settings, prefix, strict, eams)| {
             let eams = eams.into_iter().map(|(v4, v6)| {
-                let bases4 = [0x0a00_0000, 0xc000_0200, 0x0a01_0000, 0x0808_0000];
+                let bases4 = [
+                    0x0a00_0000,
+                    0xc000_0200,
+                    0x0a01_0000,
+                    0x0808_0000,
+                    0xa9fe_0000,
+                ];
                 let v4 = (
                     bases4.get(v4.0).map_or(v4.1, |base| base | v4.1 >> 22),
                     v4.2,
@@ -488,6 +502,7 @@ impl Pick {
             2..=3 => eam(1).unwrap_or(Ipv4Addr::new(8, 8, 4, 4)),
             // Public, as far as any list here goes.
             4..=5 => Ipv4Addr::from_bits(0x5000_0000 | self.low >> 4),
+            6 if self.low.is_multiple_of(4) => Ipv4Addr::from_bits(0xa9fe_0000 | self.low >> 16),
             6 => world.own_v4,
             7 => eam(2).unwrap_or(Ipv4Addr::new(10, 0, 0, 1)),
             8 => [
