@@ -30,6 +30,8 @@ use crate::{
 /// Hosts with maps: 10.0.0.N is 2001:db8:aaaa::N. There are few of them, and of those far away, since all namespaces share
 /// the kernel's table of IPv6 neighbours, which has 1024 places.
 const HOSTS: u8 = 40;
+/// A prefix of 96 bits, and a server in it.
+pub(crate) const PREFIX: (&str, &str) = ("2001:db8:64::", "198.51.100.250");
 const OWN_V4: Ipv4Addr = Ipv4Addr::new(192, 168, 255, 1);
 const OWN_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 
@@ -55,6 +57,8 @@ impl Chance {
 
 /// A translator with its device, in a namespace of its own.
 pub(crate) struct Node {
+    /// The server that each packet is followed by one to.
+    probe: Ipv6Addr,
     v4: OwnedFd,
     v6: OwnedFd,
     capture: OwnedFd,
@@ -64,13 +68,14 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn start(program: &Path, more: &str) -> Self {
+    /// `server` is an address in `prefix`, which has a length of 96.
+    pub(crate) fn start(program: &Path, (prefix, server): (&str, &str), more: &str) -> Self {
         let ns = Netns::new().unwrap();
         ns.ip("link set lo up
             tuntap add dev nat64 mode tun");
         ns.sysctl("ipv6/conf/nat64/addr_gen_mode", "1");
         let mut config = format!(
-            "tun-device nat64\nipv4-addr {OWN_V4}\nipv6-addr {OWN_V6}\nprefix 2001:db8:64::/96\n{more}"
+            "tun-device nat64\nipv4-addr {OWN_V4}\nipv6-addr {OWN_V6}\nprefix {prefix}/96\n{more}"
         );
         for host in 1..=HOSTS {
             config += &format!("map 10.0.0.{host} 2001:db8:aaaa::{host:x}\n");
@@ -92,6 +97,7 @@ impl Node {
         setsockopt(&capture, RcvBuf, &(4 << 20)).unwrap();
         setsockopt(&capture, ReceiveTimeout, &TimeVal::milliseconds(2000)).unwrap();
         Self {
+            probe: format!("{prefix}{server}").parse().unwrap(),
             v4,
             v6,
             capture,
@@ -119,7 +125,7 @@ impl Node {
         self.sent += 1;
         let mut next = Ipv6::new(
             "2001:db8:aaaa::1",
-            "2001:db8:64::198.51.100.250",
+            &self.probe.to_string(),
             EXPERIMENT,
             vec![],
         );
@@ -392,8 +398,9 @@ fn every_difference_has_its_reason() {
         } else {
             "offload no\n"
         };
-        let mut ours = Node::start(&daemon(), &format!("{offload}icmp-errors 1000000\n"));
-        let mut theirs = Node::start(&tayga, "");
+        let more = format!("{offload}icmp-errors 1000000\n");
+        let mut ours = Node::start(&daemon(), PREFIX, &more);
+        let mut theirs = Node::start(&tayga, PREFIX, "");
         let mut chance = Chance(0x0123_4567_89ab_cdef);
         let mut classes: BTreeMap<&str, u32> = BTreeMap::new();
         let mut unexplained = Vec::new();
@@ -540,7 +547,7 @@ fn explain(sent: &[u8], ours: &[Vec<u8>], theirs: &[Vec<u8>]) -> Option<&'static
 }
 
 /// A packet, as far as it is to be known here.
-struct Read<'p> {
+pub(crate) struct Read<'p> {
     octets: &'p [u8],
     v4: bool,
     /// Of what is behind the headers, and where it is.
@@ -549,7 +556,7 @@ struct Read<'p> {
 }
 
 impl<'p> Read<'p> {
-    fn of(octets: &'p [u8]) -> Self {
+    pub(crate) fn of(octets: &'p [u8]) -> Self {
         let v4 = octets[0] >> 4 == 4;
         let (mut protocol, mut at) = if v4 {
             (octets[9], usize::from(octets[0] & 15) * 4)
@@ -586,7 +593,7 @@ impl<'p> Read<'p> {
         !self.v4 && self.octets[6] == FRAGMENT && self.octets[42..44] == [0, 0]
     }
 
-    fn is_error(&self) -> bool {
+    pub(crate) fn is_error(&self) -> bool {
         let kind = self.octets.get(self.at);
         self.offset() == 0
             && kind.is_some_and(|kind| match self.protocol {
@@ -597,7 +604,7 @@ impl<'p> Read<'p> {
     }
 
     /// Whether it is an error of the translator's own.
-    fn is_reply(&self) -> bool {
+    pub(crate) fn is_reply(&self) -> bool {
         let own = if self.v4 {
             self.octets[12..16] == OWN_V4.octets()
         } else {

@@ -44,6 +44,7 @@ mod privilege;
 mod reload;
 mod service;
 mod socket;
+mod special;
 mod tayga;
 
 /// The cases in which TAYGA 0.9.2 does not do what is expected here, each with the document that asks for it.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    differential::{Chance, Node},
+    differential::{Chance, Node, PREFIX},
     harness::{daemon, tayga, without_offload, xlatd_case},
     packet::{EXPERIMENT, Ipv4, Ipv6},
 };
@@ -93,10 +93,10 @@ fn compare(tayga: &Path, config: &str, hosts: &[Ipv6Addr]) {
         "offload no\n"
     };
     let ours = addresses(
-        &mut Node::start(&daemon(), &format!("{config}{offload}")),
+        &mut Node::start(&daemon(), PREFIX, &format!("{config}{offload}")),
         hosts,
     );
-    let theirs = addresses(&mut Node::start(tayga, config), hosts);
+    let theirs = addresses(&mut Node::start(tayga, PREFIX, config), hosts);
     let differ: Vec<_> = (hosts.iter().zip(ours.iter().zip(&theirs)))
         .filter(|(_, (ours, theirs))| ours != theirs || ours.is_none())
         .map(|(host, (ours, theirs))| format!("{host}: {ours:?}, from tayga {theirs:?}"))
