@@ -12,9 +12,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use xlatd::config::{
-    Config, DIRECTIVES, Level,
-    clatd::{self, ClatConfig},
+use xlatd::{
+    addr::{
+        Prefix4,
+        special::{self, Treatment},
+    },
+    config::{
+        Config, DIRECTIVES, Level,
+        clatd::{self, ClatConfig},
+    },
 };
 
 fn path(name: &str) -> PathBuf {
@@ -103,6 +109,20 @@ fn the_manual_page_has_every_directive() {
     let items = page.lines().filter_map(|line| line.strip_prefix(".It Ic "));
     let found = names(items.map(|item| item.split(' ').next().unwrap()));
     assert_eq!(found, names(DIRECTIVES));
+}
+
+/// The ranges that `wkpf-strict` is about, as the code has them, and no others.
+#[test]
+fn the_manual_page_has_every_private_range() {
+    let page = text("man/tayga.conf.5");
+    let (_, item) = page.split_once(".It Ic wkpf-strict").unwrap();
+    let (item, _) = item.split_once(".It Ic map").unwrap();
+    let found = item.split_whitespace().filter_map(|word| {
+        let prefix = word.trim_end_matches([',', '.']).parse::<Prefix4>();
+        prefix.ok().map(|prefix| prefix.to_string())
+    });
+    let ranges = special::ranges_v4(Treatment::Private).map(|prefix| prefix.to_string());
+    assert_eq!(BTreeSet::from_iter(found), BTreeSet::from_iter(ranges));
 }
 
 /// Each directive of the manual page ends with its default, or says that it is needed.

@@ -96,7 +96,7 @@ impl AddressMap {
     pub fn set_pool(&mut self, pool: Prefix4) {
         let mut pool = Pool::new(pool);
         pool.reserve(Prefix4::host(self.own_v4));
-        special::illegal_v4().for_each(|prefix| pool.reserve(prefix));
+        special::ranges_v4(Treatment::Illegal).for_each(|prefix| pool.reserve(prefix));
         for eam in self.explicit.iter() {
             // A mapping that encloses the pool leaves the pool to it, by longest match.
             if eam.v4().length() > pool.prefix().length() {
@@ -599,7 +599,8 @@ mod tests {
             "203.0.113.9",
             Via::Prefix,
         );
-        // Whatever the reserved octet is, it is the same host: the translator itself as well, and nobody with a lease.
+        // Whatever the reserved octet is, it is the same host: the translator itself as well, and
+        // nobody with a lease.
         to_v4(
             &map,
             "2001:db8:64:0:ffcb:71:900::",

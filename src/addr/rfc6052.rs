@@ -23,8 +23,8 @@ const WELL_KNOWN: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
 ///  96       prefix                                     |  IPv4 address
 /// ```
 ///
-/// `u` is the reserved octet, bits 64 to 71. It and the suffix are zero in addresses that are written, and ignored in
-/// those that are read.
+/// `u` is the reserved octet, bits 64 to 71. It and the suffix are zero in addresses that are
+/// written, and ignored in those that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Nat64Prefix {
     prefix: Prefix6,
@@ -69,8 +69,8 @@ impl Nat64Prefix {
 
     /// The IPv4 address in `address`, or `None` if that is not in this prefix.
     ///
-    /// The algorithm of RFC 6052 section 2.3 only takes the IPv4 address out: neither the reserved octet nor the suffix
-    /// is looked at.
+    /// The algorithm of RFC 6052 section 2.3 only takes the IPv4 address out: neither the reserved
+    /// octet nor the suffix is looked at.
     pub fn extract(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         if !self.prefix.contains(address) {
             return None;
@@ -282,7 +282,8 @@ mod tests {
             }
         }
 
-        /// A52-02, A52-03: neither suffix bits nor reserved bits change anything; in a /96 the latter are of the prefix.
+        /// A52-02, A52-03: neither suffix bits nor reserved bits change anything; in a /96 the
+        /// latter are of the prefix.
         #[test]
         fn a52_02_a52_03_reserved_octet_and_suffix_are_ignored(
             prefix: u128, host: u32, suffix: u128, reserved in 1..=u8::MAX,

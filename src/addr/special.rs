@@ -33,9 +33,9 @@ pub enum Treatment {
 /// A row of a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Range {
-    /// The first address; that of IPv4 is in the first 32 bits.
-    bits: u128,
-    /// In bits.
+    /// The first 64 bits of the first address; an IPv4 address is in the first 32.
+    bits: u64,
+    /// In bits, 4 to 64.
     length: u8,
     /// What becomes of packets from and to its addresses.
     pub treatment: Treatment,
@@ -72,36 +72,34 @@ pub const IPV4: &[Range] = &[
 /// The ranges of IPv6. Where they are within each other, the narrower one is first, and decides.
 #[rustfmt::skip]
 pub const IPV6: &[Range] = &[
-    v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96, Passes, "IPv4-IPv6 translation", "RFC 6052"),
-    v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48, Passes, "IPv4-IPv6 translation", "RFC 8215"),
-    // tayga takes any prefix of it.
-    v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 32, Passes, "around the two", "RFC 8215 section 5"),
+    // 64:ff9b::/96 (RFC 6052) and 64:ff9b:1::/48 (RFC 8215); tayga takes any prefix of it.
+    v6([0x64, 0xff9b, 0, 0], 32, Passes, "IPv4-IPv6 translation", "RFC 6052, RFC 8215"),
     // ::, ::1, and addresses with an IPv4 address at their end.
-    v6([0; 8], 8, Illegal, "unspecified, loopback, IPv4-mapped", "RFC 4291 section 2.5"),
-    v6([0x100, 0, 0, 0, 0, 0, 0, 0], 64, Passes, "discard-only", "RFC 6666"),
-    v6([0x100, 0, 0, 1, 0, 0, 0, 0], 64, Passes, "dummy prefix", "RFC 9780"),
-    v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23, Passes, "IETF protocol assignments", "RFC 2928"),
-    v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32, Passes, "documentation", "RFC 3849"),
-    v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16, Passes, "6to4", "RFC 3056"),
-    v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48, Passes, "AS112 service", "RFC 7534"),
-    v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20, Passes, "documentation", "RFC 9637"),
-    v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16, Passes, "segment routing SIDs", "RFC 9602"),
-    v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7, Passes, "unique-local", "RFC 4193"),
-    v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10, Illegal, "link-local", "RFC 4291 section 2.5.6"),
-    v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10, Passes, "deprecated site-local", "RFC 3879"),
-    v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8, Illegal, "multicast", "RFC 4291 section 2.7"),
+    v6([0; 4], 8, Illegal, "unspecified, loopback, IPv4-mapped", "RFC 4291 section 2.5"),
+    v6([0x100, 0, 0, 0], 64, Passes, "discard-only", "RFC 6666"),
+    v6([0x100, 0, 0, 1], 64, Passes, "dummy prefix", "RFC 9780"),
+    v6([0x2001, 0, 0, 0], 23, Passes, "IETF protocol assignments", "RFC 2928"),
+    v6([0x2001, 0xdb8, 0, 0], 32, Passes, "documentation", "RFC 3849"),
+    v6([0x2002, 0, 0, 0], 16, Passes, "6to4", "RFC 3056"),
+    v6([0x2620, 0x4f, 0x8000, 0], 48, Passes, "AS112 service", "RFC 7534"),
+    v6([0x3fff, 0, 0, 0], 20, Passes, "documentation", "RFC 9637"),
+    v6([0x5f00, 0, 0, 0], 16, Passes, "segment routing SIDs", "RFC 9602"),
+    v6([0xfc00, 0, 0, 0], 7, Passes, "unique-local", "RFC 4193"),
+    v6([0xfe80, 0, 0, 0], 10, Illegal, "link-local", "RFC 4291 section 2.5.6"),
+    v6([0xfec0, 0, 0, 0], 10, Passes, "deprecated site-local", "RFC 3879"),
+    v6([0xff00, 0, 0, 0], 8, Illegal, "multicast", "RFC 4291 section 2.7"),
 ];
 
 /// What becomes of packets from and to `address`.
 pub fn treatment_v4(address: Ipv4Addr) -> Treatment {
-    const ROWS: Rows = rows_by_first_octet(IPV4);
-    treatment(IPV4, &ROWS, left_aligned(address))
+    static INDEX: [FirstOctet; 256] = by_first_octet(IPV4);
+    treatment(IPV4, &INDEX, left_aligned(address))
 }
 
 /// What becomes of packets from and to `address`.
 pub fn treatment_v6(address: Ipv6Addr) -> Treatment {
-    const ROWS: Rows = rows_by_first_octet(IPV6);
-    treatment(IPV6, &ROWS, address.to_bits())
+    static INDEX: [FirstOctet; 256] = by_first_octet(IPV6);
+    treatment(IPV6, &INDEX, (address.to_bits() >> 64) as u64)
 }
 
 /// Whether packets from and to `address` are dropped whatever maps it.
@@ -114,35 +112,36 @@ pub fn is_illegal_v6(address: Ipv6Addr) -> bool {
     treatment_v6(address) == Illegal
 }
 
-/// The ranges that no host has an IPv4 address of.
-pub fn illegal_v4() -> impl Iterator<Item = Prefix4> {
-    let illegal = IPV4.iter().filter(|range| range.treatment == Illegal);
-    illegal.map(|range| {
-        let network = range.bits >> (128 - u32::from(range.length));
+/// The ranges of IPv4 that are treated so.
+pub fn ranges_v4(treatment: Treatment) -> impl Iterator<Item = Prefix4> {
+    let ranges = IPV4
+        .iter()
+        .filter(move |range| range.treatment == treatment);
+    ranges.map(|range| {
+        let network = range.bits >> (64 - range.length);
         Prefix4::from_network(network as u32, range.length)
     })
 }
 
 impl Range {
-    /// In bits, 4 or more.
-    pub const fn length(&self) -> u8 {
-        self.length
-    }
-
-    const fn contains(&self, bits: u128) -> bool {
-        (self.bits ^ bits) >> (128 - self.length) == 0
+    const fn contains(&self, bits: u64) -> bool {
+        (self.bits ^ bits) >> (64 - self.length) == 0
     }
 }
 
-/// For each first octet, the rows of the table that its addresses may be in: from and to.
-///
-/// Every packet has two addresses to look up, and most of them are in no range of the table.
-type Rows = [(u8, u8); 256];
+/// What the first octet of an address says about it.
+#[derive(Clone, Copy)]
+enum FirstOctet {
+    /// All addresses that begin with it are treated so: most packets have to look no further.
+    Decides(Treatment),
+    /// These rows of the table decide: from and to.
+    Rows(u8, u8),
+}
 
-const fn rows_by_first_octet(table: &[Range]) -> Rows {
-    let mut rows = [(0, 0); 256];
+const fn by_first_octet(table: &[Range]) -> [FirstOctet; 256] {
+    let mut index = [FirstOctet::Decides(Passes); 256];
     let mut octet = 0;
-    while octet < rows.len() {
+    while octet < index.len() {
         let (mut at, mut matters) = (0, false);
         while at < table.len() {
             let Range {
@@ -152,27 +151,39 @@ const fn rows_by_first_octet(table: &[Range]) -> Rows {
                 ..
             } = table[at];
             // Compared as far as both are known.
-            let unknown = if length < 8 { 8 - length } else { 0 };
-            if octet >> unknown == (bits >> 120) as usize >> unknown {
-                let (from, to) = rows[octet];
-                rows[octet] = (if from == to { at as u8 } else { from }, at as u8 + 1);
+            let unknown = 8_u8.saturating_sub(length);
+            if octet >> unknown == (bits >> 56) as usize >> unknown {
+                let from = match index[octet] {
+                    FirstOctet::Decides(_) => at as u8,
+                    FirstOctet::Rows(from, _) => from,
+                };
+                let is_first = from == at as u8;
+                index[octet] = if is_first && length <= 8 {
+                    FirstOctet::Decides(treatment)
+                } else {
+                    FirstOctet::Rows(from, at as u8 + 1)
+                };
                 matters |= !matches!(treatment, Passes);
             }
             at += 1;
         }
         if !matters {
-            rows[octet] = (0, 0);
+            index[octet] = FirstOctet::Decides(Passes);
         }
         octet += 1;
     }
-    rows
+    index
 }
 
-fn treatment(table: &[Range], rows: &Rows, bits: u128) -> Treatment {
-    let (from, to) = rows[(bits >> 120) as usize];
-    let mut rows = table[from.into()..to.into()].iter();
-    rows.find(|range| range.contains(bits))
-        .map_or(Passes, |range| range.treatment)
+fn treatment(table: &[Range], index: &[FirstOctet; 256], bits: u64) -> Treatment {
+    match index[(bits >> 56) as usize] {
+        FirstOctet::Decides(treatment) => treatment,
+        FirstOctet::Rows(from, to) => {
+            let mut rows = table[from.into()..to.into()].iter();
+            rows.find(|range| range.contains(bits))
+                .map_or(Passes, |range| range.treatment)
+        }
+    }
 }
 
 const fn v4(
@@ -192,14 +203,14 @@ const fn v4(
 }
 
 const fn v6(
-    [a, b, c, d, e, f, g, h]: [u16; 8],
+    [a, b, c, d]: [u16; 4],
     length: u8,
     treatment: Treatment,
     name: &'static str,
     document: &'static str,
 ) -> Range {
     Range {
-        bits: Ipv6Addr::new(a, b, c, d, e, f, g, h).to_bits(),
+        bits: (Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).to_bits() >> 64) as u64,
         length,
         treatment,
         name,
@@ -208,8 +219,8 @@ const fn v6(
 }
 
 /// The bits of `address`, with zeros behind.
-const fn left_aligned(address: Ipv4Addr) -> u128 {
-    (address.to_bits() as u128) << 96
+const fn left_aligned(address: Ipv4Addr) -> u64 {
+    (address.to_bits() as u64) << 32
 }
 
 #[cfg(test)]
@@ -270,10 +281,10 @@ mod tests {
         assert_eq!(is_illegal_v6(address), illegal, "{address}");
     }
 
-    /// Every range of the tables, on both sides of both its ends.
-    fn edges(table: &[Range]) -> impl Iterator<Item = u128> {
+    /// The first 64 bits of both ends of each range, and of what is beside them.
+    fn edges(table: &[Range]) -> impl Iterator<Item = u64> {
         table.iter().flat_map(|range| {
-            let last = range.bits | u128::MAX >> range.length;
+            let last = range.bits | u64::MAX.checked_shr(range.length.into()).unwrap_or(0);
             [
                 range.bits.wrapping_sub(1),
                 range.bits,
@@ -283,20 +294,25 @@ mod tests {
         })
     }
 
-    /// X46-07, X64-09, A52-05: the rows of the tables end where the registries say, have no host bits, and stand before
-    /// those that enclose them.
+    /// X46-07, X64-09, A52-05: the rows of the tables end where the registries say, have no host
+    /// bits, and stand before those that enclose them.
     #[test]
     fn x46_07_x64_09_a52_05_rows_of_the_tables() {
         for bits in edges(IPV4) {
-            check4(Ipv4Addr::from_bits((bits >> 96) as u32));
+            check4(Ipv4Addr::from_bits((bits >> 32) as u32));
         }
         for bits in edges(IPV6) {
-            check6(Ipv6Addr::from_bits(bits));
+            for rest in [0, u64::MAX] {
+                check6(Ipv6Addr::from_bits(
+                    u128::from(bits) << 64 | u128::from(rest),
+                ));
+            }
         }
         for table in [IPV4, IPV6] {
             for (at, range) in table.iter().enumerate() {
                 let (name, document) = (range.name, range.document);
-                assert_eq!(range.bits & u128::MAX >> range.length, 0, "{name}");
+                let host_bits = u64::MAX.checked_shr(range.length.into()).unwrap_or(0);
+                assert_eq!(range.bits & host_bits, 0, "{name}");
                 assert!(range.length >= 4, "{name}: the least that `word` checks");
                 assert!(document.starts_with("RFC "), "{name}");
                 for before in &table[..at] {
@@ -314,7 +330,9 @@ mod tests {
     /// The pool keeps out what it may not lend.
     #[test]
     fn ranges_of_no_host() {
-        let mut found: Vec<_> = illegal_v4().map(|prefix| prefix.to_string()).collect();
+        let mut found: Vec<_> = ranges_v4(Illegal)
+            .map(|prefix| prefix.to_string())
+            .collect();
         found.sort();
         assert_eq!(
             found,

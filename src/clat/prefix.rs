@@ -46,7 +46,8 @@ pub fn by_addresses(addresses: &[Ipv6Addr]) -> Vec<Nat64Prefix> {
 fn places(address: Ipv6Addr) -> impl Iterator<Item = (Nat64Prefix, Ipv4Addr)> {
     LENGTHS.into_iter().filter_map(move |length| {
         let prefix = nat64(address, length)?;
-        // "zeros at the locations where they are required" (RFC 7050 section 3): a DNS64 writes the address.
+        // "zeros at the locations where they are required" (RFC 7050 section 3): a DNS64 writes the
+        // address.
         let v4 = prefix.extract(address)?;
         let is_written_so = length == 96 || address.octets()[8] == 0;
         (is_written_so && WELL_KNOWN.contains(&v4)).then_some((prefix, v4))

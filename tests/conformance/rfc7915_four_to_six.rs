@@ -290,8 +290,8 @@ fn illegal_sources() {
     ] {
         rig.send(&v4().from(source).udp(b"x")).forwarded();
     }
-    // Link-local addresses do not go through a prefix, in neither direction (RFC 3927 section 7), and
-    // nobody is told, whatever else is wrong.
+    // Link-local addresses do not go through a prefix, in neither direction (RFC 3927 section 7),
+    // and nobody is told, whatever else is wrong.
     let link_local = "2001:db8:64::a9fe:1";
     for packet in [
         v4().from("169.254.0.1"),
@@ -304,7 +304,8 @@ fn illegal_sources() {
         rig.send(&packet.udp(b"x"))
             .dropped(DropReason::IllegalAddress);
     }
-    // They are hosts as any other where they have a mapping, and hairpinning knows them by the prefix.
+    // They are hosts as any other where they have a mapping, and hairpinning knows them by the
+    // prefix.
     let eams = [("169.254.0.0/24", "2001:db8:5::/120"), (CLIENT4, CLIENT6)];
     let mut mapped = rig_with(Settings::default(), map(Some(PREFIX), &eams));
     let host = "2001:db8:5::1";

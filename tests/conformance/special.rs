@@ -1,5 +1,6 @@
-//! What becomes of special-purpose addresses: each range of IANA's registries, in each direction, and
-//! with each way to map an address. A table that was written without a look at that of the code.
+//! What becomes of special-purpose addresses: each range of IANA's registries, in each direction,
+//! and with each way to map an address. A table that was written without a look at that of the
+//! code.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -30,8 +31,8 @@ type Cell = &'static str;
 /// 2. a lease of `dynamic-pool`,
 /// 3. `ipv4-addr`,
 ///
-/// as source and as destination of an IPv4 packet, as that of the IPv4 packet that an IPv6 packet is
-/// translated to, in this order; and where they are
+/// as source and as destination of an IPv4 packet, as that of the IPv4 packet that an IPv6 packet
+/// is translated to, in this order; and where they are
 ///
 /// 4. in `prefix 64:ff9b::/96` with `wkpf-strict yes`,
 /// 5. the same with `wkpf-strict no`,
@@ -107,8 +108,8 @@ const IPV4: &[(&str, [&str; 2], [Cell; 7])] = &[
 /// 1. in a `map` of the 2^121 addresses around them,
 /// 2. `ipv6-addr`,
 ///
-/// as source and as destination of an IPv6 packet, as that of the IPv6 packet that an IPv4 packet is
-/// translated to, in this order; where they are
+/// as source and as destination of an IPv6 packet, as that of the IPv6 packet that an IPv4 packet
+/// is translated to, in this order; where they are
 ///
 /// 3. a host that gets a lease by its first packet, as source of this packet, then the same;
 /// 4. and whether tayga.conf is taken with a `prefix` of length 96 that they are in.

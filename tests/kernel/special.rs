@@ -23,9 +23,9 @@ const RESERVED: &str = "in use inside of networks; later taygas pass it";
 /// What becomes of packets whose IPv4 address is such a one: `F`, it is translated; `A`, its sender
 /// is told by ICMP that it is not; `S`, nobody is told; `-`, the kernel does not send it.
 ///
-/// Two letters for xlatd and for TAYGA 0.9.2: with the address as source and as destination in IPv4,
-/// the same in IPv6 in the prefix, and as source of an ICMPv4 error; first in a prefix of one's own,
-/// then in the well-known one.
+/// Two letters for xlatd and for TAYGA 0.9.2: with the address as source and as destination in
+/// IPv4, the same in IPv6 in the prefix, and as source of an ICMPv4 error; first in a prefix of
+/// one's own, then in the well-known one.
 #[rustfmt::skip]
 const RANGES: &[(&str, &str, &str, &[&str])] = &[
     ("0.1.2.3", "SF -- SF SF FF", "SF -- SF SF FF", &[THIS_NETWORK]),
@@ -73,7 +73,7 @@ fn special_addresses_as_tayga() {
                     Some(packet) => [&mut ours, &mut theirs].map(|node| outcome(node, &packet)),
                     None => ['-'; 2],
                 });
-                found.push(both.map(|both| String::from_iter(both)).join(" "));
+                found.push(both.map(String::from_iter).join(" "));
             }
         }
         let [own, well_known] = found;
