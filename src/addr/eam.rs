@@ -3,7 +3,7 @@
 use std::{
     fmt,
     hash::Hash,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use rustc_hash::FxHashMap;
@@ -42,6 +42,16 @@ impl Eam {
     pub const fn v6(&self) -> Prefix6 {
         self.v6
     }
+
+    /// The IPv6 address of an IPv4 address in the mapping (RFC 7757 section 3.3.1).
+    pub fn v6_of(&self, address: Ipv4Addr) -> Ipv6Addr {
+        v6_of(self.v4.length(), self.v6, address)
+    }
+
+    /// The IPv4 address of an IPv6 address in the mapping (RFC 7757 section 3.3.2).
+    pub fn v4_of(&self, address: Ipv6Addr) -> Ipv4Addr {
+        v4_of(self.v4, self.v6.length(), address)
+    }
 }
 
 impl fmt::Display for Eam {
@@ -77,6 +87,19 @@ impl fmt::Display for EamError {
 
 impl std::error::Error for EamError {}
 
+/// An address that does not come back to itself, since one mapping lies within another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disagreement {
+    /// The enclosing mapping.
+    pub outer: Eam,
+    /// An address of the enclosing mapping.
+    pub host: IpAddr,
+    /// What it is translated to.
+    pub there: IpAddr,
+    /// What that is translated to: another address than `host`.
+    pub back: IpAddr,
+}
+
 /// Explicit mappings, found from either side by the longest prefix of that side (RFC 7757 section 3.3).
 ///
 /// The two sides are independent: with overlapping mappings, which section 5 allows, the way there may take another
@@ -110,22 +133,69 @@ impl EamTable {
     /// The IPv6 address of `address` by the longest IPv4 prefix (RFC 7757 section 3.3.1).
     pub(super) fn to_v6(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
         let (length, v6) = self.by_v4.longest(|length| key4(address, length))?;
-        let suffix = address.to_bits() & u32::MAX.checked_shr(length.into()).unwrap_or(0);
-        let suffix = u128::from(suffix)
-            .checked_shl(surplus(length, v6.length()))
-            .unwrap_or(0);
-        Some(Ipv6Addr::from_bits(v6.address().to_bits() | suffix))
+        Some(v6_of(length, *v6, address))
     }
 
     /// The IPv4 address of `address` by the longest IPv6 prefix (RFC 7757 section 3.3.2).
     pub(super) fn to_v4(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         let (length, v4) = self.by_v6.longest(|length| key6(address, length))?;
-        let suffix = address.to_bits() & u128::MAX.checked_shr(length.into()).unwrap_or(0);
-        let suffix = suffix
-            .checked_shr(surplus(v4.length(), length))
-            .unwrap_or(0);
-        // Without the surplus, the suffix is as long as the IPv4 one: at most 32 bits.
-        Some(Ipv4Addr::from_bits(v4.address().to_bits() | suffix as u32))
+        Some(v4_of(*v4, length, address))
+    }
+
+    /// Whether `inner`, which is one of the mappings, lies within another so that the two
+    /// directions disagree (RFC 7757 section 5). A mapping that says the same as the enclosing one
+    /// does not, nor do several that exchange addresses of it.
+    ///
+    /// Looked at are the first and the last address that the two share, so that it takes no longer
+    /// for large ones. Only where a third mapping covers both ends can a disagreement stay hidden.
+    pub(super) fn disagreement(&self, inner: Eam) -> Option<Disagreement> {
+        self.disagreement_in_v4(inner)
+            .or_else(|| self.disagreement_in_v6(inner))
+    }
+
+    /// The mapping that encloses `inner` in IPv4 has IPv6 addresses for its hosts as well. Those
+    /// are translated to IPv4 addresses that do not come back to them.
+    fn disagreement_in_v4(&self, Eam { v4, .. }: Eam) -> Option<Disagreement> {
+        let key = |length| key4(v4.address(), length);
+        let (length, &v6) = self.by_v4.enclosing(v4.length(), key)?;
+        let outer = Eam {
+            v4: Prefix4::from_network(key(length), length),
+            v6,
+        };
+        [v4.address(), v4.last()].into_iter().find_map(|there| {
+            let host = outer.v6_of(there);
+            let back = self.to_v6(there).filter(|&back| back != host)?;
+            let (length, _) = self.by_v6.longest(|length| key6(host, length))?;
+            (length == v6.length()).then_some(Disagreement {
+                outer,
+                host: host.into(),
+                there: there.into(),
+                back: back.into(),
+            })
+        })
+    }
+
+    /// The same the other way round.
+    fn disagreement_in_v6(&self, Eam { v6, .. }: Eam) -> Option<Disagreement> {
+        let (length, &v4) = self
+            .by_v6
+            .enclosing(v6.length(), |length| key6(v6.address(), length))?;
+        let outer = Eam {
+            v4,
+            v6: Prefix6::from_network(network6(v6.address(), length), length),
+        };
+        [v6.address(), v6.last()].into_iter().find_map(|address| {
+            let host = outer.v4_of(address);
+            // Without surplus bits, which no IPv4 address is translated to.
+            let there = outer.v6_of(host);
+            let back = self.to_v4(there).filter(|&back| back != host)?;
+            (v6.contains(there) && self.to_v6(host) == Some(there)).then_some(Disagreement {
+                outer,
+                host: host.into(),
+                there: there.into(),
+                back: back.into(),
+            })
+        })
     }
 
     /// Every mapping, in no particular order.
@@ -156,6 +226,19 @@ impl<K: Eq + Hash, V> LongestMatch<K, V> {
     /// The value of the longest prefix, with its length; `key` makes the key of the first so many bits of an address.
     fn longest(&self, key: impl Fn(u8) -> K) -> Option<(u8, &V)> {
         self.levels.iter().find_map(|level| {
+            let value = level.values.get(&key(level.length))?;
+            Some((level.length, value))
+        })
+    }
+
+    /// The value of the longest prefix that is shorter than `length`, as
+    /// [`longest`](Self::longest).
+    fn enclosing(&self, length: u8, key: impl Fn(u8) -> K) -> Option<(u8, &V)> {
+        let mut shorter = self
+            .levels
+            .iter()
+            .skip_while(|level| level.length >= length);
+        shorter.find_map(|level| {
             let value = level.values.get(&key(level.length))?;
             Some((level.length, value))
         })
@@ -196,6 +279,25 @@ impl<K, V> Default for LongestMatch<K, V> {
     fn default() -> Self {
         Self { levels: Vec::new() }
     }
+}
+
+/// The bits of `address` behind the first `length`, put after `v6`; what is left is zero.
+fn v6_of(length: u8, v6: Prefix6, address: Ipv4Addr) -> Ipv6Addr {
+    let suffix = address.to_bits() & u32::MAX.checked_shr(length.into()).unwrap_or(0);
+    let suffix = u128::from(suffix)
+        .checked_shl(surplus(length, v6.length()))
+        .unwrap_or(0);
+    Ipv6Addr::from_bits(v6.address().to_bits() | suffix)
+}
+
+/// The bits of `address` behind the first `length`, put after `v4`; what has no room is ignored.
+fn v4_of(v4: Prefix4, length: u8, address: Ipv6Addr) -> Ipv4Addr {
+    let suffix = address.to_bits() & u128::MAX.checked_shr(length.into()).unwrap_or(0);
+    let suffix = suffix
+        .checked_shr(surplus(v4.length(), length))
+        .unwrap_or(0);
+    // Without the surplus, the suffix is as long as the IPv4 one: at most 32 bits.
+    Ipv4Addr::from_bits(v4.address().to_bits() | suffix as u32)
 }
 
 /// The first `length` bits of `address`. Host bits are shifted out, not masked: the low bits of a key spread best.
@@ -545,6 +647,124 @@ mod tests {
                     prop_assert_eq!(table.to_v4(noisy), Some(host), "{} {}", v4, v6);
                 }
             }
+        }
+    }
+
+    /// EAM-05: RFC 7757 section 5 leaves overlapping mappings to the operator. Those that lie
+    /// within each other are told apart by whether addresses come back to themselves.
+    #[test]
+    fn eam_05_mappings_that_disagree() {
+        let outer = ("192.168.2.0/30", "2001:db8:1::/126");
+        for (inner, expected) in [
+            // Says the same, for a host and for a network.
+            (&[("192.168.2.1", "2001:db8:1::1")][..], ""),
+            (&[("192.168.2.2/31", "2001:db8:1::2/127")], ""),
+            // Another host of the network, and one from outside of it.
+            (
+                &[("192.168.2.1", "2001:db8:1::3")],
+                "2001:db8:1::1 192.168.2.1 2001:db8:1::3",
+            ),
+            (
+                &[("192.168.2.1", "2001:db8:2::1")],
+                "2001:db8:1::1 192.168.2.1 2001:db8:2::1",
+            ),
+            (
+                &[("192.168.3.1", "2001:db8:1::1")],
+                "192.168.2.1 2001:db8:1::1 192.168.3.1",
+            ),
+            (
+                &[("192.168.3.0/31", "2001:db8:1::2/127")],
+                "192.168.2.2 2001:db8:1::2 192.168.3.0",
+            ),
+            // Two hosts that change places: each comes back to itself.
+            (
+                &[
+                    ("192.168.2.1", "2001:db8:1::2"),
+                    ("192.168.2.2", "2001:db8:1::1"),
+                ],
+                "",
+            ),
+            // Not within.
+            (&[("192.168.3.1", "2001:db8:2::1")], ""),
+        ] {
+            let table = table(&[&[outer][..], inner].concat());
+            assert_eq!(table.disagreement(eam(outer.0, outer.1)), None);
+            for (v4, v6) in inner {
+                let found = table.disagreement(eam(v4, v6));
+                let text = found.map_or(String::new(), |found| {
+                    assert_eq!(found.outer, eam(outer.0, outer.1));
+                    format!("{} {} {}", found.host, found.there, found.back)
+                });
+                assert_eq!(text, expected, "{v4} {v6}");
+            }
+        }
+        // In bits that the enclosing mapping has no use for, or does.
+        let surplus = ("192.0.2.0/24", "2001:db8::/64");
+        for (inner, disagrees) in [
+            (("203.0.113.7", "2001:db8::7"), false),
+            (("203.0.113.7", "2001:db8:0:0:700::"), true),
+            (("192.0.2.7", "2001:db8:0:0:700::"), false),
+            (("192.0.2.7", "2001:db8:0:0:700::/72"), false),
+        ] {
+            let found = table(&[surplus, inner]).disagreement(eam(inner.0, inner.1));
+            assert_eq!(found.is_some(), disagrees, "{inner:?}");
+        }
+    }
+
+    /// A mapping of hosts in 192.0.2.0/28 and 2001:db8::/120.
+    fn small_eam() -> impl Strategy<Value = Eam> {
+        (0..16_u32, 28..=32_u8, 0..256_u128, 120..=128_u8).prop_map(|(a4, n, a6, m)| {
+            let m = m.min(96 + n);
+            let a4 = Ipv4Addr::from_bits(0xc000_0200 | a4);
+            let a6 = Ipv6Addr::from_bits(0x2001_0db8 << 96 | a6);
+            let v4 = Prefix4::from_network(network4(a4, n), n);
+            let v6 = Prefix6::from_network(network6(a6, m), m);
+            Eam::new(v4, v6).unwrap()
+        })
+    }
+
+    proptest! {
+        /// EAM-05: what is said to disagree does; where nothing is, each address comes back to
+        /// itself.
+        #[test]
+        fn eam_05_disagreements_are_found(candidates in vec(small_eam(), 0..6)) {
+            let mut table = EamTable::default();
+            for eam in candidates {
+                let _ = table.insert(eam);
+            }
+            let mut found = false;
+            for eam in table.iter() {
+                let Some(disagreement) = table.disagreement(eam) else {
+                    continue;
+                };
+                found = true;
+                let Disagreement { outer, host, there, back } = disagreement;
+                let encloses4 = outer.v4.contains(eam.v4.address());
+                prop_assert!(encloses4 || outer.v6.contains(eam.v6.address()));
+                prop_assert!(table.iter().any(|other| other == outer));
+                prop_assert_ne!(host, back);
+                let across = |address| match address {
+                    IpAddr::V4(address) => table.to_v6(address).map(IpAddr::from),
+                    IpAddr::V6(address) => table.to_v4(address).map(IpAddr::from),
+                };
+                prop_assert_eq!((across(host), across(there)), (Some(there), Some(back)));
+            }
+            let comes_back4 = (0..16).all(|host| {
+                let host = Ipv4Addr::from_bits(0xc000_0200 | host);
+                table.to_v6(host).is_none_or(|there| table.to_v4(there) == Some(host))
+            });
+            let comes_back6 = (0..256).all(|host| {
+                let host = Ipv6Addr::from_bits(0x2001_0db8 << 96 | host);
+                let by = table.iter().filter(|eam| eam.v6.contains(host));
+                let by = by.max_by_key(|eam| eam.v6.length());
+                // Bits that it has no use for do not come back.
+                let by = by.filter(|eam| eam.v6_of(eam.v4_of(host)) == host);
+                by.is_none_or(|eam| table.to_v6(eam.v4_of(host)) == Some(host))
+            });
+            let all_come_back = comes_back4 && comes_back6;
+            prop_assert!(!(found && all_come_back));
+            // Of more than two, a third may hide both ends of what two disagree about.
+            prop_assert!(found || all_come_back || table.iter().count() > 2);
         }
     }
 

@@ -13,7 +13,7 @@ pub mod special;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use eam::EamTable;
-pub use eam::{Eam, EamError};
+pub use eam::{Disagreement, Eam, EamError};
 use pool::{Aged, Lent, NotRestored, Pool, PoolFull};
 pub(crate) use prefix::decimal;
 pub use prefix::{Prefix4, Prefix6, PrefixError};
@@ -290,6 +290,12 @@ impl AddressMap {
     /// Every explicit mapping, in no particular order.
     pub fn explicit(&self) -> impl Iterator<Item = Eam> {
         self.explicit.iter()
+    }
+
+    /// Whether `inner`, an explicit mapping, lies within another so that an address does not come
+    /// back to itself: legal (RFC 7757 section 5), but usually a mistake.
+    pub fn disagreement(&self, inner: Eam) -> Option<Disagreement> {
+        self.explicit.disagreement(inner)
     }
 
     /// The translator's own IPv4 address.

@@ -60,6 +60,12 @@ impl Prefix4 {
         self.length
     }
 
+    /// The last address.
+    pub fn last(&self) -> Ipv4Addr {
+        let host_bits = u32::MAX.checked_shr(self.length.into()).unwrap_or(0);
+        Ipv4Addr::from_bits(self.address.to_bits() | host_bits)
+    }
+
     /// Whether `address` begins with this prefix.
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         network4(address, self.length) == network4(self.address, self.length)
@@ -134,6 +140,12 @@ impl Prefix6 {
     /// In bits, 0 to 128.
     pub const fn length(&self) -> u8 {
         self.length
+    }
+
+    /// The last address.
+    pub fn last(&self) -> Ipv6Addr {
+        let host_bits = u128::MAX.checked_shr(self.length.into()).unwrap_or(0);
+        Ipv6Addr::from_bits(self.address.to_bits() | host_bits)
     }
 
     /// Whether `address` begins with this prefix.

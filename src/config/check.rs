@@ -10,12 +10,12 @@ use std::{
 };
 
 use super::{
-    Config, IpPrefix, Level, LineError, LogClasses, Notice, Problem,
+    Config, IpPrefix, Level, LineError, LogClasses, Notice, Problem, overlap,
     parse::{Again, Directive, Line, Refused, Spot},
 };
 use crate::{
     addr::{
-        Prefix4, Prefix6,
+        Eam, Prefix4, Prefix6,
         special::{self, Treatment},
     },
     translate::Settings,
@@ -206,6 +206,7 @@ impl<'a> Check<'a> {
         }
 
         if self.errors.is_empty() {
+            self.check_overlaps();
             self.notices.sort_by_key(|notice| notice.line);
             return Ok((self.config, self.notices));
         }
@@ -281,6 +282,24 @@ impl<'a> Check<'a> {
                     "another address than the translator's own, {ipv4_addr} in the prefix"
                 )),
             });
+        }
+    }
+
+    /// Maps that overlap the prefix, or each other.
+    fn check_overlaps(&mut self) {
+        let config = &self.config;
+        let line_of = |eam: &Eam| self.maps4.get(&eam.v4()).map(|spot| spot.line);
+        let maps = config.maps.iter().copied();
+        if let Some(prefix) = &config.prefix {
+            let line = self.first.get("prefix").copied();
+            let maps = maps.clone().filter_map(|eam| Some((line_of(&eam)?, eam)));
+            self.notices
+                .extend(overlap::with_prefix(prefix, line, maps));
+        }
+        if overlap::may_nest(&config.maps) {
+            let map = config.fixed_address_map();
+            self.notices
+                .extend(overlap::with_each_other(&map, maps, line_of));
         }
     }
 

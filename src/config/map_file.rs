@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    Config, Level, LineError, Notice,
+    Config, Level, LineError, Notice, overlap,
     parse::{self, Directive},
 };
 use crate::addr::{AddressMap, Eam, Prefix4, Prefix6};
@@ -25,7 +25,8 @@ impl Config {
     ///
     /// Of several lines that map the same prefix of either family the last one counts, as with tayga. What tayga.conf
     /// says of a prefix stays in force, and so do the translator's own addresses. Each line that does not count for
-    /// one of these reasons is a notice. One mistake is enough to refuse the text; all of them are returned.
+    /// one of these reasons is a notice, and so is the first of those that overlap by mistake. One
+    /// mistake is enough to refuse the text; all of them are returned.
     pub fn with_map_file(
         &self,
         text: impl AsRef<[u8]>,
@@ -38,8 +39,11 @@ impl Config {
             return Err(lines.errors);
         }
         let mut map = self.fixed_address_map();
-        let mut notices = lines.notices;
-        for (line, eam) in lines.maps.into_iter().flatten() {
+        let mut notices = std::mem::take(&mut lines.notices);
+        for slot in &mut lines.maps {
+            let Some((line, eam)) = *slot else {
+                continue;
+            };
             let own = eam.v4() == Prefix4::host(self.ipv4_addr)
                 || eam.v6() == Prefix6::host(self.ipv6_addr);
             let stays = if own {
@@ -55,7 +59,18 @@ impl Config {
                 level: Level::Warning,
                 text: format!("map of {eam} is ignored: tayga.conf has {stays}").into(),
             });
+            *slot = None;
         }
+        let here = || lines.maps.iter().flatten().copied();
+        if let Some(prefix) = &self.prefix {
+            notices.extend(overlap::with_prefix(prefix, None, here()));
+        }
+        let line_of = |eam: &Eam| {
+            let (line, in_line) = lines.maps[*lines.by_v4.get(&eam.v4())?]?;
+            (in_line == *eam).then_some(line)
+        };
+        let maps = here().map(|(_, eam)| eam).chain(self.maps.iter().copied());
+        notices.extend(overlap::with_each_other(&map, maps, line_of));
         if let Some(pool) = self.dynamic_pool {
             map.set_pool(pool);
         }
@@ -154,8 +169,7 @@ mod tests {
     #[test]
     fn nested_prefixes_live_side_by_side() {
         let text = "map 198.51.100.0/24 2001:db8:5::/120\nmap 198.51.100.7 2001:db8:5::8\n";
-        let (map, notices) = read(text).unwrap();
-        assert_eq!(notices, []);
+        let (map, _) = read(text).unwrap();
         let to_v6 = |octets: [u8; 4]| map.to_v6(octets.into()).unwrap().address.to_string();
         assert_eq!(to_v6([198, 51, 100, 7]), "2001:db8:5::8");
         assert_eq!(to_v6([198, 51, 100, 6]), "2001:db8:5::6");
@@ -208,6 +222,102 @@ mod tests {
             notices[2],
             "3: map of 192.0.2.254/32 2001:db8::8/128 is ignored: tayga.conf has 192.0.2.254, 2001:db8:ffff::1"
         );
+    }
+
+    /// Maps that overlap by mistake are a warning for the first line of each kind, also where the
+    /// other line is in tayga.conf (RFC 7757 section 5).
+    #[test]
+    fn overlaps_are_told_once() {
+        let config = Config::read(
+            "tun-device nat64\nipv4-addr 192.0.2.254\nipv6-addr 2001:db8:ffff::1\n\
+             prefix 2001:db8:64::/96\n\
+             map 192.0.2.1 2001:db8::1\nmap 198.51.100.0/24 2001:db8:5::/120\n",
+        );
+        let (config, notices) = config.unwrap();
+        assert_eq!(notices, []);
+        for (text, expected) in [
+            // Says the same as the network around it.
+            ("map 198.51.100.7 2001:db8:5::7\n", &[][..]),
+            ("map 192.0.2.0/30 2001:db8::/126\n", &[]),
+            (
+                "map 198.51.100.7 2001:db8:5::8\nmap 198.51.100.9 2001:db8:5::9\n\
+                 map 198.51.100.5 2001:db8:5::6\n",
+                &[
+                    "1: map 198.51.100.7 2001:db8:5::8 overlaps map 198.51.100.0/24 \
+                   2001:db8:5::/120 of tayga.conf, and the two directions disagree: 2001:db8:5::7 \
+                   is translated to 198.51.100.7, but 198.51.100.7 to 2001:db8:5::8 (and 1 more map \
+                   like it)",
+                ],
+            ),
+            (
+                "\nmap 192.0.2.0/30 2001:db8:1::/126\n",
+                &[
+                    "2: map 192.0.2.0/30 2001:db8:1::/126 overlaps map 192.0.2.1 2001:db8::1 of \
+                   tayga.conf, and the two directions disagree: 2001:db8:1::1 is translated to \
+                   192.0.2.1, but 192.0.2.1 to 2001:db8::1",
+                ],
+            ),
+            (
+                "map 203.0.113.0/24 2001:db8:3::/120\nmap 203.0.113.7 2001:db8:4::7\n",
+                &[
+                    "2: map 203.0.113.7 2001:db8:4::7 overlaps map 203.0.113.0/24 \
+                   2001:db8:3::/120 of line 1, and the two directions disagree: 2001:db8:3::7 is \
+                   translated to 203.0.113.7, but 203.0.113.7 to 2001:db8:4::7",
+                ],
+            ),
+            (
+                "map 203.0.113.7 2001:db8:64::7\n",
+                &[
+                    "1: map 203.0.113.7 2001:db8:64::7 is in prefix 2001:db8:64::/96 of \
+                   tayga.conf: the map wins, and IPv6 packets to what the prefix embeds there, \
+                   0.0.0.7, go to 203.0.113.7 instead",
+                ],
+            ),
+            // Is not in force, and says nothing.
+            (
+                "map 192.0.2.254 2001:db8:64::7\n",
+                &[
+                    "1: map of 192.0.2.254/32 2001:db8:64::7/128 is ignored: tayga.conf has \
+                   192.0.2.254, 2001:db8:ffff::1",
+                ],
+            ),
+        ] {
+            let (_, notices) = config.with_map_file(text).unwrap();
+            let notices: Vec<_> = notices.iter().map(ToString::to_string).collect();
+            assert_eq!(notices, expected, "{text}");
+        }
+    }
+
+    /// 100,000 maps are looked at in a fraction of the time that it takes to read them, and what
+    /// there is to say about them is one line of each kind.
+    #[test]
+    fn a_hundred_thousand_overlaps_are_two_lines() {
+        use std::fmt::Write;
+
+        let mut text = "map 10.0.0.0/8 2001:db8:a::/96\n".to_owned();
+        for host in 1..100_000 {
+            let v4 = std::net::Ipv4Addr::from_bits(0x0a00_0000 + host);
+            let v6 = if host % 2 == 0 {
+                "2001:db8:b::"
+            } else {
+                "2001:db8:64::"
+            };
+            writeln!(text, "map {v4} {v6}{v4}").unwrap();
+        }
+        let config = CONFIG.replace("map-file", "prefix 2001:db8:64::/96\nmap-file");
+        let (config, _) = Config::read(config).unwrap();
+        let start = std::time::Instant::now();
+        let (_, notices) = config.with_map_file(&text).unwrap();
+        assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+        let ends: Vec<_> = notices
+            .iter()
+            .map(|notice| (notice.line, notice.text.rsplit_once('(').unwrap().1))
+            .collect();
+        let expected = [
+            (2, "and 49999 more maps like it)"),
+            (2, "and 99998 more maps like it)"),
+        ];
+        assert_eq!(ends, expected);
     }
 
     /// All mistakes, and none of the right lines.

@@ -6,6 +6,7 @@
 mod check;
 pub mod clatd;
 mod map_file;
+mod overlap;
 mod parse;
 pub mod resolv_conf;
 mod similar;
@@ -617,7 +618,12 @@ mod tests {
              map 0.0.0.0/0 2001:db8:6::/96\n\
              map 192.168.0.0/16 2001:db8:1:ffff::/112\n"
         ));
-        assert_eq!(notices, []);
+        let lines: Vec<_> = notices.iter().map(|notice| notice.line).collect();
+        assert_eq!(
+            lines,
+            [4, 7],
+            "two are in the prefix or disagree: warned of, and taken"
+        );
         let map = config.address_map();
         let to_v6 = |octets: [u8; 4]| map.to_v6(octets.into()).unwrap().address.to_string();
         assert_eq!(to_v6([192, 0, 2, 1]), "2001:db8:5::1");
@@ -722,6 +728,55 @@ mod tests {
             };
             assert_eq!(address.to_bits().leading_ones(), length.into());
             assert_eq!(address.to_bits().count_ones(), length.into());
+        }
+    }
+
+    /// RFC 7757 lets maps overlap the prefix and each other; both are usually mistakes.
+    #[test]
+    fn maps_that_overlap_are_told_once() {
+        let start = "tun-device n\nipv4-addr 192.168.255.1\nipv6-addr 2001:db8:1:ffff::1\n\
+                     prefix 2001:db8:64::/96\n";
+        for (maps, expected) in [
+            (
+                "map 192.168.2.0/30 2001:db8:1::/126\nmap 192.168.2.1 2001:db8:1::1\n",
+                &[][..],
+            ),
+            (
+                "map 192.168.2.1 2001:db8:1::3\nmap 192.168.2.0/30 2001:db8:1::/126\n",
+                &[
+                    "5: map 192.168.2.1 2001:db8:1::3 overlaps map 192.168.2.0/30 \
+                   2001:db8:1::/126 of line 6, and the two directions disagree: 2001:db8:1::1 is \
+                   translated to 192.168.2.1, but 192.168.2.1 to 2001:db8:1::3",
+                ],
+            ),
+            (
+                "map 192.0.2.4/30 2001:db8:64::c000:208/126\nmap 192.0.2.1 2001:db8:64::1\n\
+                 map 192.0.2.2 2001:db8:64::2\n",
+                &[
+                    "5: map 192.0.2.4/30 2001:db8:64::c000:208/126 is in prefix 2001:db8:64::/96 \
+                   of line 4: the map wins, and IPv6 packets to what the prefix embeds there, \
+                   192.0.2.8 to 192.0.2.11, go to 192.0.2.4/30 instead (and 2 more maps like it)",
+                ],
+            ),
+            (
+                "map 192.0.2.4/30 2001:db8:64::c000:204/126\n",
+                &[
+                    "5: map 192.0.2.4/30 2001:db8:64::c000:204/126 is in prefix 2001:db8:64::/96 \
+                   of line 4, and says what the prefix says",
+                ],
+            ),
+            (
+                "map 10.0.0.0/8 2001:db8:64::/48\n",
+                &[
+                    "5: map 10.0.0.0/8 2001:db8:64::/48 encloses prefix 2001:db8:64::/96 of line \
+                   4: the map wins, and no IPv6 packet reaches an IPv4 address through the prefix",
+                ],
+            ),
+        ] {
+            let (_, notices) = read(&format!("{start}{maps}"));
+            assert!(notices.iter().all(|notice| notice.level == Level::Warning));
+            let notices: Vec<_> = notices.iter().map(ToString::to_string).collect();
+            assert_eq!(notices, expected, "{maps}");
         }
     }
 

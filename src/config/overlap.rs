@@ -1,0 +1,133 @@
+//! Maps that are legal (RFC 7757), but usually mistakes: those that overlap the prefix, and those that overlap
+//! each other so that the two directions disagree.
+
+use super::{Level, Notice, map_words};
+use crate::addr::{AddressMap, Disagreement, Eam, Nat64Prefix};
+
+/// A warning about the first of the maps, with their lines, that overlap `nat64`. `line` is that of
+/// `prefix`, if it is in the same file; otherwise it is in tayga.conf.
+pub(super) fn with_prefix(
+    nat64: &Nat64Prefix,
+    line: Option<usize>,
+    maps: impl Iterator<Item = (usize, Eam)>,
+) -> Option<Notice> {
+    let mut first = First::default();
+    for (at, eam) in maps.filter(|(_, eam)| overlaps(nat64, eam)) {
+        first.add(at, || about_prefix(nat64, &eam, line));
+    }
+    first.notice()
+}
+
+/// A warning about the first of the maps, which are all in `map`, of which the two directions
+/// disagree. `line_of` says where one is; those without a line are in tayga.conf, and nothing is said
+/// about two of them.
+pub(super) fn with_each_other(
+    map: &AddressMap,
+    maps: impl Iterator<Item = Eam>,
+    line_of: impl Fn(&Eam) -> Option<usize>,
+) -> Option<Notice> {
+    let mut first = First::default();
+    for eam in maps {
+        let Some(found) = map.disagreement(eam) else {
+            continue;
+        };
+        let outer = &found.outer;
+        match (line_of(&eam), line_of(outer)) {
+            (Some(line), other) => first.add(line, || about_maps(&eam, outer, other, &found)),
+            (None, Some(line)) => first.add(line, || about_maps(outer, &eam, None, &found)),
+            (None, None) => {}
+        }
+    }
+    first.notice()
+}
+
+/// Whether one of the maps can lie within another: not if all prefixes are of the same length.
+pub(super) fn may_nest(maps: &[Eam]) -> bool {
+    let lengths = |eam: &Eam| (eam.v4().length(), eam.v6().length());
+    maps.windows(2)
+        .any(|pair| lengths(&pair[0]) != lengths(&pair[1]))
+}
+
+/// The first line with a text, and the number of lines.
+#[derive(Default)]
+struct First {
+    first: Option<(usize, String)>,
+    count: usize,
+}
+
+impl First {
+    fn add(&mut self, line: usize, text: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.first.as_ref().is_none_or(|(first, _)| line < *first) {
+            self.first = Some((line, text()));
+        }
+    }
+
+    fn notice(self) -> Option<Notice> {
+        let (line, mut text) = self.first?;
+        match self.count {
+            1 => {}
+            2 => text.push_str(" (and 1 more map like it)"),
+            count => text.push_str(&format!(" (and {} more maps like it)", count - 1)),
+        }
+        Some(Notice {
+            line,
+            level: Level::Warning,
+            text: text.into(),
+        })
+    }
+}
+
+fn overlaps(nat64: &Nat64Prefix, eam: &Eam) -> bool {
+    nat64.prefix().contains(eam.v6().address()) || eam.v6().contains(nat64.prefix().address())
+}
+
+/// Explicit mappings are before the prefix (RFC 7757 section 3.3).
+fn about_prefix(nat64: &Nat64Prefix, eam: &Eam, line: Option<usize>) -> String {
+    let [v4, v6] = map_words(eam);
+    let place = place(line);
+    let embedded = (
+        nat64.extract(eam.v6().address()),
+        nat64.extract(eam.v6().last()),
+    );
+    let (Some(first), Some(last)) = embedded else {
+        return format!(
+            "map {v4} {v6} encloses prefix {nat64} of {place}: the map wins, and no IPv6 packet reaches \
+             an IPv4 address through the prefix"
+        );
+    };
+    let (mapped_first, mapped_last) = (eam.v4().address(), eam.v4().last());
+    let is_same = nat64.embed(mapped_first) == eam.v6_of(mapped_first)
+        && nat64.embed(mapped_last) == eam.v6_of(mapped_last)
+        && last == mapped_last;
+    if is_same {
+        return format!(
+            "map {v4} {v6} is in prefix {nat64} of {place}, and says what the prefix says"
+        );
+    }
+    let embedded = if first == last {
+        first.to_string()
+    } else {
+        format!("{first} to {last}")
+    };
+    format!(
+        "map {v4} {v6} is in prefix {nat64} of {place}: the map wins, and IPv6 packets to what the \
+         prefix embeds there, {embedded}, go to {v4} instead"
+    )
+}
+
+fn about_maps(eam: &Eam, other: &Eam, line: Option<usize>, found: &Disagreement) -> String {
+    let [eam, other] = [eam, other].map(|eam| map_words(eam).join(" "));
+    let Disagreement {
+        host, there, back, ..
+    } = found;
+    format!(
+        "map {eam} overlaps map {other} of {}, and the two directions disagree: {host} is translated \
+         to {there}, but {there} to {back}",
+        place(line)
+    )
+}
+
+fn place(line: Option<usize>) -> String {
+    line.map_or_else(|| "tayga.conf".to_owned(), |line| format!("line {line}"))
+}
