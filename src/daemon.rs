@@ -26,10 +26,10 @@ use xlatd::{
 };
 
 use crate::{
-    device::{Setup, restore},
     error::{Error, system},
     leases::{Leases, make_directory},
     packet_path::{EVERY_PACKET, PacketPath},
+    steps::{Setup, restore},
     sys::{
         detach::Readiness,
         kept_file::KeptFile,

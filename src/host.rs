@@ -14,8 +14,9 @@ use xlatd::{
 };
 
 use crate::{
-    device::{Device, attach, is_there, take, undo_of},
+    device::{Device, attach},
     error::{Error, system},
+    steps::{is_there, take, undo_of},
     sys::{
         netlink::{Done, Netlink},
         record::{self, Other, Record},

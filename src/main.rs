@@ -12,6 +12,7 @@ mod host;
 mod leases;
 mod packet_path;
 mod spin;
+mod steps;
 mod sys;
 mod tally;
 mod watchdog;

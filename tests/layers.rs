@@ -34,13 +34,14 @@ const BINARY: &[(&str, u8)] = &[
     ("cli", 6),
     ("clat_cli", 6),
     ("device", 6),
+    ("steps", 7),
     ("leases", 6),
     ("packet_path", 7),
-    ("host", 7),
-    ("clat_host", 8),
+    ("host", 8),
+    ("clat_host", 9),
     ("daemon", 8),
-    ("clat_daemon", 9),
-    ("main", 10),
+    ("clat_daemon", 10),
+    ("main", 11),
 ];
 
 /// What the library does not touch: it decides, and the binary reads, writes and waits.
