@@ -55,10 +55,7 @@
 pub mod addr;
 pub mod clat;
 pub mod config;
-pub mod hints;
-pub mod packet_log;
 pub mod plan;
-pub mod state;
-pub mod stats;
+pub mod report;
 pub mod translate;
 pub mod wire;

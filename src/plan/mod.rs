@@ -3,6 +3,7 @@
 //! `xlatd check` prints them, the daemon carries them out: what is shown is what happens.
 
 mod clat;
+pub mod record;
 
 pub use clat::{
     Facts, allow_in_ufw, clat, clat_map, clat_translation, dropping_chains, force_forwarding,

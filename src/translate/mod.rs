@@ -4,7 +4,6 @@
 //! decides, from the packet as it is, and only then changes it: what is dropped or refused is still what came in.
 
 mod checksum;
-mod coalesce;
 mod four_to_six;
 mod fragment;
 mod icmp_types;
@@ -18,9 +17,8 @@ mod six_to_four;
 
 use std::{fmt, net::Ipv6Addr, time::Instant};
 
-pub use coalesce::{Coalescer, Offered};
 pub use fragment::Fragments;
-pub use offload::Segments;
+pub use offload::{Coalescer, Offered, Segments};
 pub use packet::Packet;
 pub use settings::{IcmpErrors, Settings, TrafficClass, UdpChecksum};
 

@@ -7,7 +7,6 @@ use libfuzzer_sys::fuzz_target;
 use xlatd::{
     clat::{Action, Address, Clat, Event, Link, Network, Settings, Source, prefix},
     plan::{self, Facts},
-    state,
     wire::{
         dns::{self, Answer},
         ndp::{self, RouterAdvertisement},
@@ -191,7 +190,7 @@ fn done(actions: Vec<Action>, settings: &Settings, network: &mut Network) {
                 assert_ne!(setup.addresses[0], setup.addresses[1]);
                 assert!(!setup.source.is_multicast() && !setup.source.is_unicast_link_local());
                 for step in plan::clat(settings, &setup, FACTS) {
-                    let Some(line) = step.undo().as_ref().and_then(state::line) else {
+                    let Some(line) = step.undo().as_ref().and_then(plan::record::line) else {
                         continue;
                     };
                     assert!(!line.contains('\n'));

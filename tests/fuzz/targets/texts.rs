@@ -9,7 +9,7 @@ use xlatd::{
     addr::{AddressMap, dynamic_map},
     config::{Config, clatd::ClatConfig},
     plan,
-    state::{self, Place},
+    plan::record::{self, Place},
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -86,11 +86,11 @@ fn record(text: &[u8]) {
         namespace: 1,
     };
     let text = format!("{place}\n{}", String::from_utf8_lossy(text));
-    let undos = state::undos(&text, &place).expect("a record of here");
-    let lines: Vec<_> = undos.iter().rev().filter_map(state::line).collect();
+    let undos = record::undos(&text, &place).expect("a record of here");
+    let lines: Vec<_> = undos.iter().rev().filter_map(record::line).collect();
     assert_eq!(lines.len(), undos.len(), "{text}");
     let again = format!("{place}\n{}\n", lines.join("\n"));
-    assert_eq!(state::undos(&again, &place), Some(undos));
+    assert_eq!(record::undos(&again, &place), Some(undos));
 }
 
 fn clatd_conf(text: &[u8]) {

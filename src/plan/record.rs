@@ -4,10 +4,8 @@
 
 use std::fmt;
 
-use crate::{
-    config::IpPrefix,
-    plan::{Route, Rule, Step, Target},
-};
+use super::{Route, Rule, Step, Target};
+use crate::config::IpPrefix;
 
 /// Begins a line that somebody else has added.
 const HANDED_OVER: &str = "left ";

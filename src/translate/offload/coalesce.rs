@@ -11,13 +11,15 @@ use std::{collections::VecDeque, hash::Hasher};
 
 use rustc_hash::FxHasher;
 
-use super::Packet;
-use crate::wire::{
-    checksum::Sum,
-    ipv4::{self, Ipv4Packet},
-    ipv6::{self, Ipv6Packet},
-    protocol, transport,
-    virtio::{Offload, PartialChecksum, SegmentKind, SegmentTransport},
+use crate::{
+    translate::Packet,
+    wire::{
+        checksum::Sum,
+        ipv4::{self, Ipv4Packet},
+        ipv6::{self, Ipv6Packet},
+        protocol, transport,
+        virtio::{Offload, PartialChecksum, SegmentKind, SegmentTransport},
+    },
 };
 
 /// The kernel cuts UDP super-packets of up to so many segments (UDP_MAX_SEGMENTS of linux/udp.h, 64 before Linux 6.7).

@@ -19,17 +19,18 @@ use nix::{
 use xlatd::{
     addr::AddressMap,
     config::Config,
-    hints::{self, Hints},
     plan,
+    report::hints::{self, Hints},
     translate::Translator,
     wire::ipv6::MIN_MTU,
 };
 
 use crate::{
+    daemon::watchdog::Watchdog,
+    datapath::leases::{Leases, make_directory},
+    datapath::{EVERY_PACKET, PacketPath},
     error::{Error, system},
-    leases::{Leases, make_directory},
-    packet_path::{EVERY_PACKET, PacketPath},
-    steps::{Setup, restore},
+    host::steps::{Setup, restore},
     sys::{
         detach::Readiness,
         kept_file::KeptFile,
@@ -40,7 +41,6 @@ use crate::{
         sandbox,
         signals::{Signal, Signals},
     },
-    watchdog::Watchdog,
 };
 
 // Places in the poll set.

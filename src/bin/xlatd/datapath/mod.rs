@@ -7,24 +7,29 @@
 //! kernel; a longer queue at the device, which loses no fewer packets of TCP; reading with a header apart (readv), and waiting
 //! for more packets than there are.
 
+pub(crate) mod device;
+pub(crate) mod leases;
+mod spin;
+mod tally;
+
 use std::{io, os::fd::BorrowedFd, time::Instant};
 
 use log::{info, warn};
 use nix::errno::Errno;
 use xlatd::{
     config::LogClasses,
-    hints::Hints,
-    packet_log::{PacketLog, Summary},
-    stats::Stats,
+    report::hints::Hints,
+    report::packet_log::{PacketLog, Summary},
+    report::stats::Stats,
     translate::{Coalescer, Direction, DropReason, Offered, Outcome, Packet, Reply, Translator},
     wire::Malformed,
 };
 
 use crate::{
-    device::Device,
+    datapath::device::Device,
+    datapath::leases::{Event, Leases},
+    datapath::spin::Spin,
     error::Error,
-    leases::{Event, Leases},
-    spin::Spin,
 };
 
 /// So many packets a turn at most: a flood starves neither signals nor timers.

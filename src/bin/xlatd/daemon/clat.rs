@@ -22,10 +22,11 @@ use xlatd::{
 };
 
 use crate::{
-    clat_host::ClatHost,
+    daemon::clat_host::ClatHost,
+    daemon::watchdog::Watchdog,
+    datapath::PacketPath,
     error::{Error, system},
     host::{Host, record_path},
-    packet_path::PacketPath,
     sys::{
         machine_id,
         ndisc::{Message, Ndisc},
@@ -35,7 +36,6 @@ use crate::{
         script::Script,
         signals::{Signal, Signals},
     },
-    watchdog::Watchdog,
 };
 
 /// The signal that asks what became of the packets. It does not end a CLAT, as it ends a tayga.

@@ -26,9 +26,9 @@ use xlatd::{
 };
 
 use crate::{
+    datapath::tally::Tally,
     error::Error,
     sys::{holder::Holder, kept_file::KeptFile, privilege::Identity, record::locked},
-    tally::Tally,
 };
 
 /// How often leases are aged, and written if they changed: tayga's figure.

@@ -1,5 +1,8 @@
 //! The host, as a CLAT has set it up: what was done, what undoes it, and what others have undone.
 
+pub(crate) mod forwarding;
+pub(crate) mod steps;
+
 use std::{
     collections::{HashSet, VecDeque},
     io,
@@ -8,15 +11,12 @@ use std::{
 };
 
 use log::{debug, info, warn};
-use xlatd::{
-    plan::Step,
-    state::{self, Place},
-};
+use xlatd::plan::{self, Step, record::Place};
 
 use crate::{
-    device::{Device, attach},
+    datapath::device::{Device, attach},
     error::{Error, system},
-    steps::{is_there, take, undo_of},
+    host::steps::{is_there, take, undo_of},
     sys::{
         netlink::{Done, Netlink},
         record::{self, Other, Record},
@@ -100,7 +100,7 @@ impl Host {
     /// Undoes what a record says, and begins another.
     fn take_over(&mut self, record: Record, text: &str) -> io::Result<()> {
         let place = place()?;
-        let undos = state::undos(text, &place).unwrap_or_default();
+        let undos = plan::record::undos(text, &place).unwrap_or_default();
         if !undos.is_empty() {
             info!("Undoing what was left by one that was killed");
         }
@@ -112,8 +112,8 @@ impl Host {
         if let Some((record, place)) = &mut self.record {
             record.clear()?;
             record.add(&place.to_string())?;
-            for line in left.iter().filter_map(state::line) {
-                record.add(&state::handed_over(&line))?;
+            for line in left.iter().filter_map(plan::record::line) {
+                record.add(&plan::record::handed_over(&line))?;
             }
         }
         Ok(())
@@ -250,10 +250,10 @@ impl Host {
         let needs = |undos: &[Step]| undos.iter().any(|one| one.sets_the_same(undo));
         let mut others = self.others().into_iter();
         let other = others.find(|(other, undos)| other.lives && (is_for_all || needs(undos)));
-        let (Some((other, _)), Some(line)) = (other, state::line(undo)) else {
+        let (Some((other, _)), Some(line)) = (other, plan::record::line(undo)) else {
             return false;
         };
-        let left = record::hand_over(&other.path, &state::handed_over(&line));
+        let left = record::hand_over(&other.path, &plan::record::handed_over(&line));
         debug!("{undo}: left to {}", other.path.display());
         left.is_ok()
     }
@@ -266,7 +266,7 @@ impl Host {
         let others = record.others().unwrap_or_default().into_iter();
         others
             .filter_map(|other| {
-                let undos = state::undos(&other.text, place)?;
+                let undos = plan::record::undos(&other.text, place)?;
                 Some((other, undos))
             })
             .collect()
@@ -292,13 +292,13 @@ impl Host {
             return Vec::new();
         };
         let text = record.text().unwrap_or_default();
-        state::undos_for_others(&text, place).unwrap_or_default()
+        plan::record::undos_for_others(&text, place).unwrap_or_default()
     }
 
     /// Writes down what will undo a step, before it is taken.
     fn record(&mut self, undo: Option<&Step>) {
         if let Some((record, _)) = &mut self.record
-            && let Some(line) = undo.and_then(state::line)
+            && let Some(line) = undo.and_then(plan::record::line)
             && self.recorded.insert(line.clone())
             && let Err(error) = record.add(&line)
         {

@@ -1,6 +1,10 @@
 //! Packets for which the kernel has left work to do: which of them are translated as they are, and the work itself where
 //! they cannot be.
 
+mod coalesce;
+
+pub use coalesce::{Coalescer, Offered};
+
 use super::Packet;
 use crate::wire::{
     FragmentPlace,

@@ -9,9 +9,9 @@ use xlatd::{
 };
 
 use crate::{
-    device::{Device, attach},
+    datapath::device::{Device, attach},
     error::Error,
-    forwarding,
+    host::forwarding,
     sys::{
         firewall::{nft, ufw},
         netlink::{Done, Link, METRIC_V6, Netlink, nftables},

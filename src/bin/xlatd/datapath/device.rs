@@ -10,12 +10,12 @@ use xlatd::{
 };
 
 use crate::{
+    datapath::tally::Tally,
     error::{Error, system},
     sys::{
         netlink::{Kind, Link, Netlink},
         tun::Tun,
     },
-    tally::Tally,
 };
 
 /// Makes the configured device persistent, creating it if it does not exist. (`--mktun`)

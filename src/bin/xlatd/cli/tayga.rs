@@ -261,7 +261,7 @@ mod tests {
 
     use super::*;
 
-    const MAN_PAGE: &str = include_str!("../man/xlatd.8");
+    const MAN_PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/man/xlatd.8"));
 
     fn parse(arguments: &[&str]) -> Result<Arguments, String> {
         parse_as(Name::Xlatd, arguments)

@@ -1,6 +1,7 @@
 //! Messages about refusals that surprise people, and what to do about them: each is said once.
 
-use crate::{packet_log::Summary, translate::DropReason};
+use super::packet_log::Summary;
+use crate::translate::DropReason;
 
 /// Who can change what the translator does with such packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,21 +1,11 @@
 //! xlatd(8): arguments to a configuration to a daemon, and the exit status.
 
-mod clat_cli;
-mod clat_daemon;
-mod clat_host;
 mod cli;
 mod daemon;
-mod device;
+mod datapath;
 mod error;
-mod forwarding;
 mod host;
-mod leases;
-mod packet_path;
-mod spin;
-mod steps;
 mod sys;
-mod tally;
-mod watchdog;
 
 use std::{
     env,
@@ -37,9 +27,9 @@ use xlatd::{
 };
 
 use crate::{
-    clat_daemon::ClatDaemon,
-    cli::{Arguments, Command, Name},
-    daemon::{Daemon, Options},
+    cli::tayga::{self, Arguments, Command, Name},
+    daemon::clat::ClatDaemon,
+    daemon::translator::{Daemon, Options},
     error::{Error, system},
     host::Host,
     sys::{
@@ -96,24 +86,24 @@ fn say(name: Name, line: &str) {
 fn run(name: Name, arguments: &Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
         Command::Help if name == Name::Tayga => {
-            let _ = io::stderr().write_all(cli::HELP.as_bytes());
+            let _ = io::stderr().write_all(tayga::HELP.as_bytes());
             return Ok(ExitCode::FAILURE); // as tayga
         }
-        Command::Help => print(cli::HELP)?,
+        Command::Help => print(tayga::HELP)?,
         Command::Version => print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"))?,
         Command::Check => {
             let (config, notices) = read_config(&arguments.config)?;
             start_log(name, arguments)?; // for what is to be known about the map-file
-            daemon::check_map_file(&config)?;
+            daemon::translator::check_map_file(&config)?;
             print(&plan::describe(&config, &notices))?;
         }
         Command::MakeTun => {
             start_log(name, arguments)?;
-            device::make_tun(&configure(arguments)?)?;
+            datapath::device::make_tun(&configure(arguments)?)?;
         }
         Command::RemoveTun => {
             start_log(name, arguments)?;
-            device::remove_tun(&configure(arguments)?)?;
+            datapath::device::remove_tun(&configure(arguments)?)?;
         }
         Command::Run => {
             start_log(name, arguments)?;
@@ -130,13 +120,13 @@ fn run_clat(name: Name, words: impl Iterator<Item = OsString>) -> Result<(), Err
         help: name.clat_help(),
         error,
     };
-    let arguments = clat_cli::Arguments::parse(words).map_err(usage)?;
+    let arguments = cli::clatd::Arguments::parse(words).map_err(usage)?;
     match arguments.command {
-        clat_cli::Command::Help => return print(clat_cli::HELP),
-        clat_cli::Command::Version => {
+        cli::clatd::Command::Help => return print(cli::clatd::HELP),
+        cli::clatd::Command::Version => {
             return print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"));
         }
-        clat_cli::Command::Run | clat_cli::Command::CleanUp => {}
+        cli::clatd::Command::Run | cli::clatd::Command::CleanUp => {}
     }
     let (config, lines) = configure_clat(&arguments, usage)?;
     sys::log::start(Destination::Stdout, "xlatd", config.debug).map_err(system("log to stdout"))?;
@@ -154,7 +144,7 @@ fn run_clat(name: Name, words: impl Iterator<Item = OsString>) -> Result<(), Err
         sys::firewall::ufw::use_program(program);
     }
     let directory = runtime_directory();
-    if arguments.command == clat_cli::Command::CleanUp {
+    if arguments.command == cli::clatd::Command::CleanUp {
         return Host::clean_up(&directory, &config.clat.device);
     }
     info!("Starting xlatd {} as a CLAT", env!("CARGO_PKG_VERSION"));
@@ -180,12 +170,12 @@ fn run_clat(name: Name, words: impl Iterator<Item = OsString>) -> Result<(), Err
 
 /// The configuration of a CLAT, and what there is to know about it.
 fn configure_clat(
-    arguments: &clat_cli::Arguments,
+    arguments: &cli::clatd::Arguments,
     usage: impl Fn(lexopt::Error) -> Error,
 ) -> Result<(ClatConfig, Vec<(Level, String)>), Error> {
     let mut config = ClatConfig::default();
     let path = arguments.config.as_deref();
-    let path = path.unwrap_or(Path::new(clat_cli::DEFAULT_CONFIG));
+    let path = path.unwrap_or(Path::new(cli::clatd::DEFAULT_CONFIG));
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound && arguments.config.is_none() => {

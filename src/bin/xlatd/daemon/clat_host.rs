@@ -10,16 +10,16 @@ use log::{debug, info, warn};
 use xlatd::{
     clat::{Network, Settings, Setup, Trial},
     config::{LogClasses, clatd::ClatConfig},
-    hints::{self, Hints},
     plan::{self, Facts, Step},
+    report::hints::{self, Hints},
     translate::Translator,
 };
 
 use crate::{
+    datapath::{EVERY_PACKET, PacketPath},
     error::Error,
-    forwarding,
     host::Host,
-    packet_path::{EVERY_PACKET, PacketPath},
+    host::forwarding,
     sys::{
         firewall::{nft, ufw},
         ndisc::Ndisc,
