@@ -27,9 +27,8 @@ pub use event::{Action, Event, Refusal, Trial};
 pub use network::{Address, Link, Network, is_clat_address};
 use network::{best, network_of};
 pub use prefix::{Candidates, Origin};
-pub use settings::Settings;
+pub use settings::{Settings, Source};
 pub use setup::{PRIVATE, Setup, private};
-pub use source::Source;
 use source::{Choice, Dedicated};
 pub use state::State;
 

@@ -1,12 +1,25 @@
 //! What the administrator wants.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
-use super::Source;
 use crate::addr::Nat64Prefix;
+
+/// Whose address it is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// One of our own, made up in a network that a router announces for it, if the network lets it pass.
+    #[default]
+    Auto,
+    /// The host's.
+    Shared,
+    /// The host's, where it is made of a link-layer address: with c1:a7 for its ff:fe, as clatd does it.
+    Derived,
+    /// This one. New connections from outside are let in.
+    Explicit(Ipv6Addr),
+}
 
 /// What the administrator wants. The defaults are those of clatd, where nothing else is said.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,20 +10,6 @@ use std::{
 use super::{Link, Settings, State};
 use crate::{addr::Nat64Prefix, wire::checksum::Sum};
 
-/// Whose address it is to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Source {
-    /// One of our own, made up in a network that a router announces for it, if the network lets it pass.
-    #[default]
-    Auto,
-    /// The host's.
-    Shared,
-    /// The host's, where it is made of a link-layer address: with c1:a7 for its ff:fe, as clatd does it.
-    Derived,
-    /// This one. New connections from outside are let in.
-    Explicit(Ipv6Addr),
-}
-
 /// Duplicate address detection takes a second or two (RFC 4862 section 5.4); what takes longer has failed.
 const DETECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// So often it is tried whether packets from the address pass, and so long an answer is waited for.

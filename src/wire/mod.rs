@@ -5,6 +5,7 @@
 
 pub mod checksum;
 pub mod dns;
+mod fragment;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
@@ -13,6 +14,8 @@ pub mod transport;
 pub mod virtio;
 
 use std::fmt;
+
+pub use fragment::FragmentPlace;
 
 /// Protocol numbers (IANA "Assigned Internet Protocol Numbers") that are treated specially.
 pub mod protocol {
@@ -78,36 +81,6 @@ impl fmt::Display for Malformed {
             Self::ExtensionHeaders => "malformed IPv6 extension headers",
             Self::Offload => "impossible offload",
         })
-    }
-}
-
-/// A fragment's place in its datagram (RFC 791 section 3.1, RFC 8200 section 4.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FragmentPlace {
-    /// Where its payload starts in the datagram, in octets; a multiple of 8.
-    pub offset: u16,
-    /// Whether more fragments follow.
-    pub more: bool,
-}
-
-impl FragmentPlace {
-    /// Neither offset nor more: a whole datagram.
-    pub const WHOLE: Self = Self {
-        offset: 0,
-        more: false,
-    };
-
-    /// Whether this is all of the datagram.
-    pub fn is_whole(self) -> bool {
-        self == Self::WHOLE
-    }
-
-    /// Whether a payload of `len` octets may stand here: all but the last fragment are multiples of 8 octets, and no
-    /// datagram that is put together is longer than IPv4 can say, 65535 octets with its header.
-    pub fn admits(self, len: usize) -> bool {
-        self.is_whole()
-            || (!self.more || len.is_multiple_of(8))
-                && ipv4::HEADER_LEN + usize::from(self.offset) + len <= usize::from(u16::MAX)
     }
 }
 
