@@ -1,0 +1,112 @@
+//! What there is to say about a configuration: mistakes, and what is to be known.
+
+use std::{borrow::Cow, fmt, path::Path};
+
+/// Why a line of the configuration is refused.
+///
+/// As text it is `7:8: expected an IPv6 prefix, found "64:ff9b:/96"`: line, column, and the mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineError {
+    /// From 1; 0 if the mistake is in no line, as with a directive that is not there.
+    pub line: usize,
+    /// Where in the line the wrong word starts: in octets from 1, as editors count in ASCII text. 0 if `line` is.
+    pub column: usize,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+impl LineError {
+    /// As text after the name of the file: `tayga.conf:7:8: expected ...`.
+    pub fn in_file(&self, path: &Path) -> impl fmt::Display {
+        let separator = if self.line == 0 { ": " } else { ":" };
+        fmt::from_fn(move |f| write!(f, "{}{separator}{self}", path.display()))
+    }
+}
+
+impl fmt::Display for LineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line != 0 {
+            write!(f, "{}:{}: ", self.line, self.column)?;
+        }
+        self.problem.fmt(f)
+    }
+}
+
+impl std::error::Error for LineError {}
+
+/// What is wrong with a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// One thing should be there, and another is.
+    Expected {
+        /// As it reads after "expected".
+        expected: Cow<'static, str>,
+        /// As it reads after "found": the word in quotes, made printable and cut to a sane length; or `end of line`,
+        /// `a comment`, `none`.
+        found: String,
+    },
+    /// The first word is the name of no directive.
+    UnknownDirective {
+        /// As in [`Problem::Expected`].
+        found: String,
+        /// The directive that is spelt almost like it.
+        similar: Option<&'static str>,
+    },
+    /// It was said before.
+    Repeats {
+        /// What: the name of the directive, or which mapping.
+        what: Cow<'static, str>,
+        /// The line that had it first.
+        line: usize,
+    },
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expected { expected, found } => write!(f, "expected {expected}, found {found}"),
+            Self::UnknownDirective { found, similar } => {
+                write!(f, "expected a directive, found {found}")?;
+                match similar {
+                    Some(name) => write!(f, " (did you mean {name}?)"),
+                    None => Ok(()),
+                }
+            }
+            Self::Repeats { what, line } => write!(f, "{what} repeats line {line}"),
+        }
+    }
+}
+
+/// Something about a line that is accepted, but that whoever wrote it should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// From 1.
+    pub line: usize,
+    /// How much it matters.
+    pub level: Level,
+    /// What there is to know.
+    pub text: Cow<'static, str>,
+}
+
+impl Notice {
+    /// As text after the name of the file: `tayga.conf:7: strict-frag-hdr is ignored`.
+    pub fn in_file(&self, path: &Path) -> impl fmt::Display {
+        fmt::from_fn(move |f| write!(f, "{}:{self}", path.display()))
+    }
+}
+
+impl fmt::Display for Notice {
+    /// `7: strict-frag-hdr is ignored`, without the level.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.line, self.text)
+    }
+}
+
+/// How much a [`Notice`] matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The line does not do what it seems to say, or is likely a mistake.
+    Warning,
+    /// Nothing is wrong.
+    Info,
+}
