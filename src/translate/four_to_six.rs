@@ -6,10 +6,11 @@ use std::{
 };
 
 use super::{
-    DropReason, Fragments, Outcome, Packet, Refusal, Settings, Translator,
+    DropReason, Fragments, Outcome, Packet, Settings, Translator,
     checksum::Checksum,
-    icmp_types,
+    header, icmp_types,
     offload::{Treatment, treatment},
+    outcome::Refusal,
     quoted, reply,
 };
 use crate::{
@@ -84,60 +85,6 @@ pub(super) fn hairpin<'p>(translator: &Translator, packet: &'p mut Packet) -> Ou
         Ok(Decision::AnswerEcho) => Outcome::Drop(DropReason::OwnAddress),
         Err(refusal) => Outcome::Drop(refusal.reason),
     }
-}
-
-/// Whether a protocol number means something else in IPv6, where extension headers and ICMPv6 have theirs, or has no
-/// meaning there: IGMP is between neighbours, and "SHOULD also be silently dropped" (RFC 7915 section 4.2).
-pub(super) fn is_untranslatable(protocol: u8) -> bool {
-    matches!(
-        protocol,
-        protocol::HOP_BY_HOP
-            | protocol::IGMP
-            | protocol::ROUTING
-            | protocol::FRAGMENT
-            | protocol::ICMPV6
-            | protocol::DESTINATION_OPTIONS
-    )
-}
-
-/// The headers that take the place of the header of `packet`, with its hop limit as it is (RFC 7915 section 4.1).
-/// There is a Fragment header only if the packet is a fragment: no atomic fragments (RFC 8021).
-pub(super) fn headers(
-    settings: &Settings,
-    packet: &Ipv4Packet<'_>,
-    source: Ipv6Addr,
-    destination: Ipv6Addr,
-) -> (Ipv6Header, Option<FragmentHeader>) {
-    let next_header = match packet.protocol() {
-        protocol::ICMPV4 => protocol::ICMPV6,
-        other => other,
-    };
-    let place = packet.fragment();
-    let identification = packet.identification().into();
-    let fragment = (!place.is_whole()).then_some(FragmentHeader {
-        next_header,
-        place,
-        identification,
-    });
-    let fragment_len = if fragment.is_some() {
-        ipv6::FRAGMENT_LEN
-    } else {
-        0
-    };
-    let upper_len = usize::from(packet.total_len()) - packet.header_len();
-    let header = Ipv6Header {
-        traffic_class: settings.traffic_class.of(packet.tos()),
-        payload_len: (upper_len + fragment_len) as u16, // total length, less 20 or more, plus 8 or 0
-        next_header: if fragment.is_some() {
-            protocol::FRAGMENT
-        } else {
-            next_header
-        },
-        hop_limit: packet.ttl(),
-        source,
-        destination,
-    };
-    (header, fragment)
 }
 
 /// Where the packet comes from.
@@ -241,7 +188,7 @@ fn decide(
             )),
         };
     }
-    if is_untranslatable(packet.protocol()) {
+    if header::is_untranslatable(packet.protocol()) {
         return Err(DropReason::Protocol.into());
     }
     let hop_limit = match pass {
@@ -260,7 +207,7 @@ fn decide(
         (Err(unmapped), None) => return Err(unmapped_source(unmapped)),
     };
 
-    let (header, fragment) = headers(settings, &packet, source, destination);
+    let (header, fragment) = header::to_v6(settings, &packet, source, destination);
     let header = Ipv6Header {
         hop_limit,
         ..header

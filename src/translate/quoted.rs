@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{DropReason, Settings, four_to_six, icmp_types, six_to_four};
+use super::{DropReason, Settings, header, icmp_types};
 use crate::{
     addr::AddressMap,
     wire::{
@@ -49,7 +49,7 @@ pub(super) fn four_to_six(
     let inner = Ipv4Packet::parse_quoted(quote.datagram).map_err(|_| DropReason::QuotedPacket)?;
     let error =
         icmp_types::to_v6(error, inner.total_len(), settings.mtu).ok_or(DropReason::IcmpType)?;
-    if four_to_six::is_untranslatable(inner.protocol()) {
+    if header::is_untranslatable(inner.protocol()) {
         return Err(DropReason::QuotedPacket);
     }
     let source = map
@@ -62,7 +62,7 @@ pub(super) fn four_to_six(
         map.to_v6(inner.destination()).map(|mapped| mapped.address)
     };
     let destination = destination.map_err(|_| DropReason::QuotedPacket)?;
-    let (header, fragment) = four_to_six::headers(settings, &inner, source, destination);
+    let (header, fragment) = header::to_v6(settings, &inner, source, destination);
 
     let mut result = Message::new(ipv6::HEADER_LEN);
     result.push(&header.octets());
@@ -115,7 +115,7 @@ pub(super) fn six_to_four(
     let upper = inner.upper_layer().map_err(|_| DropReason::QuotedPacket)?;
     let error = icmp_types::to_v4(error, upper.fragment.is_some(), settings.mtu)
         .ok_or(DropReason::IcmpType)?;
-    six_to_four::refuse_untranslatable(&upper).map_err(|_| DropReason::QuotedPacket)?;
+    header::refuse_untranslatable(&upper).map_err(|_| DropReason::QuotedPacket)?;
     let source = map
         .to_v4(inner.source())
         .map_err(|_| DropReason::QuotedPacket)?
@@ -124,7 +124,7 @@ pub(super) fn six_to_four(
         .to_v4(inner.destination())
         .map_err(|_| DropReason::QuotedPacket)?
         .address;
-    let header = six_to_four::header(settings, &inner, &upper, source, destination)
+    let header = header::to_v4(settings, &inner, &upper, source, destination)
         .ok_or(DropReason::QuotedPacket)?;
 
     let mut result = Message::new(ipv4::HEADER_LEN);

@@ -4,8 +4,9 @@
 use std::{net::IpAddr, time::Instant};
 
 use super::{
-    DropReason, Outcome, Packet, Refusal, Reply, Translator,
+    DropReason, Outcome, Packet, Reply, Translator,
     limit::Kind,
+    outcome::Refusal,
     quoted::{MAX_ERROR_V4, MAX_ERROR_V6},
 };
 use crate::wire::{

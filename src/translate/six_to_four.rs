@@ -1,12 +1,15 @@
 //! IPv6 to IPv4: RFC 7915 section 5.
 
-use std::{net::Ipv4Addr, time::Instant};
+use std::time::Instant;
 
 use super::{
-    DropReason, Fragments, Outcome, Packet, Refusal, Settings, Translator,
+    DropReason, Fragments, Outcome, Packet, Settings, Translator,
     checksum::Checksum,
-    four_to_six, icmp_types,
+    four_to_six,
+    header::{self, PROHIBITED},
+    icmp_types,
     offload::{Treatment, treatment},
+    outcome::Refusal,
     quoted, reply,
 };
 use crate::{
@@ -16,7 +19,7 @@ use crate::{
         checksum::Sum,
         icmp::{Icmpv6, Icmpv6Error},
         ipv4::{self, Ipv4Header},
-        ipv6::{self, Ipv6Packet, UpperLayer},
+        ipv6::{self, Ipv6Packet},
         protocol,
         virtio::Offload,
     },
@@ -24,14 +27,10 @@ use crate::{
 
 /// "No route to destination" is what a missing mapping is (RFC 4443 section 3.1).
 const NO_ROUTE: Icmpv6Error = Icmpv6Error::Unreachable { code: 0 };
-const PROHIBITED: Icmpv6Error = Icmpv6Error::Unreachable { code: 1 };
 /// "Source address failed ingress/egress policy", a more informative subset of code 1 (RFC 4443 section 3.1).
 const SOURCE_PROHIBITED: Icmpv6Error = Icmpv6Error::Unreachable { code: 5 };
 const HOP_LIMIT_EXCEEDED: Icmpv6Error = Icmpv6Error::TimeExceeded { code: 0 };
 
-/// An IPv4 packet up to this long, in octets, may be fragmented on its way: the IPv6 packet that it was translated
-/// from fits everywhere, so its sender cannot be told to send smaller ones (RFC 7915 sections 5 and 5.1).
-const MAX_FRAGMENTABLE: usize = 1260;
 /// How much shorter the header gets, in octets.
 const SHRINKAGE: u32 = 20;
 
@@ -70,63 +69,6 @@ pub(super) fn translate<'p>(
         Ok(Decision::AnswerEcho) => reply::echo_v6(translator, packet, now),
         Err(refusal) => reply::refuse_v6(translator, packet, refusal, now),
     }
-}
-
-/// Refuses what has no meaning in IPv4: ICMP of the wrong family, and extension headers behind a Fragment header, which
-/// the translation cannot skip in all fragments (RFC 7915 section 5.1.1).
-pub(super) fn refuse_untranslatable(upper: &UpperLayer) -> Result<(), Refusal<Icmpv6Error>> {
-    if upper.protocol == protocol::ICMPV4 {
-        return Err(DropReason::Protocol.into());
-    }
-    refuse_header_after_fragment(upper)
-}
-
-fn refuse_header_after_fragment(upper: &UpperLayer) -> Result<(), Refusal<Icmpv6Error>> {
-    if upper.fragment.is_some() && ipv6::is_extension_header(upper.protocol) {
-        return Err(Refusal::answered(
-            DropReason::HeaderAfterFragment,
-            PROHIBITED,
-        ));
-    }
-    Ok(())
-}
-
-/// The header that takes the place of the headers of `packet`, with its hop limit as it is, and without an
-/// identification if the packet is not a fragment (RFC 7915 sections 5.1 and 5.1.1). `None` if IPv4 cannot say how long
-/// it is, or if the payload length is less than that of the extension headers.
-pub(super) fn header(
-    settings: &Settings,
-    packet: &Ipv6Packet<'_>,
-    upper: &UpperLayer,
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
-) -> Option<Ipv4Header> {
-    let skipped = upper.offset - ipv6::HEADER_LEN;
-    let upper_len = usize::from(packet.payload_len()).checked_sub(skipped)?;
-    let total_len = ipv4::HEADER_LEN + upper_len;
-    Some(Ipv4Header {
-        tos: settings.tos.of(packet.traffic_class()),
-        total_len: total_len.try_into().ok()?,
-        identification: upper
-            .fragment
-            .map_or(0, |fragment| fragment.identification as u16),
-        dont_fragment: has_df(upper, total_len),
-        fragment: upper
-            .fragment
-            .map_or(FragmentPlace::WHOLE, |fragment| fragment.place),
-        ttl: packet.hop_limit(),
-        protocol: match upper.protocol {
-            protocol::ICMPV6 => protocol::ICMPV4,
-            other => other,
-        },
-        source,
-        destination,
-    })
-}
-
-/// Whether a packet of so many octets of IPv4 may not be fragmented on its way (RFC 7915 section 5.1).
-fn has_df(upper: &UpperLayer, total_len: usize) -> bool {
-    upper.fragment.is_none() && total_len > MAX_FRAGMENTABLE
 }
 
 enum Decision {
@@ -216,7 +158,7 @@ fn decide(
     let is_own = matches!(destination, Ok(Mapped { via: Via::Own, .. }));
     if !place.admits(payload.len()) {
         if !is_own {
-            refuse_header_after_fragment(&upper)?; // told as of any other (RFC 7915 section 5.4)
+            header::refuse_header_after_fragment(&upper)?; // told as of any other (RFC 7915 section 5.4)
         }
         return Err(DropReason::FragmentLength.into());
     }
@@ -231,7 +173,7 @@ fn decide(
             None => Err(Refusal::answered(DropReason::OwnAddress, unrecognized)),
         };
     }
-    refuse_untranslatable(&upper)?;
+    header::refuse_untranslatable(&upper)?;
     if packet.hop_limit() <= 1 {
         return Err(Refusal::answered(DropReason::HopLimit, HOP_LIMIT_EXCEEDED));
     }
@@ -264,7 +206,7 @@ fn decide(
         Refusal::answered(DropReason::TooBig, answer)
     };
     let too_big_for_v4 = || too_big((mtu + SHRINKAGE as usize).max(usize::from(ipv6::MIN_MTU)));
-    let header = header(settings, &packet, &upper, source, destination);
+    let header = header::to_v4(settings, &packet, &upper, source, destination);
     let header = match (header, treatment) {
         (Some(header), _) => header,
         (None, Treatment::Whole { .. }) => return Ok(Decision::WorkFirst),
@@ -278,7 +220,7 @@ fn decide(
     let size = ipv4::HEADER_LEN + upper_len;
     let header = Ipv4Header {
         ttl: header.ttl - 1,
-        dont_fragment: has_df(&upper, size),
+        dont_fragment: header::has_df(&upper, size),
         ..header
     };
     let message = upper.offset..ipv6::HEADER_LEN + packet.payload().len();

@@ -1,0 +1,74 @@
+//! What a translator knows and keeps; the two directions say what it does.
+
+use std::{net::Ipv6Addr, time::Instant};
+
+use super::{Settings, fragment::Identification, limit::Limits};
+use crate::{
+    addr::{
+        AddressMap,
+        pool::{Lent, PoolFull},
+    },
+    wire::ipv6,
+};
+
+/// Translates packets between IPv4 and IPv6.
+///
+/// Reads no clock and does no I/O: the same packets, times, settings and seed give the same outcomes.
+#[derive(Debug)]
+pub struct Translator {
+    pub(super) settings: Settings,
+    pub(super) map: AddressMap,
+    pub(super) limits: Limits,
+    pub(super) identification: Identification,
+    /// What the last packet did to the pool.
+    pub(super) lent: Option<(Ipv6Addr, Result<Lent, PoolFull>)>,
+}
+
+impl Translator {
+    /// `seed` makes identifications unpredictable, and who shares a rate limit with whom; `now` is when the limits
+    /// start. An MTU below 1280 octets, which IPv6 does not allow, counts as 1280.
+    pub fn new(mut settings: Settings, map: AddressMap, seed: u64, now: Instant) -> Self {
+        settings.mtu = settings.mtu.max(ipv6::MIN_MTU);
+        settings.offlink_mtu = settings.offlink_mtu.max(ipv6::MIN_MTU);
+        let limits = Limits::new(settings.icmp_errors, seed, now);
+        // Not the seed itself: what one of the two gives away must not help with the other.
+        let identification = Identification::new(!seed);
+        Self {
+            settings,
+            map,
+            limits,
+            identification,
+            lent: None,
+        }
+    }
+
+    /// The MTU of the device is now `mtu` octets; one below 1280, which IPv6 does not allow, counts as 1280.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        self.settings.mtu = mtu.max(ipv6::MIN_MTU);
+    }
+
+    /// The host that got an address of the pool by the last packet, or was refused one. It is said once.
+    pub fn take_lent(&mut self) -> Option<(Ipv6Addr, Result<Lent, PoolFull>)> {
+        self.lent.take()
+    }
+
+    /// From now on addresses are mapped so. Leases go on, but for those that the new map has no room for.
+    pub fn set_map(&mut self, map: AddressMap) {
+        let old = std::mem::replace(&mut self.map, map);
+        self.map.set_now(old.now());
+        for (address, host, last_use) in old.leases() {
+            // Refused is what has a mapping now.
+            let _ = self.map.restore_lease(address, host, last_use, false);
+        }
+    }
+
+    /// Who is whom: to lend addresses, and to tell the time.
+    pub fn map_mut(&mut self) -> &mut AddressMap {
+        &mut self.map
+    }
+
+    /// Who is whom.
+    pub fn map(&self) -> &AddressMap {
+        &self.map
+    }
+}
