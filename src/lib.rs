@@ -2,24 +2,25 @@
 //!
 //! This library does no I/O, reads no clock and contains no `unsafe`: octets and text come in, decisions go out. So it
 //! is tested, and can be fuzzed, without a kernel, and the same octets give the same answer everywhere. The binary
-//! beside it (`main.rs`, `daemon.rs`, `packet_path.rs`, `sys/` and their neighbours) reads, writes and waits, and decides
-//! nothing.
+//! (`src/bin/xlatd`) reads, writes and waits, and decides nothing.
 //!
 //! # The parts
 //!
-//! Each part knows those below it, and none above (`tests/layers.rs` holds that):
+//! Each part knows those below it, and none above; no two files know each other, also within a part
+//! (`tests/layers.rs` holds both):
 //!
 //! | layer | part | what it is |
 //! |---|---|---|
-//! | 3 | [`plan`] | what is to be done to the system, as ordered steps, each with its undo |
-//! | 4 | [`state`] | the record of what a CLAT has to undo |
-//! | 4 | [`hints`] | what is said once about refusals that surprise people |
-//! | 3 | [`stats`], [`packet_log`] | what became of packets: counters, and lines for the log |
+//! | 3 | [`plan`] | what is to be done to the system, as ordered steps, each with its undo; and the record of what a CLAT has to undo |
+//! | 3 | [`report`] | what became of packets: counters, lines for the log, and hints |
 //! | 2 | [`config`] | tayga.conf: text to settings, with every mistake in it, and back |
 //! | 1 | [`translate`] | one packet in, one decision out |
 //! | 1 | [`clat`] | what happens to the network in, what is to be done about IPv4 out (464XLAT, RFC 6877) |
 //! | 0 | [`wire`] | packet formats: octets to values and back |
 //! | 0 | [`addr`] | who is whom: own addresses, explicit mappings (RFC 7757), leases, prefix (RFC 6052) |
+//!
+//! The binary has rooms of its own, which know the library and those below them: `cli` and `daemon` on top, `host` (what is
+//! set up on this machine), `datapath` (device, translator, device), and `sys`, one facility of the system a file.
 //!
 //! # How a packet goes through them
 //!

@@ -1,47 +1,42 @@
-//! The parts know those below them, and none above: reads what the source names.
+//! The parts know those below them, and none above; and no files know each other: reads what the
+//! source names.
 //!
-//! Tests and comments in the source may name what they like. A path counts wherever it stands, in a `use` or not.
+//! Tests and comments in the source may name what they like. A path counts wherever it stands, in a
+//! `use` or not, and also in a macro. What a `mod.rs` hands on with `pub use` is where it is written.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
-    iter::Peekable,
-    path::{Path, PathBuf},
+    path::Path,
+};
+
+use syn::{
+    Attribute, Item, Macro, Safety, UseTree, Visibility,
+    visit::{self, Visit},
 };
 
 /// The layer of each part of the library. A part may name those of lower layers, and itself.
 const LIBRARY: &[(&str, u8)] = &[
-    ("wire", 0),
     ("addr", 0),
-    ("translate", 1),
+    ("wire", 0),
     ("clat", 1),
+    ("translate", 1),
     ("config", 2),
     ("plan", 3),
-    ("state", 4),
-    ("hints", 4),
-    ("stats", 3),
-    ("packet_log", 3),
+    ("report", 3),
+    ("lib", 4),
 ];
 
 /// The layer of each part of the binary. All of them may name the library.
 const BINARY: &[(&str, u8)] = &[
     ("sys", 4),
-    ("spin", 4),
-    ("tally", 4),
-    ("watchdog", 4),
     ("error", 5),
-    ("forwarding", 5),
-    ("cli", 6),
-    ("clat_cli", 6),
-    ("device", 6),
-    ("steps", 7),
-    ("leases", 6),
-    ("packet_path", 7),
-    ("host", 8),
-    ("clat_host", 9),
+    ("datapath", 6),
+    ("host", 7),
+    ("cli", 8),
     ("daemon", 8),
-    ("clat_daemon", 10),
-    ("main", 11),
+    ("main", 9),
 ];
 
 /// What the library does not touch: it decides, and the binary reads, writes and waits.
@@ -63,13 +58,16 @@ const NOT_IN_LIBRARY: &[&str] = &[
     "Instant::now",
     "SystemTime::now",
     // Of the binary alone.
+    "caps",
     "env_logger",
+    "landlock",
     "lexopt",
     "log",
     "netlink_packet_core",
     "netlink_packet_route",
     "netlink_sys",
     "nix",
+    "seccompiler",
     "signal_hook",
     "tun",
     "xlatd",
@@ -80,34 +78,34 @@ const MACROS_NOT_IN_LIBRARY: &[&str] = &["dbg", "eprint", "eprintln", "print", "
 
 #[test]
 fn no_part_names_one_above_it() {
-    let mut broken = Vec::new();
-    for file in sources() {
-        for path in paths(&file) {
-            broken.extend(arrow(&file, &path));
-        }
-    }
+    let sources = Sources::read();
+    let broken: Vec<_> = sources.arrows().filter_map(|arrow| wrong(&arrow)).collect();
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn no_files_know_each_other() {
+    let sources = Sources::read();
+    assert_eq!(sources.circles(), Vec::<Vec<&str>>::new());
 }
 
 #[test]
 fn the_library_does_no_io_and_reads_no_clock() {
     let mut broken = Vec::new();
-    for file in sources() {
-        if !file.is_library() {
+    let sources = Sources::read();
+    for (path, file) in &sources.0 {
+        if is_binary(path) {
             continue;
         }
-        for path in paths(&file) {
-            let path = path.join("::");
-            for name in NOT_IN_LIBRARY {
-                if path == *name || path.starts_with(&format!("{name}::")) {
-                    broken.push(format!("src/{}: the library names {path}", file.path));
-                }
+        for named in file.paths.iter().map(|named| named.join("::")) {
+            let is = |name: &&&str| named == **name || named.starts_with(&format!("{name}::"));
+            if NOT_IN_LIBRARY.iter().any(|name| is(&name)) {
+                broken.push(format!("src/{path}: the library names {named}"));
             }
         }
-        for pair in file.tokens.windows(2) {
-            if pair[1] == "!" && MACROS_NOT_IN_LIBRARY.contains(&pair[0].as_str()) {
-                broken.push(format!("src/{}: the library calls {}!", file.path, pair[0]));
-            }
+        let calls = file.macros.iter();
+        for name in calls.filter(|name| MACROS_NOT_IN_LIBRARY.contains(&name.as_str())) {
+            broken.push(format!("src/{path}: the library calls {name}!"));
         }
     }
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
@@ -115,413 +113,439 @@ fn the_library_does_no_io_and_reads_no_clock() {
 
 #[test]
 fn unsafe_is_in_sys_alone() {
-    let mut has_forbid = false;
-    for file in sources() {
-        if file.path == "lib.rs" {
-            has_forbid = file
-                .tokens
-                .join(" ")
-                .contains("# ! [ forbid ( unsafe_code ) ]");
-        }
-        let has_unsafe = file.tokens.iter().any(|token| token == "unsafe");
+    let sources = Sources::read();
+    for (path, file) in &sources.0 {
         assert!(
-            !has_unsafe || file.path.starts_with("sys/"),
-            "src/{}: unsafe outside of src/sys",
-            file.path
+            !file.has_unsafe || path.starts_with("bin/xlatd/sys/"),
+            "src/{path}: unsafe outside of src/bin/xlatd/sys"
         );
     }
-    assert!(has_forbid, "src/lib.rs: expected #![forbid(unsafe_code)]");
+    assert!(
+        sources.0["lib.rs"].forbids_unsafe,
+        "src/lib.rs: expected #![forbid(unsafe_code)]"
+    );
 }
 
 /// Nothing of the rules above holds if the source is not read: they find what is there to be found.
 #[test]
 fn what_breaks_a_rule_is_found() {
-    let names = |path: &str, text: &str| -> Vec<String> {
-        let file = Source::new(path.to_owned(), text);
-        paths(&file)
-            .iter()
-            .flat_map(|path| arrow(&file, path))
-            .collect()
+    let files = [
+        "lib.rs",
+        "addr/mod.rs",
+        "addr/eam.rs",
+        "clat/mod.rs",
+        "config/mod.rs",
+        "plan/mod.rs",
+        "report/stats.rs",
+        "translate/mod.rs",
+        "translate/limit.rs",
+        "translate/reply.rs",
+        "wire/mod.rs",
+        "wire/icmp.rs",
+        "wire/ipv4.rs",
+        "bin/xlatd/main.rs",
+        "bin/xlatd/daemon/clat.rs",
+        "bin/xlatd/error.rs",
+        "bin/xlatd/sys/mod.rs",
+        "bin/xlatd/sys/netlink.rs",
+        "bin/xlatd/sys/tun.rs",
+    ];
+    let with = |changed: &[(&str, &str)]| {
+        let text = |path: &str| {
+            let changed = changed.iter().find(|(name, _)| *name == path);
+            changed.map_or("", |(_, text)| text)
+        };
+        let files = files.map(|path| (path.to_owned(), Source::new(text(path))));
+        Sources(files.into())
+    };
+    let broken = |path: &str, text: &str| {
+        let sources = with(&[(path, text)]);
+        sources
+            .arrows()
+            .filter_map(|arrow| wrong(&arrow))
+            .collect::<Vec<_>>()
     };
     for (path, text) in [
         ("wire/ipv4.rs", "use crate::translate::Packet;"),
         ("wire/ipv4.rs", "use crate::addr::Prefix4;"),
         (
             "wire/ipv4.rs",
-            "use crate::{wire::checksum, addr::{self, Prefix4}};",
+            "use crate::{wire::icmp, addr::{self, Prefix4}};",
         ),
         ("wire/ipv4.rs", "fn f() -> crate::config::Config { todo() }"),
+        ("wire/ipv4.rs", "fn f() { assert!(crate::plan::DONE); }"),
         ("wire/ipv4.rs", "use super::super::addr;"),
         ("wire/mod.rs", "use super::addr;"),
         ("wire/mod.rs", "pub use super::{addr::{Eam}, wire};"),
         ("translate/mod.rs", "use crate::clat;"),
         ("clat/mod.rs", "use crate::translate::Settings;"),
         ("config/mod.rs", "use crate::plan::Step;"),
-        ("stats.rs", "use super::plan;"),
-        ("sys/tun.rs", "use crate::sys::netlink;"),
-        ("sys/tun.rs", "use super::netlink::Link;"),
-        ("sys/tun.rs", "use crate::daemon::Daemon;"),
-        ("cli.rs", "use crate::daemon;"),
-        ("novelty.rs", "use crate::addr;"),
-        ("plan.rs", "use crate::novelty;"),
+        ("report/stats.rs", "use super::super::plan;"),
+        ("bin/xlatd/sys/tun.rs", "use crate::sys::netlink;"),
+        ("bin/xlatd/sys/tun.rs", "use super::netlink::Link;"),
         (
-            "wire/ipv4.rs",
-            "fn f<'a>(c: char) -> bool { c == '\"' } use crate::addr; // \"",
+            "bin/xlatd/sys/tun.rs",
+            "use crate::daemon::clat::ClatDaemon;",
         ),
+        ("bin/xlatd/error.rs", "use crate::daemon;"),
         (
             "wire/ipv4.rs",
             "#[cfg(test)] mod tests { fn f() { { } } } use crate::addr;",
         ),
     ] {
-        assert!(!names(path, text).is_empty(), "{path}: {text}");
+        assert!(!broken(path, text).is_empty(), "{path}: {text}");
     }
     for (path, text) in [
         ("translate/reply.rs", "use crate::wire::{icmp, ipv4};"),
-        ("translate/reply.rs", "use super::{Packet, limit::Kind};"),
-        ("packet_log.rs", "use crate::config::LogClasses;"),
         (
-            "daemon.rs",
+            "translate/reply.rs",
+            "use super::{Packet, limit::Kind}; fn f() { limit::f() }",
+        ),
+        ("report/stats.rs", "use crate::config::LogClasses;"),
+        (
+            "bin/xlatd/daemon/clat.rs",
             "use crate::{error::Error, sys::{netlink, tun}};",
         ),
-        ("daemon.rs", "use xlatd::{plan, config};"),
-        ("sys/tun.rs", "use xlatd::config::IpPrefix; use super::*;"),
-        (
-            "wire/ipv4.rs",
-            "// use crate::addr;\n/* crate::addr /* */ crate::addr */",
-        ),
-        (
-            "wire/ipv4.rs",
-            "const A: &str = \"crate::addr \\\" crate::addr\";",
-        ),
-        (
-            "wire/ipv4.rs",
-            "const A: &str = r#\"crate::addr \" crate::addr\"#;",
-        ),
+        ("bin/xlatd/daemon/clat.rs", "use xlatd::{plan, config};"),
+        ("bin/xlatd/sys/tun.rs", "use xlatd::config::IpPrefix;"),
+        ("wire/ipv4.rs", "// use crate::addr;"),
+        ("wire/ipv4.rs", "const A: &str = \"crate::addr\";"),
         (
             "wire/ipv4.rs",
             "#[cfg(test)]\nmod tests { use crate::addr; }",
         ),
         ("wire/ipv4.rs", "#[cfg(test)]\nuse crate::addr;"),
     ] {
-        assert_eq!(names(path, text), Vec::<String>::new(), "{path}: {text}");
+        assert_eq!(broken(path, text), Vec::<String>::new(), "{path}: {text}");
     }
 
-    let file = Source::new(
-        "plan.rs".to_owned(),
-        "use std::{fs, net::{IpAddr, UdpSocket}};",
-    );
-    let found: Vec<String> = paths(&file).iter().map(|path| path.join("::")).collect();
-    assert_eq!(
-        found,
-        ["std::fs", "std::net::IpAddr", "std::net::UdpSocket"]
-    );
+    let circle = with(&[
+        ("wire/mod.rs", "pub use ipv4::Ipv4;"),
+        ("wire/ipv4.rs", "use super::icmp::Icmp;"),
+        ("wire/icmp.rs", "use crate::wire::Ipv4;"),
+        ("translate/limit.rs", "use super::Packet;"),
+    ]);
+    assert_eq!(circle.circles(), [["wire/icmp.rs", "wire/ipv4.rs"]]);
+
+    let text = "use std::{fs, net::{IpAddr, UdpSocket as Socket}}; fn f() { log::info!(\"\") }";
+    let file = Source::new(text);
+    let found: Vec<String> = file.paths.iter().map(|path| path.join("::")).collect();
+    let expected = [
+        "std::fs",
+        "std::net::IpAddr",
+        "std::net::UdpSocket",
+        "log::info",
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(file.macros, ["info"]);
 }
 
-/// What is wrong with a path that a file names, if anything.
-fn arrow(file: &Source, path: &[String]) -> Option<String> {
-    let root = file.module();
-    // From the root of the crate.
-    let target: Vec<String> = match path.first()?.as_str() {
-        "crate" => path[1..].to_vec(),
-        "super" => {
-            let ups = path.iter().take_while(|name| *name == "super").count();
-            let above = root.len().checked_sub(ups)?;
-            [&root[..above], &path[ups..]].concat()
-        }
-        _ => return None,
-    };
-    let to = target.first()?;
-    if to == "*" {
-        return None; // of the module above: its own part
+/// That a file names something of another one.
+struct Arrow<'a> {
+    from: &'a str,
+    to: &'a str,
+    /// As it is named.
+    path: String,
+}
+
+/// What is wrong with an arrow, if anything.
+fn wrong(arrow: &Arrow<'_>) -> Option<String> {
+    let Arrow { from, to, path } = arrow;
+    let says = |what: &str| Some(format!("src/{from}: names {path} of src/{to}, but {what}"));
+    let (from_part, to_part) = (part(from), part(to));
+    if from_part == to_part {
+        let file = |path: &str| {
+            path.split('/')
+                .nth(3)
+                .map(|name| name.trim_end_matches(".rs").to_owned())
+        };
+        let (from_file, to_file) = (file(from)?, file(to)?);
+        let is_of_sys = from_part == "sys" && from_file != "mod" && to_file != "mod";
+        return (is_of_sys && from_file != to_file)
+            .then(|| says("files of sys do not know each other"))?;
     }
-    let from = file.part();
-    let is_lib = from == "lib";
-    let layers = if file.is_library() { LIBRARY } else { BINARY };
+    let table = if is_binary(from) { BINARY } else { LIBRARY };
     let layer = |part: &str| {
-        layers
+        table
             .iter()
             .find(|(name, _)| *name == part)
             .map(|entry| entry.1)
     };
-    let unknown = |part: &str| {
-        let table = if file.is_library() {
-            "LIBRARY"
-        } else {
-            "BINARY"
-        };
-        format!(
-            "src/{}: {part} has no layer: expected it in {table} of tests/layers.rs, found there {:?}. Add it with the \
-             number of its layer, which is higher than those of all parts it names",
-            file.path,
-            layers.iter().map(|(name, _)| name).collect::<Vec<_>>()
-        )
-    };
-    let path = target.join("::");
-    if from == *to {
-        let is_module = |name: &str| name.starts_with(char::is_lowercase);
-        let other = target
-            .get(1)
-            .filter(|name| is_module(name) && Some(*name) != root.get(1));
-        return (from == "sys" && root.len() > 1 && other.is_some()).then(|| {
-            format!(
-                "src/{}: names {path}, but files of sys do not know each other",
-                file.path
-            )
-        });
+    match (layer(from_part), layer(to_part)) {
+        (Some(from), Some(to)) if to < from => None,
+        (Some(from), Some(to)) => says(&format!(
+            "{from_part} is of layer {from} and {to_part} of layer {to}: expected a lower one"
+        )),
+        _ => says("tests/layers.rs has no layer for one of them"),
     }
-    let Some(to_layer) = layer(to) else {
-        return Some(unknown(to));
-    };
-    if is_lib {
-        return None;
-    }
-    let Some(from_layer) = layer(from) else {
-        return Some(unknown(from));
-    };
-    (to_layer >= from_layer).then(|| {
-        format!(
-            "src/{}: names {path}, but {from} is of layer {from_layer} and {to} of layer {to_layer}: expected a lower \
-             one",
-            file.path
-        )
-    })
 }
 
-/// A source file without comments, strings and tests.
+fn is_binary(path: &str) -> bool {
+    path.starts_with("bin/")
+}
+
+/// The part that a file belongs to.
+fn part(path: &str) -> &str {
+    let path = path.strip_prefix("bin/xlatd/").unwrap_or(path);
+    &path[..path.find(['/', '.']).unwrap()]
+}
+
+/// Every source file, by its path below src.
+struct Sources(BTreeMap<String, Source>);
+
+impl Sources {
+    fn read() -> Self {
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let (mut files, mut directories) = (BTreeMap::new(), vec![src.clone()]);
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    let name = path.strip_prefix(&src).unwrap().to_str().unwrap();
+                    let text = fs::read_to_string(&path).unwrap();
+                    files.insert(name.to_owned(), Source::new(&text));
+                }
+            }
+        }
+        // Of tests that have files of their own.
+        files.retain(|path, _| !path.contains("/tests/"));
+        Self(files)
+    }
+
+    /// What each file names of other files of its crate.
+    fn arrows(&self) -> impl Iterator<Item = Arrow<'_>> {
+        self.0.iter().flat_map(move |(from, file)| {
+            // A mod.rs may hand on what is in files below it without knowing them.
+            let below = from.strip_suffix("mod.rs");
+            let handed_on = file.handed_on.iter().filter(move |(name, path)| {
+                let to = self.file_of(from, path);
+                let is_below =
+                    to.is_some_and(|to| below.is_some_and(|below| to.starts_with(below)));
+                !is_below || file.names.contains(*name)
+            });
+            let handed_on = handed_on.map(|(_, path)| path);
+            file.paths.iter().chain(handed_on).filter_map(move |path| {
+                let to = self.file_of(from, path)?;
+                (to != from).then(|| Arrow {
+                    from,
+                    to,
+                    path: path.join("::"),
+                })
+            })
+        })
+    }
+
+    /// The file that has what a path names in a file, if that is of this crate.
+    fn file_of(&self, from: &str, path: &[String]) -> Option<&str> {
+        let root = if is_binary(from) { "bin/xlatd/" } else { "" };
+        let below_root = from.strip_prefix(root)?.trim_end_matches(".rs");
+        let is_root = matches!(below_root, "lib" | "main");
+        let module = below_root
+            .split('/')
+            .filter(|name| *name != "mod" && !is_root);
+        let module: Vec<_> = module.map(str::to_owned).collect();
+        let absolute = match path.first()?.as_str() {
+            "crate" => path[1..].to_vec(),
+            "self" => [&module, &path[1..]].concat(),
+            "super" => {
+                let ups = path.iter().take_while(|name| *name == "super").count();
+                [&module[..module.len().checked_sub(ups)?], &path[ups..]].concat()
+            }
+            _ => {
+                let child = [&module[..], &path[..1]].concat();
+                self.file_of_module(root, &child)?;
+                [&module, path].concat()
+            }
+        };
+        // The longest beginning of it that is a module, and then what that hands on.
+        let len = (0..=absolute.len()).rev();
+        let (len, file) = len
+            .filter_map(|len| Some((len, self.file_of_module(root, &absolute[..len])?)))
+            .next()?;
+        let handed_on = absolute
+            .get(len)
+            .and_then(|name| self.0[file].handed_on.get(name));
+        match handed_on {
+            Some(path) => self.file_of(file, path),
+            None => Some(file),
+        }
+    }
+
+    fn file_of_module(&self, root: &str, module: &[String]) -> Option<&str> {
+        let path = module.join("/");
+        let names = match module {
+            [] => [format!("{root}lib.rs"), format!("{root}main.rs")],
+            _ => [format!("{root}{path}.rs"), format!("{root}{path}/mod.rs")],
+        };
+        let found = names.iter().find_map(|name| self.0.get_key_value(name));
+        found.map(|(name, _)| name.as_str())
+    }
+
+    /// Sets of files of which each knows all others, by way of others or not.
+    fn circles(&self) -> Vec<Vec<&str>> {
+        let mut known: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for arrow in self.arrows() {
+            known.entry(arrow.from).or_default().insert(arrow.to);
+        }
+        let reached_from = |from| {
+            let (mut reached, mut next) = (BTreeSet::new(), vec![from]);
+            while let Some(file) = next.pop() {
+                let new = known.get(file).into_iter().flatten();
+                next.extend(new.copied().filter(|file| reached.insert(*file)));
+            }
+            reached
+        };
+        let reached: BTreeMap<_, _> = known
+            .keys()
+            .map(|file| (*file, reached_from(*file)))
+            .collect();
+        let knows = |from: &str, to: &str| reached.get(from).is_some_and(|all| all.contains(to));
+        let mut circles = BTreeSet::new();
+        for &file in reached.keys().filter(|file| knows(file, file)) {
+            let all = reached.keys().copied();
+            let circle = all.filter(|other| knows(file, other) && knows(other, file));
+            circles.insert(circle.collect::<Vec<_>>());
+        }
+        circles.into_iter().collect()
+    }
+}
+
+/// What there is in a source file, but for what is there in tests alone.
+#[derive(Default)]
 struct Source {
-    /// Below src.
-    path: String,
-    tokens: Vec<String>,
+    /// Every path that is named, with `use` trees spread out.
+    paths: Vec<Vec<String>>,
+    /// What paths begin with, also those of a single name.
+    names: BTreeSet<String>,
+    /// The names of macros that are called.
+    macros: Vec<String>,
+    /// What is handed on with `pub use`, by its name here.
+    handed_on: BTreeMap<String, Vec<String>>,
+    has_unsafe: bool,
+    forbids_unsafe: bool,
 }
 
 impl Source {
-    fn new(path: String, text: &str) -> Self {
-        Self {
-            path,
-            tokens: without_tests(tokens(text)),
-        }
+    fn new(text: &str) -> Self {
+        let file = syn::parse_file(text).unwrap();
+        let mut source = Self::default();
+        source.visit_file(&file);
+        let mut attributes = file.attrs.iter().map(as_words);
+        source.forbids_unsafe = attributes.any(|words| words == "forbid (unsafe_code)");
+        source
     }
 
-    /// The part that the file belongs to.
-    fn part(&self) -> &str {
-        let end = self.path.find(['/', '.']).unwrap_or(self.path.len());
-        &self.path[..end]
-    }
-
-    /// Files that are of neither table count as the library's, where the rules are stricter.
-    fn is_library(&self) -> bool {
-        BINARY.iter().all(|(name, _)| *name != self.part())
-    }
-
-    /// The path of the module that the file is; the roots of both crates have none.
-    fn module(&self) -> Vec<String> {
-        let names = self.path.trim_end_matches(".rs").split('/');
-        let names = names.filter(|name| *name != "mod").map(str::to_owned);
-        names
-            .filter(|name| name != "lib" && name != "main")
-            .collect()
-    }
-}
-
-fn src() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
-}
-
-fn sources() -> Vec<Source> {
-    let (mut files, mut directories) = (Vec::new(), vec![src()]);
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).unwrap();
-                let name = path
-                    .strip_prefix(src())
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .to_owned();
-                files.push(Source::new(name, &text));
+    /// `names` is the path down to the tree.
+    fn use_tree(&mut self, tree: &UseTree, mut names: Vec<String>, is_handed_on: bool) {
+        let (last, name) = match tree {
+            UseTree::Path(path) => {
+                names.push(path.ident.to_string());
+                return self.use_tree(&path.tree, names, is_handed_on);
             }
-        }
-    }
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    assert!(files.iter().any(|file| file.path == "lib.rs"), "no source");
-    files
-}
-
-/// Words, `::`, and other characters one by one. A string or character is `""`.
-fn tokens(text: &str) -> Vec<String> {
-    let mut tokens = Vec::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let len = match first {
-            _ if first.is_whitespace() => first.len_utf8(),
-            '/' if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => comment_len(rest),
-            '"' => {
-                tokens.push("\"\"".to_owned());
-                string_len(rest)
-            }
-            '\'' => match character_len(rest) {
-                Some(len) => {
-                    tokens.push("\"\"".to_owned());
-                    len
+            UseTree::Group(group) => {
+                for tree in &group.items {
+                    self.use_tree(tree, names.clone(), is_handed_on);
                 }
-                None => 1, // a lifetime
-            },
-            'r' | 'b' | 'c' if raw_string_len(rest).is_some() => {
-                tokens.push("\"\"".to_owned());
-                raw_string_len(rest).unwrap()
+                return;
             }
-            ':' if rest.starts_with("::") => {
-                tokens.push("::".to_owned());
-                2
-            }
-            _ => {
-                let is_word = |c: char| c.is_alphanumeric() || c == '_';
-                let len = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
-                let len = if len == 0 { first.len_utf8() } else { len };
-                tokens.push(rest[..len].to_owned());
-                len
-            }
+            UseTree::Name(last) => (last.ident.to_string(), last.ident.to_string()),
+            UseTree::Rename(last) => (last.ident.to_string(), last.rename.to_string()),
+            UseTree::Glob(_) => ("*".to_owned(), "*".to_owned()),
         };
-        rest = &rest[len..];
-    }
-    tokens
-}
-
-/// Comments may hold others.
-fn comment_len(text: &str) -> usize {
-    let (mut depth, mut at) = (0, 0);
-    while at < text.len() {
-        match &text.as_bytes()[at..] {
-            [b'/', b'*', ..] => (depth, at) = (depth + 1, at + 2),
-            [b'*', b'/', ..] => (depth, at) = (depth - 1, at + 2),
-            _ => at += 1,
+        if last != "self" {
+            names.push(last);
         }
-        if depth == 0 {
-            break;
+        if is_handed_on {
+            self.handed_on.insert(name, names);
+        } else {
+            self.paths.push(names);
         }
     }
-    at
 }
 
-fn string_len(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, octet) in text.bytes().enumerate().skip(1) {
-        match octet {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
+/// Without its `#[...]`, words apart.
+fn as_words(attribute: &Attribute) -> String {
+    match &attribute.meta {
+        syn::Meta::List(list) => {
+            let name = list.path.get_ident().map(ToString::to_string);
+            format!("{} ({})", name.unwrap_or_default(), list.tokens)
         }
-    }
-    text.len()
-}
-
-fn character_len(text: &str) -> Option<usize> {
-    let mut characters = text.char_indices().skip(1);
-    match characters.next()?.1 {
-        '\\' => {
-            characters.next()?; // also where it is a quote
-            characters.find(|(_, c)| *c == '\'').map(|(at, _)| at + 1)
-        }
-        _ => characters
-            .next()
-            .filter(|(_, c)| *c == '\'')
-            .map(|(at, _)| at + 1),
+        _ => String::new(),
     }
 }
 
-fn raw_string_len(text: &str) -> Option<usize> {
-    let start = text.find('r').filter(|at| *at <= 1)? + 1;
-    let hashes = text[start..]
-        .bytes()
-        .take_while(|octet| *octet == b'#')
-        .count();
-    let body = text[start + hashes..].strip_prefix('"')?;
-    let end = format!("\"{}", "#".repeat(hashes));
-    Some(start + hashes + 1 + body.find(&end)? + end.len())
-}
-
-/// Leaves out each item that is there in tests alone.
-fn without_tests(tokens: Vec<String>) -> Vec<String> {
-    const MARK: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
-    let mut kept = Vec::new();
-    let mut rest = tokens.as_slice();
-    while let Some((first, tail)) = rest.split_first() {
-        if rest.len() < MARK.len() || rest[..MARK.len()] != MARK {
-            kept.push(first.clone());
-            rest = tail;
-            continue;
-        }
-        let mut depth = 0;
-        let end = rest[MARK.len()..].iter().position(|token| {
-            match token.as_str() {
-                "{" | "[" | "(" => depth += 1,
-                "}" | "]" | ")" => depth -= 1,
-                _ => {}
-            }
-            depth == 0 && (token == "}" || token == ";")
-        });
-        // In `use a::{b};` both end at once, which leaves an empty statement.
-        rest = &rest[MARK.len() + end.map_or(0, |end| end + 1)..];
+fn attributes(item: &Item) -> &[Attribute] {
+    match item {
+        Item::Const(item) => &item.attrs,
+        Item::Enum(item) => &item.attrs,
+        Item::Fn(item) => &item.attrs,
+        Item::Impl(item) => &item.attrs,
+        Item::Macro(item) => &item.attrs,
+        Item::Mod(item) => &item.attrs,
+        Item::Static(item) => &item.attrs,
+        Item::Struct(item) => &item.attrs,
+        Item::Type(item) => &item.attrs,
+        Item::Use(item) => &item.attrs,
+        _ => &[],
     }
-    kept
 }
 
-/// Every path that is named, with `use` trees spread out: as long as it is words and `::`.
-fn paths(file: &Source) -> Vec<Vec<String>> {
-    let mut found = Vec::new();
-    let mut tokens = file.tokens.iter().peekable();
-    while let Some(token) = tokens.next() {
-        if is_name(token) && tokens.peek().is_some_and(|next| *next == "::") {
-            path(&mut tokens, vec![token.clone()], &mut found);
-        }
-        // `use nix;`, `use log as name;`
-        if token == "use"
-            && let Some(name) = tokens.next_if(|name| is_name(name))
+impl<'a> Visit<'a> for Source {
+    fn visit_item(&mut self, item: &'a Item) {
+        if !attributes(item)
+            .iter()
+            .any(|one| as_words(one) == "cfg (test)")
         {
-            path(&mut tokens, vec![name.clone()], &mut found);
+            visit::visit_item(self, item);
         }
     }
-    found
-}
 
-/// The rest of the path that starts with `names`.
-fn path<'a>(
-    tokens: &mut Peekable<impl Iterator<Item = &'a String>>,
-    mut names: Vec<String>,
-    found: &mut Vec<Vec<String>>,
-) {
-    while tokens.next_if(|token| *token == "::").is_some() {
-        if tokens.next_if(|token| *token == "{").is_some() {
-            while let Some(token) = tokens.next_if(|token| *token != "}") {
-                if token == "as" {
-                    tokens.next();
-                } else if token == "self" {
-                    found.push(names.clone());
-                } else if is_name(token) || token == "*" {
-                    path(
-                        tokens,
-                        [&names[..], std::slice::from_ref(token)].concat(),
-                        found,
-                    );
-                }
-            }
-            tokens.next();
-            return;
-        }
-        match tokens.next_if(|token| is_name(token) || *token == "*") {
-            Some(name) => names.push(name.clone()),
-            None => break, // generic arguments
-        }
+    fn visit_item_use(&mut self, item: &'a syn::ItemUse) {
+        let is_handed_on = !matches!(item.vis, Visibility::Inherited);
+        self.use_tree(&item.tree, Vec::new(), is_handed_on);
     }
-    found.push(names);
-}
 
-fn is_name(token: &str) -> bool {
-    token.starts_with(|c: char| c.is_alphabetic() || c == '_')
+    fn visit_path(&mut self, path: &'a syn::Path) {
+        let names = path.segments.iter();
+        let names: Vec<_> = names.map(|segment| segment.ident.to_string()).collect();
+        self.names.insert(names[0].clone());
+        // One name alone is a variable, or what an import has named.
+        if names.len() > 1 {
+            self.paths.push(names);
+        }
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, call: &'a Macro) {
+        if let Some(name) = call.path.segments.last() {
+            self.macros.push(name.ident.to_string());
+        }
+        // What is in it is read by the macro alone: names with `::` between them are paths.
+        let tokens = call.tokens.to_string();
+        let words = tokens.split(|c: char| !(c.is_alphanumeric() || "_: ".contains(c)));
+        for words in words.filter(|words| words.contains("::")) {
+            let words = words.replace(" :: ", "::");
+            let paths = words.split_whitespace().filter(|word| word.contains("::"));
+            self.paths
+                .extend(paths.map(|path| path.split("::").map(str::to_owned).collect()));
+        }
+        visit::visit_macro(self, call);
+    }
+
+    fn visit_expr_unsafe(&mut self, block: &'a syn::ExprUnsafe) {
+        self.has_unsafe = true;
+        visit::visit_expr_unsafe(self, block);
+    }
+
+    fn visit_signature(&mut self, signature: &'a syn::Signature) {
+        self.has_unsafe |= matches!(signature.safety, Safety::Unsafe(_));
+        visit::visit_signature(self, signature);
+    }
+
+    fn visit_item_impl(&mut self, item: &'a syn::ItemImpl) {
+        self.has_unsafe |= item.unsafety.is_some();
+        visit::visit_item_impl(self, item);
+    }
 }
