@@ -410,9 +410,9 @@ fn units_let_through_what_a_clat_does() {
         // strace(1) does not pass signals on.
         let children = format!("/proc/{pid}/task/{pid}/children", pid = daemon.pid());
         let child = fs::read_to_string(children).unwrap();
-        net.host.run(&format!("kill -HUP {}", child.trim()));
+        send(Signal::SIGHUP, &child);
         daemon.prints("SIGHUP");
-        net.host.run(&format!("kill {}", child.trim()));
+        send(Signal::SIGTERM, &child);
         daemon.wait();
         let trace = fs::read_to_string(&trace).unwrap();
         for unit in CLATS {
