@@ -34,9 +34,9 @@ const BINARY: &[(&str, u8)] = &[
     ("error", 5),
     ("datapath", 6),
     ("host", 7),
-    ("cli", 8),
     ("daemon", 8),
-    ("main", 9),
+    ("cli", 9),
+    ("main", 10),
 ];
 
 /// What the library does not touch: it decides, and the binary reads, writes and waits.

@@ -1,4 +1,23 @@
-//! Command lines: a file each.
+//! Command lines: their arguments, the configurations that they name, and what they start.
 
+pub(crate) mod clat;
 pub(crate) mod clatd;
 pub(crate) mod tayga;
+pub(crate) mod translator;
+
+use std::io::{self, Write};
+
+use crate::{cli::tayga::Name, error::Error};
+
+/// Says something on stderr, where that can be written to.
+pub(crate) fn say(name: Name, line: &str) {
+    let _ = writeln!(io::stderr(), "{}: {line}", name.as_str());
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // Who reads has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(Error::Print),
+    }
+}

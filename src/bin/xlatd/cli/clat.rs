@@ -1,0 +1,131 @@
+//! Runs `xlatd clat`.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use caps::Capability;
+use log::{info, warn};
+use xlatd::config::{
+    Level,
+    clatd::{self, ClatConfig, Taken},
+};
+
+use super::{
+    clatd::{Arguments, Command, DEFAULT_CONFIG, HELP},
+    print,
+    tayga::Name,
+};
+use crate::{
+    daemon::clat::ClatDaemon,
+    error::{Error, system},
+    host::Host,
+    sys::{self, log::Destination, privilege},
+};
+
+/// `xlatd clat`
+pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(), Error> {
+    let usage = |error| Error::Usage {
+        help: name.clat_help(),
+        error,
+    };
+    let arguments = Arguments::parse(words).map_err(usage)?;
+    match arguments.command {
+        Command::Help => return print(HELP),
+        Command::Version => {
+            return print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"));
+        }
+        Command::Run | Command::CleanUp => {}
+    }
+    let (config, lines) = configure_clat(&arguments, usage)?;
+    sys::log::start(Destination::Stdout, "xlatd", config.debug).map_err(system("log to stdout"))?;
+    if config.quiet {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
+    for (level, line) in lines {
+        match level {
+            Level::Warning => warn!("{line}"),
+            Level::Info => info!("{line}"),
+        }
+    }
+    sys::firewall::nft::use_program(&config.nft);
+    if let Some(program) = &config.ufw {
+        sys::firewall::ufw::use_program(program);
+    }
+    let directory = runtime_directory();
+    if arguments.command == Command::CleanUp {
+        return Host::clean_up(&directory, &config.clat.device);
+    }
+    info!("Starting xlatd {} as a CLAT", env!("CARGO_PKG_VERSION"));
+    let uses_ufw = config.ufw.is_some() || sys::firewall::ufw::is_enabled();
+    if config.script_up.is_none() && config.script_down.is_none() && !uses_ufw {
+        // nft(8) needs the first. Root, who has the last two, also writes the record in a directory
+        // of the services' user.
+        privilege::confine(&[
+            Capability::CAP_NET_ADMIN,
+            Capability::CAP_NET_RAW,
+            Capability::CAP_CHOWN,
+            Capability::CAP_DAC_OVERRIDE,
+        ])
+        .map_err(system("give up privileges"))?;
+        if config.sandbox
+            && let Err(error) = sys::sandbox::confine_calls(true)
+        {
+            warn!("No sandbox for system calls (seccomp): {error}");
+        }
+    }
+    ClatDaemon::start(config, &directory)?.run()
+}
+
+/// The configuration of a CLAT, and what there is to know about it.
+fn configure_clat(
+    arguments: &Arguments,
+    usage: impl Fn(lexopt::Error) -> Error,
+) -> Result<(ClatConfig, Vec<(Level, String)>), Error> {
+    let mut config = ClatConfig::default();
+    let path = arguments.config.as_deref();
+    let path = path.unwrap_or(Path::new(DEFAULT_CONFIG));
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && arguments.config.is_none() => {
+            Vec::new()
+        }
+        Err(cause) => {
+            return Err(Error::Read {
+                path: path.to_owned(),
+                cause,
+            });
+        }
+    };
+    let notices = config.read(&text).map_err(|lines| Error::Config {
+        path: path.to_owned(),
+        lines,
+    })?;
+    let mut lines: Vec<_> = notices
+        .iter()
+        .map(|notice| (notice.level, notice.in_file(path).to_string()))
+        .collect();
+    for (key, value) in &arguments.keys {
+        match config.set(key, value) {
+            Ok(Taken::Used) => {}
+            Ok(Taken::Ignored) => lines.push((Level::Info, Taken::Ignored.text(key))),
+            Ok(Taken::Unknown) => return Err(usage(clatd::unknown(key).into())),
+            Err(expected) => {
+                let text = format!("{key}: expected {expected}, found {value:?}");
+                return Err(usage(text.into()));
+            }
+        }
+    }
+    Ok((config, lines))
+}
+
+/// Where a CLAT writes down what it has to undo: what systemd has for the service (systemd.exec(5), RuntimeDirectory=).
+fn runtime_directory() -> PathBuf {
+    let given = env::var_os("RUNTIME_DIRECTORY")
+        .and_then(|directories| env::split_paths(&directories).next())
+        .filter(|path| path.is_absolute());
+    given.unwrap_or_else(|| "/run/xlatd".into())
+}

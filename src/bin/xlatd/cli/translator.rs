@@ -1,0 +1,183 @@
+//! Runs a translator, and the commands of tayga.
+
+use std::{
+    env, fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use log::{info, warn};
+use xlatd::{
+    config::{Config, Level, Notice},
+    plan,
+};
+
+use super::{
+    print, say,
+    tayga::{Arguments, Command, HELP, Name},
+};
+use crate::{
+    daemon::translator::{Daemon, Options, check_map_file},
+    datapath::device,
+    error::{Error, system},
+    sys::{
+        self,
+        detach::{Process, detach},
+        log::Destination,
+        privilege::{self, Identity},
+    },
+};
+
+/// Does what the arguments ask for. The exit status is that of the process.
+pub(crate) fn run(name: Name, arguments: &Arguments) -> Result<ExitCode, Error> {
+    match arguments.command {
+        Command::Help if name == Name::Tayga => {
+            let _ = io::stderr().write_all(HELP.as_bytes());
+            return Ok(ExitCode::FAILURE); // as tayga
+        }
+        Command::Help => print(HELP)?,
+        Command::Version => print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"))?,
+        Command::Check => {
+            let (config, notices) = read_config(&arguments.config)?;
+            start_log(name, arguments)?; // for what is to be known about the map-file
+            check_map_file(&config)?;
+            print(&plan::describe(&config, &notices))?;
+        }
+        Command::MakeTun => {
+            start_log(name, arguments)?;
+            device::make_tun(&configure(arguments)?)?;
+        }
+        Command::RemoveTun => {
+            start_log(name, arguments)?;
+            device::remove_tun(&configure(arguments)?)?;
+        }
+        Command::Run => {
+            start_log(name, arguments)?;
+            let config = configure(arguments)?;
+            return start(arguments, config);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the daemon, in the foreground or not.
+fn start(arguments: &Arguments, config: Config) -> Result<ExitCode, Error> {
+    let options = Options {
+        debug: arguments.debug,
+        pidfile: arguments
+            .pidfile
+            .as_deref()
+            .map(|path| config.path_from_data_dir(path)),
+        identity: identity(arguments)?,
+        chroot: arguments.chroot,
+    };
+    if arguments.chroot && config.data_dir.is_none() {
+        return Err(Error::Chroot("data-dir in the configuration"));
+    }
+    if arguments.chroot && options.identity.uid.is_none_or(|uid| uid.is_root()) {
+        return Err(Error::Chroot(
+            "--user with somebody other than root, who can leave it",
+        ));
+    }
+    let readiness = if arguments.foreground {
+        None
+    } else {
+        match detach().map_err(system("go on in the background"))? {
+            Process::Started(0) => return Ok(ExitCode::SUCCESS),
+            Process::Started(_) => return Ok(ExitCode::FAILURE),
+            Process::Daemon(readiness) => Some(readiness),
+        }
+    };
+    info!("Starting xlatd {}", env!("CARGO_PKG_VERSION"));
+    let mut daemon = Daemon::start(config, &options, readiness.as_ref())?;
+    if let Some(readiness) = readiness {
+        // In the background nobody logs there who was not asked to.
+        let told = readiness.tell(arguments.destination == Destination::Stdout);
+        told.map_err(system("leave the terminal"))?;
+    }
+    daemon.run()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where messages go from now on.
+fn start_log(name: Name, arguments: &Arguments) -> Result<(), Error> {
+    let mut destination = arguments.destination;
+    if destination == Destination::Syslog && !sys::log::has_syslog() {
+        if arguments.foreground {
+            destination = Destination::Stdout; // somebody may be there to see them
+        } else {
+            let path = sys::log::SYSLOG;
+            say(
+                name,
+                &format!(
+                    "there is no syslog at {path}: messages are lost until there is one (or use --journal, --stdout)"
+                ),
+            );
+        }
+    }
+    sys::log::start(destination, name.as_str(), arguments.debug)
+        .map_err(system("log to the journal (use --syslog or --stdout)"))
+}
+
+/// Who the command line says to become.
+fn identity(arguments: &Arguments) -> Result<Identity, Error> {
+    let mut identity = Identity::default();
+    let nobody = |kind, name: &String| Error::Nobody {
+        kind,
+        name: name.clone(),
+    };
+    if let Some(name) = &arguments.user {
+        let user = privilege::user(name).map_err(system("look for the user of --user"))?;
+        let (uid, gid) = user.ok_or_else(|| nobody("user", name))?;
+        identity.uid = Some(uid);
+        identity.gid = gid;
+    }
+    if let Some(name) = &arguments.group {
+        let group = privilege::group(name).map_err(system("look for the group of --group"))?;
+        identity.gid = Some(group.ok_or_else(|| nobody("group", name))?);
+    }
+    match identity {
+        // The number of a user that the system does not know has no group of its own, and root's is not for it.
+        Identity {
+            uid: Some(_),
+            gid: None,
+        } => Err(Error::NoGroup),
+        _ if !privilege::can_become(identity) => Err(Error::NotRoot),
+        identity => Ok(identity),
+    }
+}
+
+/// Reads the configuration and logs what there is to know about it.
+fn configure(arguments: &Arguments) -> Result<Config, Error> {
+    for ignored in &arguments.ignored {
+        warn!("The argument {ignored:?} is ignored");
+    }
+    let (config, notices) = read_config(&arguments.config)?;
+    for notice in notices {
+        let line = notice.in_file(&arguments.config);
+        match notice.level {
+            Level::Warning => warn!("{line}"),
+            Level::Info => info!("{line}"),
+        }
+    }
+    Ok(config)
+}
+
+fn read_config(path: &Path) -> Result<(Config, Vec<Notice>), Error> {
+    let text = fs::read(path).map_err(|cause| Error::Read {
+        path: path.to_owned(),
+        cause,
+    })?;
+    Config::read_in(text, state_directory()).map_err(|lines| Error::Config {
+        path: path.to_owned(),
+        lines,
+    })
+}
+
+/// The directory that systemd has for the service, or the first of several (systemd.exec(5), StateDirectory=).
+fn state_directory() -> Option<PathBuf> {
+    let directories = env::var_os("STATE_DIRECTORY")?;
+    let path = env::split_paths(&directories).next()?;
+    path.is_absolute().then_some(path)
+}
