@@ -19,7 +19,7 @@
 //! | 0 | [`wire`] | packet formats: octets to values and back |
 //! | 0 | [`addr`] | who is whom: own addresses, explicit mappings (RFC 7757), leases, prefix (RFC 6052) |
 //!
-//! The binary has rooms of its own, which know the library and those below them: `cli` and `daemon` on top, `host` (what is
+//! The binary has rooms of its own, which know the library and those below them: `cli` on top, `daemon`, `host` (what is
 //! set up on this machine), `datapath` (device, translator, device), and `sys`, one facility of the system a file.
 //!
 //! # How a packet goes through them
