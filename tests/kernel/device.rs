@@ -272,6 +272,112 @@ fn a_route_of_a_persistent_device_stays_before_another_one() {
     });
 }
 
+/// An IPv6 route of a better metric, as that of a connected network, is still the one that is used:
+/// the warning says so, and what it says to do helps.
+#[test]
+fn a_route_that_is_not_used_is_warned_of() {
+    xlatd_case(|net| {
+        let destination = "2001:db8:64::/96";
+        let config = format!("{CONFIG}tun-up yes\ntun-route {destination}\n");
+        for (at_1024, other) in [
+            (false, "addr {} 2001:db8:64::1/96 dev gate6 nodad"),
+            (true, "addr {} 2001:db8:64::1/96 dev gate6 nodad"),
+            (false, "route {} 2001:db8:64::/96 dev gate6 metric 256"),
+        ] {
+            if at_1024 {
+                net.xlat.ip(&format!("route add unreachable {destination}"));
+            }
+            net.xlat.ip(&other.replace("{}", "add"));
+            let mut daemon = Daemon::start(&net.xlat, &config);
+            daemon.prints("Running as");
+            let ours = if at_1024 { 1023 } else { 1024 };
+            let expected = format!(
+                "warning: route {destination} to nat64: is not used, since the route {destination} \
+                 dev gate6 metric 256 goes before it: delete that one, or give it a metric above \
+                 {ours}\n"
+            );
+            let log = daemon.log();
+            assert!(log.contains(&expected), "{log}");
+            assert!(!log.contains("which is used again"), "{log}");
+            assert_eq!(device_to(&net.xlat, destination), "gate6");
+            net.xlat.ip(&other.replace("{}", "delete"));
+            assert_eq!(device_to(&net.xlat, destination), "nat64");
+            daemon.stop();
+            net.xlat
+                .output(&format!("ip -6 route flush exact {destination}"));
+        }
+    });
+}
+
+/// Three translators of one prefix: the last to start is used, and each says which other one it
+/// takes the packets from, or leaves them to.
+#[test]
+fn a_route_goes_before_the_best_of_others() {
+    xlatd_case(|net| {
+        let destination = "2001:db8:64::/96";
+        let start = |device: &str| {
+            let config = CONFIG.replace("nat64", device);
+            let config = format!("{config}tun-up yes\ntun-route {destination}\n");
+            let daemon = Daemon::start(&net.xlat, &config);
+            daemon.prints("Running as");
+            daemon
+        };
+        let before = |daemon: &Daemon, other: &str| {
+            daemon.prints(&format!(
+                "goes before the route {destination} dev {other}, which is used again"
+            ));
+        };
+        let _first = start("nata");
+        let mut second = start("natb");
+        before(&second, "nata");
+        let third = start("natc");
+        before(&third, "natb metric 1023");
+        assert_eq!(device_to(&net.xlat, destination), "natc");
+        second.stop();
+        let second = start("natb");
+        second.prints(&format!(
+            "is not used, since the route {destination} dev natc metric 1022 goes before it: \
+             delete that one, or give it a metric above 1023"
+        ));
+        assert_eq!(device_to(&net.xlat, destination), "natc");
+    });
+}
+
+/// A device that stays keeps its routes; another one may have been put before them since. The next
+/// start goes before that; it leaves a route that somebody else has added to the device.
+#[test]
+fn a_route_of_a_persistent_device_goes_to_the_front_again() {
+    xlatd_case(|net| {
+        net.xlat.ip("tuntap add dev nat64 mode tun
+            link set nat64 up
+            route add 203.0.113.0/24 via 198.51.100.2
+            route prepend 203.0.113.0/24 dev nat64 metric 0
+            route add 0.0.0.0/0 dev nat64 metric 100");
+        let config = format!("{CONFIG}tun-route 203.0.113.0/24\ntun-route 0.0.0.0/0\n");
+        // The first start adds a route of its own, later ones move it.
+        for others in ["198.51.100.3", "198.51.100.4", "198.51.100.5"] {
+            net.xlat.ip(&format!(
+                "route prepend 203.0.113.0/24 via {others}
+                route prepend default via {others}"
+            ));
+            let mut daemon = Daemon::start(&net.xlat, &config);
+            for destination in ["203.0.113.0/24", "0.0.0.0/0"] {
+                daemon.prints(&format!(
+                    "route {destination} to nat64: goes before the route {destination} via \
+                     {others} dev gate4, which is used again without it"
+                ));
+                daemon.prints(&format!("route {destination} to nat64: done"));
+                assert_eq!(device_to(&net.xlat, destination), "nat64");
+            }
+            daemon.prints("Running as");
+            daemon.stop();
+            // One that was added by hand, one of ours.
+            let routes = net.xlat.run("ip route show 203.0.113.0/24 dev nat64");
+            assert_eq!(routes.lines().count(), 2, "{routes}");
+        }
+    });
+}
+
 /// A start that fails after such a route: what is there is what was, also on a device that stays.
 #[test]
 fn a_route_before_another_one_is_undone() {
@@ -297,7 +403,8 @@ fn a_route_before_another_one_is_undone() {
 fn a_route_comes_back_before_another_one() {
     xlatd_case(|net| {
         net.xlat.ip("route add unreachable 203.0.113.0/24
-            route add unreachable 2001:db8:64::/96");
+            route add unreachable 2001:db8:64::/96
+            route add unreachable 2001:db8:64::/96 metric 1023");
         for kept in [true, false] {
             let keep = if kept { "yes" } else { "no" };
             let daemon = Daemon::start(
@@ -312,7 +419,7 @@ fn a_route_comes_back_before_another_one() {
             if !kept {
                 let commands = [
                     "ip route prepend 203.0.113.0/24 dev nat64",
-                    "ip route add 2001:db8:64::/96 dev nat64 metric 1023",
+                    "ip route add 2001:db8:64::/96 dev nat64 metric 1022",
                 ];
                 for command in commands {
                     daemon.prints(&format!("{command} (with"));

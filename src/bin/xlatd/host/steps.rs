@@ -14,7 +14,7 @@ use crate::{
     host::forwarding,
     sys::{
         firewall::{nft, ufw},
-        netlink::{Done, Link, METRIC_V6, Netlink, nftables},
+        netlink::{Beside, Done, Link, METRIC_V6, Netlink, nftables},
         sysctl,
     },
 };
@@ -128,14 +128,21 @@ pub(crate) fn take(netlink: &mut Netlink, index: u32, step: &Step) -> Result<Don
         Step::ForgetAddress { index, address, .. } => {
             netlink.remove_address(*index, IpPrefix::V6(*address, 128))
         }
-        Step::AddRoute { destination, .. } => {
-            netlink.add_route(index, *destination).map(|(done, other)| {
-                if let Some(other) = other {
-                    warn!("{step}: goes before the route {other}, which is used again without it");
+        Step::AddRoute { destination, .. } => netlink.add_route(index, *destination).map(
+            |(done, beside)| {
+                match beside {
+                    Beside::First => {}
+                    Beside::Before(other) => warn!(
+                        "{step}: goes before the route {other}, which is used again without it"
+                    ),
+                    Beside::Behind { other, metric } => warn!(
+                        "{step}: is not used, since the route {other} goes before it: delete that \
+                         one, or give it a metric above {metric}"
+                    ),
                 }
                 done
-            })
-        }
+            },
+        ),
         Step::RemoveRoute { destination, .. } => netlink.remove_route(index, *destination),
         Step::SetMtu { mtu, .. } => netlink.set_mtu(index, *mtu),
         Step::AddTableRoute(route) => netlink.add_table_route(index, route),
@@ -233,7 +240,7 @@ pub(crate) fn restore(netlink: &mut Netlink, index: u32, steps: &[Step], permitt
             Ok(false) => warn!(
                 "What was set up at the start is gone, since the device was down: {} \
                  (with \"keep-net-admin yes\" it is brought back)",
-                command(netlink, index, step)
+                command(netlink, step)
             ),
             Err(error) => warn!("cannot see whether it is still so: {step}: {error}"),
         }
@@ -242,7 +249,7 @@ pub(crate) fn restore(netlink: &mut Netlink, index: u32, steps: &[Step], permitt
 
 /// The command by which an administrator takes a step now: ip(8) is told where a route goes if it
 /// is not the only one.
-fn command(netlink: &mut Netlink, index: u32, step: &Step) -> String {
+fn command(netlink: &mut Netlink, step: &Step) -> String {
     let Step::AddRoute {
         device,
         destination,
@@ -250,10 +257,10 @@ fn command(netlink: &mut Netlink, index: u32, step: &Step) -> String {
     else {
         return step.command();
     };
-    match (netlink.route_beside(index, *destination), destination) {
-        (Ok(Some(_)), IpPrefix::V4(..)) => format!("ip route prepend {destination} dev {device}"),
-        (Ok(Some(_)), IpPrefix::V6(..)) => {
-            format!("{} metric {}", step.command(), METRIC_V6 - 1)
+    match (netlink.free_metric(*destination), destination) {
+        (Ok(None), IpPrefix::V4(..)) => format!("ip route prepend {destination} dev {device}"),
+        (Ok(Some(metric)), IpPrefix::V6(..)) if metric != METRIC_V6 => {
+            format!("{} metric {metric}", step.command())
         }
         _ => step.command(),
     }

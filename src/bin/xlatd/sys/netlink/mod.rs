@@ -37,7 +37,7 @@ use nix::{
 };
 use xlatd::config::IpPrefix;
 
-pub(crate) use route::METRIC_V6;
+pub(crate) use route::{Beside, METRIC_V6};
 
 /// The kernel puts no more than this into one datagram of a dump, in octets; single answers are far smaller.
 const RECEIVE_BUFFER: usize = 32768;
@@ -269,6 +269,18 @@ impl Netlink {
         message: M,
         flags: u16,
     ) -> io::Result<Vec<M>> {
+        let mut answers = Vec::new();
+        self.request_each(message, flags, |answer| answers.push(answer))?;
+        Ok(answers)
+    }
+
+    /// The same, with each answer as it comes.
+    fn request_each<M: NetlinkSerializable + NetlinkDeserializable>(
+        &mut self,
+        message: M,
+        flags: u16,
+        mut each: impl FnMut(M),
+    ) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let payload = NetlinkPayload::InnerMessage(message);
         let mut request = NetlinkMessage::new(NetlinkHeader::default(), payload);
@@ -279,7 +291,6 @@ impl Netlink {
         request.serialize(&mut octets);
         self.socket.send(&octets, 0)?;
 
-        let mut answers = Vec::new();
         loop {
             let len = self.socket.recv(&mut &mut *self.buffer, 0)?;
             for answer in messages(&self.buffer[..len.min(self.buffer.len())]) {
@@ -291,11 +302,11 @@ impl Netlink {
                     continue;
                 }
                 match answer.payload {
-                    NetlinkPayload::InnerMessage(message) => answers.push(message),
+                    NetlinkPayload::InnerMessage(message) => each(message),
                     NetlinkPayload::Error(error) if error.code.is_some() => {
                         return Err(error.to_io());
                     }
-                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(answers),
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(()),
                     _ => {}
                 }
             }
