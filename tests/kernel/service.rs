@@ -499,8 +499,9 @@ fn setting_up_the_network_touches_nothing_else() {
     });
 }
 
-/// Routes that are in the way stay behind ours, as with tun-route, and are used again in the end. A
-/// device whose number the kernel chooses cannot be set up by its name.
+/// Routes that are in the way stay behind ours, as with tun-route, and are used again in the end;
+/// that one with a better metric is used instead is said. A device whose number the kernel chooses
+/// cannot be set up by its name.
 #[test]
 fn setting_up_the_network_goes_before_other_routes() {
     xlatd_case(|net| {
@@ -508,14 +509,19 @@ fn setting_up_the_network_goes_before_other_routes() {
             return;
         };
         net.xlat.ip("route add unreachable 192.168.255.0/24
-            route add 2001:db8:1:ffff::/96 via 2001:db8:60::2");
+            route add 2001:db8:1:ffff::/96 via 2001:db8:60::2
+            route add 2001:db8:1:ffff::/96 via 2001:db8:60::2 metric 1023
+            route add 2001:db8:1:ffff::/96 via 2001:db8:60::2 metric 1021");
         let routes = "{ ip -4 route; ip -6 route; }";
         let service = machine.launch(
             net,
             &format!(
                 ". $DIR/machine\nset +e\nlink=$PREFIX/lib/xlatd/tayga-link\n{routes} >$DIR/before\n\
                  $link up\necho \"up: $?\"\n\
-                 ip route get 192.168.255.9\nip route get 2001:db8:1:ffff::9\n\
+                 ip route get 192.168.255.9\n\
+                 ip route delete 2001:db8:1:ffff::/96 metric 1021\n\
+                 ip route get 2001:db8:1:ffff::9\n\
+                 ip route add 2001:db8:1:ffff::/96 via 2001:db8:60::2 metric 1021\n\
                  $link up\necho \"twice: $?\"\n$link down\necho \"down: $?\"\n\
                  {routes} | diff $DIR/before - && echo as before\n\
                  sed -i 's/nat64/nat%d/' /etc/tayga.conf\n$link up\necho \"number: $?\"\n\
@@ -526,7 +532,15 @@ fn setting_up_the_network_goes_before_other_routes() {
         let log = service.log();
         let up = between(&log, "up: 0\n", "twice: 0\n");
         assert_eq!(up.matches(" dev nat64 ").count(), 2, "{log}");
-        assert_eq!(log.matches("goes before another route").count(), 2, "{log}");
+        assert_eq!(
+            log.matches("goes before another route, which").count(),
+            2,
+            "{log}"
+        );
+        // Each time it is set up.
+        let not_used = "2001:db8:1:ffff::/96 to nat64 is not used, another route goes before it; \
+                        delete that: 2001:db8:1:ffff::/96 via 2001:db8:60::2 dev gate6 metric 1021";
+        assert_eq!(log.matches(not_used).count(), 2, "{log}");
         assert!(log.contains("down: 0\nas before\n"), "{log}");
         assert!(log.contains("give it a name in /etc/tayga.conf"), "{log}");
         assert!(log.contains("number: 1\nthe end"), "{log}");
