@@ -144,7 +144,9 @@ impl EamTable {
 
     /// Whether `inner`, which is one of the mappings, lies within another so that the two
     /// directions disagree (RFC 7757 section 5). A mapping that says the same as the enclosing one
-    /// does not, nor do several that exchange addresses of it.
+    /// does not, nor do several that exchange addresses of it. An enclosing one of all IPv4
+    /// addresses is another spelling of a prefix, to which explicit mappings are exceptions: only
+    /// those in its IPv6 prefix can disagree with it.
     ///
     /// Looked at are the first and the last address that the two share, so that it takes no longer
     /// for large ones. Only where a third mapping covers both ends can a disagreement stay hidden.
@@ -158,6 +160,9 @@ impl EamTable {
     fn disagreement_in_v4(&self, Eam { v4, .. }: Eam) -> Option<Disagreement> {
         let key = |length| key4(v4.address(), length);
         let (length, &v6) = self.by_v4.enclosing(v4.length(), key)?;
+        if length == 0 {
+            return None;
+        }
         let outer = Eam {
             v4: Prefix4::from_network(key(length), length),
             v6,

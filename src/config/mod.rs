@@ -195,7 +195,7 @@ mod tests {
         let lines: Vec<_> = notices.iter().map(|notice| notice.line).collect();
         assert_eq!(
             lines,
-            [4, 7],
+            [5, 7],
             "two are in the prefix or disagree: warned of, and taken"
         );
         let map = config.address_map();
@@ -351,6 +351,27 @@ mod tests {
             assert!(notices.iter().all(|notice| notice.level == Level::Warning));
             let notices: Vec<_> = notices.iter().map(ToString::to_string).collect();
             assert_eq!(notices, expected, "{maps}");
+        }
+    }
+
+    /// A map of all IPv4 addresses is another spelling of `prefix`: the same maps are warned of.
+    #[test]
+    fn a_map_of_all_addresses_is_like_the_prefix() {
+        for (map, is_warned_of) in [
+            ("192.0.2.1 2001:db8:1::1", false),
+            ("192.0.2.0/24 2001:db8:1::/120", false),
+            ("192.0.2.1 2001:db8:64::7", true),
+            ("192.0.2.4/30 2001:db8:64::c000:208/126", true),
+        ] {
+            for all in ["prefix 2001:db8:64::/96", "map 0.0.0.0/0 2001:db8:64::/96"] {
+                let (_, notices) = read(&format!(
+                    "tun-device n\nipv4-addr 203.0.114.1\nipv6-addr 2001:db8:5::1\n{all}\n\
+                     map {map}\n"
+                ));
+                let lines: Vec<_> = notices.iter().map(|notice| notice.line).collect();
+                let expected: &[usize] = if is_warned_of { &[5] } else { &[] };
+                assert_eq!(lines, expected, "{all}, {map}");
+            }
         }
     }
 
