@@ -294,7 +294,7 @@ impl<'a> Check<'a> {
             let line = self.first.get("prefix").copied();
             let maps = maps.clone().filter_map(|eam| Some((line_of(&eam)?, eam)));
             self.notices
-                .extend(overlap::with_prefix(prefix, line, maps));
+                .extend(overlap::with_prefix(prefix, config.wkpf_strict, line, maps));
         }
         if overlap::may_nest(&config.maps) {
             let map = config.fixed_address_map();

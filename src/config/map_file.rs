@@ -63,7 +63,7 @@ impl Config {
         }
         let here = || lines.maps.iter().flatten().copied();
         if let Some(prefix) = &self.prefix {
-            notices.extend(overlap::with_prefix(prefix, None, here()));
+            notices.extend(overlap::with_prefix(prefix, self.wkpf_strict, None, here()));
         }
         let line_of = |eam: &Eam| {
             let (line, in_line) = lines.maps[*lines.by_v4.get(&eam.v4())?]?;

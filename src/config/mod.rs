@@ -354,6 +354,73 @@ mod tests {
         }
     }
 
+    /// A map in the prefix that says the same lets addresses pass that the prefix refuses:
+    /// link-local ones (RFC 3927 section 7), and with `wkpf-strict` private ones (RFC 6052 section
+    /// 3.1).
+    #[test]
+    fn what_a_map_lets_pass_in_the_prefix_is_told() {
+        let (well_known, other) = ("64:ff9b::/96", "2001:db8:64::/96");
+        for (prefix, strict, map, refused) in [
+            (
+                well_known,
+                "yes",
+                "192.168.1.5 64:ff9b::c0a8:105",
+                "192.168.1.5",
+            ),
+            (
+                well_known,
+                "yes",
+                "192.168.1.0/24 64:ff9b::c0a8:100/120",
+                "192.168.1.0/24",
+            ),
+            (
+                well_known,
+                "yes",
+                "192.168.0.0/15 64:ff9b::c0a8:0/111",
+                "192.168.0.0/16",
+            ),
+            (
+                well_known,
+                "yes",
+                "198.0.0.0/8 64:ff9b::c600:0/104",
+                "198.18.0.0/15, 198.51.100.0/24",
+            ),
+            (
+                well_known,
+                "yes",
+                "169.254.0.1 64:ff9b::a9fe:1",
+                "169.254.0.1",
+            ),
+            (
+                well_known,
+                "no",
+                "169.254.0.1 64:ff9b::a9fe:1",
+                "169.254.0.1",
+            ),
+            (
+                other,
+                "yes",
+                "168.0.0.0/6 2001:db8:64::a800:0/102",
+                "169.254.0.0/16",
+            ),
+            (well_known, "yes", "9.9.9.9 64:ff9b::909:909", ""),
+            (well_known, "no", "192.168.1.5 64:ff9b::c0a8:105", ""),
+            (other, "yes", "192.168.1.5 2001:db8:64::c0a8:105", ""),
+        ] {
+            let (_, notices) = read(&format!(
+                "tun-device n\nipv4-addr 203.0.114.1\nipv6-addr 2001:db8:1::1\nprefix {prefix}\n\
+                 wkpf-strict {strict}\nmap {map}\n"
+            ));
+            let says = match refused {
+                "" => "says what the prefix says".to_owned(),
+                refused => format!("lets {refused} pass, which the prefix refuses"),
+            };
+            let notices: Vec<_> = notices.iter().map(ToString::to_string).collect();
+            let expected = format!("6: map {map} is in prefix {prefix} of line 4, and {says}");
+            assert_eq!(notices, [expected]);
+        }
+    }
+
     /// A map of all IPv4 addresses is another spelling of `prefix`: the same maps are warned of.
     #[test]
     fn a_map_of_all_addresses_is_like_the_prefix() {

@@ -2,18 +2,22 @@
 //! each other so that the two directions disagree.
 
 use super::{Level, Notice, map_words};
-use crate::addr::{AddressMap, Disagreement, Eam, Nat64Prefix};
+use crate::addr::{
+    AddressMap, Disagreement, Eam, Nat64Prefix,
+    special::{self, Treatment},
+};
 
 /// A warning about the first of the maps, with their lines, that overlap `nat64`. `line` is that of
-/// `prefix`, if it is in the same file; otherwise it is in tayga.conf.
+/// `prefix`, if it is in the same file; otherwise it is in tayga.conf. `strict` is `wkpf-strict`.
 pub(super) fn with_prefix(
     nat64: &Nat64Prefix,
+    strict: bool,
     line: Option<usize>,
     maps: impl Iterator<Item = (usize, Eam)>,
 ) -> Option<Notice> {
     let mut first = First::default();
     for (at, eam) in maps.filter(|(_, eam)| overlaps(nat64, eam)) {
-        first.add(at, || about_prefix(nat64, &eam, line));
+        first.add(at, || about_prefix(nat64, strict, &eam, line));
     }
     first.notice()
 }
@@ -83,7 +87,7 @@ fn overlaps(nat64: &Nat64Prefix, eam: &Eam) -> bool {
 }
 
 /// Explicit mappings are before the prefix (RFC 7757 section 3.3).
-fn about_prefix(nat64: &Nat64Prefix, eam: &Eam, line: Option<usize>) -> String {
+fn about_prefix(nat64: &Nat64Prefix, strict: bool, eam: &Eam, line: Option<usize>) -> String {
     let [v4, v6] = map_words(eam);
     let place = place(line);
     let embedded = (
@@ -101,9 +105,11 @@ fn about_prefix(nat64: &Nat64Prefix, eam: &Eam, line: Option<usize>) -> String {
         && nat64.embed(mapped_last) == eam.v6_of(mapped_last)
         && last == mapped_last;
     if is_same {
-        return format!(
-            "map {v4} {v6} is in prefix {nat64} of {place}, and says what the prefix says"
-        );
+        let says = match refused(nat64, strict, eam).as_slice() {
+            [] => "says what the prefix says".to_owned(),
+            refused => format!("lets {} pass, which the prefix refuses", refused.join(", ")),
+        };
+        return format!("map {v4} {v6} is in prefix {nat64} of {place}, and {says}");
     }
     let embedded = if first == last {
         first.to_string()
@@ -114,6 +120,28 @@ fn about_prefix(nat64: &Nat64Prefix, eam: &Eam, line: Option<usize>) -> String {
         "map {v4} {v6} is in prefix {nat64} of {place}: the map wins, and IPv6 packets to what the \
          prefix embeds there, {embedded}, go to {v4} instead"
     )
+}
+
+/// What of a map that says the same the prefix does not translate (RFC 3927 section 7, RFC 6052
+/// section 3.1).
+fn refused(nat64: &Nat64Prefix, strict: bool, eam: &Eam) -> Vec<String> {
+    let hosts = eam.v4();
+    let private = (strict && nat64.is_well_known()).then_some(Treatment::Private);
+    let treatments = [Some(Treatment::LinkLocal), private];
+    let ranges = treatments
+        .into_iter()
+        .flatten()
+        .flat_map(special::ranges_v4);
+    ranges
+        .filter_map(|range| {
+            if range.length() <= hosts.length() && range.contains(hosts.address()) {
+                let [v4, _] = map_words(eam);
+                Some(v4)
+            } else {
+                hosts.contains(range.address()).then(|| range.to_string())
+            }
+        })
+        .collect()
 }
 
 fn about_maps(eam: &Eam, other: &Eam, line: Option<usize>, found: &Disagreement) -> String {
