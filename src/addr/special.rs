@@ -22,7 +22,7 @@ pub enum Treatment {
     Private,
     /// It is not translated with any prefix: "a router MUST NOT forward" it (RFC 3927 sections 2.7
     /// and 7). The sender is not told. Explicit mappings, leases and the translator's own addresses
-    /// may be in the range, as with tayga.
+    /// may be in the range, as with newer versions of tayga; 0.9.2 refuses them there.
     LinkLocal,
     /// No host has it on a wire that a router may forward from or to. Whatever maps it, the packet
     /// is dropped, and the sender is not told (RFC 7915 sections 4.1 and 5.1, RFC 1812 section

@@ -14,7 +14,9 @@ use std::{
 use nix::errno::Errno;
 
 use crate::{
-    harness::{CLIENT, CLIENT4, DEADLINE, Directory, Net, Netns, SERVER, SERVER6, case, wait_for},
+    harness::{
+        CLIENT, CLIENT4, CONFIG, DEADLINE, Directory, Net, Netns, SERVER, SERVER6, case, wait_for,
+    },
     packet::{EXPERIMENT, Ipv4, Ipv6, pattern},
     socket::{Capture, Fragmentation, send4, send6, udp_socket},
 };
@@ -136,6 +138,26 @@ fn unknown_protocols_cross() {
             });
             assert_eq!(packet.source.to_string(), SERVER6);
             assert_eq!(packet.payload, payload);
+        }
+    });
+}
+
+/// RFC 6052 section 2.3: nothing but the IPv4 address is taken out of an address, whatever bits 64
+/// to 71 and those behind it are.
+#[test]
+fn other_bits_of_an_embedding_address_are_ignored() {
+    case(|net| {
+        let config = CONFIG.replace("2001:db8:64::/96", "2001:db8:64::/64");
+        let _daemon = net.translate_with(&config);
+        net.xlat.ip("route add 2001:db8:64::/64 dev nat64");
+        let at_server = Capture::start(&net.server);
+        for (first, bits) in [(2, "c0:2:200:1"), (1, "42c0:2:200:0")] {
+            let destination = format!("2001:db8:64:0:{bits}");
+            let payload = vec![first; 32];
+            let packet = Ipv6::new(CLIENT, &destination, EXPERIMENT, payload.clone());
+            send6(&net.client, &packet);
+            let packet = at_server.ipv4(&destination, |packet| packet.payload == payload);
+            assert_eq!(packet.destination.to_string(), SERVER);
         }
     });
 }

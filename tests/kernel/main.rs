@@ -68,6 +68,11 @@ const TAYGA_DIFFERS: &[(&str, &str)] = &[
         "RFC 7915 section 4.1: it is the MTU of the next hop that packets are measured by; TAYGA reads it once, at the start",
     ),
     (
+        "forward::other_bits_of_an_embedding_address_are_ignored",
+        "RFC 6052 section 2.3: the other bits of an address in the prefix are not looked at; TAYGA \
+         drops packets to one in which they are not zero",
+    ),
+    (
         "fragment::df_is_set_above_1260_octets",
         "RFC 7915 section 5.1: DF is clear in IPv4 packets of up to 1260 octets; TAYGA sets it in most of them",
     ),

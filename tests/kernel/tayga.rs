@@ -40,6 +40,72 @@ fn help_is_an_error_for_tayga() {
     });
 }
 
+/// What tayga 0.9.2 refuses, in the words of tayga.conf(5) under CAVEATS, is taken.
+#[test]
+fn what_tayga_refuses_is_taken() {
+    const TOO_LARGE: &str = "IPv4 and IPv6 subnet must be of the same size";
+    const RESERVED: &str = "Cannot use reserved address 169.254.0.";
+    const OVERLAPS: &str = "overlaps with earlier definition";
+    const LINK_LOCAL: &str = "addresses in 169.254.0.0/16 for map , dynamic-pool and ipv4-addr";
+    let manual = include_str!("../../man/tayga.conf.5").replace("\n.Ic ", "\n");
+    let (_, caveats) = manual.split_once(".Sh CAVEATS").unwrap();
+    let caveats = caveats.replace('\n', " ");
+    xlatd_case(|net| {
+        let Some(tayga) = tayga() else { return };
+        let directory = Directory::new();
+        let path = directory.file("tayga.conf");
+        let command = format!("{} -d -c {}", tayga.display(), path.display());
+        for (words, changed, message) in [
+            (
+                "leaves more bits than the IPv4 prefix",
+                "map 203.0.113.0/24 2001:db8::/64",
+                TOO_LARGE,
+            ),
+            (
+                "with IPv6 prefixes within each other",
+                "map 203.0.113.0/24 2001:db8::/120\nmap 198.51.100.7 2001:db8::7",
+                OVERLAPS,
+            ),
+            (
+                "a map within prefix ,",
+                "prefix 2001:db8:64::/96\nmap 203.0.113.7 2001:db8:64::7",
+                OVERLAPS,
+            ),
+            (LINK_LOCAL, "map 169.254.0.1 2001:db8::1", RESERVED),
+            (LINK_LOCAL, "map 169.254.0.0/24 2001:db8::/120", RESERVED),
+            (LINK_LOCAL, "dynamic-pool 169.254.0.0/24", RESERVED),
+            (LINK_LOCAL, "ipv4-addr 169.254.0.1", RESERVED),
+            (
+                "%d in the name of tun-device",
+                "tun-device nat%d",
+                "Unable to query MTU, aborting: No such device",
+            ),
+        ] {
+            let mut config = format!("{changed}\n");
+            for line in [
+                "tun-device nat64",
+                "ipv4-addr 192.0.2.254",
+                "ipv6-addr 2001:db8:1::1",
+                "prefix 2001:db8:64::/96",
+            ] {
+                let (name, _) = line.split_once(' ').unwrap();
+                if !changed.contains(name) {
+                    config += &format!("{line}\n");
+                }
+            }
+            fs::write(&path, &config).unwrap();
+            let theirs = net.xlat.output(&command);
+            assert_eq!(theirs.status.code(), Some(1), "{config}");
+            let log = String::from_utf8_lossy(&theirs.stdout);
+            assert!(log.contains(message), "{config}{log}");
+            let mut ours = Daemon::start(&net.xlat, &config);
+            ours.prints("Running as");
+            ours.stop();
+            assert!(caveats.contains(words), "{words}");
+        }
+    });
+}
+
 /// A mistake on the command line names the help of the command that was called, and a misspelt key
 /// the nearest one.
 #[test]
