@@ -308,7 +308,7 @@ mod tests {
         let (config, _) = Config::read(config).unwrap();
         let start = std::time::Instant::now();
         let (_, notices) = config.with_map_file(&text).unwrap();
-        assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+        assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
         let ends: Vec<_> = notices
             .iter()
             .map(|notice| (notice.line, notice.text.rsplit_once('(').unwrap().1))
