@@ -3,8 +3,8 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    os::unix::fs::{PermissionsExt, symlink},
-    path::Path,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
+    path::{Path, PathBuf},
 };
 
 use nix::{
@@ -13,6 +13,10 @@ use nix::{
 };
 
 use crate::harness::{Daemon, Directory, Net, SERVER6, wait_for, xlatd_case};
+
+/// The file that an instance has locked while it runs.
+const LOCK: &str = "dynamic.map.lock";
+const NOBODY: u32 = 65534;
 
 /// The instance that is there first. Its device is of [`Net::translate_with`].
 fn first(data_dir: &Path) -> String {
@@ -132,23 +136,39 @@ fn second_instance_is_refused_when_the_first_is_in_a_chroot() {
     refuses_the_second("-u nobody -r");
 }
 
-/// So are services: they run as a user without privileges, who sees no processes of others and no
-/// /proc/locks (ProtectProc=, ProcSubset=).
+/// Starts what follows as a service does: as a user without privileges, who sees no processes of
+/// others and no /proc/locks (ProtectProc=, ProcSubset=).
+const SERVICE: &str = "mount -t proc -o hidepid=invisible,subset=pid proc /proc && \
+    mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200 && \
+    exec setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set -all,+net_admin \
+    --inh-caps -all,+net_admin --ambient-caps -all,+net_admin --no-new-privs \"$0\" \"$@\"";
+
+fn start_service(net: &Net, config: &str) -> Daemon {
+    Daemon::start_by(
+        &["unshare", "--mount", "sh", "-c", SERVICE],
+        &net.xlat,
+        config,
+    )
+}
+
+/// A data-dir as the packages have it, which anybody may read.
+fn readable(directory: &Directory, owner: u32) -> PathBuf {
+    let data_dir = directory.file("data");
+    fs::create_dir(&data_dir).unwrap();
+    fs::set_permissions(&data_dir, fs::Permissions::from_mode(0o755)).unwrap();
+    chown(&data_dir, Some(owner), Some(owner)).unwrap();
+    data_dir
+}
+
+/// So are services.
 #[test]
 fn services_are_refused_with_both_names() {
-    const SERVICE: &str = "mount -t proc -o hidepid=invisible,subset=pid proc /proc && \
-        mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200 && \
-        exec setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set -all,+net_admin \
-        --inh-caps -all,+net_admin --ambient-caps -all,+net_admin --no-new-privs \"$0\" \"$@\"";
     xlatd_case(|net| {
         let directory = Directory::new();
-        let data_dir = directory.file("");
-        fs::set_permissions(&data_dir, fs::Permissions::from_mode(0o755)).unwrap();
-        std::os::unix::fs::chown(&data_dir, Some(65534), Some(65534)).unwrap();
-        let service = ["unshare", "--mount", "sh", "-c", SERVICE];
-        let first = Daemon::start_by(&service, &net.xlat, &first(&data_dir));
+        let data_dir = readable(&directory, NOBODY);
+        let first = start_service(net, &first(&data_dir));
         first.prints("Running as user 65534, group 65534, with no capabilities");
-        let mut refused = Daemon::start_by(&service, &net.xlat, &second(&data_dir));
+        let mut refused = start_service(net, &second(&data_dir));
         assert_eq!(refused.wait().code(), Some(1));
         let log = refused.log();
         let why = format!("the translator of nat64 (process {})", first.pid());
@@ -166,14 +186,18 @@ fn lock_is_waited_for() {
         let directory = Directory::new();
         let data_dir = directory.file("");
         let lock = || {
-            let file = File::open(&data_dir).unwrap();
+            let file = File::create(data_dir.join(LOCK)).unwrap();
             Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap()
         };
         let held = lock();
         let daemon = Daemon::start(&net.xlat, &second(&data_dir));
         wait_for("the daemon to wait", || daemon.sleeps().then_some(()));
+        // It ends as an instance does: what is locked then is the file that has the name.
+        fs::remove_file(data_dir.join(LOCK)).unwrap();
         drop(held);
         daemon.prints("Running as");
+        let mut refused = Daemon::start(&net.xlat, &first(&data_dir));
+        assert_eq!(refused.wait().code(), Some(1));
         drop(daemon);
 
         let _held = lock();
@@ -184,23 +208,156 @@ fn lock_is_waited_for() {
     });
 }
 
-/// Whoever may read a directory can lock it: the lock of a user who may not write there is ignored.
+/// Whoever may read a directory can lock it (flock(2)): users who may not write there keep no
+/// instance from starting, whichever file they try, and whether or not one is running.
 #[test]
-fn lock_of_a_user_who_cannot_write_does_not_count() {
+fn other_users_cannot_lock_the_data_dir() {
     xlatd_case(|net| {
         let directory = Directory::new();
-        let data_dir = directory.file("");
-        fs::set_permissions(&data_dir, fs::Permissions::from_mode(0o755)).unwrap();
-        let flock = format!(
-            "exec setpriv --reuid 65534 --regid 65534 --clear-groups flock {} \
-             sh -c 'echo locked; exec sleep 100'",
-            data_dir.display()
-        );
-        let locked = Daemon::start_by(&["sh", "-c", &flock], &net.xlat, "");
+        let data_dir = readable(&directory, NOBODY);
+        let flock = |path: &Path| {
+            let flock = format!(
+                "exec setpriv --reuid 1 --regid 1 --clear-groups \
+                 sh -c 'exec 9<{}; flock --nonblock 9 && echo locked && exec sleep 100'",
+                path.display()
+            );
+            Daemon::start_by(&["sh", "-c", &flock], &net.xlat, "")
+        };
+        let starts = || {
+            let service = start_service(net, &second(&data_dir));
+            service.prints("Running as");
+            assert!(!service.log().contains("cannot be locked"));
+            flock(&data_dir.join(LOCK)).prints("Permission denied");
+            service
+        };
+        let locked = flock(&data_dir);
         locked.prints("locked");
-        let daemon = Daemon::start(&net.xlat, &second(&data_dir));
-        daemon.prints("of user 65534, who may not write there");
+        // Killed, it leaves the file.
+        drop(starts());
+        flock(&data_dir.join(LOCK)).prints("Permission denied");
+        starts();
+    });
+}
+
+/// What the owner of the directory has put in the place of the lock file is neither followed, nor
+/// changed, nor given away by root.
+#[test]
+fn only_a_regular_file_is_locked() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let data_dir = readable(&directory, NOBODY);
+        let (victim, lock) = (directory.file("victim"), data_dir.join(LOCK));
+        fs::write(&victim, "").unwrap();
+        let plants: [(&str, &dyn Fn()); 5] = [
+            ("a symbolic link", &|| symlink(&victim, &lock).unwrap()),
+            ("a symbolic link", &|| {
+                symlink(directory.file("new"), &lock).unwrap();
+            }),
+            ("one with several names", &|| {
+                fs::hard_link(&victim, &lock).unwrap();
+            }),
+            ("another kind of file", &|| {
+                net.xlat.run(&format!("mkfifo {}", lock.display()));
+            }),
+            ("a directory", &|| fs::create_dir(&lock).unwrap()),
+        ];
+        for (found, plant) in plants {
+            plant();
+            let mut daemon = Daemon::start_with("-u nobody", &net.xlat, &second(&data_dir));
+            daemon.prints("Running as");
+            daemon.prints(&format!("{LOCK}: cannot be locked"));
+            daemon.prints(&format!(
+                "expected a regular file, found {found}: remove it"
+            ));
+            daemon.stop();
+            if fs::remove_file(&lock).is_err() {
+                fs::remove_dir(&lock).unwrap();
+            }
+            assert_eq!(fs::metadata(&victim).unwrap().uid(), 0);
+            assert!(!directory.file("new").exists());
+        }
+        // A file of root's that is no lock file, by its name alone.
+        fs::write(&lock, "theirs").unwrap();
+        let daemon = Daemon::start_with("-u nobody", &net.xlat, &second(&data_dir));
         daemon.prints("Running as");
+        assert_eq!(fs::metadata(&lock).unwrap().uid(), 0);
+        assert_eq!(fs::read_to_string(&lock).unwrap(), "theirs");
+    });
+}
+
+/// A lock file is of whoever the directory is of, so that the next instance, as a service or root,
+/// can lock it.
+#[test]
+fn lock_file_is_its_directorys_owners() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let data_dir = readable(&directory, 0);
+        let lock = data_dir.join(LOCK);
+        let is_of = |owner| {
+            let metadata = fs::metadata(&lock).unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), (owner, owner));
+            assert_eq!(metadata.mode() & 0o7777, 0o600);
+        };
+        // Instances are killed, and leave it.
+        let starts = |options: &str, owner| {
+            let daemon = Daemon::start_with(options, &net.xlat, &second(&data_dir));
+            daemon.prints("Running as");
+            is_of(owner);
+            assert!(
+                !daemon.log().contains("cannot be locked"),
+                "{}",
+                daemon.log()
+            );
+        };
+        starts("", 0);
+        // The directory is given to this user.
+        starts("-u nobody", NOBODY);
+        starts("", NOBODY);
+        let service = || start_service(net, &second(&data_dir));
+        let is_locked = |service: &Daemon| {
+            service.prints("Running as");
+            assert!(
+                !service.log().contains("cannot be locked"),
+                "{}",
+                service.log()
+            );
+        };
+        is_locked(&service());
+        fs::remove_file(&lock).unwrap();
+        // Root makes it in the directory of the user.
+        starts("", NOBODY);
+        is_locked(&service());
+
+        // An administrator has given the directory away, and not the file.
+        chown(&lock, Some(0), Some(0)).unwrap();
+        let warned = service();
+        warned.prints("Running as");
+        warned.prints("belongs to user 0: remove it if no instance of that user is running");
+        drop(warned);
+        starts("-u nobody", NOBODY);
+    });
+}
+
+/// An instance that ends removes its lock file, from within a chroot, too; one that does not start
+/// leaves nothing.
+#[test]
+fn lock_file_goes_at_the_end() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let data_dir = readable(&directory, 0);
+        for options in ["", "-u nobody -r"] {
+            let mut daemon = Daemon::start_with(options, &net.xlat, &second(&data_dir));
+            daemon.prints("Running as");
+            assert!(data_dir.join(LOCK).exists());
+            daemon.stop();
+            let names: Vec<_> = content(&data_dir).into_iter().map(|file| file.0).collect();
+            assert_eq!(names, ["dynamic.map"], "{options}");
+        }
+        let new = directory.file("new");
+        let config = second(&new).replace("tun-device nat65", "tun-device lo");
+        let mut daemon = Daemon::start(&net.xlat, &config);
+        assert_eq!(daemon.wait().code(), Some(1));
+        assert!(!new.exists(), "{}", daemon.log());
     });
 }
 
@@ -227,7 +384,10 @@ fn directory_that_cannot_be_locked_is_reported() {
         ];
         let data_dir = directory.file("");
         let daemon = Daemon::start_by(&launcher, &net.xlat, &second(&data_dir));
-        daemon.prints("cannot be locked, so nothing keeps another instance from");
+        daemon.prints(
+            "dynamic.map.lock: cannot be locked, so nothing keeps another instance from writing \
+             leases there: No locks available",
+        );
         daemon.prints("Running as");
     });
 }

@@ -311,6 +311,7 @@ fn read_only_directory_is_reported() {
         let directory = disk.directory.file("data");
         let commands = format!("{OLD_LEASE}; mount -o remount,ro {}", directory.display());
         let daemon = disk.start(net, &commands);
+        daemon.prints("dynamic.map.lock: cannot be locked");
         daemon.prints("Loaded 1 leases");
         ping(net);
         daemon.signal(Signal::SIGHUP);

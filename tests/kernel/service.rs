@@ -559,13 +559,13 @@ fn no_other_directory_is_given_away() {
             net,
             ". $DIR/machine\nset +e\ncd /var/spool\n\
              mkdir empty leases full shared system user\n\
-             touch leases/dynamic.map leases/dynamic.map~~ leases/maps full/dynamic.map full/.other\n\
+             touch leases/dynamic.map leases/dynamic.map~~ leases/dynamic.map.lock leases/maps full/dynamic.map full/.other\n\
              chmod 1777 shared\nchown xlatd: user\nln -s /var/spool/system user/link\n\
              for name in empty leases full shared user/link new/er; do\n\
              { sed '/^data-dir/d' /etc/tayga.conf; echo 'Data-Dir /etc'; echo map-file maps;\n\
              printf '\\tDATA-dir  /var/spool/%s/ #the last one\\r\\n' $name; } >$DIR/adopt.conf\n\
              $PREFIX/lib/xlatd/tayga-link adopt $DIR/adopt.conf\necho \"$name: $?\"\ndone\n\
-             stat -c '%n is of %U' empty leases leases/dynamic.map full shared system new new/er\necho the end\n",
+             stat -c '%n is of %U' empty leases leases/dynamic.map leases/dynamic.map.lock full shared system new new/er\necho the end\n",
         );
         service.prints("the end");
         let log = service.log();
@@ -573,6 +573,7 @@ fn no_other_directory_is_given_away() {
             "empty is of xlatd",
             "leases is of xlatd",
             "leases/dynamic.map is of root",
+            "leases/dynamic.map.lock is of xlatd",
             "full is of root",
             "shared is of root",
             "system is of root",

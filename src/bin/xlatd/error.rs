@@ -150,7 +150,6 @@ impl fmt::Display for Error {
                     Some(Holder {
                         pid,
                         device: Some(other),
-                        ..
                     }) => write!(f, "the translator of {other} (process {pid}) keeps its own"),
                     Some(Holder { pid, .. }) => write!(f, "process {pid} keeps its own"),
                     None => f.write_str("another process keeps its own"),

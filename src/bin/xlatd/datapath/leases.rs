@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fs::{DirBuilder, File},
+    fs::DirBuilder,
     io::{self, ErrorKind},
     net::{Ipv4Addr, Ipv6Addr},
     os::fd::BorrowedFd,
@@ -16,7 +16,6 @@ use std::{
 };
 
 use log::{info, warn};
-use nix::{fcntl::Flock, unistd::Uid};
 use xlatd::{
     addr::{
         AddressMap, dynamic_map,
@@ -28,7 +27,13 @@ use xlatd::{
 use crate::{
     datapath::tally::Tally,
     error::Error,
-    sys::{holder::Holder, kept_file::KeptFile, privilege::Identity, record::locked},
+    sys::{
+        holder::Holder,
+        kept_file::KeptFile,
+        lock::{self, Lock},
+        privilege::Identity,
+        record::locked,
+    },
 };
 
 /// How often leases are aged, and written if they changed: tayga's figure.
@@ -44,8 +49,8 @@ const MOST_AGED: usize = 10_000;
 /// still be writing its leases.
 const LOCK_TRIES: u32 = 200;
 
-/// Where leases are kept, and the lock of the directory, which a file system may not have.
-type Kept = (Option<Arc<KeptFile>>, Option<Flock<File>>);
+/// Where leases are kept, and the lock of the directory, if it could be locked.
+type Kept = (Option<Arc<KeptFile>>, Option<Lock>);
 
 /// What happened to a lease, for the packet log.
 pub(crate) struct Event {
@@ -59,7 +64,7 @@ pub(crate) struct Leases {
     /// `None` if they are not kept.
     file: Option<Arc<KeptFile>>,
     /// The lock of their directory: two instances would overwrite each other's leases.
-    _lock: Option<Flock<File>>,
+    lock: Option<Lock>,
     /// The last write, which takes as long as a disk does, and no packet waits for it.
     writer: Option<JoinHandle<()>>,
     /// Whether it has failed.
@@ -99,7 +104,7 @@ impl Leases {
         };
         Ok(Some(Self {
             file,
-            _lock: lock,
+            lock,
             writer: None,
             failed: Arc::default(),
             start: (now, second),
@@ -124,6 +129,7 @@ impl Leases {
             let path = directory.join(name);
             name == "dynamic.map"
                 || name == "dynamic.map~~"
+                || name == lock::NAME
                 || ours.iter().flatten().any(|own| *own == path)
         };
         let give = || {
@@ -133,6 +139,9 @@ impl Leases {
             let all_ours =
                 !file.directory_is_shared()? && file.neighbours()?.iter().all(|name| is_ours(name));
             if all_ours {
+                if let Some(lock) = &self.lock {
+                    lock.give(uid, identity.gid)?;
+                }
                 file.give_directory(uid, identity.gid)?;
             }
             io::Result::Ok(all_ours)
@@ -297,48 +306,42 @@ fn take_over(directory: &Path, device: &str, map: &mut AddressMap) -> Result<Kep
     Ok((Some(Arc::new(file)), lock))
 }
 
-/// Locks the directory of the leases, for as long as its descriptor is open: through chroot(2) and
-/// another user, and until the process ends, however it does. `None` where there are no such locks.
+/// Locks the directory of the leases. `None` where that is not possible, which is reported.
 ///
-/// The file itself is replaced by each write, and would be another one without the lock.
-fn lock_directory(file: &KeptFile, device: &str) -> Result<Option<Flock<File>>, Error> {
+/// The file of the leases is replaced by each write, and would be another one without the lock.
+fn lock_directory(file: &KeptFile, device: &str) -> Result<Option<Lock>, Error> {
     let path = file.path().parent().unwrap_or(file.path());
-    let lock = || locked(file.directory().try_clone_to_owned()?.into(), LOCK_TRIES);
-    match lock() {
-        Ok(Some(lock)) => return Ok(Some(lock)),
-        Ok(None) => {}
-        // Some file systems, such as NFS, lock no directories.
+    match try_to_lock(file.directory()) {
+        Ok(Ok(lock)) => Ok(Some(lock)),
+        Ok(Err(holder)) => Err(Error::DataDir {
+            device: device.to_owned(),
+            path: path.to_owned(),
+            holder,
+        }),
+        // The directory may be read-only, or on a file system without locks.
         Err(error) => {
             warn!(
                 "{}: cannot be locked, so nothing keeps another instance from writing leases \
                  there: {error}",
-                path.display()
+                path.join(lock::NAME).display()
             );
-            return Ok(None);
+            Ok(None)
         }
     }
-    let holder = Holder::of(file.directory());
-    // Whoever may read a directory may lock it.
-    if let Some(Holder { pid, uid, .. }) = &holder
-        && !may_write(*uid, file).unwrap_or(true)
-    {
-        warn!(
-            "{}: is locked by process {pid} of user {uid}, who may not write there: ignoring \
-             the lock",
-            path.display()
-        );
-        return Ok(None);
-    }
-    Err(Error::DataDir {
-        device: device.to_owned(),
-        path: path.to_owned(),
-        holder,
-    })
 }
 
-/// Whether a user may write to the directory of a file.
-fn may_write(uid: Uid, file: &KeptFile) -> io::Result<bool> {
-    Ok(uid.is_root() || uid == file.directory_owner()? || file.directory_is_shared()?)
+/// Locks a directory; otherwise, who has locked it, if that is known.
+fn try_to_lock(directory: BorrowedFd<'_>) -> io::Result<Result<Lock, Option<Holder>>> {
+    loop {
+        let file = lock::open(directory)?;
+        let same_file = file.try_clone()?;
+        let Some(locked) = locked(file, LOCK_TRIES)? else {
+            return Ok(Err(Holder::of(&same_file)));
+        };
+        if let Some(lock) = Lock::new(directory, locked)? {
+            return Ok(Ok(lock));
+        }
+    }
 }
 
 /// What is in the file; nothing if there is none.

@@ -1,4 +1,4 @@
-//! The process that has locked a file or directory (flock(2)), as /proc shows it (proc_pid_fdinfo(5)).
+//! The process that has locked a file (flock(2)), as /proc shows it (proc_pid_fdinfo(5)).
 
 use std::{
     ffi::OsString,
@@ -7,17 +7,12 @@ use std::{
     path::Path,
 };
 
-use nix::{
-    sys::stat::{FileStat, fstat},
-    unistd::Uid,
-};
+use nix::sys::stat::{FileStat, fstat};
 
-/// A process that has locked a file or directory.
+/// A process that has locked a file.
 #[derive(Debug)]
 pub(crate) struct Holder {
     pub(crate) pid: u32,
-    /// Its effective user.
-    pub(crate) uid: Uid,
     /// A TUN device that it is attached to.
     pub(crate) device: Option<String>,
 }
@@ -30,10 +25,8 @@ impl Holder {
         fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
             let pid = entry.file_name().to_str()?.parse().ok()?;
             let process = entry.path();
-            let uid = Uid::from_raw(fs::metadata(&process).ok()?.uid());
             has_locked(&process, &file).then(|| Self {
                 pid,
-                uid,
                 device: device(&process),
             })
         })

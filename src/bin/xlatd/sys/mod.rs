@@ -5,6 +5,7 @@ pub(crate) mod detach;
 pub(crate) mod firewall;
 pub(crate) mod holder;
 pub(crate) mod kept_file;
+pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod machine_id;
 pub(crate) mod ndisc;
