@@ -1,9 +1,9 @@
 //! The file that outlives us, if we do not come to clean up (flock(2)).
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -38,7 +38,11 @@ impl Record {
     /// who lives has it.
     pub(crate) fn open(path: &Path) -> io::Result<Option<(Self, String)>> {
         let directory = path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(directory)?;
+        // For nobody else: whoever may read the directory or a record may lock it.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
         loop {
             let file = open(
                 path,
@@ -185,6 +189,19 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
     use super::*;
+
+    /// Whoever may read a directory, or a record in it, may lock it (flock(2)), and keep a CLAT from
+    /// starting.
+    #[test]
+    fn others_cannot_enter_the_directory() {
+        let directory = std::env::temp_dir().join(format!("xlatd-mode-{}", std::process::id()));
+        Record::open(&directory.join("clat.steps"))
+            .unwrap()
+            .unwrap();
+        let metadata = fs::metadata(&directory).unwrap();
+        assert_eq!(metadata.mode() & 0o7777, 0o700);
+        fs::remove_dir_all(directory).unwrap();
+    }
 
     /// What is handed over would be lost if it came when its new owner had already looked.
     #[test]
