@@ -280,7 +280,10 @@ pub(crate) struct NameServer {
 
 impl NameServer {
     pub(crate) fn start(router: &Netns, addresses: &[&str]) -> Self {
-        let socket = router.inside(|| UdpSocket::bind("[::]:53")).unwrap();
+        // A program that another test is just starting may still have the port of one before.
+        let socket = wait_for("port 53", || {
+            router.inside(|| UdpSocket::bind("[::]:53")).ok()
+        });
         socket
             .set_read_timeout(Some(Duration::from_millis(100)))
             .unwrap();
