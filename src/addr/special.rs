@@ -313,7 +313,10 @@ mod tests {
                 let (name, document) = (range.name, range.document);
                 let host_bits = u64::MAX.checked_shr(range.length.into()).unwrap_or(0);
                 assert_eq!(range.bits & host_bits, 0, "{name}");
-                assert!(range.length >= 4, "{name}: the least that `word` checks");
+                assert!(
+                    range.length >= 4,
+                    "{name}: no range of the registries is larger"
+                );
                 assert!(document.starts_with("RFC "), "{name}");
                 for before in &table[..at] {
                     let encloses = before.length <= range.length && before.contains(range.bits);

@@ -68,6 +68,17 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// The program under test, by which one packet in is one packet out.
+    pub(crate) fn xlatd(prefix: (&str, &str), more: &str) -> Self {
+        // Where the harness has not said so already.
+        let offload = if without_offload() {
+            ""
+        } else {
+            "offload no\n"
+        };
+        Self::start(&daemon(), prefix, &format!("{more}{offload}"))
+    }
+
     /// `server` is an address in `prefix`, which has a length of 96.
     pub(crate) fn start(program: &Path, (prefix, server): (&str, &str), more: &str) -> Self {
         let ns = Netns::new().unwrap();
@@ -392,14 +403,7 @@ fn every_difference_has_its_reason() {
             return;
         };
         let count = env::var("DIFFERENTIAL").map_or(100_000, |count| count.parse().unwrap());
-        // One packet in, one packet out.
-        let offload = if without_offload() {
-            ""
-        } else {
-            "offload no\n"
-        };
-        let more = format!("{offload}icmp-errors 1000000\n");
-        let mut ours = Node::start(&daemon(), PREFIX, &more);
+        let mut ours = Node::xlatd(PREFIX, "icmp-errors 1000000\n");
         let mut theirs = Node::start(&tayga, PREFIX, "");
         let mut chance = Chance(0x0123_4567_89ab_cdef);
         let mut classes: BTreeMap<&str, u32> = BTreeMap::new();

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     differential::{Chance, Node, PREFIX},
-    harness::{daemon, tayga, without_offload, xlatd_case},
+    harness::{tayga, xlatd_case},
     packet::{EXPERIMENT, Ipv4, Ipv6},
 };
 
@@ -87,15 +87,7 @@ fn addresses(node: &mut Node, hosts: &[Ipv6Addr]) -> Vec<Option<Ipv4Addr>> {
 
 /// Runs both with the same pool: each host must get the same address from both, and get one.
 fn compare(tayga: &Path, config: &str, hosts: &[Ipv6Addr]) {
-    let offload = if without_offload() {
-        ""
-    } else {
-        "offload no\n"
-    };
-    let ours = addresses(
-        &mut Node::start(&daemon(), PREFIX, &format!("{config}{offload}")),
-        hosts,
-    );
+    let ours = addresses(&mut Node::xlatd(PREFIX, config), hosts);
     let theirs = addresses(&mut Node::start(tayga, PREFIX, config), hosts);
     let differ: Vec<_> = (hosts.iter().zip(ours.iter().zip(&theirs)))
         .filter(|(_, (ours, theirs))| ours != theirs || ours.is_none())

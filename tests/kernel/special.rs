@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::{
     differential::{Node, Read},
-    harness::{daemon, tayga, without_offload, xlatd_case},
+    harness::{tayga, xlatd_case},
     packet::{EXPERIMENT, ICMP, Ipv4, Ipv6, sum},
 };
 
@@ -58,15 +58,10 @@ fn special_addresses_as_tayga() {
         let Some(tayga) = tayga() else {
             return;
         };
-        let offload = if without_offload() {
-            ""
-        } else {
-            "offload no\n"
-        };
         let mut found = [Vec::new(), Vec::new()];
         for (prefix, found) in ["2001:db8:64::", "64:ff9b::"].into_iter().zip(&mut found) {
             let with = (prefix, PEER4);
-            let mut ours = Node::start(&daemon(), with, offload);
+            let mut ours = Node::xlatd(with, "");
             let mut theirs = Node::start(&tayga, with, "");
             for (address, ..) in RANGES {
                 let both = packets(address, prefix).map(|packet| match packet {
