@@ -24,8 +24,10 @@ impl Background {
         Self(Pid::from_raw(pid.trim().parse().unwrap()))
     }
 
+    /// One look, since it may end between two.
     fn is_there(&self) -> bool {
-        kill(self.0, None).is_ok() && !status(self.0, "State").starts_with('Z')
+        fs::read_to_string(format!("/proc/{}/status", self.0))
+            .is_ok_and(|status| !status.contains("\nState:\tZ"))
     }
 }
 
