@@ -20,7 +20,7 @@ use super::{
     tayga::Name,
 };
 use crate::{
-    daemon::clat::ClatDaemon,
+    daemon::clat,
     error::{Error, system},
     host::Host,
     sys::{self, log::Destination, privilege},
@@ -77,7 +77,8 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
             warn!("No sandbox for system calls (seccomp): {error}");
         }
     }
-    ClatDaemon::start(config, &directory)?.run()
+    let (mut service, mut daemon) = clat::start(config, &directory)?;
+    service.run(&mut daemon)
 }
 
 /// The configuration of a CLAT, and what there is to know about it.

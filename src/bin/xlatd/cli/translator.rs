@@ -18,7 +18,10 @@ use super::{
     tayga::{Arguments, Command, HELP, Name},
 };
 use crate::{
-    daemon::translator::{Daemon, Options, check_map_file},
+    daemon::{
+        map_file,
+        translator::{self, Options},
+    },
     datapath::device,
     error::{Error, system},
     sys::{
@@ -41,7 +44,7 @@ pub(crate) fn run(name: Name, arguments: &Arguments) -> Result<ExitCode, Error> 
         Command::Check => {
             let (config, notices) = read_config(&arguments.config)?;
             start_log(name, arguments)?; // for what is to be known about the map-file
-            check_map_file(&config)?;
+            map_file::check(&config)?;
             print(&plan::describe(&config, &notices))?;
         }
         Command::MakeTun => {
@@ -90,13 +93,13 @@ fn start(arguments: &Arguments, config: Config) -> Result<ExitCode, Error> {
         }
     };
     info!("Starting xlatd {}", env!("CARGO_PKG_VERSION"));
-    let mut daemon = Daemon::start(config, &options, readiness.as_ref())?;
+    let (mut service, mut daemon) = translator::start(config, &options, readiness.as_ref())?;
     if let Some(readiness) = readiness {
         // In the background nobody logs there who was not asked to.
         let told = readiness.tell(arguments.destination == Destination::Stdout);
         told.map_err(system("leave the terminal"))?;
     }
-    daemon.run()?;
+    service.run(&mut daemon)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     net::Ipv6Addr,
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     path::Path,
     process,
     time::{Duration, Instant},
@@ -10,20 +10,20 @@ use std::{
 
 use log::{debug, info, warn};
 use nix::{
-    errno::Errno,
     libc,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
     time::{ClockId, clock_gettime},
 };
 use xlatd::{
-    clat::{Action, Clat, Event, State},
+    clat::{Action, Clat, Event, Rescan, Retry, State},
     config::clatd::ClatConfig,
     wire::{dns::Answer, ndp::RouterAdvertisement},
 };
 
 use crate::{
-    daemon::clat_host::ClatHost,
-    daemon::watchdog::Watchdog,
+    daemon::{
+        clat_host::{ClatHost, Wish},
+        service::{Guest, INPUTS, Service, Turn},
+    },
     datapath::PacketPath,
     error::{Error, system},
     host::{Host, record_path},
@@ -31,68 +31,50 @@ use crate::{
         machine_id,
         ndisc::{Message, Ndisc},
         netlink::LinkChanges,
-        notify::Notify,
-        resolver::{self, Query},
+        resolver::Query,
         script::Script,
-        signals::{Signal, Signals},
     },
 };
 
-/// The signal that asks what became of the packets. It does not end a CLAT, as it ends a tayga.
-const REPORT: i32 = libc::SIGUSR1;
-/// Changes of the network come in crowds: it is looked at once for those of so long.
-const DEBOUNCE: Duration = Duration::from_millis(20);
-/// What fails is tried again after so long: soon the first time, since another instance may just have been faster.
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const RETRY: Duration = Duration::from_secs(10);
-/// Of all time, no more than one part of so many is spent on looking, whoever changes the network how often; but it is looked
-/// at after so long.
-const PARTS: u32 = 10;
-const LONGEST_DEBOUNCE: Duration = Duration::from_secs(1);
+/// The network is looked at again after so long if it could not be.
+const BLIND: Duration = Duration::from_secs(10);
 /// A machine that was suspended for so long may be in another network.
 const SUSPENSION: Duration = Duration::from_secs(1);
-/// script-down may take so long.
+/// The time that script-down gets.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(5);
-/// So many messages a turn at most: a flood of them starves nothing else.
-const MESSAGES: usize = 64;
+/// The most messages in a turn: a flood of them starves nothing else.
+const MAX_MESSAGES: usize = 64;
 
-// Places in the poll set; name servers come after them.
-const SIGNALS: usize = 0;
-const CHANGES: usize = 1;
-const NDISC: usize = 2;
-const TUN: usize = 3;
-const NFTABLES: usize = 4;
-const NAME_SERVERS: usize = 5;
-const PLACES: usize = NAME_SERVERS + resolver::MOST;
+// Places in the inputs; name servers come after them.
+const CHANGES: usize = 0;
+const NDISC: usize = 1;
+const NFTABLES: usize = 2;
+const NAME_SERVERS: usize = 3;
 
 /// The CLAT, its device and all that belongs to them.
 pub(crate) struct ClatDaemon {
     config: ClatConfig,
     clat: Clat,
+    /// The [deadline](Clat::deadline) of the CLAT in this turn, since the machine started.
+    due: Option<Duration>,
     host: ClatHost,
-    notify: Notify,
-    watchdog: Option<Watchdog>,
-    signals: Signals,
     changes: LinkChanges,
     /// `None` where the kernel has no nftables.
     nftables: Option<LinkChanges>,
     ndisc: Ndisc,
     query: Option<Query>,
-    /// Name servers of which it was said that they cannot be asked.
+    /// Name servers that were reported as unusable.
     unusable_servers: Vec<String>,
-    /// When to look at the network again, and how long changes of it are waited for.
-    look_at: Option<Instant>,
-    debounce: Duration,
-    /// When to set up again what could not be, and why it could not.
-    retry_at: Option<Instant>,
-    failure: Option<String>,
+    rescan: Rescan,
     /// Why the network could not be looked at.
     blindness: Option<String>,
+    /// The set-up of the host, if it failed.
+    retry: Retry,
     /// How long the machine has been suspended so far.
     suspended: Duration,
-    /// Why Router Advertisements were not believed.
+    /// Reasons for which Router Advertisements were refused.
     refused: Vec<&'static str>,
-    /// How it was decided to be.
+    /// The state that was decided last.
     state: Option<State>,
     /// Whether programs have had IPv4 by us.
     was_up: bool,
@@ -100,54 +82,46 @@ pub(crate) struct ClatDaemon {
     script: Option<Script>,
 }
 
-impl ClatDaemon {
-    /// `directory` is where it is written down what is to be undone after a crash.
-    pub(crate) fn start(mut config: ClatConfig, directory: &Path) -> Result<Self, Error> {
-        config.clat.secret = machine_id::read();
-        let record = record_path(directory, &config.clat.device);
-        let notify = Notify::from_environment().unwrap_or_else(|error| {
-            warn!("NOTIFY_SOCKET: cannot be reached, so nobody is told how xlatd is: {error}");
-            Notify::default()
-        });
-        Ok(Self {
-            clat: Clat::new(config.clat.clone()),
-            host: ClatHost::new(Host::new(&record, config.offload)?),
-            config,
-            watchdog: notify
-                .watchdog
-                .map(|period| Watchdog::new(period, Instant::now())),
-            notify,
-            // From here on a signal ends it in order, and no change of the network is missed.
-            signals: Signals::new().map_err(system("catch signals"))?,
-            changes: LinkChanges::of_the_network()
-                .map_err(system("watch the network by netlink"))?,
-            nftables: LinkChanges::of_nftables().ok(),
-            ndisc: Ndisc::new(process::id() as u16).map_err(system(
-                "listen to Router Advertisements, which takes root or CAP_NET_RAW",
-            ))?,
-            query: None,
-            unusable_servers: Vec::new(),
-            look_at: Some(Instant::now()),
-            debounce: DEBOUNCE,
-            retry_at: None,
-            failure: None,
-            blindness: None,
-            suspended: suspended(),
-            refused: Vec::new(),
-            state: None,
-            was_up: false,
-            script: None,
-        })
-    }
+/// Undoes what a crash has left, and prepares. `directory` is where the undo journal is kept.
+pub(crate) fn start(
+    mut config: ClatConfig,
+    directory: &Path,
+) -> Result<(Service, ClatDaemon), Error> {
+    config.clat.secret = machine_id::read();
+    let record = record_path(directory, &config.clat.device);
+    let host = ClatHost::new(Host::new(&record, config.offload)?);
+    let service = Service::new()?;
+    let daemon = ClatDaemon {
+        clat: Clat::new(config.clat.clone()),
+        due: None,
+        host,
+        config,
+        // No change of the network is missed from here on.
+        changes: LinkChanges::of_the_network().map_err(system("watch the network by netlink"))?,
+        nftables: LinkChanges::of_nftables().ok(),
+        ndisc: Ndisc::new(process::id() as u16).map_err(system(
+            "listen to Router Advertisements, which takes root or CAP_NET_RAW",
+        ))?,
+        query: None,
+        unusable_servers: Vec::new(),
+        rescan: Rescan::new(Instant::now()),
+        blindness: None,
+        retry: Retry::default(),
+        suspended: suspended(),
+        refused: Vec::new(),
+        state: None,
+        was_up: false,
+        script: None,
+    };
+    Ok((service, daemon))
+}
 
-    /// Runs until a signal asks to stop, and leaves no trace.
-    pub(crate) fn run(&mut self) -> Result<(), Error> {
-        let pid = process::id();
-        self.notify
-            .send_surely(&format!("READY=1\nSTATUS=Starting\nMAINPID={pid}"));
-        let result = self.turn_until_stopped();
-        self.notify.send("STOPPING=1\nSTATUS=Stopping");
-        if let Some(path) = &mut self.host.path {
+impl Guest for ClatDaemon {
+    const REPORT: Option<i32> = Some(libc::SIGUSR1);
+
+    /// Undoes everything.
+    fn end(&mut self) {
+        if let Some(path) = self.host.path_mut() {
             path.end();
         }
         if let Some(command) = self.config.script_down.as_ref().filter(|_| self.was_up) {
@@ -157,125 +131,94 @@ impl ClatDaemon {
             }
         }
         self.host.undo_all();
-        result
     }
 
-    fn turn_until_stopped(&mut self) -> Result<(), Error> {
-        loop {
-            let due = self.clat.deadline(boottime());
-            let ready = self.wait(due)?;
-            let now = Instant::now(); // one reading of the clock for the whole turn
-            if let Some(watchdog) = &mut self.watchdog
-                && watchdog.is_due(now)
-            {
-                self.notify.send("WATCHDOG=1");
-            }
-            if !ready[SIGNALS].is_empty() {
-                for signal in self.signals.take().collect::<Vec<_>>() {
-                    match signal {
-                        Signal::Stop(REPORT) => self.report(),
-                        Signal::Stop(number) => {
-                            info!("Exiting on signal {number}");
-                            return Ok(());
-                        }
-                        Signal::Reload => {
-                            info!(
-                                "SIGHUP: asking the network again; settings stay until a restart"
-                            );
-                            self.tell(Event::Resumed, now);
-                        }
-                    }
-                }
-            }
-            if !ready[CHANGES].is_empty() || !ready[NFTABLES].is_empty() {
-                self.hear_of_changes(now)?;
-            }
-            if !ready[NDISC].is_empty() {
-                self.hear_neighbours()?;
-            }
-            self.hear_name_servers(now)?;
-            if self.look_at.is_some_and(|at| at <= now) {
-                self.look_at = None;
-                self.look(now);
-            }
-            if self.retry_at.is_some_and(|at| at <= now) {
-                self.retry_at = None;
-                self.tell(Event::Failed, now);
-            }
-            if self.host.nft_at.is_some_and(|at| at <= now) {
-                self.host.nft_at = None;
-                self.set(now);
-            }
-            let suspended = suspended();
-            if suspended > self.suspended + SUSPENSION {
-                self.suspended = suspended;
-                self.tell(Event::Resumed, now);
-            }
-            // Nothing is decided because of packets.
-            if due.is_some_and(|due| due <= boottime()) {
-                self.tell(Event::Time, now);
-            }
-            if let Some(path) = &mut self.host.path {
-                let flags = ready[TUN];
-                if flags.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
-                    return Err(path.gone());
-                }
-                if !flags.is_empty() {
-                    path.translate_batch(now)?;
-                }
-                path.log_left_out(now);
-            }
-        }
+    fn path(&self) -> Option<&PacketPath> {
+        self.host.path()
     }
 
-    /// Waits for input, or for the earliest deadline, of which `due` is that of the CLAT. This is the only place that waits.
-    fn wait(&self, due: Option<Duration>) -> Result<[PollFlags; PLACES], Error> {
-        // Something has to be at the place of what is not there.
-        let mut fds = [self.signals.as_fd(); PLACES];
-        fds[CHANGES] = self.changes.as_fd();
-        fds[NDISC] = self.ndisc.as_fd();
-        if let Some(path) = &self.host.path {
-            fds[TUN] = path.device.tun.as_fd();
-        }
-        if let Some(nftables) = &self.nftables {
-            fds[NFTABLES] = nftables.as_fd();
-        }
+    fn path_mut(&mut self) -> Option<&mut PacketPath> {
+        self.host.path_mut()
+    }
+
+    fn inputs(&self) -> [Option<BorrowedFd<'_>>; INPUTS] {
+        let mut inputs = [None; INPUTS];
+        inputs[CHANGES] = Some(self.changes.as_fd());
+        inputs[NDISC] = Some(self.ndisc.as_fd());
+        inputs[NFTABLES] = self.nftables.as_ref().map(AsFd::as_fd);
         let servers = self.query.iter().flat_map(Query::fds);
-        for (place, server) in fds[NAME_SERVERS..].iter_mut().zip(servers) {
-            *place = server;
+        for (input, server) in inputs[NAME_SERVERS..].iter_mut().zip(servers) {
+            *input = Some(server);
         }
-        let mut places = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        let now = Instant::now();
-        let deadlines = [
-            self.host.path.as_ref().and_then(PacketPath::deadline),
-            self.watchdog.as_ref().map(Watchdog::deadline),
-            self.query.as_ref().map(|query| query.deadline),
-            self.look_at,
-            self.retry_at,
-            self.host.nft_at,
-        ];
-        let left = deadlines.into_iter().flatten().min();
-        let left = left.map(|deadline| deadline.saturating_duration_since(now));
-        let clat = due.map(|due| due.saturating_sub(boottime()));
-        let timeout = match left.into_iter().chain(clat).min() {
-            None => PollTimeout::NONE,
-            // Rounded up: a turn before the deadline would be for nothing.
-            Some(left) => {
-                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
-            }
-        };
-        match poll(&mut places, timeout) {
-            // A signal is seen by its octet in the next turn.
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(system("poll")(errno.into())),
-        }
-        Ok(places.map(|place| place.revents().unwrap_or(PollFlags::empty())))
+        inputs
     }
 
+    fn deadline(&mut self) -> Option<Instant> {
+        let (now, since_start) = (Instant::now(), boottime());
+        self.due = self.clat.deadline(since_start);
+        let deadlines = [
+            self.due.map(|due| now + due.saturating_sub(since_start)),
+            self.query.as_ref().map(|query| query.deadline),
+            self.rescan.deadline(),
+            self.retry.deadline(),
+            self.host.deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn turn(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
+        if turn.is_ready(CHANGES) || turn.is_ready(NFTABLES) {
+            self.hear_of_changes(turn)?;
+        }
+        if turn.is_ready(NDISC) {
+            self.hear_neighbours(turn)?;
+        }
+        self.hear_name_servers(turn);
+        if self.rescan.is_due(turn.now) {
+            self.look(turn);
+        }
+        if self.retry.is_due(turn.now) {
+            self.tell(Event::Failed, turn);
+        }
+        if self.host.is_due(turn.now) {
+            self.set(Wish::Same, turn);
+        }
+        let suspended = suspended();
+        if suspended > self.suspended + SUSPENSION {
+            self.suspended = suspended;
+            self.tell(Event::Resumed, turn);
+        }
+        // Nothing is decided because of packets.
+        if self.due.is_some_and(|due| due <= boottime()) {
+            self.tell(Event::Time, turn);
+        }
+        Ok(())
+    }
+
+    fn reload(&mut self, turn: &Turn<'_>) {
+        info!("SIGHUP: asking the network again; settings stay until a restart");
+        self.tell(Event::Resumed, turn);
+    }
+
+    /// A set-up that failed is told in place of what was decided.
+    fn status(&self) -> String {
+        let is_promise = matches!(
+            self.state,
+            Some(State::Active(..) | State::SteppingAside(_))
+        );
+        match (self.retry.failure(), &self.state) {
+            (Some(failure), _) if is_promise => failure.to_owned(),
+            (_, Some(state)) => state.to_string(),
+            (_, None) => "Starting".to_owned(),
+        }
+    }
+}
+
+impl ClatDaemon {
     /// What is said is only that something changed; what counts is how it is, a moment later.
-    fn hear_of_changes(&mut self, now: Instant) -> Result<(), Error> {
+    fn hear_of_changes(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
         for changes in [&mut self.changes].into_iter().chain(&mut self.nftables) {
-            for _ in 0..MESSAGES {
+            for _ in 0..MAX_MESSAGES {
                 let change = changes.next();
                 if change
                     .map_err(system("read about the network by netlink"))?
@@ -285,22 +228,23 @@ impl ClatDaemon {
                 }
             }
         }
-        let soon = now + self.debounce;
-        self.look_at = Some(self.look_at.map_or(soon, |at| at.min(soon)));
+        self.rescan.changed(turn.now);
         Ok(())
     }
 
     /// Looks at the network, and at what has become of what was set up.
-    fn look(&mut self, now: Instant) {
+    fn look(&mut self, turn: &Turn<'_>) {
         let before = Instant::now();
         let network = self.host.network();
         let mut took = before.elapsed();
         match network {
             Ok(network) => {
                 self.blindness = None;
-                self.tell(Event::Network(network), now);
+                self.tell(Event::Network(network), turn);
                 let before = Instant::now();
-                self.look_at = self.host.repair(now);
+                if let Some(at) = self.host.repair(turn.now) {
+                    self.rescan.look_at(at);
+                }
                 took += before.elapsed();
             }
             Err(error) => {
@@ -309,18 +253,18 @@ impl ClatDaemon {
                     warn!("cannot look at the network by netlink, and tries again: {error}");
                 }
                 self.blindness = Some(error);
-                self.look_at = Some(now + RETRY);
+                self.rescan.look_at(turn.now + BLIND);
             }
         }
-        self.debounce = (took * PARTS).clamp(DEBOUNCE, LONGEST_DEBOUNCE);
+        self.rescan.took(took);
         // Somebody may have made a router of the host, or a host of the router.
-        if self.host.facts_changed(&self.config) && self.retry_at.is_none() {
-            self.set(now);
+        if self.host.facts_changed(&self.config) && self.retry.deadline().is_none() {
+            self.set(Wish::Same, turn);
         }
     }
 
-    fn hear_neighbours(&mut self) -> Result<(), Error> {
-        for _ in 0..MESSAGES {
+    fn hear_neighbours(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
+        for _ in 0..MAX_MESSAGES {
             let message = self.ndisc.next();
             let event = match message.map_err(system("read messages of Neighbour Discovery"))? {
                 None => break,
@@ -349,7 +293,7 @@ impl ClatDaemon {
                 }
                 Some(Message::Answer(from)) => Event::Answered { from },
             };
-            self.tell(event, Instant::now());
+            self.tell(event, turn);
         }
         Ok(())
     }
@@ -362,9 +306,9 @@ impl ClatDaemon {
         }
     }
 
-    fn hear_name_servers(&mut self, now: Instant) -> Result<(), Error> {
+    fn hear_name_servers(&mut self, turn: &Turn<'_>) {
         let Some(query) = &mut self.query else {
-            return Ok(());
+            return;
         };
         let link = query.link;
         let event = match query.answer() {
@@ -379,17 +323,16 @@ impl ClatDaemon {
                 ttl: Duration::ZERO,
             },
             Some(Answer::Failed) => Event::Unresolved { link },
-            None if query.is_in_vain(now) => Event::Unresolved { link },
-            None => return Ok(()),
+            None if query.is_in_vain(turn.now) => Event::Unresolved { link },
+            None => return,
         };
         self.query = None;
-        self.tell(event, now);
-        Ok(())
+        self.tell(event, turn);
     }
 
     /// Tells what has happened, and does what is to be done about it.
-    fn tell(&mut self, event: Event, now: Instant) {
-        let translated = self.host.path.as_ref().map_or(0, PacketPath::translated);
+    fn tell(&mut self, event: Event, turn: &Turn<'_>) {
+        let translated = self.host.path().map_or(0, PacketPath::translated);
         self.clat.translated(translated);
         let actions = self.clat.handle(event, boottime());
         if let Err(error) = self.ndisc.await_answers(self.clat.probes()) {
@@ -407,7 +350,7 @@ impl ClatDaemon {
                     let name = self.clat.link(link).map(|link| link.name.clone());
                     let name = name.unwrap_or_default();
                     let index_of = |name: &str| self.clat.link_named(name).map(|link| link.index);
-                    let query = Query::ask(link, &name, &servers, index_of, now);
+                    let query = Query::ask(link, &name, &servers, index_of, turn.now);
                     if query.unusable != self.unusable_servers {
                         self.unusable_servers.clone_from(&query.unusable);
                         for server in &query.unusable {
@@ -416,10 +359,7 @@ impl ClatDaemon {
                     }
                     self.query = Some(query);
                 }
-                Action::Try(trial) => {
-                    self.host.trial = trial;
-                    self.set(now);
-                }
+                Action::Try(trial) => self.set(Wish::Trial(trial), turn),
                 Action::Probe { link, from, to } => {
                     if let Err(error) = self.ndisc.probe(link, from, to) {
                         debug!("cannot send a probe from {from} to {to}: {error}");
@@ -429,76 +369,39 @@ impl ClatDaemon {
                 Action::Share(reason) => {
                     info!("Packets leave with the IPv6 address of this host: {reason}");
                 }
-                Action::Set(setup) => {
-                    self.host.setup = Some(setup);
-                    self.set(now);
-                }
-                Action::Rest => {
-                    self.host.setup = None;
-                    self.set(now);
-                }
+                Action::Set(setup) => self.set(Wish::Setup(Some(setup)), turn),
+                Action::Rest => self.set(Wish::Setup(None), turn),
                 Action::Say(state) => {
                     self.state = Some(state);
-                    self.say();
+                    self.say(turn);
                 }
             }
         }
     }
 
-    /// Says how things are, and what became of the packets so far.
-    fn report(&self) {
-        info!("{}", self.status());
-        match &self.host.path {
-            Some(path) => path.report(),
-            None => info!("No packet has been translated yet"),
-        }
-    }
-
-    /// Says how things are.
-    fn say(&self) {
+    /// Reports the state. A failure has been reported.
+    fn say(&self, turn: &Turn<'_>) {
         let status = self.status();
-        self.notify.send(&format!("STATUS={status}"));
-        // A failure has been said.
-        if self.failure.as_ref() != Some(&status) {
+        turn.tell_status(&status);
+        if self.retry.failure() != Some(&status) {
             info!("{status}");
         }
     }
 
-    /// How things are; not that all is well while it is not.
-    fn status(&self) -> String {
-        let is_promise = matches!(
-            self.state,
-            Some(State::Active(..) | State::SteppingAside(_))
-        );
-        match (&self.failure, &self.state) {
-            (Some(failure), _) if is_promise => failure.clone(),
-            (_, Some(state)) => state.to_string(),
-            (_, None) => "Starting".to_owned(),
-        }
-    }
-
-    /// Sets the host up. What fails is tried again later, and said once.
-    fn set(&mut self, now: Instant) {
-        match self.host.set(&self.config, &mut self.ndisc, now) {
+    /// Sets the host up. What fails is tried again later, and reported once.
+    fn set(&mut self, wish: Wish, turn: &Turn<'_>) {
+        match self.host.set(wish, &self.config, &mut self.ndisc, turn.now) {
             Ok(()) => {
-                self.retry_at = None;
-                if self.failure.take().is_some() {
-                    self.say();
+                if self.retry.succeeded() {
+                    self.say(turn);
                 }
                 self.has_set_up();
             }
             Err(error) => {
-                let retry = if self.failure.is_none() {
-                    FIRST_RETRY
-                } else {
-                    RETRY
-                };
-                let again = now + retry;
-                self.retry_at = Some(self.retry_at.map_or(again, |at| at.min(again)));
                 let report = error.report().replace('\n', " ");
-                if self.failure.replace(report.clone()).as_ref() != Some(&report) {
+                if self.retry.failed(&report, turn.now) {
                     warn!("{report}; trying again");
-                    self.notify.send(&format!("STATUS={report}"));
+                    turn.tell_status(&report);
                 }
             }
         }
@@ -506,7 +409,7 @@ impl ClatDaemon {
 
     /// Has done so: for the first time there is more to do.
     fn has_set_up(&mut self) {
-        let Some(setup) = &self.host.setup else {
+        let Some(setup) = self.host.setup() else {
             return;
         };
         if !self.was_up {

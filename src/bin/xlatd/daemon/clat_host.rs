@@ -1,7 +1,6 @@
 //! What a CLAT has set up on its host, and the packets that it translates there.
 
 use std::{
-    hash::{BuildHasher, RandomState},
     io,
     time::{Duration, Instant},
 };
@@ -23,7 +22,7 @@ use crate::{
     sys::{
         firewall::{nft, ufw},
         ndisc::Ndisc,
-        privilege, sysctl,
+        privilege, random, sysctl,
     },
 };
 
@@ -31,20 +30,31 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(10);
 const RETRY_FACTOR: u32 = 20;
 
+/// A change of how the host is to be.
+pub(crate) enum Wish {
+    /// An address is to be tested, or no more.
+    Trial(Option<Trial>),
+    /// There is to be IPv4 by us, or no more.
+    Setup(Option<Setup>),
+    /// All is to be as it was wished before.
+    Same,
+}
+
 /// The host of a CLAT.
 pub(crate) struct ClatHost {
     host: Host,
-    /// The address that is to be checked, and how the host is to be.
-    pub(crate) trial: Option<Trial>,
-    pub(crate) setup: Option<Setup>,
+    /// The address that is to be tested.
+    trial: Option<Trial>,
+    /// How the host is to be.
+    setup: Option<Setup>,
     /// What was known of the host when it was set up so.
     facts: Option<Facts>,
     /// `None` until there is something to translate.
-    pub(crate) path: Option<PacketPath>,
+    path: Option<PacketPath>,
     /// Whether nftables have been seen to work, or been missed, and when to see whether they do by now.
     has_nft: bool,
     lacks_nft: bool,
-    pub(crate) nft_at: Option<Instant>,
+    nft_at: Option<Instant>,
 }
 
 impl ClatHost {
@@ -59,6 +69,31 @@ impl ClatHost {
             lacks_nft: false,
             nft_at: None,
         }
+    }
+
+    /// Device and translator, while there is something to translate.
+    pub(crate) fn path(&self) -> Option<&PacketPath> {
+        self.path.as_ref()
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn path_mut(&mut self) -> Option<&mut PacketPath> {
+        self.path.as_mut()
+    }
+
+    /// How the host is to be; `None` while there is to be no IPv4 by us.
+    pub(crate) fn setup(&self) -> Option<&Setup> {
+        self.setup.as_ref()
+    }
+
+    /// The time to see whether there are nftables by now, and to [`set`](Self::set) the host up again.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.nft_at
+    }
+
+    /// Whether it is that time; if so, it is taken for granted.
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+        self.nft_at.take_if(|at| *at <= now).is_some()
     }
 
     /// What there is of the network, but for our own device.
@@ -76,13 +111,19 @@ impl ClatHost {
         self.facts.is_some() && self.facts != self.facts(config)
     }
 
-    /// Sets it up as it is to be.
+    /// Changes how the host is to be, and sets it up so.
     pub(crate) fn set(
         &mut self,
+        wish: Wish,
         config: &ClatConfig,
         ndisc: &mut Ndisc,
         now: Instant,
     ) -> Result<(), Error> {
+        match wish {
+            Wish::Trial(trial) => self.trial = trial,
+            Wish::Setup(setup) => self.setup = setup,
+            Wish::Same => {}
+        }
         let result = self.try_to_set(config, ndisc, now);
         if let Err(Error::Step { step, .. }) = &result
             && matches!(step, Step::LoadRuleset { .. })
@@ -118,8 +159,8 @@ impl ClatHost {
         steps.extend(plan::clat(settings, setup, facts));
         // The translator knows what comes before the routes lead to it.
         if let Some(path) = &mut self.path {
-            path.translator.set_map(plan::clat_map(setup));
-            path.translator.set_mtu(plan::clat_translation(setup).mtu);
+            path.set_map(plan::clat_map(setup));
+            path.set_mtu(plan::clat_translation(setup).mtu);
         }
         let changed = self.host.change(&steps);
         if let Some(device) = self.host.device.take() {
@@ -128,9 +169,8 @@ impl ClatHost {
             } else {
                 LogClasses::default()
             };
-            // RandomState has keys that nobody outside can guess.
-            let seed = RandomState::new().hash_one(device.link.index);
             let map = plan::clat_map(setup);
+            let seed = random::seed();
             let translator = Translator::new(plan::clat_translation(setup), map, seed, now);
             let hints = Hints::new(hints::Settings::Clat);
             self.path = Some(PacketPath::new(log, hints, device, translator, None));

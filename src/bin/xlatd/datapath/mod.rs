@@ -12,11 +12,16 @@ pub(crate) mod leases;
 mod spin;
 mod tally;
 
-use std::{io, os::fd::BorrowedFd, time::Instant};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    time::Instant,
+};
 
 use log::{info, warn};
-use nix::errno::Errno;
+use nix::{errno::Errno, poll::PollFlags};
 use xlatd::{
+    addr::AddressMap,
     config::LogClasses,
     report::hints::Hints,
     report::packet_log::{PacketLog, Summary},
@@ -30,6 +35,7 @@ use crate::{
     datapath::leases::{Event, Leases},
     datapath::spin::Spin,
     error::Error,
+    sys::netlink::Link,
 };
 
 /// So many packets a turn at most: a flood starves neither signals nor timers.
@@ -46,8 +52,8 @@ pub(crate) const EVERY_PACKET: LogClasses = LogClasses {
 
 /// Device and translator, and what is kept about the packets between them.
 pub(crate) struct PacketPath {
-    pub(crate) device: Device,
-    pub(crate) translator: Translator,
+    device: Device,
+    translator: Translator,
     /// The packet that is being translated.
     packet: Packet,
     /// One of its segments, if it cannot be translated in one.
@@ -96,7 +102,7 @@ impl PacketPath {
 
     /// Translates what has come in, but no more than [`BATCH`] packets. No packet costs more than a read and a write:
     /// no allocation, no lock, no clock.
-    pub(crate) fn translate_batch(&mut self, now: Instant) -> Result<(), Error> {
+    fn translate_batch(&mut self, now: Instant) -> Result<(), Error> {
         let mut packets = 0;
         self.spin.wake();
         while packets < BATCH {
@@ -172,8 +178,53 @@ impl PacketPath {
         }
     }
 
+    /// The descriptor that packets come in by.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.device.tun.as_fd()
+    }
+
+    /// The device as a link, when it was looked at last.
+    pub(crate) fn link(&self) -> &Link {
+        &self.device.link
+    }
+
+    /// Takes notice of what the link is now.
+    pub(crate) fn set_link(&mut self, link: Link) {
+        self.device.link = link;
+    }
+
+    /// The address mapping in force.
+    pub(crate) fn map(&self) -> &AddressMap {
+        self.translator.map()
+    }
+
+    /// Replaces the address mapping; leases stay. See [`Translator::set_map`].
+    pub(crate) fn set_map(&mut self, map: AddressMap) {
+        self.translator.set_map(map);
+    }
+
+    /// Replaces the MTU of the device, in octets. See [`Translator::set_mtu`].
+    pub(crate) fn set_mtu(&mut self, mtu: u16) {
+        self.translator.set_mtu(mtu);
+    }
+
+    /// Does what a turn of the loop has for it: leases, packets, and what the log left out. `ready` is what poll(2) found at
+    /// the device.
+    pub(crate) fn turn(&mut self, ready: PollFlags, now: Instant) -> Result<(), Error> {
+        self.look_after_leases(now);
+        // Only a device that is no more has conditions other than input.
+        if ready.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
+            return Err(self.gone());
+        }
+        if !ready.is_empty() {
+            self.translate_batch(now)?;
+        }
+        self.log_left_out(now);
+        Ok(())
+    }
+
     /// Tells the pool the time, and has leases aged and written when it is time.
-    pub(crate) fn look_after_leases(&mut self, now: Instant) {
+    fn look_after_leases(&mut self, now: Instant) {
         if let Some(leases) = &mut self.books.leases {
             for event in leases.look_after(self.translator.map_mut(), now) {
                 log_lease(&mut self.books.packet_log, &event, now);
@@ -181,14 +232,16 @@ impl PacketPath {
         }
     }
 
-    pub(crate) fn write_leases(&mut self) {
+    /// Writes leases now.
+    pub(crate) fn write_leases(&mut self, now: Instant) {
+        self.look_after_leases(now);
         if let Some(leases) = &mut self.books.leases {
             leases.write(self.translator.map());
         }
     }
 
-    /// Says how many lines were left out, if it is time.
-    pub(crate) fn log_left_out(&mut self, now: Instant) {
+    /// Logs how many lines were left out, if it is time.
+    fn log_left_out(&mut self, now: Instant) {
         if let Some(log) = &mut self.books.packet_log
             && log.deadline().is_some_and(|deadline| deadline <= now)
         {
@@ -209,6 +262,7 @@ impl PacketPath {
 
     /// Writes leases for the last time, and says what became of the packets.
     pub(crate) fn end(&mut self) {
+        self.look_after_leases(Instant::now());
         if let Some(log) = &mut self.books.packet_log {
             log_lines(log.left_out(None));
         }
@@ -249,7 +303,7 @@ impl PacketPath {
         }
     }
 
-    pub(crate) fn gone(&self) -> Error {
+    fn gone(&self) -> Error {
         Error::Gone {
             device: self.device.link.name.clone(),
         }

@@ -13,6 +13,7 @@ pub(crate) mod netlink;
 pub(crate) mod notify;
 pub(crate) mod pidfile;
 pub(crate) mod privilege;
+pub(crate) mod random;
 pub(crate) mod record;
 pub(crate) mod resolver;
 pub(crate) mod sandbox;

@@ -1,0 +1,222 @@
+//! The frame of both daemons: signals, service manager, watchdog, and the only place that waits.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    process,
+    time::{Duration, Instant},
+};
+
+use log::{info, warn};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    time::{ClockId, clock_gettime},
+};
+
+use crate::{
+    daemon::watchdog::Watchdog,
+    datapath::PacketPath,
+    error::{Error, system},
+    sys::{
+        notify::Notify,
+        resolver,
+        signals::{Signal, Signals},
+    },
+};
+
+/// Inputs that a [`Guest`] may have besides its device.
+pub(crate) const INPUTS: usize = 3 + resolver::MOST;
+
+/// A daemon in the frame of a [`Service`].
+pub(crate) trait Guest {
+    /// The signal that asks for a report and does not end this daemon, if there is one.
+    const REPORT: Option<i32>;
+
+    /// Prepares for the first turn; the service manager hears of it after.
+    fn begin(&mut self) {}
+
+    /// Cleans up after the last turn.
+    fn end(&mut self);
+
+    /// Device and translator, while there is a device.
+    fn path(&self) -> Option<&PacketPath>;
+
+    /// The same, to be changed.
+    fn path_mut(&mut self) -> Option<&mut PacketPath>;
+
+    /// Inputs to wait for, each at a place of its own.
+    fn inputs(&self) -> [Option<BorrowedFd<'_>>; INPUTS];
+
+    /// The time of the next [`turn`](Self::turn) if there is no input before.
+    fn deadline(&mut self) -> Option<Instant>;
+
+    /// Handles input and deadlines. Packets come after.
+    fn turn(&mut self, turn: &Turn<'_>) -> Result<(), Error>;
+
+    /// Handles SIGHUP.
+    fn reload(&mut self, turn: &Turn<'_>);
+
+    /// The state, in a line.
+    fn status(&self) -> String;
+}
+
+/// One turn of the loop.
+pub(crate) struct Turn<'a> {
+    /// The time of the whole turn: the clock is read once.
+    pub(crate) now: Instant,
+    ready: [bool; INPUTS],
+    notify: &'a Notify,
+}
+
+impl Turn<'_> {
+    /// Whether there is input at this place of [`Guest::inputs`].
+    pub(crate) fn is_ready(&self, place: usize) -> bool {
+        self.ready[place]
+    }
+
+    /// Tells the service manager the state.
+    pub(crate) fn tell_status(&self, status: &str) {
+        self.notify.send(&format!("STATUS={status}"));
+    }
+
+    /// Tells the service manager that reading files again begins (sd_notify(3)).
+    pub(crate) fn tell_reloading(&self) {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+        let microseconds = now.as_micros();
+        self.notify
+            .send(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
+    }
+
+    /// Tells the service manager that reading files again is done, with the state.
+    pub(crate) fn tell_reloaded(&self, status: &str) {
+        self.notify
+            .send_surely(&format!("READY=1\nSTATUS={status}"));
+    }
+}
+
+/// Signals, service manager and watchdog.
+pub(crate) struct Service {
+    notify: Notify,
+    watchdog: Option<Watchdog>,
+    signals: Signals,
+}
+
+impl Service {
+    /// From now on a signal ends the daemon in order.
+    pub(crate) fn new() -> Result<Self, Error> {
+        let signals = Signals::new().map_err(system("catch signals"))?;
+        let notify = Notify::from_environment().unwrap_or_else(|error| {
+            warn!("cannot reach the service manager at NOTIFY_SOCKET: {error}");
+            Notify::default()
+        });
+        let watchdog = notify.watchdog;
+        Ok(Self {
+            watchdog: watchdog.map(|period| Watchdog::new(period, Instant::now())),
+            notify,
+            signals,
+        })
+    }
+
+    /// Runs a guest until a signal asks to stop, or until it fails.
+    pub(crate) fn run(&mut self, guest: &mut impl Guest) -> Result<(), Error> {
+        guest.begin();
+        let (status, pid) = (guest.status(), process::id());
+        self.notify
+            .send_surely(&format!("READY=1\nSTATUS={status}\nMAINPID={pid}"));
+        let result = self.turn_until_stopped(guest);
+        self.notify.send("STOPPING=1\nSTATUS=Stopping");
+        guest.end();
+        result
+    }
+
+    fn turn_until_stopped<G: Guest>(&mut self, guest: &mut G) -> Result<(), Error> {
+        loop {
+            let ready = self.wait(guest)?;
+            let turn = Turn {
+                now: Instant::now(),
+                ready: ready.inputs,
+                notify: &self.notify,
+            };
+            if let Some(watchdog) = &mut self.watchdog
+                && watchdog.is_due(turn.now)
+            {
+                self.notify.send("WATCHDOG=1");
+            }
+            if ready.signals {
+                for signal in self.signals.take() {
+                    match signal {
+                        Signal::Stop(number) if G::REPORT == Some(number) => report(guest),
+                        Signal::Stop(number) => {
+                            info!("Exiting on signal {number}");
+                            return Ok(());
+                        }
+                        Signal::Reload => guest.reload(&turn),
+                    }
+                }
+            }
+            guest.turn(&turn)?;
+            if let Some(path) = guest.path_mut() {
+                path.turn(ready.device, turn.now)?;
+            }
+        }
+    }
+
+    /// Waits for input, or for the earliest deadline. This is the only place that waits.
+    fn wait(&self, guest: &mut impl Guest) -> Result<Ready, Error> {
+        let deadline = guest.deadline();
+        let path = guest.path();
+        let deadlines = [
+            deadline,
+            path.and_then(PacketPath::deadline),
+            self.watchdog.as_ref().map(Watchdog::deadline),
+        ];
+        let timeout = match deadlines.into_iter().flatten().min() {
+            None => PollTimeout::NONE,
+            Some(deadline) => {
+                // Rounded up: a turn before the deadline would be for nothing.
+                let left = deadline.saturating_duration_since(Instant::now()) + MILLISECOND;
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        let signals = self.signals.as_fd();
+        let device = path.map(PacketPath::fd);
+        let inputs = guest.inputs();
+        let last = inputs.iter().rposition(Option::is_some);
+        let count = 2 + last.map_or(0, |last| last + 1);
+        // In the place of an absent input are the signals; it is not looked at.
+        let mut fds = [signals; 2 + INPUTS];
+        for (place, fd) in fds[1..].iter_mut().zip([device].into_iter().chain(inputs)) {
+            *place = fd.unwrap_or(signals);
+        }
+        let mut places = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut places[..count], timeout) {
+            // A signal is seen by its octet in the next turn.
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(system("poll")(errno.into())),
+        }
+        let events = places.map(|place| place.revents().unwrap_or(PollFlags::empty()));
+        Ok(Ready {
+            signals: !events[0].is_empty(),
+            device: device.map_or(PollFlags::empty(), |_| events[1]),
+            inputs: std::array::from_fn(|at| inputs[at].is_some() && !events[2 + at].is_empty()),
+        })
+    }
+}
+
+/// What poll(2) found.
+struct Ready {
+    signals: bool,
+    device: PollFlags,
+    inputs: [bool; INPUTS],
+}
+
+/// Logs the state, and what became of the packets so far.
+fn report(guest: &impl Guest) {
+    info!("{}", guest.status());
+    match guest.path() {
+        Some(path) => path.report(),
+        None => info!("No packet has been translated yet"),
+    }
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
