@@ -235,7 +235,8 @@ impl ClatNet {
 fn wait_for_link_local(ns: &Netns, device: &str) {
     wait_for(device, || {
         let addresses = ns.run(&format!("ip -6 address show dev {device} scope link"));
-        (ns.is_running(device) && addresses.contains("fe80::")).then_some(())
+        let is_usable = addresses.contains("fe80::") && !addresses.contains("tentative");
+        (ns.is_running(device) && is_usable).then_some(())
     });
 }
 
