@@ -242,7 +242,7 @@ fn an_address_on_trial_is_taken_away() {
         daemon.wait();
         let mut daemon = net.start("");
         daemon.prints("Undoing what was left");
-        assert_eq!(net.state(), before);
+        wait_for("all to be undone", || (net.state() == before).then_some(()));
         // It is not the kernel's fault if it takes too long: the host's own address is used.
         net.advertise_with(&advertisement(1800, &[(PREFIX, 600)]));
         net.wait_for_ipv4();

@@ -4,7 +4,7 @@
 //! (`pool`), log readers that stall (`log`), netlink and resolvers of a CLAT (`clat`), floods (`flood`).
 
 use std::{
-    fs, thread,
+    fs,
     time::{Duration, Instant},
 };
 
@@ -234,9 +234,9 @@ fn a_record_may_be_damaged() {
         fs::write(&record, text).unwrap();
         let daemon = net.start("");
         daemon.prints("Undoing what was left");
-        thread::sleep(Duration::from_millis(50));
-        let rules = net.host.run("ip rule");
-        assert!(!rules.contains("4711"), "{rules}: {}", daemon.log());
+        wait_for("the rule to be removed", || {
+            (!net.host.run("ip rule").contains("4711")).then_some(())
+        });
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
     });
