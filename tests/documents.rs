@@ -64,6 +64,29 @@ fn every_sample_starts_a_translator() {
     assert!(samples >= 2);
 }
 
+/// The translator of the README starts, and a mistake is reported in the words quoted there.
+#[test]
+fn the_readme_shows_what_the_program_does() {
+    let readme = text("README.md");
+    let sample = readme.split("```text\ntun-device").nth(1).unwrap();
+    let sample = format!("tun-device{}", sample.split("```").next().unwrap());
+    assert_eq!(Config::read(sample).unwrap().1, []);
+
+    let quoted = readme
+        .lines()
+        .find(|line| line.contains(": expected"))
+        .unwrap();
+    let (line, problem) = quoted
+        .trim()
+        .trim_matches(['`', '.'])
+        .split_once(":5: ")
+        .unwrap();
+    let word = problem.split('"').nth(1).unwrap();
+    let blank = "\n".repeat(line.parse::<usize>().unwrap() - 1);
+    let errors = Config::read(format!("{blank}map {word} 2001:db8::/96\n")).unwrap_err();
+    assert_eq!(format!("{line}:5: {problem}"), errors[0].to_string());
+}
+
 #[test]
 fn the_sample_has_every_directive() {
     let sample = text("conf/tayga.conf");
