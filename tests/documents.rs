@@ -280,14 +280,20 @@ fn the_examples_of_the_manual_page_are_right() {
     }
 }
 
-/// clatd.conf says what is so without it, and so does the manual page.
+#[test]
+fn the_sample_of_clatd_has_every_key() {
+    let sample = text("conf/clatd.conf");
+    let found = directives(&sample).map(|line| line.split('=').next().unwrap());
+    assert_eq!(names(found), names(clatd::keys()));
+}
+
+/// The sample of clatd.conf changes nothing, and each line that is commented out is valid.
 #[test]
 fn the_sample_of_clatd_has_the_defaults() {
     let sample = text("conf/clatd.conf");
     let mut config = ClatConfig::default();
     assert_eq!(config.read(sample.as_bytes()), Ok(vec![]));
     assert_eq!(config, ClatConfig::default());
-    // What is commented out is right, too.
     for line in sample.lines().filter_map(|line| line.strip_prefix('#')) {
         if !line.starts_with(' ') && line.contains('=') {
             let mut config = ClatConfig::default();
