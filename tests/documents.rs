@@ -1,5 +1,4 @@
-//! The documents say what the program does: the sample files are read, and code, manual page and sample know the same
-//! directives.
+//! The README, manual pages, samples and help agree with the program and with each other.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +9,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use xlatd::{
@@ -31,7 +31,7 @@ fn text(name: &str) -> String {
     fs::read_to_string(path(name)).unwrap()
 }
 
-/// The lines of a sample; those that are commented out have no blank after their `#`, in contrast to prose.
+/// The lines of a sample. Those that are commented out have no blank after their `#`, unlike prose.
 fn directives(sample: &str) -> impl Iterator<Item = &str> {
     sample
         .lines()
@@ -102,7 +102,6 @@ fn the_sample_is_right_with_its_comment_signs_removed() {
         .collect();
     let (config, notices) = Config::read(&all).unwrap();
     assert_eq!(config.maps.len(), 2);
-    // Those that say that a directive does not do what it seems to.
     let warned = notices
         .iter()
         .filter(|notice| notice.level == Level::Warning);
@@ -113,7 +112,7 @@ fn the_sample_is_right_with_its_comment_signs_removed() {
     );
 }
 
-/// The sample promises its readers that what is not required is at its default.
+/// Each line of the sample that is not required is at its default.
 #[test]
 fn the_sample_shows_the_defaults() {
     let (sample, _) = Config::read(text("conf/tayga.conf")).unwrap();
@@ -134,7 +133,7 @@ fn the_manual_page_has_every_directive() {
     assert_eq!(found, names(DIRECTIVES));
 }
 
-/// The ranges that `wkpf-strict` is about, as the code has them, and no others.
+/// `wkpf-strict` lists the private ranges of the code.
 #[test]
 fn the_manual_page_has_every_private_range() {
     let page = text("man/tayga.conf.5");
@@ -148,7 +147,7 @@ fn the_manual_page_has_every_private_range() {
     assert_eq!(BTreeSet::from_iter(found), BTreeSet::from_iter(ranges));
 }
 
-/// Each directive of the manual page ends with its default, or says that it is needed.
+/// Each directive of the manual page has a default, or is required.
 #[test]
 fn the_manual_page_has_every_default() {
     let page = text("man/tayga.conf.5");
@@ -166,7 +165,7 @@ fn the_manual_page_has_every_default() {
     }
 }
 
-/// What it says of a default is so: who writes it into a configuration changes nothing.
+/// A directive at its documented default changes nothing.
 #[test]
 fn the_defaults_of_the_manual_page_are_those_of_the_program() {
     const SHORTEST: &str =
@@ -175,20 +174,11 @@ fn the_defaults_of_the_manual_page_are_those_of_the_program() {
     let (shortest, _) = Config::read(SHORTEST).unwrap();
     let mut said = BTreeSet::new();
     for (name, item) in items(&page) {
-        let words: Vec<_> = item.split_whitespace().collect();
-        let Some(at) = words
-            .windows(3)
-            .position(|three| three == ["The", "default", "is"])
-        else {
+        let Some(value) = default(item) else {
             continue;
         };
-        let value = match words[at + 3..] {
-            [".Cm", word, ..] | [word, ..] => word.trim_end_matches(['.', ',']),
-            [] => panic!("{name}: the default is missing"),
-        };
         match value {
-            // By another directive: of the manual page only the name can be held against the program.
-            ".Ic" => continue,
+            ".Ic" => continue, // the value of another directive
             "none" => assert!(shortest.log.to_string().is_empty()),
             value => {
                 let (config, _) = Config::read(format!("{SHORTEST}{name} {value}\n")).unwrap();
@@ -200,7 +190,7 @@ fn the_defaults_of_the_manual_page_are_those_of_the_program() {
     assert!(said.len() >= 9, "{said:?}");
 }
 
-/// Every directive is shown as it is written, under its own name.
+/// Each directive has an example under its own name.
 #[test]
 fn the_manual_page_has_an_example_of_every_directive() {
     let page = text("man/tayga.conf.5");
@@ -213,7 +203,6 @@ fn the_manual_page_has_an_example_of_every_directive() {
     }
 }
 
-/// Both pages say which standards they follow and where they do not; the program's says how safe it is.
 #[test]
 fn the_manual_pages_have_their_sections() {
     for (page, sections) in [
@@ -232,6 +221,18 @@ fn the_manual_pages_have_their_sections() {
                 "CAVEATS",
             ],
         ),
+        (
+            "man/xlatd-clat.8",
+            &[
+                "CONFIGURATION",
+                "SIGNALS",
+                "ENVIRONMENT",
+                "EXIT STATUS",
+                "SECURITY",
+                "STANDARDS",
+                "CAVEATS",
+            ],
+        ),
     ] {
         let page = text(page);
         for section in sections {
@@ -240,15 +241,27 @@ fn the_manual_pages_have_their_sections() {
     }
 }
 
-/// The directives of the manual page, with all that it says of each.
+/// The directives or keys of a manual page, with their descriptions.
 fn items(page: &str) -> impl Iterator<Item = (&str, &str)> {
     page.split("\n.It Ic ").skip(1).map(|item| {
-        let item = item.split("\n.El").next().unwrap();
-        (item.split([' ', '\n']).next().unwrap(), item)
+        let sections = ["\n.Ss", "\n.Sh"].map(|section| item.find(section));
+        let end = sections.into_iter().flatten().min();
+        let item = &item[..end.unwrap_or(item.len())];
+        (item.split([' ', '\n', '=']).next().unwrap(), item)
     })
 }
 
-/// What the manual page shows can be copied.
+/// The first word of the documented default.
+fn default(item: &str) -> Option<&str> {
+    let words: Vec<_> = item.split_whitespace().collect();
+    let at = words
+        .windows(3)
+        .position(|three| three == ["The", "default", "is"])?;
+    let word = words[at + 3..].iter().find(|word| **word != ".Cm")?;
+    Some(word.trim_end_matches(['.', ',']))
+}
+
+/// The examples of the manual page are valid.
 #[test]
 fn the_examples_of_the_manual_page_are_right() {
     let page = text("man/tayga.conf.5");
@@ -258,7 +271,7 @@ fn the_examples_of_the_manual_page_are_right() {
         .collect();
     assert!(lines.len() >= DIRECTIVES.len());
     for line in lines {
-        // Alone in a file it lacks others, but nothing is wrong with the line itself.
+        // A single line lacks others (line 0), but has no mistake itself.
         if let Err(errors) = Config::read(line) {
             assert!(
                 errors.iter().all(|error| error.line == 0),
@@ -308,17 +321,99 @@ fn the_manual_page_has_every_key_of_clatd() {
     let page = text("man/xlatd-clat.8");
     let found: Vec<_> = items(&page)
         .map(|(name, item)| {
-            let says = ["The default is", "There is no default", "Taken"];
-            assert!(
-                says.iter().any(|words| item.contains(words)) || name == "clat-v6-addr",
-                "{name}"
-            );
+            let words = ["The default is", "There is no default", "without effect"];
+            assert!(words.iter().any(|words| item.contains(words)), "{name}");
             name
         })
         .collect();
-    let keys: Vec<_> = clatd::keys().collect();
-    assert_eq!(names(found), names(keys));
+    assert_eq!(names(found), names(clatd::keys()));
     for key in clatd::ignored_keys() {
         assert!(page.contains(&format!("\n.Ic {key}")), "{key}");
+    }
+}
+
+/// A key at its documented default changes nothing.
+#[test]
+fn the_defaults_of_clatd_in_the_manual_page_are_those_of_the_program() {
+    let page = text("man/xlatd-clat.8");
+    let mut checked = 0;
+    for (name, item) in items(&page) {
+        let Some(value) = default(item).filter(|word| *word != "the") else {
+            continue; // prose
+        };
+        let mut config = ClatConfig::default();
+        let line = format!("{name}={value}");
+        assert_eq!(config.read(line.as_bytes()), Ok(vec![]), "{line}");
+        assert_eq!(config, ClatConfig::default(), "{line}");
+        checked += 1;
+    }
+    assert!(checked >= 16, "{checked}");
+}
+
+/// `--help` and the manual page have the same options, and the help fits on a terminal.
+#[test]
+fn the_help_and_the_manual_page_have_the_same_options() {
+    for (arguments, page) in [
+        (&["--help"][..], "man/xlatd.8"),
+        (&["clat", "--help"], "man/xlatd-clat.8"),
+    ] {
+        let mut xlatd = Command::new(env!("CARGO_BIN_EXE_xlatd"));
+        let help = xlatd.args(arguments).output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+        let shown = help.lines().map(str::trim_start);
+        let shown = shown.filter(|line| line.starts_with('-'));
+        let shown = shown.flat_map(str::split_whitespace);
+        let shown = shown.filter(|word| word.starts_with('-'));
+        let shown = names(shown.map(|word| word.trim_end_matches([',', ';'])));
+
+        let page = text(page);
+        let items = page.lines().filter_map(|line| line.strip_prefix(".It Fl "));
+        let items = items.flat_map(|item| item.split(" , Fl ").map(option));
+        assert_eq!(
+            shown
+                .into_iter()
+                .map(str::to_owned)
+                .collect::<BTreeSet<_>>(),
+            items.collect()
+        );
+    }
+}
+
+/// The option of an item: `Fl config Ar file`, after the first `Fl`, is `--config`.
+fn option(item: &str) -> String {
+    let words = item.split(' ').take_while(|word| *word != "Ar");
+    let words: String = words.map(|word| word.replace("Fl", "-")).collect();
+    format!("-{words}")
+}
+
+/// Prose, comments and scripts have at most 100 columns, as rustfmt has it for code. Tables may be
+/// wider.
+#[test]
+fn lines_have_at_most_100_columns() {
+    const DIRECTORIES: [&str; 5] = [
+        "conf",
+        "conf/init.d",
+        "conf/systemd",
+        "scripts",
+        "tests/service",
+    ];
+    let mut files = vec![path("README.md"), path("CHANGELOG.md")];
+    for directory in DIRECTORIES {
+        let entries = fs::read_dir(path(directory)).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        files.extend(paths.filter(|path| path.is_file()));
+    }
+    assert!(files.len() > 30, "{files:?}");
+    for file in files {
+        for (index, line) in fs::read_to_string(&file).unwrap().lines().enumerate() {
+            let is_table = line.starts_with('|') && file.extension().is_some_and(|md| md == "md");
+            assert!(
+                is_table || line.chars().count() <= 100,
+                "{}:{}",
+                file.display(),
+                index + 1
+            );
+        }
     }
 }

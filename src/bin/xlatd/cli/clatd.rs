@@ -1,39 +1,39 @@
-//! The command line of `xlatd clat`, which is clatd's.
+//! The command line of `xlatd clat`, that of clatd.
 
 use std::{ffi::OsString, path::PathBuf};
 
 use lexopt::{Arg, Parser, ValueExt};
 
-/// What `xlatd clat --help` prints.
+/// The text of `xlatd clat --help`.
 pub(crate) const HELP: &str = "\
 Usage: xlatd clat [OPTION]... [KEY=VALUE]...
        clatd [OPTION]... [KEY=VALUE]...
 
-Gives IPv4 to a host in an IPv6-only network with a NAT64 (464XLAT), until it is stopped.
-Nothing has to be configured. Keys are those of /etc/clatd.conf; see xlatd-clat(8).
+IPv4 on IPv6-only networks (464XLAT CLAT). Runs until a signal ends it, and
+needs no configuration. Keys are those of /etc/clatd.conf; see xlatd-clat(8).
 
   -c, --config FILE  read FILE instead of /etc/clatd.conf
   -d, --debug        log debug messages and packets
   -q, --quiet        log warnings only
-      --cleanup      undo what one that was killed has left, and exit
-  -h, --help         print this and exit
+      --cleanup      undo the set-up of a CLAT that was killed, and exit
+  -h, --help         print this help and exit
   -V, --version      print the version and exit
 ";
 
-/// What is read if no other file is named; it need not be there.
+/// The default configuration, which is optional.
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/clatd.conf";
 
-/// What the command line asks for.
+/// A parsed command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arguments {
     pub(crate) command: Command,
-    /// `None`: the default one, if it is there.
+    /// `None`: the default configuration, if it exists.
     pub(crate) config: Option<PathBuf>,
-    /// Keys and values. The last one counts.
+    /// Keys and values; of several with the same key the last one counts.
     pub(crate) keys: Vec<(String, String)>,
 }
 
-/// What xlatd is to do.
+/// A command of `xlatd clat`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Command {
     #[default]
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn options_and_keys_are_read() {
+    fn parses_options_and_keys() {
         let all = parse(&["-q", "-dd", "-c", "file", "clat-dev=x", "plat-dev="]).unwrap();
         assert_eq!(all.config, Some("file".into()));
         let keys: Vec<_> = all.keys.iter().map(|(k, v)| (&**k, &**v)).collect();

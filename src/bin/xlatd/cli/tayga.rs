@@ -1,4 +1,4 @@
-//! The command line: tayga's options, taken as getopt_long(3) takes them.
+//! The command line of xlatd: the options of tayga, parsed like getopt_long(3).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -9,44 +9,44 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use crate::sys::log::Destination;
 
-/// What `--help` prints.
+/// The text of `--help`.
 pub(crate) const HELP: &str = "\
 Usage: xlatd [OPTION]...
        xlatd check [-c FILE]
        xlatd clat [OPTION]... [KEY=VALUE]...
 
-Translates between IPv4 and IPv6 as tayga.conf says.
-check prints what a tayga.conf means and does nothing.
-clat gives IPv4 to a host in an IPv6-only network; see 'xlatd clat --help'.
+xlatd is a stateless NAT64/SIIT translator, configured by tayga.conf.
+xlatd check prints what a tayga.conf means, and changes nothing.
+xlatd clat is a 464XLAT CLAT; see 'xlatd clat --help'.
 
   -c, --config FILE  read FILE instead of /etc/tayga.conf
   -d, --debug        stay in the foreground, log debug messages and packets
   -n, --nodetach     stay in the foreground
   -u, --user USER    become USER once packets can flow
-  -g, --group GROUP  become a member of GROUP alone; default: USER's group
-  -r, --chroot       have no files but those in data-dir; needs --user
-  -p, --pidfile FILE write the process id to FILE, and remove it at the end
-      --syslog       log to syslog; default, but for -d and -n
+  -g, --group GROUP  become a member of GROUP only; default: USER's group
+  -r, --chroot       change the root directory to data-dir; needs --user
+  -p, --pidfile FILE write the process id to FILE, and remove FILE at the end
+      --syslog       log to syslog; default in the background
       --stdout       log to stdout; default with -d and -n
-      --journal      log to the systemd journal
-      --mktun        make the TUN device, persistent, and exit
+      --journal      log to the journal of systemd
+      --mktun        create the TUN device, persistent, and exit
       --rmtun        remove the TUN device and exit
-  -h, --help         print this and exit
+  -h, --help         print this help and exit
   -V, --version      print the version and exit
 ";
 
-/// The name by which the program was called.
+/// The name under which the program was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
     Xlatd,
-    /// What tayga does, xlatd does then, also where it would do better otherwise.
+    /// xlatd does as tayga, also where the two differ on purpose.
     Tayga,
-    /// As `xlatd clat`.
+    /// The same as `xlatd clat`.
     Clatd,
 }
 
 impl Name {
-    /// The name in the first argument, as a shell or execve(2) passes it.
+    /// The name in the first argument of execve(2).
     pub(crate) fn of(program: Option<&OsStr>) -> Self {
         match program.map(Path::new).and_then(Path::file_name) {
             Some(name) if name == "tayga" => Self::Tayga,
@@ -63,7 +63,7 @@ impl Name {
         }
     }
 
-    /// The command that says how this one is called.
+    /// The command that prints the usage.
     pub(crate) fn help(self) -> &'static str {
         match self {
             Self::Xlatd => "xlatd --help",
@@ -72,7 +72,7 @@ impl Name {
         }
     }
 
-    /// The same for a CLAT.
+    /// The command that prints the usage of a CLAT.
     pub(crate) fn clat_help(self) -> &'static str {
         match self {
             Self::Xlatd => "xlatd clat --help",
@@ -81,7 +81,7 @@ impl Name {
     }
 }
 
-/// What the command line asks for.
+/// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {
     pub(crate) command: Command,
@@ -90,35 +90,35 @@ pub(crate) struct Arguments {
     pub(crate) debug: bool,
     /// Whether to stay in the foreground.
     pub(crate) foreground: bool,
-    /// Where messages go.
+    /// The destination of log messages.
     pub(crate) destination: Destination,
-    /// Who to become.
+    /// The user to become, a name or a number.
     pub(crate) user: Option<String>,
     pub(crate) group: Option<String>,
-    /// Whether `data-dir` is to be the root of all paths.
+    /// Whether to change the root directory to `data-dir`.
     pub(crate) chroot: bool,
-    /// Where to write the process id; relative to `data-dir`.
+    /// The file for the process id; a relative path starts at `data-dir`.
     pub(crate) pidfile: Option<PathBuf>,
-    /// Arguments that mean nothing. Empty ones are not among them: clatd passes one.
+    /// Ignored arguments, without empty ones: clatd passes one.
     pub(crate) ignored: Vec<OsString>,
 }
 
-/// What xlatd is to do.
+/// A command of xlatd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// Translate.
+    /// Translates.
     Run,
-    /// Print what the configuration means.
+    /// Prints what the configuration means.
     Check,
-    /// Make the device.
+    /// Creates the device.
     MakeTun,
-    /// Remove the device.
+    /// Removes the device.
     RemoveTun,
     Help,
     Version,
 }
 
-/// What an option does.
+/// The effect of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     Config,
@@ -151,7 +151,7 @@ const OPTIONS: [(&str, Option<char>, Effect); 14] = [
 ];
 
 impl Arguments {
-    /// Reads the arguments after the name of the program. `--help` and `--version` count as soon as they are read.
+    /// Parses the arguments after the name of the program. `--help` and `--version` end parsing.
     pub(crate) fn parse(
         name: Name,
         arguments: impl IntoIterator<Item: Into<OsString>>,
@@ -169,7 +169,7 @@ impl Arguments {
             ignored: Vec::new(),
         };
         let mut destination = None;
-        let mut first = name == Name::Xlatd; // to tayga all of them mean nothing
+        let mut first = name == Name::Xlatd; // tayga has no commands
         let mut parser = Parser::from_args(arguments);
         parser.set_short_equals(false); // getopt's `-c=x` is the file `=x`
         while let Some(argument) = parser.next()? {
@@ -209,10 +209,10 @@ impl Arguments {
         if becomes && parsed.command != Command::Run {
             return Err("--user, --group and --chroot are for a daemon only".into());
         }
-        // Whoever looks on wants to see something; to a daemon nobody listens but syslog.
-        let looks_on = parsed.debug || parsed.foreground && name == Name::Xlatd;
+        // Unlike xlatd, tayga logs to syslog with --nodetach.
+        let on_terminal = parsed.debug || parsed.foreground && name == Name::Xlatd;
         parsed.destination = destination.unwrap_or(match parsed.command {
-            Command::Run if !looks_on => Destination::Syslog,
+            Command::Run if !on_terminal => Destination::Syslog,
             _ => Destination::Stdout,
         });
         Ok(parsed)
@@ -235,7 +235,7 @@ fn by_short_name(name: char) -> Result<Effect, lexopt::Error> {
         .ok_or_else(|| Arg::Short(name).unexpected())
 }
 
-/// The option of this name, or the only one whose name starts so.
+/// The option of this name, or the only one that it abbreviates.
 fn by_long_name(name: &str) -> Result<Effect, lexopt::Error> {
     let matching: Vec<_> = match OPTIONS.iter().find(|(long, _, _)| *long == name) {
         Some(option) => vec![option],
@@ -261,8 +261,6 @@ mod tests {
 
     use super::*;
 
-    const MAN_PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/man/xlatd.8"));
-
     fn parse(arguments: &[&str]) -> Result<Arguments, String> {
         parse_as(Name::Xlatd, arguments)
     }
@@ -287,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_read_as_getopt_long_reads_them() {
+    fn parses_options_like_getopt_long() {
         assert_eq!(parse(&[]), Ok(defaults()));
         for config in [
             &["-cfile"][..],
@@ -340,9 +338,9 @@ mod tests {
         }
     }
 
-    /// As tayga: syslog, but for -d. Who calls xlatd by its name and has it stay sees its messages.
+    /// tayga logs to syslog without -d; xlatd logs to stdout with -n, too.
     #[test]
-    fn where_messages_go() {
+    fn chooses_the_log_destination() {
         use Destination::{Journal, Stdout, Syslog};
         for (arguments, xlatd, tayga) in [
             (&[][..], Syslog, Syslog),
@@ -361,13 +359,13 @@ mod tests {
                 assert_eq!(parsed.destination, expected, "{name:?} {arguments:?}");
             }
         }
-        // In the background stdout is a destination only if it was asked for.
+        // --stdout does not imply the foreground; -d does.
         assert!(!parse(&["--stdout"]).unwrap().foreground);
         assert!(parse(&["-d"]).unwrap().foreground);
     }
 
     #[test]
-    fn the_name_is_the_last_part_of_the_path() {
+    fn takes_the_name_from_the_end_of_the_path() {
         for (program, name) in [
             ("tayga", Name::Tayga),
             ("/usr/sbin/tayga", Name::Tayga),
@@ -384,7 +382,7 @@ mod tests {
 
     /// clatd runs `--config F --mktun ""`, `--config F --nodetach ""` and `--config F --rmtun`.
     #[test]
-    fn the_command_lines_of_clatd() {
+    fn parses_the_command_lines_of_clatd() {
         use Destination::{Stdout, Syslog};
         for (last, command, foreground, destination) in [
             (&["--mktun", ""][..], Command::MakeTun, false, Stdout),
@@ -419,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn help_and_version_count_at_once() {
+    fn help_and_version_end_parsing() {
         assert_eq!(parse(&["-dh", "--bad"]).unwrap().command, Command::Help);
         assert_eq!(
             parse(&["--vers", "--bad"]).unwrap().command,
@@ -428,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes() {
+    fn reports_mistakes() {
         let daemon = "--user, --group and --chroot are for a daemon only";
         let one = "only one of --mktun, --rmtun and check can be done at a time";
         for (arguments, message) in [
@@ -458,24 +456,15 @@ mod tests {
         }
     }
 
+    /// tests/documents.rs compares the help with the manual page.
     #[test]
-    fn every_option_is_in_the_help_and_in_the_man_page() {
+    fn the_help_has_every_option() {
         for (long, short, _) in OPTIONS {
             let names = match short {
                 Some(short) => format!("  -{short}, --{long} "),
                 None => format!("      --{long} "),
             };
-            let has_item = MAN_PAGE.lines().any(|line| {
-                line.starts_with(".It Fl ")
-                    && line.split(',').any(|name| {
-                        let name = name.trim_start_matches(".It").trim();
-                        let name = name.split(" Ar ").next().unwrap();
-                        name == format!("Fl Fl {long}")
-                    })
-                    && short.is_none_or(|short| line.starts_with(&format!(".It Fl {short} ")))
-            });
             assert!(HELP.contains(&names), "--{long} in --help");
-            assert!(has_item, "--{long} in xlatd.8");
         }
     }
 }
