@@ -1,4 +1,4 @@
-//! Runs `xlatd clat`.
+//! The command `xlatd clat`.
 
 use std::{
     env,
@@ -26,7 +26,7 @@ use crate::{
     sys::{self, log::Destination, privilege},
 };
 
-/// `xlatd clat`
+/// Runs a CLAT, or the command that the arguments name.
 pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(), Error> {
     let usage = |error| Error::Usage {
         help: name.clat_help(),
@@ -62,8 +62,8 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
     info!("Starting xlatd {} as a CLAT", env!("CARGO_PKG_VERSION"));
     let uses_ufw = config.ufw.is_some() || sys::firewall::ufw::is_enabled();
     if config.script_up.is_none() && config.script_down.is_none() && !uses_ufw {
-        // nft(8) needs the first. Root, who has the last two, also writes the record in a directory
-        // of the services' user.
+        // nft(8) needs the first. Root has the last two, for the undo journal in the directory of
+        // the services' user.
         privilege::confine(&[
             Capability::CAP_NET_ADMIN,
             Capability::CAP_NET_RAW,
@@ -81,7 +81,7 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
     service.run(&mut daemon)
 }
 
-/// The configuration of a CLAT, and what there is to know about it.
+/// Reads the configuration, and returns it with the lines to log.
 fn configure_clat(
     arguments: &Arguments,
     usage: impl Fn(lexopt::Error) -> Error,
@@ -123,7 +123,7 @@ fn configure_clat(
     Ok((config, lines))
 }
 
-/// Where a CLAT writes down what it has to undo: what systemd has for the service (systemd.exec(5), RuntimeDirectory=).
+/// The directory of the undo journal: that of the service (systemd.exec(5), RuntimeDirectory=).
 fn runtime_directory() -> PathBuf {
     let given = env::var_os("RUNTIME_DIRECTORY")
         .and_then(|directories| env::split_paths(&directories).next())

@@ -1,4 +1,4 @@
-//! Runs a translator, and the commands of tayga.
+//! The translator, and the commands of tayga.
 
 use std::{
     env, fs,
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// Does what the arguments ask for. The exit status is that of the process.
+/// Runs the command of the arguments, and returns the exit status of the process.
 pub(crate) fn run(name: Name, arguments: &Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
         Command::Help if name == Name::Tayga => {
@@ -43,7 +43,7 @@ pub(crate) fn run(name: Name, arguments: &Arguments) -> Result<ExitCode, Error> 
         Command::Version => print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"))?,
         Command::Check => {
             let (config, notices) = read_config(&arguments.config)?;
-            start_log(name, arguments)?; // for what is to be known about the map-file
+            start_log(name, arguments)?; // for warnings about the map-file
             map_file::check(&config)?;
             print(&plan::describe(&config, &notices))?;
         }
@@ -64,7 +64,7 @@ pub(crate) fn run(name: Name, arguments: &Arguments) -> Result<ExitCode, Error> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs the daemon, in the foreground or not.
+/// Runs the daemon in the foreground or in the background.
 fn start(arguments: &Arguments, config: Config) -> Result<ExitCode, Error> {
     let options = Options {
         debug: arguments.debug,
@@ -80,7 +80,7 @@ fn start(arguments: &Arguments, config: Config) -> Result<ExitCode, Error> {
     }
     if arguments.chroot && options.identity.uid.is_none_or(|uid| uid.is_root()) {
         return Err(Error::Chroot(
-            "--user with somebody other than root, who can leave it",
+            "--user with a user other than root, which can leave it",
         ));
     }
     let readiness = if arguments.foreground {
@@ -95,7 +95,7 @@ fn start(arguments: &Arguments, config: Config) -> Result<ExitCode, Error> {
     info!("Starting xlatd {}", env!("CARGO_PKG_VERSION"));
     let (mut service, mut daemon) = translator::start(config, &options, readiness.as_ref())?;
     if let Some(readiness) = readiness {
-        // In the background nobody logs there who was not asked to.
+        // In the background stdout stays open only for --stdout.
         let told = readiness.tell(arguments.destination == Destination::Stdout);
         told.map_err(system("leave the terminal"))?;
     }
@@ -103,18 +103,19 @@ fn start(arguments: &Arguments, config: Config) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where messages go from now on.
+/// Starts logging to the destination of the arguments.
 fn start_log(name: Name, arguments: &Arguments) -> Result<(), Error> {
     let mut destination = arguments.destination;
     if destination == Destination::Syslog && !sys::log::has_syslog() {
         if arguments.foreground {
-            destination = Destination::Stdout; // somebody may be there to see them
+            destination = Destination::Stdout; // maybe a terminal
         } else {
             let path = sys::log::SYSLOG;
             say(
                 name,
                 &format!(
-                    "there is no syslog at {path}: messages are lost until there is one (or use --journal, --stdout)"
+                    "there is no syslog at {path}: messages are lost until there is one \
+                     (or use --journal, --stdout)"
                 ),
             );
         }
@@ -123,7 +124,7 @@ fn start_log(name: Name, arguments: &Arguments) -> Result<(), Error> {
         .map_err(system("log to the journal (use --syslog or --stdout)"))
 }
 
-/// Who the command line says to become.
+/// The user and group to become.
 fn identity(arguments: &Arguments) -> Result<Identity, Error> {
     let mut identity = Identity::default();
     let nobody = |kind, name: &String| Error::Nobody {
@@ -141,7 +142,7 @@ fn identity(arguments: &Arguments) -> Result<Identity, Error> {
         identity.gid = Some(group.ok_or_else(|| nobody("group", name))?);
     }
     match identity {
-        // The number of a user that the system does not know has no group of its own, and root's is not for it.
+        // An unknown number has no group of its own, and must not keep that of root.
         Identity {
             uid: Some(_),
             gid: None,
@@ -151,7 +152,7 @@ fn identity(arguments: &Arguments) -> Result<Identity, Error> {
     }
 }
 
-/// Reads the configuration and logs what there is to know about it.
+/// Reads the configuration, and logs its notices.
 fn configure(arguments: &Arguments) -> Result<Config, Error> {
     for ignored in &arguments.ignored {
         warn!("The argument {ignored:?} is ignored");
@@ -178,7 +179,7 @@ fn read_config(path: &Path) -> Result<(Config, Vec<Notice>), Error> {
     })
 }
 
-/// The directory that systemd has for the service, or the first of several (systemd.exec(5), StateDirectory=).
+/// The first directory of the service's state (systemd.exec(5), StateDirectory=).
 fn state_directory() -> Option<PathBuf> {
     let directories = env::var_os("STATE_DIRECTORY")?;
     let path = env::split_paths(&directories).next()?;
