@@ -6,6 +6,7 @@
 mod damping;
 mod discovery;
 mod event;
+mod host;
 mod network;
 pub mod prefix;
 mod rescan;
@@ -26,6 +27,7 @@ use crate::addr::Nat64Prefix;
 use damping::Damping;
 use discovery::Discovery;
 pub use event::{Action, Event, Refusal, Trial};
+use host::Host;
 pub use network::{Address, Link, Network, is_clat_address};
 use network::{best, network_of};
 pub use prefix::{Candidates, Origin};
@@ -56,8 +58,7 @@ pub struct Clat {
     aside: Option<Aside>,
     /// How many packets have been translated.
     packets: u64,
-    /// What was asked for last.
-    setup: Option<Setup>,
+    host: Host,
     state: Option<State>,
     damping: Damping,
     /// Whether there is another conclusion that has to wait.
@@ -102,16 +103,6 @@ impl Aside {
     }
 }
 
-/// What is to become of the host.
-enum Wanted {
-    /// It stays as it is.
-    AsItIs,
-    /// It is set up so.
-    Set(Setup),
-    /// Nothing is set up.
-    Nothing,
-}
-
 impl Clat {
     /// One that knows nothing of the network yet.
     pub fn new(settings: Settings) -> Self {
@@ -124,7 +115,7 @@ impl Clat {
             native_since: None,
             aside: None,
             packets: 0,
-            setup: None,
+            host: Host::default(),
             state: None,
             damping: Damping::default(),
             waits: false,
@@ -152,7 +143,7 @@ impl Clat {
             Event::Answered { from } => self.choice.answered(from, now),
             Event::Resumed => self.discovery.search_again(now),
             Event::Failed => {
-                self.setup = None;
+                self.host.failed();
                 self.trial = None;
             }
             Event::Time => {}
@@ -173,7 +164,7 @@ impl Clat {
             .map(|since| since + self.settings.steps_aside_after)
             .filter(|at| *at > now);
         let patience = self.discovery.patience(now);
-        let aside = self.aside.filter(|_| self.setup.is_some());
+        let aside = self.aside.filter(|_| self.host.asked().is_some());
         let all = [
             native,
             aside.map(Aside::end).filter(|at| *at > now),
@@ -235,7 +226,7 @@ impl Clat {
         let packets = self.packets;
         self.aside = self.standing_native(now).map(|_| match self.aside {
             None => Aside::new(packets, now),
-            Some(aside) if self.setup.is_some() => aside.look(packets, now),
+            Some(aside) if self.host.asked().is_some() => aside.look(packets, now),
             Some(aside) => aside,
         });
     }
@@ -244,8 +235,8 @@ impl Clat {
     fn decide(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let (state, wanted) = self.conclusion(now);
         let action = match wanted {
-            Wanted::Set(setup) if self.setup.as_ref() != Some(&setup) => Some(Action::Set(setup)),
-            Wanted::Nothing if self.setup.is_some() => Some(Action::Rest),
+            Some(setup) if self.host.in_force() != Some(&setup) => Some(Action::Set(setup)),
+            None if self.host.asked().is_some() => Some(Action::Rest),
             _ => None,
         };
         let is_said = self.state.as_ref() == Some(&state);
@@ -255,8 +246,8 @@ impl Clat {
             return;
         }
         match &action {
-            Some(Action::Set(setup)) => self.setup = Some(setup.clone()),
-            Some(_) => self.setup = None,
+            Some(Action::Set(setup)) => self.host = Host::SetUp(setup.clone()),
+            Some(_) => self.host = Host::Clear,
             None => {}
         }
         actions.extend(action);
@@ -266,20 +257,21 @@ impl Clat {
         }
     }
 
-    fn conclusion(&self, now: Duration) -> (State, Wanted) {
+    /// How it is, and how the host is to be set up, if it is.
+    fn conclusion(&self, now: Duration) -> (State, Option<Setup>) {
         // What has been set up stays while something is missing: connections go on when it is back.
-        let without_route = || match self.setup.clone() {
-            Some(setup) => Wanted::Set(Setup {
+        let without_route = || {
+            let asked = self.host.asked().cloned();
+            asked.map(|setup| Setup {
                 on_link: false,
                 default_route: false,
                 ..setup
-            }),
-            None => Wanted::AsItIs,
+            })
         };
         if let Some(link) = self.standing_native(now)
             && self.aside.is_some_and(|aside| now >= aside.end())
         {
-            return (State::SteppingAside(link.name.clone()), Wanted::Nothing);
+            return (State::SteppingAside(link.name.clone()), None);
         }
         let Some(uplink) = self.uplink() else {
             let missing = match &self.settings.uplink {
@@ -334,12 +326,12 @@ impl Clat {
             Some(link) => State::SteppingAside(link.name.clone()),
             None => State::Active(prefix, origin, uplink.name.clone()),
         };
-        (state, Wanted::Set(setup))
+        (state, Some(setup))
     }
 
     /// The source that packets leave with, and whether it is our own, as long as the host is in its network.
     fn working_source(&self, uplink: &Link) -> Option<(Ipv6Addr, bool)> {
-        let setup = self.setup.as_ref()?;
+        let setup = self.host.in_force()?;
         let Setup {
             source, dedicated, ..
         } = *setup;
@@ -476,7 +468,7 @@ impl Clat {
 
     /// Whether we are to answer for this address on a device.
     pub fn answers_for(&self, link: u32, address: Ipv6Addr) -> bool {
-        let setup = self.setup.as_ref();
+        let setup = self.host.in_force();
         setup.is_some_and(|setup| {
             setup.on_link && setup.dedicated && setup.uplink.1 == link && setup.source == address
         })
@@ -492,7 +484,7 @@ impl Clat {
 
     /// The prefix that counts for an uplink.
     fn prefix(&self, link: u32, now: Duration) -> Option<(Nat64Prefix, Origin)> {
-        let current = self.setup.as_ref().map(|setup| setup.prefix);
+        let current = self.host.in_force().map(|setup| setup.prefix);
         self.discovery.prefix(&self.settings, link, current, now)
     }
 
@@ -501,7 +493,7 @@ impl Clat {
         let Settings {
             host_v4, own_v4, ..
         } = self.settings;
-        match &self.setup {
+        match self.host.in_force() {
             Some(setup) => Some(setup.addresses),
             None => self.network.free_addresses([host_v4, own_v4]),
         }

@@ -265,6 +265,32 @@ fn it_rests_when_no_connection_is_left() {
     assert_eq!(rests(&rig.until(start + seconds(5000))), [start + QUIET]);
 }
 
+/// A set-up that fails just when the overlap with native IPv4 ends, or while something is missing, may have left parts:
+/// they are torn down with the rest.
+#[test]
+fn a_failed_set_up_is_torn_down_too() {
+    let mut rig = Rig::started();
+    rig.advertised(&[(OTHER, 6000)]);
+    rig.link().default_v4 = true;
+    rig.network_is();
+    rig.until(rig.now + seconds(10));
+    rig.now += QUIET;
+    assert_eq!(rig.tell(Event::Failed), [Action::Rest]);
+    assert_eq!(rig.until(rig.now + seconds(5000)), [], "said once");
+
+    // Without a prefix nothing is set up as it is to be, but what stands is still known.
+    let mut rig = Rig::started();
+    rig.advertised(&[(OTHER, 6000)]);
+    rig.advertised(&[(OTHER, 0)]);
+    let actions = rig.tell(Event::Failed);
+    assert!(matches!(&setups(&actions)[..], [setup] if !setup.default_route));
+    rig.tell(Event::Failed);
+    rig.link().default_v4 = true;
+    rig.network_is();
+    let done = rig.until(rig.now + seconds(10) + QUIET);
+    assert!(done.contains(&(rig.now, Action::Rest)), "{done:?}");
+}
+
 /// CL-21: the link goes, and what was learnt by it (D50-08); it comes, and is asked again. What was set up stays.
 #[test]
 fn the_link_flaps() {
@@ -298,7 +324,7 @@ fn contradictions_are_damped() {
     }
     assert!((19..=22).contains(&changes), "{changes}");
     rig.until(rig.now + seconds(6));
-    let setup = rig.clat.setup.as_ref().unwrap();
+    let setup = rig.clat.host.in_force().unwrap();
     assert_eq!(setup.prefix.prefix().to_string(), "2001:db8:64::/96");
     // Later there is no hurry.
     rig.until(rig.now + seconds(60));
