@@ -2,10 +2,12 @@
 //! used; or the host's.
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::Hasher,
     net::{Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
+
+use siphasher::sip::SipHasher13;
 
 use super::{Link, Settings, State};
 use crate::{addr::Nat64Prefix, wire::checksum::Sum};
@@ -207,9 +209,19 @@ pub(super) fn make_up(
         host_v4,
         ..
     } = settings;
-    // Another version of the hasher would make up another address once, and nothing worse.
-    let mut hasher = DefaultHasher::new();
-    ("xlatd clat", secret, device, network, mac, attempt).hash(&mut hasher);
+    // The octets are those that std's `Hash` of Rust 1.95 gave for this tuple on 64-bit machines.
+    let mut hasher = SipHasher13::new();
+    for text in ["xlatd clat", secret, device] {
+        hasher.write(text.as_bytes());
+        hasher.write(&[0xff]); // the end: never an octet of UTF-8
+    }
+    hasher.write(&network.octets());
+    hasher.write(&u64::from(mac.is_some()).to_le_bytes());
+    if let Some(mac) = mac {
+        hasher.write(&6_u64.to_le_bytes());
+        hasher.write(&mac);
+    }
+    hasher.write(&attempt.to_le_bytes());
     // The lowest 16 bits are what makes it neutral.
     let address = network.to_bits() | u128::from(hasher.finish() & !0xffff);
     let octets = address.to_be_bytes();
@@ -393,6 +405,26 @@ mod tests {
         let before = Sum::of(&v4.octets()) + Sum::of(&far.octets());
         let after = Sum::of(&one.octets()) + Sum::of(&prefix.embed(far).octets());
         assert_eq!(before.fold() % 0xffff, after.fold() % 0xffff);
+    }
+
+    /// Addresses chosen so far stay the same, with whatever toolchain and on whatever machine.
+    #[test]
+    fn made_up_addresses_are_pinned() {
+        let prefix = nat64("64:ff9b::".parse().unwrap(), 96).unwrap();
+        let network: Ipv6Addr = "2001:db8:6::".parse().unwrap();
+        let settings = Settings {
+            secret: "0123456789abcdef0123456789abcdef".to_owned(),
+            ..Settings::default()
+        };
+        let mac = Some([2, 0, 0, 0, 0, 1]);
+        for (mac, attempt, expected) in [
+            (mac, 0, "2001:db8:6:0:4b09:d010:77e3:ff44"),
+            (mac, 1, "2001:db8:6:0:ac8:49dc:e571:582c"),
+            (None, 0, "2001:db8:6:0:fa60:76d0:d4f3:4c1d"),
+        ] {
+            let made_up = make_up(network, &settings, mac, attempt, prefix);
+            assert_eq!(made_up.to_string(), expected);
+        }
     }
 
     #[test]
