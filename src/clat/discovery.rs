@@ -7,8 +7,8 @@ use std::{
 
 use super::{
     Action, Candidates, Network, Origin, Settings, Source,
-    event::Refusal,
-    network::{Link, network_of},
+    event::Ignored,
+    network::{Interface, network_of},
     prefix,
 };
 use crate::{
@@ -52,8 +52,8 @@ pub(super) struct Discovery {
     /// What is done about the uplink.
     search: Search,
     /// What was refused, and what of it has not been said yet.
-    refused: Vec<Refusal>,
-    refusals: Vec<Refusal>,
+    refused: Vec<Ignored>,
+    refusals: Vec<Ignored>,
 }
 
 /// A name server that a router has advertised.
@@ -257,7 +257,7 @@ impl Discovery {
     /// Has it said, once. Who makes up more than anybody would read is not listened to.
     fn refuse(&mut self, network: &Network, link: u32, told: String, why: &'static str) {
         let name = network.link(link).map(|link| link.name.clone());
-        let refusal = Refusal {
+        let refusal = Ignored {
             link: name.unwrap_or_default(),
             told,
             why,
@@ -269,7 +269,7 @@ impl Discovery {
     }
 
     /// What is to be said of what was not believed.
-    pub(super) fn refusals(&mut self) -> impl Iterator<Item = Refusal> {
+    pub(super) fn refusals(&mut self) -> impl Iterator<Item = Ignored> {
         self.refusals.drain(..)
     }
 
@@ -376,7 +376,7 @@ impl Discovery {
     }
 
     /// MTU of IPv6 on the uplink, in octets.
-    pub(super) fn mtu(&self, uplink: &Link) -> u32 {
+    pub(super) fn mtu(&self, uplink: &Interface) -> u32 {
         const MIN_MTU: u32 = ipv6::MIN_MTU as u32;
         let advertised = self.mtus.iter().find(|(link, _)| *link == uplink.index);
         let advertised = advertised.map_or(u32::MAX, |(_, mtu)| *mtu);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Network, Setup, State};
+use super::{HostSetup, Network, Status};
 use crate::wire::ndp::RouterAdvertisement;
 
 /// Something that has happened.
@@ -64,7 +64,7 @@ pub enum Action {
         servers: Vec<IpAddr>,
     },
     /// Have this address on its device, and no other one, to see whether another host has it.
-    Try(Option<Trial>),
+    TestAddress(Option<AddressTest>),
     /// Send a probe to see whether packets from an address pass: it is to reach the first router, and no more.
     Probe {
         /// Of the device.
@@ -75,20 +75,20 @@ pub enum Action {
         to: Ipv6Addr,
     },
     /// Say what was not believed, and why. Each is said once.
-    Refuse(Refusal),
+    Ignore(Ignored),
     /// Say why the host's own address is used.
-    Share(&'static str),
+    UseHostAddress(&'static str),
     /// Make it so.
-    Set(Setup),
+    SetUp(HostSetup),
     /// Set nothing up, and undo what is.
-    Rest,
+    TearDown,
     /// Say what has become of it.
-    Say(State),
+    Report(Status),
 }
 
 /// A NAT64 prefix that somebody has told, and that is not believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Ignored {
     /// Name of the device.
     pub(super) link: String,
     /// What was told: a prefix by a router, an address of ipv4only.arpa by a name server.
@@ -96,7 +96,7 @@ pub struct Refusal {
     pub(super) why: &'static str,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for Ignored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { link, told, why } = self;
         write!(f, "Not taken for a NAT64: {told}, as told on {link}, {why}")
@@ -105,7 +105,7 @@ impl fmt::Display for Refusal {
 
 /// An address that is on its device only to be checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trial {
+pub struct AddressTest {
     /// Name and index of the device.
     pub uplink: (String, u32),
     /// As a host, with no network.

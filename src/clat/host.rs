@@ -1,6 +1,6 @@
 //! The host: how it was asked to be, and whether it is so.
 
-use super::Setup;
+use super::HostSetup;
 
 /// What was asked for last, and how much of it is in force.
 #[derive(Debug, Default)]
@@ -9,14 +9,14 @@ pub(super) enum Host {
     #[default]
     Clear,
     /// Set up as asked for.
-    SetUp(Setup),
+    SetUp(HostSetup),
     /// The set-up failed: parts of it, and of the one before, may stand.
-    Partial(Setup),
+    Partial(HostSetup),
 }
 
 impl Host {
     /// The set-up that was asked for last, also where it failed.
-    pub(super) fn asked(&self) -> Option<&Setup> {
+    pub(super) fn asked(&self) -> Option<&HostSetup> {
         match self {
             Self::Clear => None,
             Self::SetUp(setup) | Self::Partial(setup) => Some(setup),
@@ -24,7 +24,7 @@ impl Host {
     }
 
     /// The set-up that is in force.
-    pub(super) fn in_force(&self) -> Option<&Setup> {
+    pub(super) fn in_force(&self) -> Option<&HostSetup> {
         match self {
             Self::SetUp(setup) => Some(setup),
             Self::Clear | Self::Partial(_) => None,

@@ -14,7 +14,7 @@ mod retry;
 mod settings;
 mod setup;
 mod source;
-mod state;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -26,17 +26,17 @@ use std::{
 use crate::addr::Nat64Prefix;
 use damping::Damping;
 use discovery::Discovery;
-pub use event::{Action, Event, Refusal, Trial};
+pub use event::{Action, AddressTest, Event, Ignored};
 use host::Host;
-pub use network::{Address, Link, Network, is_clat_address};
+pub use network::{Address, Interface, Network, is_clat_address};
 use network::{best, network_of};
 pub use prefix::{Candidates, Origin};
 pub use rescan::Rescan;
 pub use retry::Retry;
 pub use settings::{Settings, Source};
-pub use setup::{PRIVATE, Setup, private};
+pub use setup::{HostSetup, PRIVATE, private};
 use source::{Choice, Dedicated};
-pub use state::State;
+pub use status::Status;
 
 /// Open connections that say nothing for so long are over, once there is native IPv4; and so much later all are.
 const QUIET: Duration = Duration::from_secs(120);
@@ -51,7 +51,7 @@ pub struct Clat {
     /// What becomes of an address of our own on the uplink.
     choice: Choice,
     /// What was asked for last, while it is checked.
-    trial: Option<Trial>,
+    trial: Option<AddressTest>,
     /// Since when there is native IPv4.
     native_since: Option<Duration>,
     /// While we step aside for it.
@@ -59,7 +59,7 @@ pub struct Clat {
     /// How many packets have been translated.
     packets: u64,
     host: Host,
-    state: Option<State>,
+    state: Option<Status>,
     damping: Damping,
     /// Whether there is another conclusion that has to wait.
     waits: bool,
@@ -148,7 +148,7 @@ impl Clat {
             }
             Event::Time => {}
         }
-        let mut actions: Vec<_> = self.discovery.refusals().map(Action::Refuse).collect();
+        let mut actions: Vec<_> = self.discovery.refusals().map(Action::Ignore).collect();
         self.waits = false;
         self.discovery.search(&self.settings, now, &mut actions);
         self.choose_source(now, &mut actions);
@@ -182,13 +182,16 @@ impl Clat {
     }
 
     /// What is known of a device.
-    pub fn link(&self, index: u32) -> Option<&Link> {
+    pub fn link(&self, index: u32) -> Option<&Interface> {
         self.network.link(index)
     }
 
     /// The device of this name, if it is known.
-    pub fn link_named(&self, name: &str) -> Option<&Link> {
-        self.network.links.iter().find(|link| link.name == name)
+    pub fn link_named(&self, name: &str) -> Option<&Interface> {
+        self.network
+            .interfaces
+            .iter()
+            .find(|link| link.name == name)
     }
 
     fn network_is(&mut self, network: Network, now: Duration) {
@@ -204,18 +207,18 @@ impl Clat {
     }
 
     /// By which packets go to the NAT64.
-    fn uplink(&self) -> Option<&Link> {
+    fn uplink(&self) -> Option<&Interface> {
         self.network.uplink(self.settings.uplink.as_deref())
     }
 
     /// A device with native IPv4, if we step aside for it.
-    fn native(&self) -> Option<&Link> {
+    fn native(&self) -> Option<&Interface> {
         let native = self.network.native();
         native.filter(|_| self.settings.steps_aside && !self.settings.replaces)
     }
 
     /// One that has stood for long enough.
-    fn standing_native(&self, now: Duration) -> Option<&Link> {
+    fn standing_native(&self, now: Duration) -> Option<&Interface> {
         let stands = |since| now >= since + self.settings.steps_aside_after;
         self.native()
             .filter(|_| self.native_since.is_some_and(stands))
@@ -235,34 +238,34 @@ impl Clat {
     fn decide(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let (state, wanted) = self.conclusion(now);
         let action = match wanted {
-            Some(setup) if self.host.in_force() != Some(&setup) => Some(Action::Set(setup)),
-            None if self.host.asked().is_some() => Some(Action::Rest),
+            Some(setup) if self.host.in_force() != Some(&setup) => Some(Action::SetUp(setup)),
+            None if self.host.asked().is_some() => Some(Action::TearDown),
             _ => None,
         };
         let is_said = self.state.as_ref() == Some(&state);
-        let is_way_back = matches!(state, State::Active(..));
+        let is_way_back = matches!(state, Status::Active(..));
         if (action.is_some() || !is_said) && !self.damping.allows(is_way_back, now) {
             self.waits = true;
             return;
         }
         match &action {
-            Some(Action::Set(setup)) => self.host = Host::SetUp(setup.clone()),
+            Some(Action::SetUp(setup)) => self.host = Host::SetUp(setup.clone()),
             Some(_) => self.host = Host::Clear,
             None => {}
         }
         actions.extend(action);
         if !is_said {
             self.state = Some(state.clone());
-            actions.push(Action::Say(state));
+            actions.push(Action::Report(state));
         }
     }
 
     /// How it is, and how the host is to be set up, if it is.
-    fn conclusion(&self, now: Duration) -> (State, Option<Setup>) {
+    fn conclusion(&self, now: Duration) -> (Status, Option<HostSetup>) {
         // What has been set up stays while something is missing: connections go on when it is back.
         let without_route = || {
             let asked = self.host.asked().cloned();
-            asked.map(|setup| Setup {
+            asked.map(|setup| HostSetup {
                 on_link: false,
                 default_route: false,
                 ..setup
@@ -271,18 +274,18 @@ impl Clat {
         if let Some(link) = self.standing_native(now)
             && self.aside.is_some_and(|aside| now >= aside.end())
         {
-            return (State::SteppingAside(link.name.clone()), None);
+            return (Status::SteppingAside(link.name.clone()), None);
         }
         let Some(uplink) = self.uplink() else {
             let missing = match &self.settings.uplink {
                 Some(_) => "plat-dev has no IPv6 default route",
                 None => "there is no IPv6 default route",
             };
-            return (State::WaitingForLink(missing), without_route());
+            return (Status::WaitingForLink(missing), without_route());
         };
         let Some((prefix, origin)) = self.prefix(uplink.index, now) else {
             return (
-                State::WaitingForPrefix(uplink.name.clone()),
+                Status::WaitingForPrefix(uplink.name.clone()),
                 without_route(),
             );
         };
@@ -291,7 +294,7 @@ impl Clat {
             (Dedicated::Ready(address), _) => (*address, true),
             (_, None) if self.choice.address().is_none() => {
                 let missing = "the device of the IPv6 default route has no global IPv6 address";
-                return (State::WaitingForLink(missing), without_route());
+                return (Status::WaitingForLink(missing), without_route());
             }
             (Dedicated::Refused(_), Some(host)) => (host, false),
             (_, Some(host)) if self.settings.source == Source::Shared => (host, false),
@@ -302,16 +305,16 @@ impl Clat {
             },
         };
         if let Some(other) = self.network.another_clat(uplink) {
-            let state = State::AnotherClat(other.name.clone());
+            let state = Status::AnotherClat(other.name.clone());
             return (state, without_route());
         }
         let Some(addresses) = self.addresses() else {
             let missing =
                 "no two addresses of 192.0.0.0/29 are left for it (clat-v4-addr, tayga-v4-addr)";
-            return (State::WaitingForLink(missing), without_route());
+            return (Status::WaitingForLink(missing), without_route());
         };
         let native = self.standing_native(now);
-        let setup = Setup {
+        let setup = HostSetup {
             uplink: (uplink.name.clone(), uplink.index),
             mtu: self.discovery.mtu(uplink),
             addresses,
@@ -323,16 +326,16 @@ impl Clat {
             others: self.network.other_clats(),
         };
         let state = match native {
-            Some(link) => State::SteppingAside(link.name.clone()),
-            None => State::Active(prefix, origin, uplink.name.clone()),
+            Some(link) => Status::SteppingAside(link.name.clone()),
+            None => Status::Active(prefix, origin, uplink.name.clone()),
         };
         (state, Some(setup))
     }
 
     /// The source that packets leave with, and whether it is our own, as long as the host is in its network.
-    fn working_source(&self, uplink: &Link) -> Option<(Ipv6Addr, bool)> {
+    fn working_source(&self, uplink: &Interface) -> Option<(Ipv6Addr, bool)> {
         let setup = self.host.in_force()?;
-        let Setup {
+        let HostSetup {
             source, dedicated, ..
         } = *setup;
         let ours = self.choice.address();
@@ -371,24 +374,24 @@ impl Clat {
             _ if self.choice.on_trial().is_some() => self.choice = Choice::default(),
             _ => {}
         }
-        let trial = self.choice.on_trial().map(|address| Trial {
+        let trial = self.choice.on_trial().map(|address| AddressTest {
             uplink: (uplink.name, uplink.index),
             address,
         });
         if trial != self.trial {
             self.trial.clone_from(&trial);
-            actions.push(Action::Try(trial));
+            actions.push(Action::TestAddress(trial));
         }
         if let Dedicated::Refused(reason) = self.choice.state
             && !was_refused
         {
-            actions.push(Action::Share(reason));
+            actions.push(Action::UseHostAddress(reason));
         }
     }
 
     fn check_source(
         &mut self,
-        uplink: &Link,
+        uplink: &Interface,
         prefix: Nat64Prefix,
         now: Duration,
         actions: &mut Vec<Action>,
@@ -475,7 +478,7 @@ impl Clat {
     }
 
     /// The host's own address that is best; ours, while it is checked, is none.
-    fn host_address(&self, uplink: &Link, prefix: Nat64Prefix) -> Option<Ipv6Addr> {
+    fn host_address(&self, uplink: &Interface, prefix: Nat64Prefix) -> Option<Ipv6Addr> {
         let ours = self.choice.address();
         let addresses = uplink.addresses.iter();
         let usable = addresses.filter(|one| one.is_usable() && Some(one.address) != ours);

@@ -8,13 +8,13 @@ use crate::addr::Nat64Prefix;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
     /// Every device but our own.
-    pub links: Vec<Link>,
+    pub interfaces: Vec<Interface>,
 }
 
 impl Network {
     /// What is known of a device.
-    pub fn link(&self, index: u32) -> Option<&Link> {
-        self.links.iter().find(|link| link.index == index)
+    pub fn link(&self, index: u32) -> Option<&Interface> {
+        self.interfaces.iter().find(|link| link.index == index)
     }
 
     /// Whether packets can be sent by a device.
@@ -25,7 +25,7 @@ impl Network {
     /// Whether a prefix has a network of this host in it, or is in one: then it is nobody's NAT64.
     pub(super) fn has(&self, prefix: &Nat64Prefix) -> bool {
         let prefix = prefix.prefix();
-        let mut addresses = self.links.iter().flat_map(|link| &link.addresses);
+        let mut addresses = self.interfaces.iter().flat_map(|link| &link.addresses);
         addresses.any(|own| {
             let shortest = u32::from(own.length.min(prefix.length()));
             let differs = own.address.to_bits() ^ prefix.address().to_bits();
@@ -34,8 +34,8 @@ impl Network {
     }
 
     /// By which packets go to the NAT64: the device of this name, or that of the best IPv6 default route.
-    pub(super) fn uplink(&self, name: Option<&str>) -> Option<&Link> {
-        let links = self.links.iter().filter(|link| link.running);
+    pub(super) fn uplink(&self, name: Option<&str>) -> Option<&Interface> {
+        let links = self.interfaces.iter().filter(|link| link.running);
         match name {
             Some(name) => links
                 .filter(|link| link.default_v6.is_some())
@@ -49,16 +49,16 @@ impl Network {
     }
 
     /// A device with native IPv4. One that a tunnel leads to is none: it may be one that needs us.
-    pub(super) fn native(&self) -> Option<&Link> {
-        let mut links = self.links.iter();
+    pub(super) fn native(&self) -> Option<&Interface> {
+        let mut links = self.interfaces.iter();
         links.find(|link| link.running && link.default_v4 && !link.is_tunnel())
     }
 
     /// A device with another CLAT for the same uplink: NetworkManager's has its address there, systemd-networkd's on a
     /// device that it names after it.
-    pub(super) fn another_clat(&self, uplink: &Link) -> Option<&Link> {
+    pub(super) fn another_clat(&self, uplink: &Interface) -> Option<&Interface> {
         let name = format!("cl-{}", uplink.name);
-        let mut links = self.links.iter();
+        let mut links = self.interfaces.iter();
         links.find(|link| {
             (link.index == uplink.index || link.name == name) && !link.clat_addresses.is_empty()
         })
@@ -67,7 +67,7 @@ impl Network {
     /// Devices of CLATs, by name. A tunnel of another kind with such an address is that of a
     /// DS-Lite B4 (RFC 6333 section 5.7).
     pub(super) fn other_clats(&self) -> Vec<String> {
-        let links = self.links.iter();
+        let links = self.interfaces.iter();
         let clats = links.filter(|link| link.kind == "tun" && !link.clat_addresses.is_empty());
         clats.map(|link| link.name.clone()).collect()
     }
@@ -75,7 +75,7 @@ impl Network {
     /// Two addresses for a CLAT: those that are wanted, or the next two of 192.0.0.0/29 of which nobody else has one (CL-11):
     /// the translator's is on no device, but belongs to the other one.
     pub(super) fn free_addresses(&self, wanted: [Ipv4Addr; 2]) -> Option<[Ipv4Addr; 2]> {
-        let links = self.links.iter();
+        let links = self.interfaces.iter();
         let taken: Vec<_> = links.flat_map(|link| &link.clat_addresses).collect();
         let all = [wanted].into_iter().chain(CONTINUITY);
         let mut free = all.filter(|pair| !pair.iter().any(|one| taken.contains(&one)));
@@ -85,7 +85,7 @@ impl Network {
 
 /// A network device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Link {
+pub struct Interface {
     /// Does not change while it exists.
     pub index: u32,
     /// Its name.
@@ -108,7 +108,7 @@ pub struct Link {
     pub clat_addresses: Vec<Ipv4Addr>,
 }
 
-impl Link {
+impl Interface {
     /// Whether it leads to something that is reached through another device.
     pub(super) fn is_tunnel(&self) -> bool {
         TUNNELS.contains(&self.kind.as_str())

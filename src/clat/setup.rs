@@ -19,7 +19,7 @@ pub fn private(address: Ipv4Addr) -> Ipv6Addr {
 
 /// How the host is to be set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setup {
+pub struct HostSetup {
     /// Name and index of the uplink.
     pub uplink: (String, u32),
     /// MTU of the TUN device, in octets: that of the uplink.
@@ -40,7 +40,7 @@ pub struct Setup {
     pub others: Vec<String>,
 }
 
-impl Setup {
+impl HostSetup {
     /// Which of the instances on this machine it is: the first has the addresses as configured.
     pub fn instance(&self, settings: &Settings) -> u32 {
         let [host_v4, _] = self.addresses;

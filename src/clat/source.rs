@@ -9,7 +9,7 @@ use std::{
 
 use siphasher::sip::SipHasher13;
 
-use super::{Link, Settings, State};
+use super::{Interface, Settings, Status};
 use crate::{addr::Nat64Prefix, wire::checksum::Sum};
 
 /// Duplicate address detection takes a second or two (RFC 4862 section 5.4); what takes longer has failed.
@@ -103,7 +103,7 @@ impl Choice {
     /// Returns the source of a probe that is to be sent.
     pub(super) fn go_on(
         &mut self,
-        uplink: &Link,
+        uplink: &Interface,
         host: Option<Ipv6Addr>,
         candidate: impl Fn(u32) -> Result<Ipv6Addr, &'static str>,
         is_probed: bool,
@@ -188,8 +188,8 @@ impl Choice {
     }
 
     /// What is said while it is not decided yet.
-    pub(super) fn said(&self, uplink: &Link) -> State {
-        State::CheckingAddress(self.address(), uplink.name.clone())
+    pub(super) fn said(&self, uplink: &Interface) -> Status {
+        Status::CheckingAddress(self.address(), uplink.name.clone())
     }
 }
 
@@ -261,8 +261,8 @@ mod tests {
         Duplicate,
     }
 
-    fn link(address: Ipv6Addr, detected: Detected) -> Link {
-        Link {
+    fn link(address: Ipv6Addr, detected: Detected) -> Interface {
+        Interface {
             addresses: vec![Address {
                 address,
                 length: 128,
@@ -271,11 +271,11 @@ mod tests {
                 tentative: matches!(detected, Detected::NotYet),
                 duplicate: matches!(detected, Detected::Duplicate),
             }],
-            ..Link::default()
+            ..Interface::default()
         }
     }
 
-    fn go(choice: &mut Choice, link: &Link, now: u64) -> Option<Ipv6Addr> {
+    fn go(choice: &mut Choice, link: &Interface, now: u64) -> Option<Ipv6Addr> {
         let now = Duration::from_millis(now);
         choice.go_on(
             link,
@@ -291,7 +291,7 @@ mod tests {
     fn an_address_is_checked_and_taken() {
         let mut choice = Choice::default();
         let address = candidate(0);
-        assert_eq!(go(&mut choice, &Link::default(), 0), None);
+        assert_eq!(go(&mut choice, &Interface::default(), 0), None);
         assert_eq!(choice.on_trial(), Some(address));
         assert_eq!(choice.deadline(), Some(Duration::from_secs(5)));
         let tentative = link(address, Detected::NotYet);
@@ -309,7 +309,7 @@ mod tests {
         choice.answered(address, now);
         assert_eq!(choice.state, Dedicated::Ready(address));
         assert_eq!((choice.on_trial(), choice.deadline()), (None, None));
-        assert_eq!(go(&mut choice, &Link::default(), 9000), None);
+        assert_eq!(go(&mut choice, &Interface::default(), 9000), None);
         assert_eq!(choice.address(), Some(address));
     }
 
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn a_network_that_filters_refuses_it() {
         let mut choice = Choice::default();
-        go(&mut choice, &Link::default(), 0);
+        go(&mut choice, &Interface::default(), 0);
         let there = link(candidate(0), Detected::Unique);
         for now in [1000, 1300, 1600] {
             assert_eq!(go(&mut choice, &there, now), Some(HOST));
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(choice.state, Dedicated::Ready(candidate(0)));
 
         let mut choice = Choice::default();
-        go(&mut choice, &Link::default(), 0);
+        go(&mut choice, &Interface::default(), 0);
         assert_eq!(go(&mut choice, &there, 1000), Some(HOST));
         choice.answered(HOST, Duration::from_millis(1001));
         for now in [1001, 1301, 1601] {
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn a_conflict_means_another_address() {
         let mut choice = Choice::default();
-        go(&mut choice, &Link::default(), 0);
+        go(&mut choice, &Interface::default(), 0);
         for attempt in 0..ATTEMPTS {
             assert_eq!(choice.on_trial(), Some(candidate(attempt)));
             go(
@@ -357,13 +357,13 @@ mod tests {
     fn what_cannot_be_had_is_refused() {
         let mut choice = Choice::default();
         let now = Duration::ZERO;
-        choice.go_on(&Link::default(), None, |_| Err(NO_NETWORK), true, now);
+        choice.go_on(&Interface::default(), None, |_| Err(NO_NETWORK), true, now);
         assert_eq!(choice.state, Dedicated::Refused(NO_NETWORK));
         let mut choice = Choice::default();
-        go(&mut choice, &Link::default(), 0);
-        go(&mut choice, &Link::default(), 4999);
+        go(&mut choice, &Interface::default(), 0);
+        go(&mut choice, &Interface::default(), 4999);
         assert!(choice.on_trial().is_some());
-        go(&mut choice, &Link::default(), 5000);
+        go(&mut choice, &Interface::default(), 5000);
         assert_eq!(choice.state, Dedicated::Refused(NOT_DETECTED));
         // One that was asked for is not probed.
         let mut choice = Choice::default();

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::{Route, Rule, Step, Target};
 use crate::{
     addr::{AddressMap, Eam, Prefix4, Prefix6},
-    clat::{PRIVATE, Settings, Setup, Source, Trial, private},
+    clat::{AddressTest, HostSetup, PRIVATE, Settings, Source, private},
     config::IpPrefix,
     translate::{self, UdpChecksum},
 };
@@ -51,7 +51,7 @@ pub fn ruleset_name(settings: &Settings) -> String {
 }
 
 /// What is to be so while an address is checked.
-pub fn trial(trial: &Trial) -> Vec<Step> {
+pub fn trial(trial: &AddressTest) -> Vec<Step> {
     let (device, index) = &trial.uplink;
     vec![Step::TryAddress {
         device: device.clone(),
@@ -61,7 +61,7 @@ pub fn trial(trial: &Trial) -> Vec<Step> {
 }
 
 /// Everything that is to be so, in the order in which it is to be done.
-pub fn clat(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<Step> {
+pub fn clat(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<Step> {
     let device = || settings.device.clone();
     let (uplink, uplink_index) = &setup.uplink;
     let [host_v4, _] = setup.addresses;
@@ -190,7 +190,7 @@ pub fn allow_in_ufw(device: &str, uplink: &str) -> [Step; 2] {
 
 /// Our table in nftables: what is not translated to the address on the uplink leaves with it, neighbours are answered, and
 /// nobody comes in by us.
-pub fn ruleset(settings: &Settings, setup: &Setup, facts: Facts) -> String {
+pub fn ruleset(settings: &Settings, setup: &HostSetup, facts: Facts) -> String {
     // By its index, so that it stays known by another name.
     let (_, uplink) = setup.uplink;
     let device = &settings.device;
@@ -246,7 +246,7 @@ pub fn rules(text: &str) -> usize {
 }
 
 /// The IPv6 address behind the device: our own on the uplink, or a private one that stands for the host's.
-fn host_v6(setup: &Setup) -> Ipv6Addr {
+fn host_v6(setup: &HostSetup) -> Ipv6Addr {
     let [host_v4, _] = setup.addresses;
     if setup.dedicated {
         setup.source
@@ -256,7 +256,7 @@ fn host_v6(setup: &Setup) -> Ipv6Addr {
 }
 
 /// Who is whom: programs by their one address, and everybody else by the prefix.
-pub fn clat_map(setup: &Setup) -> AddressMap {
+pub fn clat_map(setup: &HostSetup) -> AddressMap {
     let [host_v4, own_v4] = setup.addresses;
     let own = private(own_v4);
     // RFC 1918 addresses behind a NAT64 are its own business (CL-17).
@@ -270,7 +270,7 @@ pub fn clat_map(setup: &Setup) -> AddressMap {
 }
 
 /// How the translator of a CLAT treats packets.
-pub fn clat_translation(setup: &Setup) -> translate::Settings {
+pub fn clat_translation(setup: &HostSetup) -> translate::Settings {
     /// Who sends ICMP errors that no IPv4 host has sent: a router of the path, seen by traceroute (RFC 7600 section 4.8).
     const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
     translate::Settings {
@@ -319,8 +319,8 @@ mod tests {
         has_ufw: false,
     };
 
-    fn setup() -> Setup {
-        Setup {
+    fn setup() -> HostSetup {
+        HostSetup {
             uplink: ("eth0".to_owned(), 2),
             mtu: 1500,
             addresses: [[192, 0, 0, 1].into(), [192, 0, 0, 2].into()],
@@ -333,7 +333,7 @@ mod tests {
         }
     }
 
-    fn commands(settings: &Settings, setup: &Setup, facts: Facts) -> Vec<String> {
+    fn commands(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<String> {
         clat(settings, setup, facts)
             .iter()
             .map(Step::command)
@@ -362,7 +362,7 @@ mod tests {
     /// packets need no translation of the source.
     #[test]
     fn without_nftables_there_is_an_address_of_its_own_only() {
-        let dedicated = Setup {
+        let dedicated = HostSetup {
             dedicated: true,
             ..setup()
         };
@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn instances_do_not_collide() {
         let settings = Settings::default();
-        let other = Setup {
+        let other = HostSetup {
             addresses: [[192, 0, 0, 3].into(), [192, 0, 0, 4].into()],
             ..setup()
         };

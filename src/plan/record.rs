@@ -179,7 +179,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        clat::{Settings, Setup, Trial},
+        clat::{AddressTest, HostSetup, Settings},
         plan::{self, Facts},
     };
 
@@ -191,7 +191,7 @@ mod tests {
     }
 
     fn steps() -> Vec<Step> {
-        let setup = Setup {
+        let setup = HostSetup {
             uplink: ("eth0".to_owned(), 2),
             mtu: 1500,
             addresses: [[192, 0, 0, 1].into(), [192, 0, 0, 2].into()],
@@ -208,7 +208,7 @@ mod tests {
             has_nft: true,
             has_ufw: true,
         };
-        let trial = Trial {
+        let trial = AddressTest {
             uplink: setup.uplink.clone(),
             address: setup.source,
         };

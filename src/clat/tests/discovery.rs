@@ -64,12 +64,12 @@ fn a_prefix_ends() {
     assert!(
         !done
             .iter()
-            .any(|(_, action)| matches!(action, Action::Set(_)))
+            .any(|(_, action)| matches!(action, Action::SetUp(_)))
     );
     let done = rig.until(seconds(1000 + 600 + 60));
     let set = done
         .iter()
-        .find(|(_, action)| matches!(action, Action::Set(_)));
+        .find(|(_, action)| matches!(action, Action::SetUp(_)));
     assert_eq!(set.unwrap().0, seconds(1660));
 }
 
@@ -112,7 +112,7 @@ fn impossible_prefixes_are_not_taken() {
     let mut rig = Rig::started();
     for prefix in ["ff0e::", "fe80::", "::", "2001:db8:6::"] {
         let actions = rig.advertised(&[(prefix, 600)]);
-        assert!(matches!(actions[..], [Action::Refuse(_)]), "{prefix}");
+        assert!(matches!(actions[..], [Action::Ignore(_)]), "{prefix}");
         assert_eq!(rig.advertised(&[(prefix, 600)]), [], "said once");
     }
     for number in 0..100 {
@@ -123,7 +123,7 @@ fn impossible_prefixes_are_not_taken() {
     assert_eq!(actions, [], "nor by a name server");
     let mut rig = Rig::started();
     let actions = rig.resolved(&["2001:db8::1"], 60);
-    let Action::Refuse(refusal) = &actions[0] else {
+    let Action::Ignore(refusal) = &actions[0] else {
         panic!("{actions:?}");
     };
     let said = "Not taken for a NAT64: the address 2001:db8::1 of ipv4only.arpa, as told on eth0, has no NAT64's prefix in it";
@@ -137,7 +137,7 @@ fn a_prefix_that_becomes_ours_is_dropped() {
     assert_eq!(setups(&rig.advertised(&[(OTHER, 600)])).len(), 1);
     rig.link().addresses.push(address("2001:db8:64::1"));
     let actions = rig.network_is();
-    assert!(matches!(actions[0], Action::Refuse(_)), "{actions:?}");
+    assert!(matches!(actions[0], Action::Ignore(_)), "{actions:?}");
     assert!(!setups(&actions)[0].default_route);
 }
 

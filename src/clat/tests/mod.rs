@@ -32,14 +32,14 @@ impl Rig {
 
     fn of(settings: Settings) -> Self {
         let network = Network {
-            links: vec![Link {
+            interfaces: vec![Interface {
                 index: UPLINK,
                 name: "eth0".to_owned(),
                 running: true,
                 mtu: 1500,
                 addresses: vec![address("2001:db8:6::2")],
                 default_v6: Some(1024),
-                ..Link::default()
+                ..Interface::default()
             }],
         };
         Self {
@@ -64,8 +64,8 @@ impl Rig {
         self.tell(Event::Network(network))
     }
 
-    fn link(&mut self) -> &mut Link {
-        &mut self.network.links[0]
+    fn link(&mut self) -> &mut Interface {
+        &mut self.network.interfaces[0]
     }
 
     fn advertised(&mut self, pref64: &[(&str, u64)]) -> Vec<Action> {
@@ -120,9 +120,9 @@ fn address(text: &str) -> Address {
     }
 }
 
-fn setups(actions: &[Action]) -> Vec<&Setup> {
+fn setups(actions: &[Action]) -> Vec<&HostSetup> {
     let setups = actions.iter().filter_map(|action| match action {
-        Action::Set(setup) => Some(setup),
+        Action::SetUp(setup) => Some(setup),
         _ => None,
     });
     setups.collect()
@@ -130,7 +130,7 @@ fn setups(actions: &[Action]) -> Vec<&Setup> {
 
 fn says(actions: &[Action]) -> Vec<String> {
     let state = |action: &Action| match action {
-        Action::Say(state) => Some(state.to_string()),
+        Action::Report(state) => Some(state.to_string()),
         _ => None,
     };
     actions.iter().filter_map(state).collect()
@@ -165,7 +165,7 @@ const OTHER: &str = "2001:db8:64::";
 fn an_advertised_prefix_makes_it_active() {
     let mut rig = Rig::started();
     let actions = rig.advertised(&[(WKP, 600)]);
-    let expected = Setup {
+    let expected = HostSetup {
         uplink: ("eth0".to_owned(), UPLINK),
         mtu: 1500,
         addresses: [[192, 0, 0, 1].into(), [192, 0, 0, 2].into()],
@@ -198,8 +198,8 @@ fn it_steps_aside_for_native_ipv4() {
     assert!(setups(&actions)[0].default_route);
     assert_eq!(rig.clat.deadline(rig.now), Some(seconds(1010)));
     let done = rig.until(seconds(1010));
-    assert!(matches!(&done[0].1, Action::Set(setup) if !setup.default_route));
-    let aside = Action::Say(State::SteppingAside("eth0".to_owned()));
+    assert!(matches!(&done[0].1, Action::SetUp(setup) if !setup.default_route));
+    let aside = Action::Report(Status::SteppingAside("eth0".to_owned()));
     assert_eq!(done[1].1, aside);
     rig.link().default_v4 = false;
     let actions = rig.network_is();
@@ -234,7 +234,7 @@ fn it_rests_when_no_connection_is_left() {
         rig.now
     };
     let rests = |done: &[(Duration, Action)]| {
-        let rests = done.iter().filter(|(_, one)| *one == Action::Rest);
+        let rests = done.iter().filter(|(_, one)| *one == Action::TearDown);
         rests.map(|(at, _)| *at).collect::<Vec<_>>()
     };
     let mut rig = Rig::started();
@@ -275,7 +275,7 @@ fn a_failed_set_up_is_torn_down_too() {
     rig.network_is();
     rig.until(rig.now + seconds(10));
     rig.now += QUIET;
-    assert_eq!(rig.tell(Event::Failed), [Action::Rest]);
+    assert_eq!(rig.tell(Event::Failed), [Action::TearDown]);
     assert_eq!(rig.until(rig.now + seconds(5000)), [], "said once");
 
     // Without a prefix nothing is set up as it is to be, but what stands is still known.
@@ -288,7 +288,7 @@ fn a_failed_set_up_is_torn_down_too() {
     rig.link().default_v4 = true;
     rig.network_is();
     let done = rig.until(rig.now + seconds(10) + QUIET);
-    assert!(done.contains(&(rig.now, Action::Rest)), "{done:?}");
+    assert!(done.contains(&(rig.now, Action::TearDown)), "{done:?}");
 }
 
 /// CL-21: the link goes, and what was learnt by it (D50-08); it comes, and is asked again. What was set up stays.
@@ -334,14 +334,14 @@ fn contradictions_are_damped() {
 /// CL-11: the next free addresses; they stay; and where there are none it says so.
 #[test]
 fn addresses_are_those_that_nobody_has() {
-    let other = |addresses: &[u8]| Link {
+    let other = |addresses: &[u8]| Interface {
         index: 9,
         name: "other".to_owned(),
         clat_addresses: addresses
             .iter()
             .map(|last| [192, 0, 0, *last].into())
             .collect(),
-        ..Link::default()
+        ..Interface::default()
     };
     for (taken, expected) in [
         (&[][..], [1, 2]),
@@ -350,16 +350,16 @@ fn addresses_are_those_that_nobody_has() {
         (&[1, 4], [5, 6]),
     ] {
         let mut rig = Rig::new(Settings::default());
-        rig.network.links.push(other(taken));
+        rig.network.interfaces.push(other(taken));
         rig.network_is();
         let actions = rig.advertised(&[(OTHER, 600)]);
         let expected = expected.map(|last| Ipv4Addr::new(192, 0, 0, last));
         assert_eq!(setups(&actions)[0].addresses, expected);
-        rig.network.links[1] = other(&[]);
+        rig.network.interfaces[1] = other(&[]);
         assert_eq!(rig.network_is(), [], "once chosen they stay");
     }
     let mut rig = Rig::new(Settings::default());
-    rig.network.links.push(other(&[1, 4, 5]));
+    rig.network.interfaces.push(other(&[1, 4, 5]));
     rig.network_is();
     let actions = rig.advertised(&[(OTHER, 600)]);
     assert!(setups(&actions).is_empty());
@@ -373,11 +373,11 @@ fn another_clat_is_left_to_it() {
         if name == "eth0" {
             rig.link().clat_addresses = vec![[192, 0, 0, 1].into()];
         } else {
-            rig.network.links.push(Link {
+            rig.network.interfaces.push(Interface {
                 index: 9,
                 name: name.to_owned(),
                 clat_addresses: vec![[192, 0, 0, 1].into()],
-                ..Link::default()
+                ..Interface::default()
             });
         }
         rig.network_is();
@@ -396,10 +396,10 @@ fn who_fails_chooses_again() {
         setups(&rig.advertised(&[(OTHER, 600)]))[0].addresses[0],
         Ipv4Addr::new(192, 0, 0, 1)
     );
-    rig.network.links.push(Link {
+    rig.network.interfaces.push(Interface {
         index: 9,
         clat_addresses: vec![[192, 0, 0, 1].into()],
-        ..Link::default()
+        ..Interface::default()
     });
     assert_eq!(rig.network_is(), []);
     let actions = rig.tell(Event::Failed);
@@ -415,13 +415,13 @@ fn who_fails_chooses_again() {
 fn a_tunnel_is_no_uplink() {
     let mut rig = Rig::started();
     rig.advertised(&[(OTHER, 600)]);
-    rig.network.links.push(Link {
+    rig.network.interfaces.push(Interface {
         index: 9,
         name: "tun0".to_owned(),
         running: true,
         kind: "tun".to_owned(),
         default_v6: Some(50),
-        ..Link::default()
+        ..Interface::default()
     });
     assert_eq!(rig.network_is(), []);
 }
@@ -433,17 +433,17 @@ fn only_tunnels_are_no_native_ipv4() {
     let steps_aside = |kind: &str| {
         let mut rig = Rig::started();
         rig.advertised(&[(OTHER, 6000)]);
-        rig.network.links.push(Link {
+        rig.network.interfaces.push(Interface {
             index: 9,
             name: "other0".to_owned(),
             running: true,
             kind: kind.to_owned(),
             default_v4: true,
-            ..Link::default()
+            ..Interface::default()
         });
         rig.network_is();
         let done = rig.until(rig.now + seconds(60));
-        let aside = Action::Say(State::SteppingAside("other0".to_owned()));
+        let aside = Action::Report(Status::SteppingAside("other0".to_owned()));
         done.iter().any(|(_, action)| *action == aside)
     };
     for kind in [

@@ -5,7 +5,7 @@ use crate::clat::{discovery::PATIENCE, source::IN_USE};
 
 fn trial(actions: &[Action]) -> Option<Option<Ipv6Addr>> {
     actions.iter().find_map(|action| match action {
-        Action::Try(trial) => Some(trial.as_ref().map(|trial| trial.address)),
+        Action::TestAddress(trial) => Some(trial.as_ref().map(|trial| trial.address)),
         _ => None,
     })
 }
@@ -89,7 +89,9 @@ fn an_address_of_its_own_is_the_source() {
 #[test]
 fn without_a_network_for_it_the_hosts_address_is_the_source() {
     let shares = |actions: &[Action]| {
-        let shares = actions.iter().filter(|one| matches!(one, Action::Share(_)));
+        let shares = actions
+            .iter()
+            .filter(|one| matches!(one, Action::UseHostAddress(_)));
         shares.count()
     };
     let configured = Settings {
@@ -117,7 +119,7 @@ fn without_a_network_for_it_the_hosts_address_is_the_source() {
     let done = rig.until(rig.now + seconds(10));
     let last = done
         .iter()
-        .filter(|(_, one)| matches!(one, Action::Share(_)));
+        .filter(|(_, one)| matches!(one, Action::UseHostAddress(_)));
     assert_eq!(
         last.map(|(at, _)| *at).collect::<Vec<_>>(),
         [seconds(1000) + PATIENCE]
@@ -136,7 +138,7 @@ fn a_network_that_comes_late_is_taken() {
     let actions = rig.tell(announcement("2001:db8:6::"));
     let ours = trial(&actions).unwrap().unwrap();
     assert!(setups(&actions).is_empty() && says(&actions).is_empty());
-    assert_eq!(setups(&rig.is_unique(ours)), [] as [&Setup; 0]);
+    assert_eq!(setups(&rig.is_unique(ours)), [] as [&HostSetup; 0]);
     let actions = rig.tell(Event::Answered { from: ours });
     assert_eq!(setups(&actions)[0].source, ours);
     assert!(setups(&actions)[0].default_route);
@@ -204,7 +206,10 @@ fn a_named_address_is_taken() {
     there.duplicate = true;
     rig.link().addresses.push(there);
     let actions = rig.network_is();
-    assert!(actions.contains(&Action::Share(IN_USE)), "{actions:?}");
+    assert!(
+        actions.contains(&Action::UseHostAddress(IN_USE)),
+        "{actions:?}"
+    );
     assert!(!setups(&actions)[0].dedicated);
 }
 

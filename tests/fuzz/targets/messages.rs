@@ -5,7 +5,7 @@ use std::{net::Ipv6Addr, time::Duration};
 
 use libfuzzer_sys::fuzz_target;
 use xlatd::{
-    clat::{Action, Address, Clat, Event, Link, Network, Settings, Source, prefix},
+    clat::{Action, Address, Clat, Event, Interface, Network, Settings, Source, prefix},
     plan::{self, Facts},
     wire::{
         dns::{self, Answer},
@@ -71,7 +71,7 @@ fn life(mut data: &[u8], settings: Settings) {
     let mut clat = Clat::new(settings.clone());
     let mut now = Duration::from_secs(1000);
     let mut network = Network {
-        links: vec![link(2), link(3)],
+        interfaces: vec![link(2), link(3)],
     };
     clat.handle(Event::Network(network.clone()), now);
     while let Some((&[kind, len], rest)) = data.split_first_chunk() {
@@ -81,7 +81,7 @@ fn life(mut data: &[u8], settings: Settings) {
         let event = match kind & 7 {
             0 => Event::Network(network.clone()),
             1 => {
-                let link = &mut network.links[at];
+                let link = &mut network.interfaces[at];
                 for octet in content {
                     change(link, *octet);
                 }
@@ -89,13 +89,13 @@ fn life(mut data: &[u8], settings: Settings) {
             }
             2 => match RouterAdvertisement::parse(&[&[134, 0], content].concat()) {
                 Some(advertisement) => Event::Advertisement {
-                    link: network.links[at].index,
+                    link: network.interfaces[at].index,
                     advertisement,
                 },
                 None => continue,
             },
             3 => Event::Resolved {
-                link: network.links[at].index,
+                link: network.interfaces[at].index,
                 addresses: content
                     .as_chunks::<16>()
                     .0
@@ -105,10 +105,10 @@ fn life(mut data: &[u8], settings: Settings) {
                 ttl: Duration::from_secs(len.into()),
             },
             4 => Event::Unresolved {
-                link: network.links[at].index,
+                link: network.interfaces[at].index,
             },
             5 => Event::Answered {
-                from: network.links[at]
+                from: network.interfaces[at]
                     .addresses
                     .first()
                     .map_or(Ipv6Addr::UNSPECIFIED, |one| one.address),
@@ -185,7 +185,7 @@ fn wait(
 fn done(actions: Vec<Action>, settings: &Settings, network: &mut Network) {
     for action in actions {
         match action {
-            Action::Set(setup) => {
+            Action::SetUp(setup) => {
                 assert!((1280..=65535).contains(&setup.mtu));
                 assert_ne!(setup.addresses[0], setup.addresses[1]);
                 assert!(!setup.source.is_multicast() && !setup.source.is_unicast_link_local());
@@ -197,32 +197,32 @@ fn done(actions: Vec<Action>, settings: &Settings, network: &mut Network) {
                 }
                 plan::clat_map(&setup);
             }
-            Action::Try(Some(trial)) => {
+            Action::TestAddress(Some(trial)) => {
                 plan::trial(&trial);
                 let (_, index) = trial.uplink;
-                if let Some(link) = network.links.iter_mut().find(|link| link.index == index)
+                if let Some(link) = network.interfaces.iter_mut().find(|link| link.index == index)
                     && link.addresses.len() < 20
                 {
                     link.addresses.push(address(trial.address));
                 }
             }
-            Action::Try(None) => {
-                for link in &mut network.links {
+            Action::TestAddress(None) => {
+                for link in &mut network.interfaces {
                     link.addresses.retain(|one| one.length != 128);
                 }
             }
-            Action::Say(state) => assert!(!state.to_string().is_empty()),
-            Action::Refuse(refusal) => assert!(!refusal.to_string().is_empty()),
+            Action::Report(state) => assert!(!state.to_string().is_empty()),
+            Action::Ignore(refusal) => assert!(!refusal.to_string().is_empty()),
             _ => {}
         }
     }
 }
 
-fn link(index: u32) -> Link {
+fn link(index: u32) -> Interface {
     let mut octets = [0; 16];
     octets[..4].copy_from_slice(&[0x20, 1, 0xd, 0xb8]);
     octets[15] = index as u8;
-    Link {
+    Interface {
         index,
         name: format!("eth{index}"),
         running: true,
@@ -230,7 +230,7 @@ fn link(index: u32) -> Link {
         mac: Some([2, 0, 0, 0, 0, 1]),
         addresses: vec![address(octets.into())],
         default_v6: (index == 2).then_some(1024),
-        ..Link::default()
+        ..Interface::default()
     }
 }
 
@@ -245,7 +245,7 @@ fn address(address: Ipv6Addr) -> Address {
     }
 }
 
-fn change(link: &mut Link, octet: u8) {
+fn change(link: &mut Interface, octet: u8) {
     let on = octet & 1 != 0;
     let last = link.addresses.last_mut();
     match octet >> 1 & 15 {

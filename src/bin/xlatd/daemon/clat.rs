@@ -14,7 +14,7 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 use xlatd::{
-    clat::{Action, Clat, Event, Rescan, Retry, State},
+    clat::{Action, Clat, Event, Rescan, Retry, Status},
     config::clatd::ClatConfig,
     wire::{dns::Answer, ndp::RouterAdvertisement},
 };
@@ -75,7 +75,7 @@ pub(crate) struct ClatDaemon {
     /// Reasons for which Router Advertisements were refused.
     refused: Vec<&'static str>,
     /// The state that was decided last.
-    state: Option<State>,
+    state: Option<Status>,
     /// Whether programs have had IPv4 by us.
     was_up: bool,
     /// `script-up`, which may still be running.
@@ -204,7 +204,7 @@ impl Guest for ClatDaemon {
     fn status(&self) -> String {
         let is_promise = matches!(
             self.state,
-            Some(State::Active(..) | State::SteppingAside(_))
+            Some(Status::Active(..) | Status::SteppingAside(_))
         );
         match (self.retry.failure(), &self.state) {
             (Some(failure), _) if is_promise => failure.to_owned(),
@@ -359,19 +359,19 @@ impl ClatDaemon {
                     }
                     self.query = Some(query);
                 }
-                Action::Try(trial) => self.set(Wish::Trial(trial), turn),
+                Action::TestAddress(trial) => self.set(Wish::Trial(trial), turn),
                 Action::Probe { link, from, to } => {
                     if let Err(error) = self.ndisc.probe(link, from, to) {
                         debug!("cannot send a probe from {from} to {to}: {error}");
                     }
                 }
-                Action::Refuse(refusal) => warn!("{refusal}"),
-                Action::Share(reason) => {
+                Action::Ignore(refusal) => warn!("{refusal}"),
+                Action::UseHostAddress(reason) => {
                     info!("Packets leave with the IPv6 address of this host: {reason}");
                 }
-                Action::Set(setup) => self.set(Wish::Setup(Some(setup)), turn),
-                Action::Rest => self.set(Wish::Setup(None), turn),
-                Action::Say(state) => {
+                Action::SetUp(setup) => self.set(Wish::Setup(Some(setup)), turn),
+                Action::TearDown => self.set(Wish::Setup(None), turn),
+                Action::Report(state) => {
                     self.state = Some(state);
                     self.say(turn);
                 }

@@ -7,7 +7,7 @@ use std::{
 
 use log::{debug, info, warn};
 use xlatd::{
-    clat::{Network, Settings, Setup, Trial},
+    clat::{AddressTest, HostSetup, Network, Settings},
     config::{LogClasses, clatd::ClatConfig},
     plan::{self, Facts, Step},
     report::hints::{self, Hints},
@@ -33,9 +33,9 @@ const RETRY_FACTOR: u32 = 20;
 /// A change of how the host is to be.
 pub(crate) enum Wish {
     /// An address is to be tested, or no more.
-    Trial(Option<Trial>),
+    Trial(Option<AddressTest>),
     /// There is to be IPv4 by us, or no more.
-    Setup(Option<Setup>),
+    Setup(Option<HostSetup>),
     /// All is to be as it was wished before.
     Same,
 }
@@ -44,9 +44,9 @@ pub(crate) enum Wish {
 pub(crate) struct ClatHost {
     host: Host,
     /// The address that is to be tested.
-    trial: Option<Trial>,
+    trial: Option<AddressTest>,
     /// How the host is to be.
-    setup: Option<Setup>,
+    setup: Option<HostSetup>,
     /// What was known of the host when it was set up so.
     facts: Option<Facts>,
     /// `None` until there is something to translate.
@@ -82,7 +82,7 @@ impl ClatHost {
     }
 
     /// How the host is to be; `None` while there is to be no IPv4 by us.
-    pub(crate) fn setup(&self) -> Option<&Setup> {
+    pub(crate) fn setup(&self) -> Option<&HostSetup> {
         self.setup.as_ref()
     }
 
@@ -227,7 +227,7 @@ impl ClatHost {
     }
 
     /// Sees whether nftables work, where it is possible to do without them; if not, says once what that means.
-    fn look_for_nft(&mut self, settings: &Settings, setup: &Setup, facts: Facts, now: Instant) {
+    fn look_for_nft(&mut self, settings: &Settings, setup: &HostSetup, facts: Facts, now: Instant) {
         let before = Instant::now();
         let ruleset = plan::ruleset(settings, setup, facts);
         let Err(error) = nft::check(&plan::ruleset_name(settings), &ruleset) else {

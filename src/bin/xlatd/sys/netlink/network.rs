@@ -9,7 +9,7 @@ use netlink_packet_route::{
     link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
     route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
 };
-use xlatd::clat::{Address, Link, Network, is_clat_address};
+use xlatd::clat::{Address, Interface, Network, is_clat_address};
 
 use super::{METRIC_V6, Netlink};
 
@@ -65,23 +65,23 @@ impl Netlink {
                 }
             }
         }
-        Ok(Network { links })
+        Ok(Network { interfaces: links })
     }
 }
 
-fn by_index(links: &mut [Link], index: u32) -> Option<&mut Link> {
+fn by_index(links: &mut [Interface], index: u32) -> Option<&mut Interface> {
     links.iter_mut().find(|link| link.index == index)
 }
 
-fn read_link(message: &LinkMessage) -> Option<Link> {
+fn read_link(message: &LinkMessage) -> Option<Interface> {
     let flags = message.header.flags;
     if flags.contains(LinkFlags::Loopback) {
         return None;
     }
-    let mut link = Link {
+    let mut link = Interface {
         index: message.header.index,
         running: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
-        ..Link::default()
+        ..Interface::default()
     };
     for attribute in &message.attributes {
         match attribute {
@@ -123,7 +123,7 @@ fn read_address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
-fn take_default_route(links: &mut [Link], route: &RouteMessage) {
+fn take_default_route(links: &mut [Interface], route: &RouteMessage) {
     if route.header.destination_prefix_length != 0
         || route.header.table != RouteHeader::RT_TABLE_MAIN
         || route.header.kind != RouteType::Unicast

@@ -7,7 +7,7 @@ use crate::addr::Nat64Prefix;
 
 /// How far it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum Status {
     /// There is no way out yet.
     WaitingForLink(&'static str),
     /// Nobody has said yet how the NAT64 is reached.
@@ -22,7 +22,7 @@ pub enum State {
     AnotherClat(String),
 }
 
-impl fmt::Display for State {
+impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WaitingForLink(missing) => write!(f, "Waiting for a network: {missing}"),
