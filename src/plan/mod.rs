@@ -3,24 +3,18 @@
 //! `xlatd check` prints them, the daemon carries them out: what is shown is what happens.
 
 mod clat;
+mod describe;
 pub mod record;
 
 pub use clat::{
     Facts, allow_in_ufw, clat, clat_map, clat_translation, dropping_chains, force_forwarding,
     rules, ruleset, ruleset_name, trial,
 };
+pub use describe::describe;
 
-use std::{
-    fmt::{self, Write},
-    net::{Ipv4Addr, Ipv6Addr},
-    path::Path,
-};
+use std::{fmt, net::Ipv6Addr};
 
-use crate::{
-    addr::Via,
-    config::{self, Config, IpPrefix, Level, Notice},
-    translate::{IcmpErrors, TrafficClass},
-};
+use crate::config::{self, Config, IpPrefix};
 
 /// One thing done to the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -452,195 +446,22 @@ pub fn setup(config: &Config) -> Vec<Step> {
     steps
 }
 
-/// A configuration as it was understood, for people: the settings, whose address is whose, and the steps that would be
-/// taken. Ends with a newline.
-pub fn describe(config: &Config, notices: &[Notice]) -> String {
-    let mut text = String::new();
-    section(&mut text, "Settings", &settings(config));
-    section(&mut text, "Addresses", &addresses(config));
-    let steps: Vec<_> = setup(config)
-        .iter()
-        .enumerate()
-        .map(|(index, step)| [format!("{}.", index + 1), step.to_string()])
-        .collect();
-    section(&mut text, "Steps at the start", &steps);
-    let notices: Vec<_> = notices
-        .iter()
-        .map(|notice| {
-            let level = match notice.level {
-                Level::Warning => "warning",
-                Level::Info => "info",
-            };
-            let line = format!("line {}", notice.line);
-            [line, level.to_owned(), notice.text.to_string()]
-        })
-        .collect();
-    if !notices.is_empty() {
-        section(&mut text, "Notices", &notices);
-    }
-    text
-}
-
-/// Every directive and its value, given or default.
-fn settings(config: &Config) -> Vec<[String; 2]> {
-    let translation = &config.translation;
-    let yes_or_no = |on: bool| if on { "yes" } else { "no" }.to_owned();
-    let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
-    let path = |path: Option<&Path>| or_none(path.map(|path| path.display().to_string()));
-    let class = |class| match class {
-        TrafficClass::Copy => "copy".to_owned(),
-        TrafficClass::Fixed(octet) => format!("{octet:#04x}"),
-    };
-    let list = |prefixes: &[IpPrefix], what| match prefixes {
-        [] => "none".to_owned(),
-        [one] => one.to_string(),
-        many => counted(many.len(), what),
-    };
-    let log = config.log.to_string();
-    [
-        ("tun-device", config.tun_device.clone()),
-        ("tun-up", yes_or_no(config.tun_up)),
-        ("tun-ip", list(&config.tun_ip, "address")),
-        ("tun-route", list(&config.tun_route, "route")),
-        (
-            "tun-queue-length",
-            match config.tun_queue_length {
-                Some(length) => format!("{length} packets"),
-                None => "as it is".to_owned(),
-            },
-        ),
-        ("keep-net-admin", yes_or_no(config.keep_net_admin)),
-        ("offload", yes_or_no(config.offload)),
-        ("sandbox", yes_or_no(config.sandbox)),
-        ("ipv4-addr", config.ipv4_addr.to_string()),
-        ("ipv6-addr", config.ipv6_addr.to_string()),
-        ("prefix", or_none(config.prefix.map(|p| p.to_string()))),
-        ("wkpf-strict", yes_or_no(config.wkpf_strict)),
-        (
-            "map",
-            or_none((!config.maps.is_empty()).then(|| counted(config.maps.len(), "map"))),
-        ),
-        ("map-file", path(config.map_file.as_deref())),
-        (
-            "dynamic-pool",
-            or_none(config.dynamic_pool.map(|pool| pool.to_string())),
-        ),
-        ("data-dir", path(config.data_dir.as_deref())),
-        ("offlink-mtu", format!("{} octets", translation.offlink_mtu)),
-        (
-            "udp-cksum-mode",
-            config::udp_checksum_word(translation.udp_checksum).to_owned(),
-        ),
-        ("traffic-class", class(translation.traffic_class)),
-        ("tos", class(translation.tos)),
-        ("hairpin", yes_or_no(translation.hairpin)),
-        (
-            "icmp-errors",
-            match translation.icmp_errors {
-                IcmpErrors::Off => "no".to_owned(),
-                IcmpErrors::PerSecond(rate) => format!("{rate} a second"),
-            },
-        ),
-        (
-            "icmp-source",
-            translation
-                .icmp_source
-                .unwrap_or(config.ipv4_addr)
-                .to_string(),
-        ),
-        ("log", or_none((!log.is_empty()).then_some(log))),
-    ]
-    .map(|(name, value)| [name.to_owned(), value])
-    .into()
-}
-
-/// Whose address is whose, in the order of precedence: IPv4, IPv6, and why.
-fn addresses(config: &Config) -> Vec<[String; 3]> {
-    /// More maps than this are only counted.
-    const MAX_MAPS: usize = 20;
-    let map = config.address_map();
-    let row = |v4: &dyn fmt::Display, v6: &dyn fmt::Display, why: &str| {
-        [v4.to_string(), v6.to_string(), why.to_owned()]
-    };
-    let mut rows = vec![row(&config.ipv4_addr, &config.ipv6_addr, "xlatd itself")];
-    let shown = config.maps.iter().take(MAX_MAPS);
-    rows.extend(shown.map(|eam| {
-        let [v4, v6] = config::map_words(eam);
-        [v4, v6, "map".to_owned()]
-    }));
-    if let Some(more @ 1..) = config.maps.len().checked_sub(MAX_MAPS) {
-        rows.push(row(
-            &"...",
-            &"...",
-            &format!("and {}", counted(more, "more map")),
-        ));
-    }
-    if let Some(pool) = config.dynamic_pool {
-        rows.push(row(&pool, &"any other host", "dynamic-pool"));
-    }
-    if let Some(prefix) = config.prefix {
-        rows.push(row(&"all others", &prefix, "prefix"));
-        // A documentation address, and one that wkpf-strict has nothing against: a.root-servers.net.
-        let examples = [Ipv4Addr::new(198, 51, 100, 1), Ipv4Addr::new(198, 41, 0, 4)];
-        for v4 in examples {
-            if let Ok(mapped) = map.to_v6(v4)
-                && mapped.via == Via::Prefix
-            {
-                rows.push(row(&v4, &mapped.address, "prefix, for example"));
-                break;
-            }
-        }
-        if prefix.is_well_known() && config.wkpf_strict {
-            rows.push(row(&"private ones", &"none", "wkpf-strict"));
-        }
-    }
-    rows
-}
-
-/// `1 map`, `2 maps`, `2 addresses`
-fn counted(count: usize, what: &str) -> String {
-    let plural = match count {
-        1 => "",
-        _ if what.ends_with('s') => "es",
-        _ => "s",
-    };
-    format!("{count} {what}{plural}")
-}
-
-/// A heading, and rows in aligned columns.
-fn section<const N: usize>(text: &mut String, heading: &str, rows: &[[String; N]]) {
-    /// As long as the longest prefix. The last column, which may be of any length, is not padded.
-    const MAX_WIDTH: usize = "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/128".len();
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(|column| match column + 1 {
-        last if last == N => 0,
-        _ => width(column).min(MAX_WIDTH),
-    });
-    let blank_line = if text.is_empty() { "" } else { "\n" };
-    // Writing to a String does not fail.
-    let _ = writeln!(text, "{blank_line}{heading}:");
-    for row in rows {
-        for (word, width) in row.iter().zip(widths) {
-            let _ = write!(text, "  {word:width$}");
-        }
-        text.push('\n');
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that fails to read fails")]
 
     use super::*;
 
-    fn config(text: &str) -> (Config, Vec<Notice>) {
+    fn config(text: &str) -> Config {
         let text = format!("tun-device nat64\nipv4-addr 192.0.2.254\n{text}");
-        Config::read(text).unwrap()
+        Config::read(text).unwrap().0
     }
 
     fn steps(text: &str) -> Vec<String> {
-        let (config, _) = config(text);
-        setup(&config).iter().map(ToString::to_string).collect()
+        setup(&config(text))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -654,7 +475,7 @@ mod tests {
     /// dev_alloc_name of Linux: the device has another name than the configuration says.
     #[test]
     fn the_number_of_a_device_is_the_kernels() {
-        let (mut config, _) = config("prefix 2001:db8::/96\ntun-up yes");
+        let mut config = config("prefix 2001:db8::/96\ntun-up yes");
         config.tun_device = "nat%d".to_owned();
         let steps = setup(&config)
             .iter()
@@ -699,8 +520,7 @@ mod tests {
 
     #[test]
     fn an_undo_is_undone_by_its_step() {
-        let (config, _) =
-            config("prefix 2001:db8::/96\ntun-up yes\ntun-ip 192.0.2.1\ntun-route ::/0");
+        let config = config("prefix 2001:db8::/96\ntun-up yes\ntun-ip 192.0.2.1\ntun-route ::/0");
         let steps = setup(&config);
         let undos: Vec<_> = steps.iter().filter_map(Step::undo).collect();
         assert_eq!(
@@ -713,106 +533,5 @@ mod tests {
         );
         let again: Vec<_> = undos.iter().filter_map(Step::undo).collect();
         assert_eq!(again, steps[1..], "a device goes with its descriptor");
-    }
-
-    #[test]
-    fn a_description_shows_all_there_is() {
-        let (config, notices) = config(
-            "prefix 64:ff9b::/96\n\
-             ipv6-addr 2001:db8:46::1\n\
-             map 192.0.2.1 2001:db8:aaaa::80\n\
-             map 192.0.2.16/28 2001:db8:cccc::/124\n\
-             tun-up yes\n\
-             tun-route 192.0.2.0/24\n\
-             tun-route 64:ff9b::/96\n\
-             strict-frag-hdr on\n",
-        );
-        assert_eq!(
-            describe(&config, &notices),
-            "\
-Settings:
-  tun-device        nat64
-  tun-up            yes
-  tun-ip            none
-  tun-route         2 routes
-  tun-queue-length  as it is
-  keep-net-admin    no
-  offload           yes
-  sandbox           yes
-  ipv4-addr         192.0.2.254
-  ipv6-addr         2001:db8:46::1
-  prefix            64:ff9b::/96
-  wkpf-strict       yes
-  map               2 maps
-  map-file          none
-  dynamic-pool      none
-  data-dir          none
-  offlink-mtu       1280 octets
-  udp-cksum-mode    drop
-  traffic-class     copy
-  tos               copy
-  hairpin           yes
-  icmp-errors       1000 a second
-  icmp-source       192.0.2.254
-  log               none
-
-Addresses:
-  192.0.2.254    2001:db8:46::1       xlatd itself
-  192.0.2.1      2001:db8:aaaa::80    map
-  192.0.2.16/28  2001:db8:cccc::/124  map
-  all others     64:ff9b::/96         prefix
-  198.41.0.4     64:ff9b::c629:4      prefix, for example
-  private ones   none                 wkpf-strict
-
-Steps at the start:
-  1.  attach to nat64, or create it
-  2.  set nat64 up
-  3.  route 192.0.2.0/24 to nat64
-  4.  route 64:ff9b::/96 to nat64
-
-Notices:
-  line 10  warning  strict-frag-hdr is ignored
-"
-        );
-    }
-
-    /// A directive that is added is not forgotten here; the two that change nothing are not settings.
-    #[test]
-    fn every_directive_has_a_setting() {
-        let (config, _) = config("prefix 2001:db8::/96");
-        let mut names: Vec<_> = settings(&config)
-            .into_iter()
-            .map(|[name, _]| name)
-            .collect();
-        names.extend(["workers", "strict-frag-hdr"].map(str::to_owned));
-        names.sort();
-        let mut directives = config::DIRECTIVES.map(str::to_owned);
-        directives.sort();
-        assert_eq!(names, directives);
-    }
-
-    #[test]
-    fn a_description_of_many_maps_is_short() {
-        let maps: String = (0..1000)
-            .map(|host| {
-                format!(
-                    "map 10.0.{}.{} 2001:db8::{host:x}\n",
-                    host / 256,
-                    host % 256
-                )
-            })
-            .collect();
-        let (config, notices) = config(&format!("ipv6-addr 2001:db8:1::1\n{maps}"));
-        let text = describe(&config, &notices);
-        assert!(text.lines().count() < 60, "{text}");
-        assert!(text.contains("and 980 more maps"), "{text}");
-    }
-
-    /// A width of over 65535 is not one that Rust can pad to.
-    #[test]
-    fn a_value_may_be_of_any_length() {
-        let path = "x".repeat(100_000);
-        let (config, notices) = config(&format!("prefix 2001:db8::/96\nmap-file {path}\n"));
-        assert!(describe(&config, &notices).contains(&path));
     }
 }
