@@ -3,7 +3,6 @@
 //! [`AddressMap`] decides. Under it lie two ways to map an address: embedded in a prefix ([`Nat64Prefix`], RFC 6052)
 //! and by a table of pairs of prefixes ([`Eam`], RFC 7757). Leases of tayga's dynamic pool are kept in [`pool`].
 
-pub mod dynamic_map;
 mod eam;
 pub mod pool;
 mod prefix;
@@ -13,10 +12,10 @@ pub mod special;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use eam::EamTable;
-pub use eam::{Disagreement, Eam, EamError};
-use pool::{Aged, Lent, NotRestored, Pool, PoolFull};
-pub(crate) use prefix::decimal;
-pub use prefix::{Prefix4, Prefix6, PrefixError};
+pub use eam::{Disagreement, Eam, SuffixTooShort};
+use pool::{Aged, Lease, LeaseState, Lent, NotRestored, Pool, PoolFull};
+pub use prefix::{Address, IpPrefix, Prefix, Prefix4, Prefix6, PrefixError};
+pub(crate) use prefix::{decimal, parse as parse_prefix};
 pub use rfc6052::{Nat64Prefix, Nat64PrefixError};
 use special::Treatment;
 
@@ -124,22 +123,26 @@ impl AddressMap {
         Some(self.pool.as_mut()?.lend(host, self.now))
     }
 
-    /// Takes over a lease, in the second that was [set](Self::set_now); see [`Pool::restore`].
-    pub fn restore_lease(
-        &mut self,
-        address: Ipv4Addr,
-        host: Ipv6Addr,
-        last_use: u64,
-        dormant: bool,
-    ) -> Result<(), NotRestored> {
-        if special::is_illegal_v4(address) {
+    /// Takes over a lease from before; see [`Pool::restore`].
+    pub fn restore_lease(&mut self, lease: Lease, state: LeaseState) -> Result<(), NotRestored> {
+        if special::is_illegal_v4(lease.address) {
             return Err(NotRestored::Reserved);
         }
-        if !self.may_have_lease(host) {
+        if !self.may_have_lease(lease.host) {
             return Err(NotRestored::Host);
         }
         let pool = self.pool.as_mut().ok_or(NotRestored::Outside)?;
-        pool.restore(address, host, last_use, self.now, dormant)
+        pool.restore(lease, state)
+    }
+
+    /// Takes over the time and the leases of another map, but for those that have no room here.
+    pub fn take_leases_of(&mut self, old: &Self) {
+        self.now = old.now;
+        for lease in old.leases() {
+            let state = LeaseState::by_age(lease.last_use, self.now);
+            // Refused: the address or the host has a mapping now.
+            let _ = self.restore_lease(lease, state);
+        }
     }
 
     /// See [`Pool::age`].
@@ -149,7 +152,7 @@ impl AddressMap {
     }
 
     /// See [`Pool::leases`].
-    pub fn leases(&self) -> impl Iterator<Item = (Ipv4Addr, Ipv6Addr, u64)> {
+    pub fn leases(&self) -> impl Iterator<Item = Lease> {
         self.pool.iter().flat_map(Pool::leases)
     }
 

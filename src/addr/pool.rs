@@ -30,7 +30,7 @@ pub struct Pool {
     /// Addresses that nobody has, as ranges: the first of each, and the last. No two ranges touch.
     free: BTreeMap<u32, u32>,
     // Hashed with keys that nobody outside can guess: what is in here comes from the wire.
-    leases: HashMap<u32, Lease>,
+    leases: HashMap<u32, Entry>,
     addresses: HashMap<Ipv6Addr, u32>,
     /// Active leases by the time of their use when that was last looked at: it may have been used since.
     active: BTreeSet<(u64, u32)>,
@@ -38,19 +38,45 @@ pub struct Pool {
     dormant: BTreeSet<(u64, u32)>,
 }
 
-#[derive(Clone, Debug)]
-struct Lease {
-    host: Ipv6Addr,
-    last_use: Cell<u64>,
-    /// Under which time it is in `active` or `dormant`.
-    listed: u64,
-    state: State,
+/// A lease, as it is kept over a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The address that is lent.
+    pub address: Ipv4Addr,
+    /// The host that it is lent to.
+    pub host: Ipv6Addr,
+    /// The second of the last use, since 1970.
+    pub last_use: u64,
 }
 
+/// Whether a host can be reached by its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub enum LeaseState {
+    /// Packets to the address are for the host.
     Active,
+    /// The address is kept for the host until it sends again.
     Dormant,
+}
+
+impl LeaseState {
+    /// The state of a lease by the time since its last use.
+    pub const fn by_age(last_use: u64, now: u64) -> Self {
+        if last_use + ACTIVE_FOR <= now {
+            Self::Dormant
+        } else {
+            Self::Active
+        }
+    }
+}
+
+/// A lease in the pool, by its address.
+#[derive(Clone, Debug)]
+struct Entry {
+    host: Ipv6Addr,
+    last_use: Cell<u64>,
+    /// The time under which it is in `active` or `dormant`.
+    listed: u64,
+    state: LeaseState,
 }
 
 /// A lease that has just been made, or made active again.
@@ -178,46 +204,34 @@ impl Pool {
     /// one upwards from a sum over the host's address, and then from the start of the pool.
     pub fn lend(&mut self, host: Ipv6Addr, now: u64) -> Result<Lent, PoolFull> {
         if let Some(&address) = self.addresses.get(&host) {
-            self.set(address, State::Active, now);
+            self.set(address, LeaseState::Active, now);
             return Ok(lent(address, How::Reactivated));
         }
         if let Some(address) = self.next_free(preferred(self.prefix, host)) {
             self.take(address, address);
-            self.insert(address, host, State::Active, now);
+            self.insert(address, host, LeaseState::Active, now);
             return Ok(lent(address, How::Assigned));
         }
         let &(_, address) = self.dormant.first().ok_or(PoolFull)?;
         let from = self.remove(address).ok_or(PoolFull)?;
-        self.insert(address, host, State::Active, now);
+        self.insert(address, host, LeaseState::Active, now);
         Ok(lent(address, How::Reassigned { from }))
     }
 
-    /// Takes over a lease from before. `dormant` makes it dormant however lately it was used.
-    pub fn restore(
-        &mut self,
-        address: Ipv4Addr,
-        host: Ipv6Addr,
-        last_use: u64,
-        now: u64,
-        dormant: bool,
-    ) -> Result<(), NotRestored> {
-        let bits = address.to_bits();
-        if !self.prefix.contains(address) {
+    /// Takes over a lease from before.
+    pub fn restore(&mut self, lease: Lease, state: LeaseState) -> Result<(), NotRestored> {
+        let address = lease.address.to_bits();
+        if !self.prefix.contains(lease.address) {
             return Err(NotRestored::Outside);
         }
-        if self.addresses.contains_key(&host) || self.leases.contains_key(&bits) {
+        if self.addresses.contains_key(&lease.host) || self.leases.contains_key(&address) {
             return Err(NotRestored::Duplicate);
         }
-        if self.next_free(bits) != Some(bits) {
+        if self.next_free(address) != Some(address) {
             return Err(NotRestored::Reserved);
         }
-        let state = if dormant || last_use + ACTIVE_FOR <= now {
-            State::Dormant
-        } else {
-            State::Active
-        };
-        self.take(bits, bits);
-        self.insert(bits, host, state, last_use);
+        self.take(address, address);
+        self.insert(address, lease.host, state, lease.last_use);
         Ok(())
     }
 
@@ -237,12 +251,11 @@ impl Pool {
                 && let Some(lease) = self.leases.get(&address)
             {
                 let (host, last_use) = (lease.host, lease.last_use.get());
-                if last_use + ACTIVE_FOR <= now {
-                    self.set(address, State::Dormant, last_use);
+                let state = LeaseState::by_age(last_use, now);
+                self.set(address, state, last_use);
+                if state == LeaseState::Dormant {
                     let address = Ipv4Addr::from_bits(address);
                     aged.push(Aged::Dormant { host, address });
-                } else {
-                    self.set(address, State::Active, last_use);
                 }
             } else {
                 break;
@@ -251,16 +264,17 @@ impl Pool {
         aged
     }
 
-    /// Every lease, the active ones first, as tayga writes them: address, host, and the second of the last use.
-    pub fn leases(&self) -> impl Iterator<Item = (Ipv4Addr, Ipv6Addr, u64)> {
-        self.active
-            .iter()
-            .chain(&self.dormant)
-            .filter_map(|(_, address)| {
-                let lease = self.leases.get(address)?;
-                let address = Ipv4Addr::from_bits(*address);
-                Some((address, lease.host, lease.last_use.get()))
+    /// Every lease, the active ones first, as tayga writes them.
+    pub fn leases(&self) -> impl Iterator<Item = Lease> {
+        let addresses = self.active.iter().chain(&self.dormant);
+        addresses.filter_map(|&(_, address)| {
+            let entry = self.leases.get(&address)?;
+            Some(Lease {
+                address: Ipv4Addr::from_bits(address),
+                host: entry.host,
+                last_use: entry.last_use.get(),
             })
+        })
     }
 
     /// The first free address from `start` on, and then from the first of the pool on.
@@ -308,15 +322,15 @@ impl Pool {
         self.free.insert(from, to);
     }
 
-    fn insert(&mut self, address: u32, host: Ipv6Addr, state: State, now: u64) {
+    fn insert(&mut self, address: u32, host: Ipv6Addr, state: LeaseState, now: u64) {
         self.addresses.insert(host, address);
-        let lease = Lease {
+        let entry = Entry {
             host,
             last_use: Cell::new(now),
             listed: now,
             state,
         };
-        self.leases.insert(address, lease);
+        self.leases.insert(address, entry);
         self.list(state).insert((now, address));
     }
 
@@ -335,24 +349,24 @@ impl Pool {
         Some(host)
     }
 
-    fn set(&mut self, address: u32, state: State, last_use: u64) {
+    fn set(&mut self, address: u32, state: LeaseState, last_use: u64) {
         if let Some(host) = self.remove(address) {
             self.insert(address, host, state, last_use);
         }
     }
 
-    fn list(&mut self, state: State) -> &mut BTreeSet<(u64, u32)> {
+    fn list(&mut self, state: LeaseState) -> &mut BTreeSet<(u64, u32)> {
         match state {
-            State::Active => &mut self.active,
-            State::Dormant => &mut self.dormant,
+            LeaseState::Active => &mut self.active,
+            LeaseState::Dormant => &mut self.dormant,
         }
     }
 }
 
-impl Lease {
+impl Entry {
     /// The host, if it uses the lease.
     fn heard(&self, now: u64) -> Option<Ipv6Addr> {
-        if self.state == State::Dormant {
+        if self.state == LeaseState::Dormant {
             return None;
         }
         self.last_use.set(self.last_use.get().max(now));

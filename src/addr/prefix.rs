@@ -1,250 +1,225 @@
-//! Prefixes of both families.
+//! IP prefixes of both families, and their only parser.
 
 use std::{
     fmt,
+    hash::Hash,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
 };
 
+/// An address of one family, as a row of bits.
+pub trait Address: Copy + Ord + Hash + fmt::Debug + fmt::Display + FromStr {
+    /// The length of an address, in bits.
+    const LENGTH: u8;
+    /// An unsigned number of as many bits.
+    type Number: Copy + Eq;
+
+    /// The first `length` bits, as a number; `length` is at most [`LENGTH`](Self::LENGTH).
+    fn first_bits(self, length: u8) -> Self::Number;
+    /// The address that begins with the `length` bits of a number; all other bits are zero.
+    fn from_first_bits(number: Self::Number, length: u8) -> Self;
+    /// This address with every bit after the first `length` set.
+    fn with_host_bits(self, length: u8) -> Self;
+}
+
+macro_rules! address {
+    ($address:ty, $number:ty) => {
+        // A shift by all bits is not a shift to Rust; what it would leave is 0.
+        impl Address for $address {
+            const LENGTH: u8 = <$number>::BITS as u8;
+            type Number = $number;
+
+            fn first_bits(self, length: u8) -> $number {
+                let host_bits = u32::from(Self::LENGTH - length);
+                self.to_bits().checked_shr(host_bits).unwrap_or(0)
+            }
+
+            fn from_first_bits(number: $number, length: u8) -> Self {
+                let host_bits = u32::from(Self::LENGTH - length);
+                Self::from_bits(number.checked_shl(host_bits).unwrap_or(0))
+            }
+
+            fn with_host_bits(self, length: u8) -> Self {
+                let host_bits = <$number>::MAX.checked_shr(length.into()).unwrap_or(0);
+                Self::from_bits(self.to_bits() | host_bits)
+            }
+        }
+    };
+}
+
+address!(Ipv4Addr, u32);
+address!(Ipv6Addr, u128);
+
+/// A prefix without host bits.
+///
+/// As text it is `192.0.2.0/24` ([RFC 4632 section 3.1]) or `2001:db8::/32` ([RFC 4291 section
+/// 2.3]); an address alone reads as the prefix of this one host. Prefixes sort by address, a shorter
+/// one before those in it.
+///
+/// [RFC 4632 section 3.1]: https://www.rfc-editor.org/rfc/rfc4632#section-3.1
+/// [RFC 4291 section 2.3]: https://www.rfc-editor.org/rfc/rfc4291#section-2.3
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix<A> {
+    address: A,
+    length: u8,
+}
+
 /// An IPv4 prefix without host bits.
-///
-/// As text it is `192.0.2.0/24` ([RFC 4632 section 3.1](https://www.rfc-editor.org/rfc/rfc4632#section-3.1)); an
-/// address alone reads as the prefix of this one host. Prefixes sort by address, a shorter one before those in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Prefix4 {
-    address: Ipv4Addr,
-    length: u8,
-}
-
-impl Prefix4 {
-    /// `address/length`; an error if `length` is over 32, or a bit of `address` after it is set.
-    pub fn new(address: Ipv4Addr, length: u8) -> Result<Self, PrefixError> {
-        if length > 32 {
-            return Err(PrefixError::Length { max: 32 });
-        }
-        let prefix = Self::from_network(network4(address, length), length);
-        if prefix.address != address {
-            return Err(PrefixError::HostBits {
-                address: address.into(),
-                network: prefix.address.into(),
-                length,
-            });
-        }
-        Ok(prefix)
-    }
-
-    /// The prefix of one address, a /32.
-    pub const fn host(address: Ipv4Addr) -> Self {
-        Self {
-            address,
-            length: 32,
-        }
-    }
-
-    /// The prefix whose first `length` bits are the number `network`, as [`network4`] gives it.
-    pub(super) fn from_network(network: u32, length: u8) -> Self {
-        let bits = network.checked_shl(u32::from(32 - length)).unwrap_or(0);
-        Self {
-            address: Ipv4Addr::from_bits(bits),
-            length,
-        }
-    }
-
-    /// The first address.
-    pub const fn address(&self) -> Ipv4Addr {
-        self.address
-    }
-
-    /// In bits, 0 to 32.
-    pub const fn length(&self) -> u8 {
-        self.length
-    }
-
-    /// The last address.
-    pub fn last(&self) -> Ipv4Addr {
-        let host_bits = u32::MAX.checked_shr(self.length.into()).unwrap_or(0);
-        Ipv4Addr::from_bits(self.address.to_bits() | host_bits)
-    }
-
-    /// Whether `address` begins with this prefix.
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        network4(address, self.length) == network4(self.address, self.length)
-    }
-}
-
-impl fmt::Display for Prefix4 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.length)
-    }
-}
-
-impl FromStr for Prefix4 {
-    type Err = PrefixError;
-
-    fn from_str(text: &str) -> Result<Self, PrefixError> {
-        let (address, length) = split(text, 32)?;
-        let address = address.parse().map_err(|_| PrefixError::NotIpv4)?;
-        Self::new(address, length?)
-    }
-}
-
+pub type Prefix4 = Prefix<Ipv4Addr>;
 /// An IPv6 prefix without host bits.
-///
-/// As text it is `2001:db8::/32` ([RFC 4291 section 2.3](https://www.rfc-editor.org/rfc/rfc4291#section-2.3)); an
-/// address alone reads as the prefix of this one host. Prefixes sort by address, a shorter one before those in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Prefix6 {
-    address: Ipv6Addr,
-    length: u8,
-}
+pub type Prefix6 = Prefix<Ipv6Addr>;
 
-impl Prefix6 {
-    /// `address/length`; an error if `length` is over 128, or a bit of `address` after it is set.
-    pub fn new(address: Ipv6Addr, length: u8) -> Result<Self, PrefixError> {
-        if length > 128 {
-            return Err(PrefixError::Length { max: 128 });
+impl<A: Address> Prefix<A> {
+    /// `address/length`; an error if `length` is too long, or a bit of `address` after it is set.
+    pub fn new(address: A, length: u8) -> Result<Self, PrefixError> {
+        if length > A::LENGTH {
+            return Err(PrefixError::Length);
         }
-        let prefix = Self::from_network(network6(address, length), length);
+        let prefix = Self::around(address, length);
         if prefix.address != address {
-            return Err(PrefixError::HostBits {
-                address: address.into(),
-                network: prefix.address.into(),
-                length,
-            });
+            return Err(PrefixError::HostBits);
         }
         Ok(prefix)
     }
 
-    /// The prefix of one address, a /128.
-    pub const fn host(address: Ipv6Addr) -> Self {
-        Self {
-            address,
-            length: 128,
-        }
+    /// The prefix of this length that `address` is in. A length that is too long counts as the
+    /// longest.
+    pub fn around(address: A, length: u8) -> Self {
+        let length = length.min(A::LENGTH);
+        Self::from_first_bits(address.first_bits(length), length)
     }
 
-    /// The prefix whose first `length` bits are the number `network`, as [`network6`] gives it.
-    pub(super) fn from_network(network: u128, length: u8) -> Self {
-        let bits = network.checked_shl(u32::from(128 - length)).unwrap_or(0);
-        Self {
-            address: Ipv6Addr::from_bits(bits),
-            length,
-        }
+    /// The prefix of one address: a /32 or a /128.
+    pub const fn host(address: A) -> Self {
+        let length = A::LENGTH;
+        Self { address, length }
+    }
+
+    /// The prefix whose `length` bits are this number.
+    pub(super) fn from_first_bits(number: A::Number, length: u8) -> Self {
+        let address = A::from_first_bits(number, length);
+        Self { address, length }
     }
 
     /// The first address.
-    pub const fn address(&self) -> Ipv6Addr {
+    pub const fn address(&self) -> A {
         self.address
     }
 
-    /// In bits, 0 to 128.
+    /// In bits.
     pub const fn length(&self) -> u8 {
         self.length
     }
 
     /// The last address.
-    pub fn last(&self) -> Ipv6Addr {
-        let host_bits = u128::MAX.checked_shr(self.length.into()).unwrap_or(0);
-        Ipv6Addr::from_bits(self.address.to_bits() | host_bits)
+    pub fn last(&self) -> A {
+        self.address.with_host_bits(self.length)
     }
 
     /// Whether `address` begins with this prefix.
-    pub fn contains(&self, address: Ipv6Addr) -> bool {
-        network6(address, self.length) == network6(self.address, self.length)
+    pub fn contains(&self, address: A) -> bool {
+        address.first_bits(self.length) == self.address.first_bits(self.length)
     }
 }
 
-impl fmt::Display for Prefix6 {
+impl<A: fmt::Display> fmt::Display for Prefix<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.length)
     }
 }
 
-impl FromStr for Prefix6 {
+impl<A: Address> FromStr for Prefix<A> {
     type Err = PrefixError;
 
     fn from_str(text: &str) -> Result<Self, PrefixError> {
-        let (address, length) = split(text, 128)?;
-        let address = address.parse().map_err(|_| PrefixError::NotIpv6)?;
-        Self::new(address, length?)
+        let (address, length) = parse(text)?;
+        Self::new(address, length)
+    }
+}
+
+/// An address with a prefix length, of either family; host bits may be set (`tun-ip`, `tun-route`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IpPrefix {
+    /// `192.0.2.1/24`; the length is 0 to 32 bits.
+    V4(Ipv4Addr, u8),
+    /// `2001:db8::1/64`; the length is 0 to 128 bits.
+    V6(Ipv6Addr, u8),
+}
+
+impl IpPrefix {
+    /// The address.
+    pub const fn address(self) -> IpAddr {
+        match self {
+            Self::V4(address, _) => IpAddr::V4(address),
+            Self::V6(address, _) => IpAddr::V6(address),
+        }
+    }
+
+    /// The prefix length, in bits.
+    pub const fn length(self) -> u8 {
+        match self {
+            Self::V4(_, length) | Self::V6(_, length) => length,
+        }
+    }
+
+    /// The same without host bits. A length that is too long counts as the longest.
+    pub fn network(self) -> Self {
+        match self {
+            Self::V4(address, length) => Self::V4(Prefix::around(address, length).address, length),
+            Self::V6(address, length) => Self::V6(Prefix::around(address, length).address, length),
+        }
+    }
+}
+
+impl fmt::Display for IpPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address(), self.length())
+    }
+}
+
+impl FromStr for IpPrefix {
+    type Err = PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
+        match parse(text) {
+            Err(PrefixError::NotAnAddress) => parse(text).map(|(v6, length)| Self::V6(v6, length)),
+            v4 => v4.map(|(v4, length)| Self::V4(v4, length)),
+        }
     }
 }
 
 /// Why a text, or an address and a length, is not a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrefixError {
-    /// What should be an IPv4 address is none.
-    NotIpv4,
-    /// What should be an IPv6 address is none.
-    NotIpv6,
-    /// The length is not a decimal number from 0 to `max`.
-    Length {
-        /// In bits, 32 or 128.
-        max: u8,
-    },
-    /// Bits after the prefix length are set.
-    HostBits {
-        /// As given.
-        address: IpAddr,
-        /// `address` without the host bits.
-        network: IpAddr,
-        /// In bits, as given.
+    /// What should be an address of this family is none.
+    NotAnAddress,
+    /// The length is not a number, or too long for the family.
+    Length,
+    /// The length is a number with a sign or leading zeros.
+    Spelling {
+        /// The number, in bits.
         length: u8,
     },
+    /// Bits after the prefix length are set.
+    HostBits,
 }
 
-impl fmt::Display for PrefixError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotIpv4 => f.write_str("not an IPv4 address"),
-            Self::NotIpv6 => f.write_str("not an IPv6 address"),
-            Self::Length { max } => {
-                write!(f, "the prefix length is not a number from 0 to {max}")
-            }
-            Self::HostBits {
-                address,
-                network,
-                length,
-            } => write!(
-                f,
-                "host bits are set: {address}/{length} would be {network}/{length}"
-            ),
-        }
+/// Reads `address/length`, or an address alone, whose length is the longest. Host bits may be set.
+pub(crate) fn parse<A: Address>(text: &str) -> Result<(A, u8), PrefixError> {
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (text, None),
+    };
+    let address = address.parse().map_err(|_| PrefixError::NotAnAddress)?;
+    let Some(text) = length else {
+        return Ok((address, A::LENGTH));
+    };
+    match (text.parse(), decimal(text)) {
+        (Ok(length), _) if length > A::LENGTH => Err(PrefixError::Length),
+        (_, Some(length)) => Ok((address, length)),
+        (Ok(length), None) => Err(PrefixError::Spelling { length }),
+        (Err(_), None) => Err(PrefixError::Length),
     }
-}
-
-impl std::error::Error for PrefixError {}
-
-/// The first `length` bits of `address`, as a number; `length` is 0 to 32.
-pub(super) fn network4(address: Ipv4Addr, length: u8) -> u32 {
-    // A shift by all 32 bits (length 0) is not a shift to Rust; what it would leave is 0.
-    address
-        .to_bits()
-        .checked_shr(u32::from(32 - length))
-        .unwrap_or(0)
-}
-
-/// The first `length` bits of `address`, as a number; `length` is 0 to 128.
-pub(super) fn network6(address: Ipv6Addr, length: u8) -> u128 {
-    address
-        .to_bits()
-        .checked_shr(u32::from(128 - length))
-        .unwrap_or(0)
-}
-
-/// `address/length`, or `address` with the length `max`. A wrong length is returned apart from the address, so that
-/// the caller can complain of the address first.
-fn split(text: &str, max: u8) -> Result<(&str, Result<u8, PrefixError>), PrefixError> {
-    Ok(match text.split_once('/') {
-        None => (text, Ok(max)),
-        Some((address, length)) => (address, parse_length(length, max)),
-    })
-}
-
-fn parse_length(text: &str, max: u8) -> Result<u8, PrefixError> {
-    decimal(text)
-        .filter(|length| *length <= max)
-        .ok_or(PrefixError::Length { max })
 }
 
 /// A decimal number without a sign or leading zeros. Stricter than [`FromStr`]: `+8` and `08` are
@@ -353,72 +328,92 @@ mod tests {
 
     #[test]
     fn bad_texts_are_refused_with_the_reason() {
-        let not4 = "not an IPv4 address";
-        let not6 = "not an IPv6 address";
-        let to32 = "the prefix length is not a number from 0 to 32";
-        let to128 = "the prefix length is not a number from 0 to 128";
-        for (text, want) in [
-            ("", not4),
-            ("/", not4),
-            ("/24", not4),
-            ("192.0.2/24", not4),
-            ("192.0.2.256/24", not4),
-            ("192.0.2.010/32", not4),
-            (" 192.0.2.1", not4),
-            ("::/33", not4),
-            ("192.0.2.0/", to32),
-            ("192.0.2.0/+8", to32),
-            ("192.0.2.0/-1", to32),
-            ("192.0.2.0/024", to32),
-            ("192.0.2.0/00", to32),
-            ("192.0.2.0/33", to32),
-            ("192.0.2.0/280", to32),
-            ("192.0.2.0/24/24", to32),
-            ("192.0.2.0/ 24", to32),
-            ("192.0.2.0/٢٤", to32),
-            ("192.0.2.0/255.255.255.0", to32),
-            (
-                "10.0.0.1/8",
-                "host bits are set: 10.0.0.1/8 would be 10.0.0.0/8",
-            ),
-            (
-                "0.0.0.1/0",
-                "host bits are set: 0.0.0.1/0 would be 0.0.0.0/0",
-            ),
+        use PrefixError::{HostBits, Length, NotAnAddress, Spelling};
+        for (text, error) in [
+            ("", NotAnAddress),
+            ("/", NotAnAddress),
+            ("/24", NotAnAddress),
+            ("192.0.2/24", NotAnAddress),
+            ("192.0.2.256/24", NotAnAddress),
+            ("192.0.2.010/32", NotAnAddress),
+            (" 192.0.2.1", NotAnAddress),
+            ("::/33", NotAnAddress),
+            ("192.0.2.0/", Length),
+            ("192.0.2.0/-1", Length),
+            ("192.0.2.0/33", Length),
+            ("192.0.2.0/033", Length),
+            ("192.0.2.0/280", Length),
+            ("192.0.2.0/24/24", Length),
+            ("192.0.2.0/ 24", Length),
+            ("192.0.2.0/٢٤", Length),
+            ("192.0.2.0/255.255.255.0", Length),
+            ("192.0.2.0/+8", Spelling { length: 8 }),
+            ("192.0.2.0/024", Spelling { length: 24 }),
+            ("192.0.2.0/00", Spelling { length: 0 }),
+            ("10.0.0.1/8", HostBits),
+            ("0.0.0.1/0", HostBits),
         ] {
-            let error = text.parse::<Prefix4>().unwrap_err();
-            assert_eq!(error.to_string(), want, "{text:?}");
+            assert_eq!(text.parse::<Prefix4>(), Err(error), "{text:?}");
         }
-        for (text, want) in [
-            ("", not6),
-            ("/", not6),
-            ("192.0.2.0/24", not6),
-            ("2001:db8::%eth0/64", not6),
-            ("[2001:db8::]/64", not6),
-            ("2001:db8::/", to128),
-            ("2001:db8::/+64", to128),
-            ("2001:db8::/064", to128),
-            ("2001:db8::/129", to128),
-            ("2001:db8::/256", to128),
-            (
-                "2001:db8::1/127",
-                "host bits are set: 2001:db8::1/127 would be 2001:db8::/127",
-            ),
+        for (text, error) in [
+            ("", NotAnAddress),
+            ("/", NotAnAddress),
+            ("192.0.2.0/24", NotAnAddress),
+            ("2001:db8::%eth0/64", NotAnAddress),
+            ("[2001:db8::]/64", NotAnAddress),
+            ("2001:db8::/", Length),
+            ("2001:db8::/129", Length),
+            ("2001:db8::/256", Length),
+            ("2001:db8::/+64", Spelling { length: 64 }),
+            ("2001:db8::/064", Spelling { length: 64 }),
+            ("2001:db8::1/127", HostBits),
         ] {
-            let error = text.parse::<Prefix6>().unwrap_err();
-            assert_eq!(error.to_string(), want, "{text:?}");
+            assert_eq!(text.parse::<Prefix6>(), Err(error), "{text:?}");
         }
     }
 
     #[test]
     fn new_checks_the_length_too() {
-        assert_eq!(
-            Prefix4::new(Ipv4Addr::UNSPECIFIED, 33),
-            Err(PrefixError::Length { max: 32 })
-        );
-        assert_eq!(
-            Prefix6::new(Ipv6Addr::UNSPECIFIED, 255),
-            Err(PrefixError::Length { max: 128 })
-        );
+        let v4 = Prefix4::new(Ipv4Addr::UNSPECIFIED, 33);
+        assert_eq!(v4, Err(PrefixError::Length));
+        let v6 = Prefix6::new(Ipv6Addr::UNSPECIFIED, 255);
+        assert_eq!(v6, Err(PrefixError::Length));
+    }
+
+    #[test]
+    fn host_bits_are_cut_at_every_length() {
+        for length in 0..=128_u8 {
+            let v4 = Prefix4::around(Ipv4Addr::BROADCAST, length);
+            let v6 = Prefix6::around(Ipv6Addr::from_bits(u128::MAX), length);
+            let v4_bits = v4.address().to_bits();
+            let v6_bits = v6.address().to_bits();
+            assert_eq!(v4.length(), length.min(32));
+            assert_eq!(v4_bits.leading_ones(), u32::from(v4.length()));
+            assert_eq!(v4_bits.count_ones(), u32::from(v4.length()));
+            assert_eq!(v6_bits.leading_ones(), u32::from(length));
+            assert_eq!(v6_bits.count_ones(), u32::from(length));
+        }
+    }
+
+    /// Addresses of a device keep their host bits; routes lose them.
+    #[test]
+    fn a_prefix_of_either_family_may_have_host_bits() {
+        for (text, network) in [
+            ("192.0.2.1/24", "192.0.2.0/24"),
+            ("192.0.2.1", "192.0.2.1/32"),
+            ("2001:db8::1/64", "2001:db8::/64"),
+            ("::1", "::1/128"),
+        ] {
+            let prefix: IpPrefix = text.parse().unwrap();
+            assert!(prefix.to_string().starts_with(text));
+            assert_eq!(prefix.network().to_string(), network);
+        }
+        for (text, error) in [
+            ("nat64", PrefixError::NotAnAddress),
+            ("192.0.2.1/33", PrefixError::Length),
+            ("::1/064", PrefixError::Spelling { length: 64 }),
+        ] {
+            assert_eq!(text.parse::<IpPrefix>(), Err(error), "{text}");
+        }
     }
 }

@@ -119,7 +119,7 @@ pub fn ranges_v4(treatment: Treatment) -> impl Iterator<Item = Prefix4> {
         .filter(move |range| range.treatment == treatment);
     ranges.map(|range| {
         let network = range.bits >> (64 - range.length);
-        Prefix4::from_network(network as u32, range.length)
+        Prefix4::from_first_bits(network as u32, range.length)
     })
 }
 

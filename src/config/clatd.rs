@@ -1,8 +1,13 @@
 //! clatd.conf: lines of `key=value`, and the same words on the command line.
 
-use std::{borrow::Cow, net::Ipv6Addr, str::FromStr, time::Duration};
+use std::{net::Ipv6Addr, time::Duration};
 
-use super::{Level, LineError, Notice, Problem, similar::similar};
+use super::{
+    LineError, Notice,
+    grammar::{self, Expected, Line, key_and_value, quoted},
+    similar::similar,
+    word::{self, yes_or_no},
+};
 use crate::{
     addr::{Nat64Prefix, decimal},
     clat::{self, Source},
@@ -50,10 +55,9 @@ impl Default for ClatConfig {
 /// A key, and what it does.
 struct Key {
     name: &'static str,
-    set: fn(&mut ClatConfig, &str) -> Result<(), &'static str>,
+    set: fn(&mut ClatConfig, &[u8]) -> Result<(), Expected>,
 }
 
-const YES_OR_NO: &str = "yes or no";
 const DEVICE: &str = "the name of a device, of 1 to 15 octets without / : \" and %";
 const ADDRESS_V4: &str = "an IPv4 address";
 const PREFIX: &str =
@@ -68,7 +72,7 @@ const TABLE: &[Key] = &[
     Key {
         name: "debug",
         // clatd counts: -d -d says more.
-        set: |config, value| match decimal::<u8>(value) {
+        set: |config, value| match decimal::<u8>(word::text(value)) {
             Some(level) => to(&mut config.debug, Ok(level > 0)),
             None => to(&mut config.debug, yes_or_no(value)),
         },
@@ -87,11 +91,11 @@ const TABLE: &[Key] = &[
     },
     Key {
         name: "clat-v4-addr",
-        set: |config, value| to(&mut config.clat.host_v4, parse(value, ADDRESS_V4)),
+        set: |config, value| to(&mut config.clat.host_v4, word::parsed(value, ADDRESS_V4)),
     },
     Key {
         name: "tayga-v4-addr",
-        set: |config, value| to(&mut config.clat.own_v4, parse(value, ADDRESS_V4)),
+        set: |config, value| to(&mut config.clat.own_v4, word::parsed(value, ADDRESS_V4)),
     },
     Key {
         name: "clat-v6-addr",
@@ -104,12 +108,10 @@ const TABLE: &[Key] = &[
     Key {
         name: "dns64-servers",
         set: |config, value| {
-            let servers: Result<_, _> = value
-                .split([',', ' '])
-                .filter(|word| !word.is_empty())
-                .map(|word| parse(word, "IP addresses, separated by commas"))
-                .collect();
-            to(&mut config.clat.dns_servers, servers)
+            let words = value.split(|octet| matches!(octet, b',' | b' '));
+            let words = words.filter(|word| !word.is_empty());
+            let servers = words.map(|word| word::parsed(word, "IP addresses, separated by commas"));
+            to(&mut config.clat.dns_servers, servers.collect())
         },
     },
     Key {
@@ -122,9 +124,9 @@ const TABLE: &[Key] = &[
     },
     Key {
         name: "plat-dev",
-        set: |config, value| match optional(value) {
-            None => to(&mut config.clat.uplink, Ok(None)),
-            Some(name) => to(&mut config.clat.uplink, device(&name).map(Some)),
+        set: |config, value| match value {
+            [] => to(&mut config.clat.uplink, Ok(None)),
+            name => to(&mut config.clat.uplink, device(name).map(Some)),
         },
     },
     Key {
@@ -180,7 +182,7 @@ const TABLE: &[Key] = &[
     },
     Key {
         name: "cmd-nft",
-        set: |config, value| to(&mut config.nft, optional(value).ok_or("a program")),
+        set: |config, value| to(&mut config.nft, optional(value).ok_or("a program".into())),
     },
 ];
 
@@ -204,42 +206,14 @@ pub fn ignored_keys() -> impl Iterator<Item = &'static str> {
 }
 
 impl ClatConfig {
-    /// Takes the lines of a clatd.conf. Comments start with `;`, `#` or `//`. All mistakes are reported; a key that nobody
-    /// knows is none, but worth a word, as with clatd.
+    /// Takes the lines of a clatd.conf. Comments start with `;`, `#` or `//`. All mistakes are
+    /// reported; a key that is unknown is none, but worth a notice, as with clatd.
     pub fn read(&mut self, text: &[u8]) -> Result<Vec<Notice>, Vec<LineError>> {
-        let text = String::from_utf8_lossy(text);
         let (mut notices, mut errors) = (Vec::new(), Vec::new());
-        for (index, line) in text.lines().enumerate() {
-            let number = index + 1;
-            let word = line.trim();
-            if word.is_empty() || [";", "#", "//"].iter().any(|mark| word.starts_with(mark)) {
-                continue;
-            }
-            let column = line.len() - line.trim_start().len() + 1;
-            let error = |column, expected: Cow<'static, str>, found: &str| LineError {
-                line: number,
-                column,
-                problem: Problem::Expected {
-                    expected,
-                    found: shown(found),
-                },
-            };
-            let Some((key, value)) = word.split_once('=') else {
-                errors.push(error(column, "key=value".into(), word));
-                continue;
-            };
-            let at = column + key.len() + 1 + (value.len() - value.trim_start().len());
-            match self.set(key.trim(), value.trim()) {
-                Ok(Taken::Used) => {}
-                Ok(taken) => notices.push(Notice {
-                    line: number,
-                    level: match taken {
-                        Taken::Unknown => Level::Warning,
-                        _ => Level::Info,
-                    },
-                    text: taken.text(key.trim()).into(),
-                }),
-                Err(expected) => errors.push(error(at, expected.into(), value.trim())),
+        for line in grammar::lines(text) {
+            match self.read_line(line) {
+                Ok(notice) => notices.extend(notice),
+                Err(error) => errors.push(error),
             }
         }
         if errors.is_empty() {
@@ -247,6 +221,19 @@ impl ClatConfig {
         } else {
             Err(errors)
         }
+    }
+
+    fn read_line(&mut self, line: Line<'_>) -> Result<Option<Notice>, LineError> {
+        let text = line.text.trim_ascii_start();
+        let comments: [&[u8]; 3] = [b";", b"#", b"//"];
+        if text.is_empty() || comments.iter().any(|mark| text.starts_with(mark)) {
+            return Ok(None);
+        }
+        let (key, value) = line.parse(text, key_and_value)?;
+        let name = String::from_utf8_lossy(key);
+        let use_of_key = self.set_octets(&name, value);
+        let use_of_key = use_of_key.map_err(|expected| line.word(value).refuse(expected))?;
+        Ok(use_of_key.notice(&name, line.number))
     }
 
     /// The settings, as a script finds them in its environment: keys with `_` for `-`.
@@ -271,100 +258,99 @@ impl ClatConfig {
         .collect()
     }
 
-    /// Sets one key. Fails with what was expected of its value.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<Taken, &'static str> {
+    /// Sets one key. Fails with what is expected in the place of its value.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<KeyUse, Expected> {
+        self.set_octets(key, value.as_bytes())
+    }
+
+    fn set_octets(&mut self, key: &str, value: &[u8]) -> Result<KeyUse, Expected> {
         if let Some(known) = TABLE.iter().find(|known| known.name == key) {
             (known.set)(self, value)?;
-            return Ok(Taken::Used);
+            return Ok(KeyUse::Set);
         }
         Ok(if IGNORED.contains(&key) {
-            Taken::Ignored
+            KeyUse::Ignored
         } else {
-            Taken::Unknown
+            KeyUse::Unknown
         })
     }
 }
 
 /// What became of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum KeyUse {
     /// It is set.
-    Used,
+    Set,
     /// It is one of clatd's that nothing here depends on.
     Ignored,
-    /// Nobody knows it.
+    /// No such key is known.
     Unknown,
 }
 
-impl Taken {
-    /// What there is to say about it in a file, where it is taken.
-    pub fn text(self, key: &str) -> String {
+impl KeyUse {
+    /// The notice about a key where an unknown one is no mistake. `line` is zero where it is in none.
+    pub fn notice(self, key: &str, line: usize) -> Option<Notice> {
         match self {
-            Self::Used => String::new(),
-            Self::Ignored => format!("{key} is not needed, and changes nothing"),
-            Self::Unknown => format!("{}: it changes nothing", unknown(key)),
+            Self::Set => None,
+            Self::Ignored => {
+                let text = format!("{key} is not needed, and changes nothing");
+                Some(Notice::info(line, text))
+            }
+            Self::Unknown => {
+                let text = format!("{}: it changes nothing", unknown(key));
+                Some(Notice::warning(line, text))
+            }
         }
     }
 }
 
-/// That nobody knows a key, and the one that it may have been meant to be.
+/// The message about an unknown key, with the one that it may have been meant to be.
 pub fn unknown(key: &str) -> String {
     let hint =
         similar(key, keys().chain(ignored_keys())).map(|known| format!(" (did you mean {known}?)"));
-    let key = shown(key);
+    let key = quoted(key.as_bytes());
     format!("there is no key {key}{}", hint.unwrap_or_default())
 }
 
-fn to<T>(place: &mut T, value: Result<T, &'static str>) -> Result<(), &'static str> {
+fn to<T>(place: &mut T, value: Result<T, Expected>) -> Result<(), Expected> {
     *place = value?;
     Ok(())
 }
 
-fn parse<T: FromStr>(value: &str, expected: &'static str) -> Result<T, &'static str> {
-    value.parse().map_err(|_| expected)
-}
-
-/// Nothing, or a word.
-fn optional(value: &str) -> Option<String> {
-    (!value.is_empty()).then(|| value.to_owned())
-}
-
-fn yes_or_no(value: &str) -> Result<bool, &'static str> {
-    match value.to_ascii_lowercase().as_str() {
-        "yes" | "true" | "on" | "1" => Ok(true),
-        "no" | "false" | "off" | "0" => Ok(false),
-        _ => Err(YES_OR_NO),
-    }
+/// The value as it is; `None` for an empty one.
+fn optional(value: &[u8]) -> Option<String> {
+    (!value.is_empty()).then(|| String::from_utf8_lossy(value).into_owned())
 }
 
 /// Decimal or hexadecimal, as 0xc1a7.
-fn number(value: &str) -> Result<u32, &'static str> {
+fn number(value: &[u8]) -> Result<u32, Expected> {
+    let value = word::text(value);
     match value.strip_prefix("0x") {
         Some(digits) if digits.starts_with('+') => None,
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => decimal(value),
     }
-    .ok_or("a number without a sign or leading zeros, as 10 or 0xa")
+    .ok_or("a number without a sign or leading zeros, as 10 or 0xa".into())
 }
 
 /// `None` for nothing: what the uplink has.
-fn octets(value: &str) -> Result<Option<u32>, &'static str> {
+fn octets(value: &[u8]) -> Result<Option<u32>, Expected> {
     if value.is_empty() {
         return Ok(None);
     }
-    match decimal(value) {
+    match decimal(word::text(value)) {
         Some(octets @ 68..=65535) => Ok(Some(octets)),
-        _ => Err("a number of octets from 68 to 65535, without a sign or leading zeros"),
+        _ => Err("a number of octets from 68 to 65535, without a sign or leading zeros".into()),
     }
 }
 
-fn source(value: &str) -> Result<Source, &'static str> {
+fn source(value: &[u8]) -> Result<Source, Expected> {
     const EXPECTED: &str = "auto, shared, derived or an IPv6 address that no host has";
     match value {
-        "auto" => Ok(Source::Auto),
-        "shared" => Ok(Source::Shared),
-        "derived" => Ok(Source::Derived),
-        _ => match parse::<Ipv6Addr>(value, EXPECTED)? {
+        b"auto" => Ok(Source::Auto),
+        b"shared" => Ok(Source::Shared),
+        b"derived" => Ok(Source::Derived),
+        _ => match word::parsed::<Ipv6Addr>(value, EXPECTED)? {
             address
                 if address.is_multicast()
                     || address.is_unspecified()
@@ -372,38 +358,28 @@ fn source(value: &str) -> Result<Source, &'static str> {
                     || address.is_unicast_link_local()
                     || address.to_ipv4_mapped().is_some() =>
             {
-                Err(EXPECTED)
+                Err(EXPECTED.into())
             }
             address => Ok(Source::Explicit(address)),
         },
     }
 }
 
-fn prefix(value: &str) -> Result<Option<Nat64Prefix>, &'static str> {
+fn prefix(value: &[u8]) -> Result<Option<Nat64Prefix>, Expected> {
     if value.is_empty() {
         return Ok(None);
     }
-    let prefix = value.parse().map_err(|_| PREFIX)?;
-    Nat64Prefix::new(prefix).map(Some).map_err(|_| PREFIX)
+    let prefix = word::parsed(value, PREFIX)?;
+    let prefix = Nat64Prefix::new(prefix).map_err(|_| PREFIX)?;
+    Ok(Some(prefix))
 }
 
-/// As the kernel takes them (dev_valid_name). No device has a % in its name, and clatd cannot use
-/// one of which the kernel chooses the number.
-fn device(value: &str) -> Result<String, &'static str> {
-    let valid = !value.is_empty()
-        && value.len() < 16
-        && value != "."
-        && value != ".."
-        && !value.contains(|letter: char| {
-            matches!(letter, '/' | ':' | '"' | '%') || letter.is_whitespace()
-        });
-    valid.then(|| value.to_owned()).ok_or(DEVICE)
-}
-
-/// For people: nothing in it can move the cursor of a terminal, or fill its screen.
-fn shown(word: &str) -> String {
-    let short: String = word.chars().take(60).collect();
-    format!("\"{}\"", short.escape_debug())
+/// The name of a device; of none that the kernel chooses the number of, and without the quotation
+/// marks that end a name in a ruleset.
+fn device(value: &[u8]) -> Result<String, Expected> {
+    let name = word::text(value);
+    let valid = word::is_device_name(name) && !name.contains(['"', '%']);
+    valid.then(|| name.to_owned()).ok_or(DEVICE.into())
 }
 
 #[cfg(test)]

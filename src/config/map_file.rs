@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use super::{
-    Config, Level, LineError, Notice, overlap,
-    parse::{self, Directive},
+    Config, LineError, Notice,
+    directives::{self, DirectiveLine},
+    grammar::{self, Line},
+    overlap,
 };
 use crate::addr::{AddressMap, Eam, Prefix4, Prefix6};
 
@@ -21,7 +23,7 @@ struct Lines {
 }
 
 impl Config {
-    /// Who is whom by these settings and the text of the map-file: it has `map` lines and comments, and nothing else.
+    /// The address mapping by these settings and the text of the map-file, which has `map` lines and comments, and nothing else.
     ///
     /// Of several lines that map the same prefix of either family the last one counts, as with tayga. What tayga.conf
     /// says of a prefix stays in force, and so do the translator's own addresses. Each line that does not count for
@@ -32,8 +34,12 @@ impl Config {
         text: impl AsRef<[u8]>,
     ) -> Result<(AddressMap, Vec<Notice>), Vec<LineError>> {
         let mut lines = Lines::default();
-        for (index, text) in text.as_ref().split(|&octet| octet == b'\n').enumerate() {
-            lines.take(index + 1, text);
+        for line in grammar::lines(text.as_ref()) {
+            match read_line(line) {
+                Ok(None) => {}
+                Ok(Some(eam)) => lines.map(line.number, eam),
+                Err(error) => lines.errors.push(error),
+            }
         }
         if !lines.errors.is_empty() {
             return Err(lines.errors);
@@ -54,11 +60,8 @@ impl Config {
                     Err(there) => there.to_string(),
                 }
             };
-            notices.push(Notice {
-                line,
-                level: Level::Warning,
-                text: format!("map of {eam} is ignored: tayga.conf has {stays}").into(),
-            });
+            let text = format!("map of {eam} is ignored: tayga.conf has {stays}");
+            notices.push(Notice::warning(line, text));
             *slot = None;
         }
         let here = || lines.maps.iter().flatten().copied();
@@ -80,17 +83,6 @@ impl Config {
 }
 
 impl Lines {
-    fn take(&mut self, number: usize, text: &[u8]) {
-        match parse::line(number, text) {
-            Ok(None) => {}
-            Ok(Some(line)) => match line.directive {
-                Directive::Map { eam, .. } => self.map(number, eam),
-                _ => self.errors.push(line.name().refuse("map")),
-            },
-            Err(refused) => self.errors.push(refused.error),
-        }
-    }
-
     fn map(&mut self, number: usize, eam: Eam) {
         let here = self.maps.len();
         let before = [
@@ -109,13 +101,21 @@ impl Lines {
             if replaced.v6() != eam.v6() {
                 self.by_v6.remove(&replaced.v6());
             }
-            self.notices.push(Notice {
-                line,
-                level: Level::Warning,
-                text: format!("map of {replaced} is ignored: line {number} takes its place").into(),
-            });
+            let text = format!("map of {replaced} is ignored: line {number} takes its place");
+            self.notices.push(Notice::warning(line, text));
         }
         self.maps.push(Some((number, eam)));
+    }
+}
+
+/// The mapping of a line; `None` if it is blank or a comment.
+fn read_line(line: Line<'_>) -> Result<Option<Eam>, LineError> {
+    let Some(line) = DirectiveLine::new(line) else {
+        return Ok(None);
+    };
+    match line.directive()?.name {
+        "map" => directives::map(&line).map(|map| Some(map.eam)),
+        _ => Err(line.name.refuse("map")),
     }
 }
 

@@ -1,14 +1,18 @@
-//! tayga.conf: text to settings, and back.
+//! Every text that is read: tayga.conf, its map-file and its file of leases, clatd.conf, resolv.conf.
 //!
-//! [`Config::read`] goes through the text line by line. `parse` makes a directive of a line, or says which word of it is
-//! wrong; `check` compares the directives with each other. Neither stops at a mistake: one run shows all of them.
+//! [`Config::read`] goes through a tayga.conf line by line. `grammar` takes a line apart into words,
+//! `word` has a value for each word or says what is expected in its place, `directives` has a row for
+//! each directive, and `draft` compares the lines with each other. None stops at a mistake: one run
+//! shows all of them.
 
-mod check;
 pub mod clatd;
+mod directives;
+mod draft;
+pub mod dynamic_map;
+pub(crate) mod grammar;
 mod map_file;
 mod notice;
 mod overlap;
-mod parse;
 pub mod resolv_conf;
 mod similar;
 mod tayga;
@@ -17,35 +21,34 @@ mod word;
 
 use std::path::PathBuf;
 
+use draft::Draft;
+
+pub use crate::addr::IpPrefix;
+pub use directives::directives;
 pub use notice::{Level, LineError, Notice, Problem};
-pub use parse::DIRECTIVES;
 pub use tayga::Config;
-pub use values::{IpPrefix, LogClasses, is_name_format};
-pub(crate) use values::{map_words, udp_checksum_word};
+pub use values::{LogClasses, is_name_format};
+pub(crate) use values::{counted, map_words};
 
 impl Config {
     /// Reads the text of a tayga.conf.
     ///
-    /// Octets that are not UTF-8 are as good as any other in comments and paths. All mistakes of the text are returned,
-    /// in the order of the lines; those without a line come last.
+    /// Octets that are not UTF-8 are as good as any other in comments and paths. All mistakes of the
+    /// text are returned, in the order of the lines; those without a line come last.
     pub fn read(text: impl AsRef<[u8]>) -> Result<(Self, Vec<Notice>), Vec<LineError>> {
         Self::read_in(text, None)
     }
 
-    /// The same, where a service manager has a directory that is as good as `data-dir` if the text names none.
+    /// The same; `state_directory`, a service manager's, is used for `data-dir` if the text has none.
     pub fn read_in(
         text: impl AsRef<[u8]>,
         state_directory: Option<PathBuf>,
     ) -> Result<(Self, Vec<Notice>), Vec<LineError>> {
-        let mut check = check::Check::new(state_directory);
-        for (index, text) in text.as_ref().split(|&octet| octet == b'\n').enumerate() {
-            match parse::line(index + 1, text) {
-                Ok(None) => {}
-                Ok(Some(line)) => check.directive(line),
-                Err(refused) => check.refused(refused),
-            }
+        let mut draft = Draft::new(state_directory);
+        for line in grammar::lines(text.as_ref()) {
+            directives::take(&mut draft, line);
         }
-        check.finish()
+        draft.finish()
     }
 }
 
@@ -53,7 +56,10 @@ impl Config {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that fails to read fails")]
 
-    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::{
+        collections::HashSet,
+        net::{Ipv4Addr, Ipv6Addr},
+    };
 
     use super::*;
     use crate::translate::UdpChecksum;
@@ -64,32 +70,32 @@ mod tests {
 
     /// Every directive, each at another value than its default.
     const EVERYTHING: &str = "tun-device nat64\n\
+                              tun-up yes\n\
+                              tun-ip 192.168.255.2/24\n\
+                              tun-ip 2001:db8:1::3/128\n\
+                              tun-route 192.0.2.1/24\n\
+                              tun-route ::/0\n\
+                              tun-queue-length 2000\n\
+                              keep-net-admin yes\n\
+                              offload no\n\
+                              sandbox no\n\
                               ipv4-addr 192.168.255.1\n\
                               ipv6-addr 2001:db8:1::2\n\
                               prefix 64:ff9b::/96\n\
                               wkpf-strict no\n\
+                              map 192.0.2.1 2001:db8::1\n\
+                              map 192.0.2.0/24 2001:db8:5::/64\n\
+                              map-file maps.conf\n\
                               dynamic-pool 192.168.255.0/24\n\
                               data-dir /var/spool/tayga\n\
-                              map-file maps.conf\n\
                               offlink-mtu 1480\n\
                               udp-cksum-mode calc\n\
                               traffic-class 0x00\n\
                               tos 0xb8\n\
                               hairpin no\n\
-                              icmp-source 192.0.0.8\n\
                               icmp-errors 200\n\
-                              log drop reject icmp self dyn\n\
-                              tun-up yes\n\
-                              tun-queue-length 2000\n\
-                              keep-net-admin yes\n\
-                              offload no\n\
-                              sandbox no\n\
-                              tun-ip 192.168.255.2/24\n\
-                              tun-ip 2001:db8:1::3/128\n\
-                              tun-route 192.0.2.1/24\n\
-                              tun-route ::/0\n\
-                              map 192.0.2.1 2001:db8::1\n\
-                              map 192.0.2.0/24 2001:db8:5::/64\n";
+                              icmp-source 192.0.0.8\n\
+                              log drop reject icmp self dyn\n";
 
     fn read(text: &str) -> (Config, Vec<Notice>) {
         Config::read(text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"))
@@ -113,6 +119,22 @@ mod tests {
             assert_ne!(config, read(SHORTEST).0, "{change}");
             assert_eq!(read(&config.to_string()).0, config, "{change}");
         }
+    }
+
+    /// None is forgotten above, nor left out of what is written or shown.
+    #[test]
+    fn every_directive_has_a_value() {
+        let ignored = ["strict-frag-hdr", "workers"];
+        let is_used = |name: &&str| !ignored.contains(name);
+        let names: Vec<_> = directives().filter(is_used).collect();
+        let written: HashSet<_> = EVERYTHING
+            .lines()
+            .map(|line| line.split(' ').next().unwrap())
+            .collect();
+        assert_eq!(names.iter().copied().collect::<HashSet<_>>(), written);
+        let (config, _) = read(SHORTEST);
+        let shown: Vec<_> = config.settings().map(|(name, _)| name).collect();
+        assert_eq!(shown, names);
     }
 
     #[test]
@@ -283,26 +305,6 @@ mod tests {
         read(
             "ipv6-addr 64:ff9b::1\nmap 192.0.2.1 2001:db8::1\nwkpf-strict no\nipv4-addr 10.0.0.1\ntun-device n\n",
         );
-    }
-
-    #[test]
-    fn host_bits_are_cut_at_every_length() {
-        for length in 0..=32_u8 {
-            let ones = IpPrefix::V4(Ipv4Addr::BROADCAST, length).network();
-            let IpPrefix::V4(address, _) = ones else {
-                panic!()
-            };
-            assert_eq!(address.to_bits().leading_ones(), length.into());
-            assert_eq!(address.to_bits().count_ones(), length.into());
-        }
-        for length in 0..=128_u8 {
-            let ones = IpPrefix::V6(Ipv6Addr::from_bits(u128::MAX), length).network();
-            let IpPrefix::V6(address, _) = ones else {
-                panic!()
-            };
-            assert_eq!(address.to_bits().leading_ones(), length.into());
-            assert_eq!(address.to_bits().count_ones(), length.into());
-        }
     }
 
     /// RFC 7757 lets maps overlap the prefix and each other; both are usually mistakes.

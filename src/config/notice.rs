@@ -77,28 +77,44 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Something about a line that is accepted, but that whoever wrote it should know.
+/// Something about a text that is accepted, but that its author should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// From 1.
+    /// From 1; 0 if it is about the text as a whole.
     pub line: usize,
     /// How much it matters.
     pub level: Level,
-    /// What there is to know.
+    /// As a sentence without its end.
     pub text: Cow<'static, str>,
 }
 
 impl Notice {
+    /// A notice about a line that does not do what it seems to say.
+    pub(crate) fn warning(line: usize, text: impl Into<Cow<'static, str>>) -> Self {
+        let (level, text) = (Level::Warning, text.into());
+        Self { line, level, text }
+    }
+
+    /// A notice about a line that nothing is wrong with.
+    pub(crate) fn info(line: usize, text: impl Into<Cow<'static, str>>) -> Self {
+        let (level, text) = (Level::Info, text.into());
+        Self { line, level, text }
+    }
+
     /// As text after the name of the file: `tayga.conf:7: strict-frag-hdr is ignored`.
     pub fn in_file(&self, path: &Path) -> impl fmt::Display {
-        fmt::from_fn(move |f| write!(f, "{}:{self}", path.display()))
+        let separator = if self.line == 0 { ": " } else { ":" };
+        fmt::from_fn(move |f| write!(f, "{}{separator}{self}", path.display()))
     }
 }
 
 impl fmt::Display for Notice {
     /// `7: strict-frag-hdr is ignored`, without the level.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.line, self.text)
+        if self.line != 0 {
+            write!(f, "{}: ", self.line)?;
+        }
+        f.write_str(&self.text)
     }
 }
 

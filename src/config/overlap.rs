@@ -1,7 +1,7 @@
 //! Maps that are legal (RFC 7757), but usually mistakes: those that overlap the prefix, and those that overlap
 //! each other so that the two directions disagree.
 
-use super::{Level, Notice, map_words};
+use super::{Notice, values::map_words};
 use crate::addr::{
     AddressMap, Disagreement, Eam, Nat64Prefix,
     special::{self, Treatment},
@@ -74,11 +74,7 @@ impl First {
             2 => text.push_str(" (and 1 more map like it)"),
             count => text.push_str(&format!(" (and {} more maps like it)", count - 1)),
         }
-        Some(Notice {
-            line,
-            level: Level::Warning,
-            text: text.into(),
-        })
+        Some(Notice::warning(line, text))
     }
 }
 

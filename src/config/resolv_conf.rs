@@ -2,11 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
+use super::{
+    LineError,
+    grammar::{self, Expected, value, word},
+};
+
 /// Port of name servers (RFC 1035 section 4.2).
 pub const DNS_PORT: u16 = 53;
 
-/// The name servers that can be asked, in the order of the file, and for each other one why not, as
-/// `fe80::1%eth9: there is no device eth9`.
+/// The name servers that can be asked, in the order of the file, and for each other one the reason.
 ///
 /// A link-local address is that of a server at the link with the index that `index_of` gives for
 /// the device in its zone (RFC 4007 section 11), or at `link` if it has no zone.
@@ -14,34 +18,34 @@ pub fn name_servers(
     text: &str,
     link: u32,
     index_of: impl Fn(&str) -> Option<u32>,
-) -> (Vec<SocketAddr>, Vec<String>) {
-    let (mut servers, mut others) = (Vec::new(), Vec::new());
-    for line in text.lines() {
-        let mut words = line.split_whitespace();
-        if words.next() != Some("nameserver") {
-            continue;
-        }
-        let Some(word) = words.next() else {
-            continue;
-        };
-        match name_server(word, link, &index_of) {
-            Ok(server) => servers.push(server),
-            Err(why) => others.push(format!("{word}: {why}")),
+) -> (Vec<SocketAddr>, Vec<LineError>) {
+    let (mut servers, mut errors) = (Vec::new(), Vec::new());
+    let server = |word: &[u8]| name_server(word, link, &index_of);
+    for line in grammar::lines(text.as_bytes()) {
+        match word(line.text) {
+            Ok((after, b"nameserver")) if !after.is_empty() => {
+                match line.parse(after, value(server)) {
+                    Ok(server) => servers.push(server),
+                    Err(error) => errors.push(error),
+                }
+            }
+            _ => {}
         }
     }
-    (servers, others)
+    (servers, errors)
 }
 
 fn name_server(
-    word: &str,
+    word: &[u8],
     link: u32,
     index_of: impl Fn(&str) -> Option<u32>,
-) -> Result<SocketAddr, String> {
-    let (address, zone) = match word.split_once('%') {
+) -> Result<SocketAddr, Expected> {
+    let text = str::from_utf8(word).unwrap_or_default();
+    let (address, zone) = match text.split_once('%') {
         Some((address, zone)) => (address, Some(zone)),
-        None => (word, None),
+        None => (text, None),
     };
-    let address = address.parse().map_err(|_| "expected an IP address")?;
+    let address = address.parse().map_err(|_| "an IP address")?;
     let scope = match zone {
         None => link,
         Some(zone) => zone
@@ -49,12 +53,12 @@ fn name_server(
             .ok()
             .filter(|&index| index != 0)
             .or_else(|| index_of(zone))
-            .ok_or_else(|| format!("there is no device {zone}"))?,
+            .ok_or("an address whose zone is a device")?,
     };
     Ok(server_at(address, scope))
 }
 
-/// Where a server is asked. `link` is the index of the link of a link-local address.
+/// The address and port of a server. `link` is the index of the link of a link-local address.
 pub fn server_at(address: IpAddr, link: u32) -> SocketAddr {
     match address {
         IpAddr::V6(address) if address.is_unicast_link_local() => {
@@ -71,7 +75,8 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> (Vec<SocketAddr>, Vec<String>) {
-        name_servers(text, 2, |name| (name == "eth1").then_some(3))
+        let (servers, errors) = name_servers(text, 2, |name| (name == "eth1").then_some(3));
+        (servers, errors.iter().map(ToString::to_string).collect())
     }
 
     #[test]
@@ -107,9 +112,9 @@ mod tests {
         let (servers, others) = read(text);
         assert_eq!(servers.len(), 1);
         let expected = [
-            "fe80::1%eth9: there is no device eth9",
-            "fe80::1%0: there is no device 0",
-            "dns.example: expected an IP address",
+            "1:12: expected an address whose zone is a device, found \"fe80::1%eth9\"",
+            "2:12: expected an address whose zone is a device, found \"fe80::1%0\"",
+            "3:12: expected an IP address, found \"dns.example\"",
         ];
         assert_eq!(others, expected);
     }

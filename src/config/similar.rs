@@ -31,7 +31,7 @@ pub(super) fn similar(
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{DIRECTIVES, clatd},
+        super::{clatd, directives},
         *,
     };
 
@@ -60,8 +60,8 @@ mod tests {
     #[test]
     fn a_name_is_found_after_one_slip() {
         let keys: Vec<_> = clatd::keys().chain(clatd::ignored_keys()).collect();
-        for names in [&DIRECTIVES[..], &keys] {
-            for name in names {
+        for names in [directives().collect(), keys] {
+            for &name in &names {
                 for word in misspelt(name) {
                     let found = similar(&word, names.iter().copied());
                     assert!(
@@ -100,7 +100,7 @@ mod tests {
             ("mtu", None),
             ("ipv4", None),
         ] {
-            assert_eq!(similar(word, DIRECTIVES.into_iter()), name, "{word}");
+            assert_eq!(similar(word, directives()), name, "{word}");
         }
     }
 }

@@ -1,20 +1,19 @@
-//! What a tayga.conf says, and the text that says it.
+//! The settings of a tayga.conf.
 
 use std::{
-    fmt,
     net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
 
-use super::values::{IpPrefix, LogClasses, map_words, udp_checksum_word};
+use super::LogClasses;
 use crate::{
-    addr::{AddressMap, Eam, Nat64Prefix, Prefix4},
-    translate::{IcmpErrors, Settings, TrafficClass},
+    addr::{AddressMap, Eam, IpPrefix, Nat64Prefix, Prefix4},
+    translate::Settings,
 };
 
 /// A tayga.conf, read and checked.
 ///
-/// [`Display`](fmt::Display) writes it as a tayga.conf: what must be there, and what differs from its default. Reading
+/// [`Display`](std::fmt::Display) writes it as a tayga.conf: what must be there, and what differs from its default. Reading
 /// that gives an equal `Config`, unless a path in it is not UTF-8.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -58,7 +57,36 @@ pub struct Config {
 }
 
 impl Config {
-    /// Where the map-file is.
+    /// Every default; a placeholder for what has none.
+    pub(super) fn blank() -> Self {
+        Self {
+            tun_device: String::new(),
+            ipv4_addr: Ipv4Addr::UNSPECIFIED,
+            ipv6_addr: Ipv6Addr::UNSPECIFIED,
+            prefix: None,
+            maps: Vec::new(),
+            dynamic_pool: None,
+            map_file: None,
+            data_dir: None,
+            wkpf_strict: true,
+            log: LogClasses::default(),
+            tun_up: false,
+            tun_queue_length: None,
+            keep_net_admin: false,
+            offload: true,
+            sandbox: true,
+            tun_ip: Vec::new(),
+            tun_route: Vec::new(),
+            translation: Settings::default(),
+        }
+    }
+
+    /// The own IPv6 address where `ipv6-addr` is not given: `ipv4-addr` in the prefix.
+    pub(super) fn default_ipv6_addr(&self) -> Option<Ipv6Addr> {
+        self.prefix.map(|prefix| prefix.embed(self.ipv4_addr))
+    }
+
+    /// The path of the map-file.
     pub fn map_file_path(&self) -> Option<PathBuf> {
         let path = self.map_file.as_ref()?;
         Some(self.path_from_data_dir(path))
@@ -70,7 +98,7 @@ impl Config {
         directory.join(path)
     }
 
-    /// Who is whom by these settings: the own addresses, `map`, `dynamic-pool` and `prefix`.
+    /// The address mapping by these settings: the own addresses, `map`, `dynamic-pool` and `prefix`.
     pub fn address_map(&self) -> AddressMap {
         let mut map = self.fixed_address_map();
         if let Some(pool) = self.dynamic_pool {
@@ -93,127 +121,4 @@ impl Config {
         }
         map
     }
-}
-
-impl fmt::Display for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Taken apart in full, so that a new field cannot be forgotten here.
-        let Self {
-            tun_device,
-            ipv4_addr,
-            ipv6_addr,
-            prefix,
-            maps,
-            dynamic_pool,
-            map_file,
-            data_dir,
-            wkpf_strict,
-            log,
-            tun_up,
-            tun_queue_length,
-            keep_net_admin,
-            offload,
-            sandbox,
-            tun_ip,
-            tun_route,
-            translation,
-        } = self;
-        writeln!(f, "tun-device {tun_device}")?;
-        writeln!(f, "ipv4-addr {ipv4_addr}")?;
-        if default_ipv6_addr(*prefix, *ipv4_addr) != Some(*ipv6_addr) {
-            writeln!(f, "ipv6-addr {ipv6_addr}")?;
-        }
-        if let Some(prefix) = prefix {
-            writeln!(f, "prefix {}", prefix.prefix())?;
-        }
-        if !wkpf_strict {
-            writeln!(f, "wkpf-strict no")?;
-        }
-        if let Some(pool) = dynamic_pool {
-            writeln!(f, "dynamic-pool {pool}")?;
-        }
-        if let Some(path) = data_dir {
-            writeln!(f, "data-dir {}", path.display())?;
-        }
-        if let Some(path) = map_file {
-            writeln!(f, "map-file {}", path.display())?;
-        }
-        write_translation(translation, f)?;
-        if *log != LogClasses::default() {
-            writeln!(f, "log {log}")?;
-        }
-        if *tun_up {
-            writeln!(f, "tun-up yes")?;
-        }
-        if let Some(length) = tun_queue_length {
-            writeln!(f, "tun-queue-length {length}")?;
-        }
-        if *keep_net_admin {
-            writeln!(f, "keep-net-admin yes")?;
-        }
-        if !*offload {
-            writeln!(f, "offload no")?;
-        }
-        if !*sandbox {
-            writeln!(f, "sandbox no")?;
-        }
-        for address in tun_ip {
-            writeln!(f, "tun-ip {address}")?;
-        }
-        for route in tun_route {
-            writeln!(f, "tun-route {route}")?;
-        }
-        for eam in maps {
-            writeln!(f, "map {}", map_words(eam).join(" "))?;
-        }
-        Ok(())
-    }
-}
-
-/// The translator's IPv6 address where `ipv6-addr` does not say: its IPv4 address in the prefix.
-pub(super) fn default_ipv6_addr(
-    prefix: Option<Nat64Prefix>,
-    ipv4_addr: Ipv4Addr,
-) -> Option<Ipv6Addr> {
-    prefix.map(|prefix| prefix.embed(ipv4_addr))
-}
-
-/// The directives that make [`Settings`].
-fn write_translation(settings: &Settings, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let default = Settings::default();
-    let Settings {
-        mtu: _, // the device's
-        offlink_mtu,
-        udp_checksum,
-        traffic_class,
-        tos,
-        hairpin,
-        icmp_source,
-        icmp_errors,
-    } = settings;
-    if *offlink_mtu != default.offlink_mtu {
-        writeln!(f, "offlink-mtu {offlink_mtu}")?;
-    }
-    if *udp_checksum != default.udp_checksum {
-        writeln!(f, "udp-cksum-mode {}", udp_checksum_word(*udp_checksum))?;
-    }
-    if let TrafficClass::Fixed(octet) = traffic_class {
-        writeln!(f, "traffic-class {octet:#04x}")?;
-    }
-    if let TrafficClass::Fixed(octet) = tos {
-        writeln!(f, "tos {octet:#04x}")?;
-    }
-    if *hairpin != default.hairpin {
-        writeln!(f, "hairpin no")?;
-    }
-    if let Some(address) = icmp_source {
-        writeln!(f, "icmp-source {address}")?;
-    }
-    if *icmp_errors != default.icmp_errors {
-        match icmp_errors {
-            IcmpErrors::Off => writeln!(f, "icmp-errors no")?,
-            IcmpErrors::PerSecond(rate) => writeln!(f, "icmp-errors {rate}")?,
-        }
-    }
-    Ok(())
 }

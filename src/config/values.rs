@@ -1,13 +1,10 @@
 //! Values that directives and keys have, and the words for them.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::fmt;
 
 use crate::{
     addr::{Eam, Prefix4, Prefix6},
-    translate::UdpChecksum,
+    translate::{TrafficClass, UdpChecksum},
 };
 
 /// Whether the name of a device is a format, as `nat%d`: the device is a new one each time, for
@@ -32,6 +29,19 @@ pub struct LogClasses {
     pub dynamic: bool,
 }
 
+impl LogClasses {
+    /// Every class of any of these.
+    pub(super) fn union(all: &[Self]) -> Self {
+        Self {
+            drop: all.iter().any(|one| one.drop),
+            reject: all.iter().any(|one| one.reject),
+            icmp: all.iter().any(|one| one.icmp),
+            own: all.iter().any(|one| one.own),
+            dynamic: all.iter().any(|one| one.dynamic),
+        }
+    }
+}
+
 impl fmt::Display for LogClasses {
     /// The words of the directive, as `drop self`; nothing if no class is on.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,55 +58,6 @@ impl fmt::Display for LogClasses {
             space = " ";
         }
         Ok(())
-    }
-}
-
-/// An address with a prefix length, of either family; host bits may be set (`tun-ip`, `tun-route`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum IpPrefix {
-    /// `192.0.2.1/24`; the length is 0 to 32 bits.
-    V4(Ipv4Addr, u8),
-    /// `2001:db8::1/64`; the length is 0 to 128 bits.
-    V6(Ipv6Addr, u8),
-}
-
-impl IpPrefix {
-    /// The address.
-    pub const fn address(self) -> IpAddr {
-        match self {
-            Self::V4(address, _) => IpAddr::V4(address),
-            Self::V6(address, _) => IpAddr::V6(address),
-        }
-    }
-
-    /// The prefix length, in bits.
-    pub const fn length(self) -> u8 {
-        match self {
-            Self::V4(_, length) | Self::V6(_, length) => length,
-        }
-    }
-
-    /// The same without host bits. A length that is too long counts as the longest.
-    pub fn network(self) -> Self {
-        // A shift by all bits is not a shift to Rust; what it would leave is 0.
-        match self {
-            Self::V4(address, length) => {
-                let host_bits = 32_u32.saturating_sub(length.into());
-                let mask = u32::MAX.checked_shl(host_bits).unwrap_or(0);
-                Self::V4(Ipv4Addr::from_bits(address.to_bits() & mask), length)
-            }
-            Self::V6(address, length) => {
-                let host_bits = 128_u32.saturating_sub(length.into());
-                let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
-                Self::V6(Ipv6Addr::from_bits(address.to_bits() & mask), length)
-            }
-        }
-    }
-}
-
-impl fmt::Display for IpPrefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address(), self.length())
     }
 }
 
@@ -118,10 +79,83 @@ pub(crate) fn map_words(eam: &Eam) -> [String; 2] {
 }
 
 /// The argument of `udp-cksum-mode`.
-pub(crate) fn udp_checksum_word(mode: UdpChecksum) -> &'static str {
+pub(super) fn udp_checksum_word(mode: UdpChecksum) -> &'static str {
     match mode {
         UdpChecksum::Drop => "drop",
         UdpChecksum::Forward => "fwd",
         UdpChecksum::Calculate => "calc",
     }
+}
+
+/// The value of a directive.
+pub(super) struct Value {
+    /// The arguments of each line that a tayga.conf has with it.
+    pub(super) lines: Vec<String>,
+    /// For people.
+    pub(super) shown: String,
+}
+
+impl Value {
+    /// The unit of a number, where there is one.
+    pub(super) fn unit(mut self, unit: &str) -> Self {
+        if !self.lines.is_empty() {
+            self.shown = format!("{} {unit}", self.shown);
+        }
+        self
+    }
+
+    pub(super) fn shown_as(self, shown: &str) -> Self {
+        let shown = shown.to_owned();
+        Self { shown, ..self }
+    }
+}
+
+pub(super) fn one(value: impl fmt::Display) -> Value {
+    let shown = value.to_string();
+    Value {
+        lines: vec![shown.clone()],
+        shown,
+    }
+}
+
+pub(super) fn switch(on: bool) -> Value {
+    one(if on { "yes" } else { "no" })
+}
+
+pub(super) fn class(class: TrafficClass) -> Value {
+    match class {
+        TrafficClass::Copy => one("copy"),
+        TrafficClass::Fixed(octet) => one(format_args!("{octet:#04x}")),
+    }
+}
+
+/// `otherwise` is shown for a value that is not given.
+pub(super) fn optional(value: Option<impl fmt::Display>, otherwise: impl fmt::Display) -> Value {
+    match value {
+        Some(value) => one(value),
+        None => Value {
+            lines: Vec::new(),
+            shown: otherwise.to_string(),
+        },
+    }
+}
+
+pub(super) fn several(values: impl Iterator<Item = impl fmt::Display>, what: &str) -> Value {
+    let lines: Vec<_> = values.map(|value| value.to_string()).collect();
+    let shown = match &*lines {
+        [] => "none".to_owned(),
+        [one] => one.clone(),
+        many => counted(many.len(), what),
+    };
+    Value { lines, shown }
+}
+
+/// `1 map`, `2 maps`, `2 addresses`
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    let plural = match count {
+        1 => "",
+        _ if what.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{count} {what}{plural}")
 }

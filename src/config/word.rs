@@ -1,7 +1,9 @@
-//! One word of tayga.conf to one value.
+//! One word to one value.
+//!
+//! A reader says what a word means, or what is expected in its place. Every reader refuses the empty
+//! word, which stands for a word that is not there.
 
 use std::{
-    borrow::Cow,
     ffi::OsStr,
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
@@ -11,46 +13,52 @@ use std::{
     str::FromStr,
 };
 
-use super::{IpPrefix, LogClasses};
+use super::{LogClasses, grammar::Expected};
 use crate::{
-    addr::{Nat64Prefix, Nat64PrefixError, Prefix4, Prefix6, decimal, special},
+    addr::{
+        Address, IpPrefix, Nat64Prefix, Nat64PrefixError, Prefix4, Prefix6, PrefixError, decimal,
+        parse_prefix, special,
+    },
     translate::{IcmpErrors, Settings, TrafficClass, UdpChecksum},
 };
 
-/// Says what a word means, or what was expected in its place. Every reader refuses the empty word: it stands for a word
-/// that is not there, so that each says in one place what it expects.
-pub(super) type Reader<T> = fn(&[u8]) -> Result<T, Cow<'static, str>>;
+const ILLEGAL_V4: &str = "outside 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4 and 255.255.255.255";
+const ILLEGAL_V6: &str = "outside ::/8 (but for 64:ff9b::/32), fe80::/10 and ff00::/8";
 
-pub(super) fn anything(word: &[u8]) -> Result<(), Cow<'static, str>> {
+const LENGTH_V4: &str = "an IPv4 prefix length from 0 to 32";
+pub(super) const LENGTH_V6: &str = "an IPv6 prefix length from 0 to 128";
+
+pub(super) fn anything(word: &[u8]) -> Result<(), Expected> {
     if word.is_empty() {
         return Err("a value".into());
     }
     Ok(())
 }
 
-/// A name that Linux takes for a device (`dev_valid_name`, `dev_alloc_name`), and tayga; see
-/// [`is_name_format`].
-///
-/// [`is_name_format`]: super::is_name_format
-pub(super) fn device(word: &[u8]) -> Result<String, Cow<'static, str>> {
+/// Whether Linux takes `name` for a device (`dev_valid_name`).
+pub(super) fn is_device_name(name: &str) -> bool {
     const MAX_OCTETS: usize = 15; // IFNAMSIZ less the NUL
-    let text = text(word);
     let allowed = |char: char| !matches!(char, '/' | ':' | '\0') && !char.is_whitespace();
-    let valid = (1..=MAX_OCTETS).contains(&text.len())
-        && !matches!(text, "." | "..")
-        && text.chars().all(allowed);
-    if !valid {
+    (1..=MAX_OCTETS).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && name.chars().all(allowed)
+}
+
+/// The name of a device, or a [format](super::is_name_format) of one (`dev_alloc_name`).
+pub(super) fn device(word: &[u8]) -> Result<String, Expected> {
+    let name = text(word);
+    if !is_device_name(name) {
         return Err("a device name of 1 to 15 octets without / and :".into());
     }
-    if text.replacen("%d", "", 1).contains('%') {
+    if name.replacen("%d", "", 1).contains('%') {
         return Err(
             "a device name with no % but one %d, for which the kernel puts a number".into(),
         );
     }
-    Ok(text.to_owned())
+    Ok(name.to_owned())
 }
 
-pub(super) fn unicast4(word: &[u8]) -> Result<Ipv4Addr, Cow<'static, str>> {
+pub(super) fn unicast4(word: &[u8]) -> Result<Ipv4Addr, Expected> {
     let address = from_text(word).ok_or("an IPv4 address")?;
     if special::is_illegal_v4(address) {
         return Err(format!("an IPv4 address {ILLEGAL_V4}").into());
@@ -58,7 +66,7 @@ pub(super) fn unicast4(word: &[u8]) -> Result<Ipv4Addr, Cow<'static, str>> {
     Ok(address)
 }
 
-pub(super) fn unicast6(word: &[u8]) -> Result<Ipv6Addr, Cow<'static, str>> {
+pub(super) fn unicast6(word: &[u8]) -> Result<Ipv6Addr, Expected> {
     let address = from_text(word).ok_or("an IPv6 address")?;
     if special::is_illegal_v6(address) {
         return Err(format!("an IPv6 address {ILLEGAL_V6}").into());
@@ -66,89 +74,106 @@ pub(super) fn unicast6(word: &[u8]) -> Result<Ipv6Addr, Cow<'static, str>> {
     Ok(address)
 }
 
-pub(super) fn nat64_prefix(word: &[u8]) -> Result<Nat64Prefix, Cow<'static, str>> {
+pub(super) fn nat64_prefix(word: &[u8]) -> Result<Nat64Prefix, Expected> {
     const LENGTHS: &str = "an IPv6 prefix of length 32, 40, 48, 56, 64 or 96";
-    let (address, length) = with_length::<Ipv6Addr>(word, 128).ok_or("an IPv6 prefix")?;
-    let length = length.ok_or_else(|| length_expected(word, 128, LENGTHS))?;
-    let host_bits_set = || host_bits(IpPrefix::V6(address, length));
-    // The prefix of an address with host bits: its length is to be complained of before them.
-    let Ok(prefix) = Prefix6::new(address, length) else {
-        return match length {
-            32 | 40 | 48 | 56 | 64 | 96 => Err(host_bits_set()),
-            _ => Err(LENGTHS.into()),
-        };
-    };
-    Nat64Prefix::new(prefix).map_err(|error| match error {
-        Nat64PrefixError::Length { .. } => LENGTHS.into(),
-        Nat64PrefixError::NotUnicast { .. } => format!("an IPv6 prefix {ILLEGAL_V6}").into(),
-    })
+    let (address, length) = prefix_word::<Ipv6Addr>(word, "an IPv6 prefix", LENGTHS)?;
+    // Of an address with host bits, too, a length is refused before they are.
+    match Nat64Prefix::new(Prefix6::around(address, length)) {
+        Err(Nat64PrefixError::Length) => Err(LENGTHS.into()),
+        _ if Prefix6::new(address, length).is_err() => {
+            Err(without_host_bits(IpPrefix::V6(address, length)))
+        }
+        Err(Nat64PrefixError::NotUnicast) => Err(format!("an IPv6 prefix {ILLEGAL_V6}").into()),
+        Ok(prefix) => Ok(prefix),
+    }
 }
 
-pub(super) fn prefix4(word: &[u8]) -> Result<Prefix4, Cow<'static, str>> {
-    let (address, length) = with_length::<Ipv4Addr>(word, 32).ok_or("an IPv4 address or prefix")?;
-    let length = length.ok_or_else(|| length_expected(word, 32, LENGTH_V4))?;
-    let whole = IpPrefix::V4(address, length);
-    let prefix = Prefix4::new(address, length).map_err(|_| host_bits(whole))?;
-    let last =
-        Ipv4Addr::from_bits(address.to_bits() | u32::MAX.checked_shr(length.into()).unwrap_or(0));
+pub(super) fn prefix4(word: &[u8]) -> Result<Prefix4, Expected> {
+    let (address, length) = prefix_word(word, "an IPv4 address or prefix", LENGTH_V4)?;
+    let prefix = Prefix4::new(address, length)
+        .map_err(|_| without_host_bits(IpPrefix::V4(address, length)))?;
     // Every illegal range is within one /4, so one of these has both ends of such a prefix.
-    if length >= 4 && special::is_illegal_v4(address) && special::is_illegal_v4(last) {
+    let ends = [address, prefix.last()];
+    if length >= 4 && ends.into_iter().all(special::is_illegal_v4) {
         return Err(format!("an IPv4 prefix {ILLEGAL_V4}").into());
     }
     Ok(prefix)
 }
 
-pub(super) fn prefix6(word: &[u8]) -> Result<Prefix6, Cow<'static, str>> {
-    let (address, length) =
-        with_length::<Ipv6Addr>(word, 128).ok_or("an IPv6 address or prefix")?;
-    let length = length.ok_or_else(|| length_expected(word, 128, LENGTH_V6))?;
-    let whole = IpPrefix::V6(address, length);
-    let prefix = Prefix6::new(address, length).map_err(|_| host_bits(whole))?;
-    let last =
-        Ipv6Addr::from_bits(address.to_bits() | u128::MAX.checked_shr(length.into()).unwrap_or(0));
+pub(super) fn prefix6(word: &[u8]) -> Result<Prefix6, Expected> {
+    let (address, length) = prefix_word(word, "an IPv6 address or prefix", LENGTH_V6)?;
+    let prefix = Prefix6::new(address, length)
+        .map_err(|_| without_host_bits(IpPrefix::V6(address, length)))?;
     // As in `prefix4`, with /8.
-    if length >= 8 && special::is_illegal_v6(address) && special::is_illegal_v6(last) {
+    let ends = [address, prefix.last()];
+    if length >= 8 && ends.into_iter().all(special::is_illegal_v6) {
         return Err(format!("an IPv6 prefix {ILLEGAL_V6}").into());
     }
     Ok(prefix)
 }
 
-pub(super) fn pool(word: &[u8]) -> Result<Prefix4, Cow<'static, str>> {
+pub(super) fn pool(word: &[u8]) -> Result<Prefix4, Expected> {
     const POOL: &str = "an IPv4 prefix of length 0 to 31";
-    let (address, length) = with_length::<Ipv4Addr>(word, 32).ok_or(POOL)?;
-    let length = length.ok_or_else(|| length_expected(word, 31, POOL))?;
-    if length > 31 {
-        return Err(POOL.into());
+    match parse_prefix::<Ipv4Addr>(text(word)) {
+        Ok((_, ..=31)) | Err(PrefixError::Spelling { length: ..=31 }) => prefix4(word),
+        _ => Err(POOL.into()),
     }
-    Prefix4::new(address, length).map_err(|_| host_bits(IpPrefix::V4(address, length)))?;
-    prefix4(word)
 }
 
-pub(super) fn ip_prefix(word: &[u8]) -> Result<IpPrefix, Cow<'static, str>> {
-    if let Some((address, length)) = with_length(word, 32) {
-        let length = length.ok_or_else(|| length_expected(word, 32, LENGTH_V4))?;
-        return Ok(IpPrefix::V4(address, length));
-    }
-    let (address, length) = with_length(word, 128).ok_or("an IPv4 or IPv6 address or prefix")?;
-    let length = length.ok_or_else(|| length_expected(word, 128, LENGTH_V6))?;
-    Ok(IpPrefix::V6(address, length))
+pub(super) fn ip_prefix(word: &[u8]) -> Result<IpPrefix, Expected> {
+    let is_v6 = word.contains(&b':');
+    let length = if is_v6 { LENGTH_V6 } else { LENGTH_V4 };
+    let prefix = text(word).parse();
+    prefix.map_err(|error| refused(word, error, "an IPv4 or IPv6 address or prefix", length))
 }
 
-pub(super) fn path(word: &[u8]) -> Result<PathBuf, Cow<'static, str>> {
+fn prefix_word<A: Address>(
+    word: &[u8],
+    address: &'static str,
+    length: &'static str,
+) -> Result<(A, u8), Expected> {
+    parse_prefix(text(word)).map_err(|error| refused(word, error, address, length))
+}
+
+/// What is expected in the place of a prefix: `address` or `length`, whichever is wrong.
+fn refused(
+    word: &[u8],
+    error: PrefixError,
+    address: &'static str,
+    length: &'static str,
+) -> Expected {
+    match error {
+        PrefixError::Spelling { length } => {
+            let (address, _) = text(word).split_once('/').unwrap_or_default();
+            let right = format!("{address}/{length}");
+            format!("a prefix length without a sign or leading zeros ({right})").into()
+        }
+        PrefixError::NotAnAddress => address.into(),
+        PrefixError::Length | PrefixError::HostBits => length.into(),
+    }
+}
+
+fn without_host_bits(prefix: IpPrefix) -> Expected {
+    let network = prefix.network();
+    format!("a prefix without host bits ({network})").into()
+}
+
+pub(super) fn path(word: &[u8]) -> Result<PathBuf, Expected> {
     if word.is_empty() || word.contains(&0) {
         return Err("a path".into());
     }
     Ok(PathBuf::from(OsStr::from_bytes(word)))
 }
 
-pub(super) fn absolute_path(word: &[u8]) -> Result<PathBuf, Cow<'static, str>> {
+pub(super) fn absolute_path(word: &[u8]) -> Result<PathBuf, Expected> {
     path(word)
         .ok()
         .filter(|path| path.is_absolute())
         .ok_or("an absolute path".into())
 }
 
-pub(super) fn yes_or_no(word: &[u8]) -> Result<bool, Cow<'static, str>> {
+/// The words for yes and no, of tayga and of clatd.
+pub(super) fn yes_or_no(word: &[u8]) -> Result<bool, Expected> {
     match word.to_ascii_lowercase().as_slice() {
         b"yes" | b"true" | b"on" | b"1" => Ok(true),
         b"no" | b"false" | b"off" | b"0" => Ok(false),
@@ -157,7 +182,7 @@ pub(super) fn yes_or_no(word: &[u8]) -> Result<bool, Cow<'static, str>> {
 }
 
 /// The example file of tayga has `tun-up up`.
-pub(super) fn up(word: &[u8]) -> Result<bool, Cow<'static, str>> {
+pub(super) fn up(word: &[u8]) -> Result<bool, Expected> {
     if word.eq_ignore_ascii_case(b"up") {
         return Ok(true);
     }
@@ -165,7 +190,7 @@ pub(super) fn up(word: &[u8]) -> Result<bool, Cow<'static, str>> {
 }
 
 /// As tayga, by the start of the word.
-pub(super) fn udp_checksum(word: &[u8]) -> Result<UdpChecksum, Cow<'static, str>> {
+pub(super) fn udp_checksum(word: &[u8]) -> Result<UdpChecksum, Expected> {
     let word = word.to_ascii_lowercase();
     let starts = |start: &str| word.starts_with(start.as_bytes());
     if starts("dr") {
@@ -179,7 +204,7 @@ pub(super) fn udp_checksum(word: &[u8]) -> Result<UdpChecksum, Cow<'static, str>
     }
 }
 
-pub(super) fn log_class(word: &[u8]) -> Result<LogClasses, Cow<'static, str>> {
+pub(super) fn log_class(word: &[u8]) -> Result<LogClasses, Expected> {
     let mut class = LogClasses::default();
     let on = match word.to_ascii_lowercase().as_slice() {
         b"drop" => &mut class.drop,
@@ -193,20 +218,20 @@ pub(super) fn log_class(word: &[u8]) -> Result<LogClasses, Cow<'static, str>> {
     Ok(class)
 }
 
-pub(super) fn mtu(word: &[u8]) -> Result<u16, Cow<'static, str>> {
+pub(super) fn mtu(word: &[u8]) -> Result<u16, Expected> {
     required(word, 1280..=65535, "a number from 1280 to 65535")
 }
 
-pub(super) fn queue_length(word: &[u8]) -> Result<u32, Cow<'static, str>> {
+pub(super) fn queue_length(word: &[u8]) -> Result<u32, Expected> {
     required(word, 1..=100_000, "a number of packets from 1 to 100000")
 }
 
-pub(super) fn workers(word: &[u8]) -> Result<(), Cow<'static, str>> {
+pub(super) fn workers(word: &[u8]) -> Result<(), Expected> {
     required(word, 0_u8..=64, "a number from 0 to 64").map(|_| ())
 }
 
 /// `1` is a rate here, and not tayga's `yes`.
-pub(super) fn icmp_errors(word: &[u8]) -> Result<IcmpErrors, Cow<'static, str>> {
+pub(super) fn icmp_errors(word: &[u8]) -> Result<IcmpErrors, Expected> {
     if let Some(rate) = number(word, 1..=1_000_000) {
         return Ok(IcmpErrors::PerSecond(rate));
     }
@@ -217,7 +242,7 @@ pub(super) fn icmp_errors(word: &[u8]) -> Result<IcmpErrors, Cow<'static, str>> 
     }
 }
 
-pub(super) fn traffic_class(word: &[u8]) -> Result<TrafficClass, Cow<'static, str>> {
+pub(super) fn traffic_class(word: &[u8]) -> Result<TrafficClass, Expected> {
     if word.eq_ignore_ascii_case(b"copy") {
         return Ok(TrafficClass::Copy);
     }
@@ -231,48 +256,12 @@ pub(super) fn traffic_class(word: &[u8]) -> Result<TrafficClass, Cow<'static, st
         .ok_or("copy or a number from 0 to 255 (0xff)".into())
 }
 
-const ILLEGAL_V4: &str = "outside 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4 and 255.255.255.255";
-const ILLEGAL_V6: &str = "outside ::/8 (but for 64:ff9b::/32), fe80::/10 and ff00::/8";
-
-const LENGTH_V4: &str = "an IPv4 prefix length from 0 to 32";
-pub(super) const LENGTH_V6: &str = "an IPv6 prefix length from 0 to 128";
-
-fn host_bits(prefix: IpPrefix) -> Cow<'static, str> {
-    let network = prefix.network();
-    format!("a prefix without host bits ({network})").into()
-}
-
-/// `address/length`, or `address` with the length `max`. `None` if there is no address; the length is `None` if it is not
-/// a number up to `max`.
-fn with_length<A: FromStr>(word: &[u8], max: u8) -> Option<(A, Option<u8>)> {
-    match text(word).split_once('/') {
-        None => Some((from_text(word)?, Some(max))),
-        Some((address, length)) => {
-            Some((address.parse().ok()?, number(length.as_bytes(), 0..=max)))
-        }
-    }
-}
-
-/// What is expected in the place of a prefix whose length is refused: where only its spelling is
-/// wrong, the right one.
-fn length_expected(word: &[u8], max: u8, otherwise: &'static str) -> Cow<'static, str> {
-    let spelt = text(word)
-        .split_once('/')
-        .and_then(|(address, length)| Some((address, length.parse::<u8>().ok()?)));
-    match spelt {
-        Some((address, length)) if length <= max => {
-            format!("a prefix length without a sign or leading zeros ({address}/{length})").into()
-        }
-        _ => otherwise.into(),
-    }
-}
-
 /// A number, or what is expected: where only its spelling is wrong, the right one.
 fn required<N: FromStr + PartialOrd + fmt::Display>(
     word: &[u8],
     range: RangeInclusive<N>,
     otherwise: &'static str,
-) -> Result<N, Cow<'static, str>> {
+) -> Result<N, Expected> {
     let number = from_text(word).filter(|number| range.contains(number));
     match number {
         None => Err(otherwise.into()),
@@ -286,11 +275,196 @@ fn number<N: FromStr + PartialOrd>(word: &[u8], range: RangeInclusive<N>) -> Opt
     decimal(text(word)).filter(|number| range.contains(number))
 }
 
+/// Whatever its type reads of itself.
+pub(super) fn parsed<T: FromStr>(word: &[u8], expected: &'static str) -> Result<T, Expected> {
+    from_text(word).ok_or(expected.into())
+}
+
 fn from_text<T: FromStr>(word: &[u8]) -> Option<T> {
     text(word).parse().ok()
 }
 
 /// What is not UTF-8 is no address, number or name: it reads as nothing.
-fn text(word: &[u8]) -> &str {
+pub(super) fn text(word: &[u8]) -> &str {
     str::from_utf8(word).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn yes_and_no_have_four_words_each() {
+        for word in ["yes", "true", "on", "1", "YES"] {
+            assert_eq!(yes_or_no(word.as_bytes()), Ok(true), "{word}");
+        }
+        for word in ["no", "false", "off", "0", "No"] {
+            assert_eq!(yes_or_no(word.as_bytes()), Ok(false), "{word}");
+        }
+        assert!(yes_or_no(b"up").is_err());
+        assert_eq!(up(b"up"), Ok(true), "the example file of tayga has it");
+        assert!(up(b"down").is_err());
+    }
+
+    /// tayga compares only the first letters.
+    #[test]
+    fn udp_cksum_mode_is_known_by_its_start() {
+        for (word, mode) in [
+            ("drop", UdpChecksum::Drop),
+            ("dr", UdpChecksum::Drop),
+            ("calc", UdpChecksum::Calculate),
+            ("Calculate", UdpChecksum::Calculate),
+            ("fwd", UdpChecksum::Forward),
+            ("forward", UdpChecksum::Forward),
+        ] {
+            assert_eq!(udp_checksum(word.as_bytes()), Ok(mode), "{word}");
+        }
+        for word in ["d", "cal", "for", "fw", ""] {
+            assert!(udp_checksum(word.as_bytes()).is_err(), "{word}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_in_their_range() {
+        assert_eq!(mtu(b"1280"), Ok(1280));
+        assert_eq!(mtu(b"65535"), Ok(65535));
+        for word in ["1279", "65536", "-1", "0x600", "1500b", ""] {
+            assert!(mtu(word.as_bytes()).is_err(), "{word}");
+        }
+        assert!(workers(b"0").is_ok() && workers(b"64").is_ok() && workers(b"65").is_err());
+
+        assert_eq!(icmp_errors(b"yes"), Ok(IcmpErrors::PerSecond(1000)));
+        assert_eq!(icmp_errors(b"no"), Ok(IcmpErrors::Off));
+        assert_eq!(icmp_errors(b"0"), Ok(IcmpErrors::Off));
+        assert_eq!(
+            icmp_errors(b"1"),
+            Ok(IcmpErrors::PerSecond(1)),
+            "a rate, not yes"
+        );
+        assert_eq!(
+            icmp_errors(b"1000000"),
+            Ok(IcmpErrors::PerSecond(1_000_000))
+        );
+        assert!(icmp_errors(b"1000001").is_err());
+
+        assert_eq!(traffic_class(b"copy"), Ok(TrafficClass::Copy));
+        assert_eq!(traffic_class(b"255"), Ok(TrafficClass::Fixed(255)));
+        assert_eq!(traffic_class(b"0XfF"), Ok(TrafficClass::Fixed(255)));
+        for word in ["256", "0x100", "0x", "-1", "b8", ""] {
+            assert!(traffic_class(word.as_bytes()).is_err(), "{word}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_no_host_are_refused() {
+        for word in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "224.0.0.1",
+            "239.1.1.1",
+            "255.255.255.255",
+        ] {
+            assert!(unicast4(word.as_bytes()).is_err(), "{word}");
+        }
+        for word in ["169.254.0.1", "240.0.0.1", "10.0.0.1"] {
+            assert!(unicast4(word.as_bytes()).is_ok(), "{word}");
+        }
+        for word in [
+            "::",
+            "::1",
+            "::ffff:192.0.2.1",
+            "fe80::1",
+            "febf::1",
+            "ff02::1",
+        ] {
+            assert!(unicast6(word.as_bytes()).is_err(), "{word}");
+        }
+        for word in [
+            "64:ff9b::1",
+            "64:ff9b:1::1",
+            "fd00::1",
+            "2001:db8::192.0.2.1",
+        ] {
+            assert!(unicast6(word.as_bytes()).is_ok(), "{word}");
+        }
+    }
+
+    /// A52-01, A52-07: the six lengths of RFC 6052 section 2.2; 64:ff9b:1::/48 is as good as any.
+    #[test]
+    fn prefix_has_one_of_six_lengths() {
+        for length in 0..=128 {
+            let word = format!("2000::/{length}");
+            let taken = nat64_prefix(word.as_bytes()).is_ok();
+            assert_eq!(taken, [32, 40, 48, 56, 64, 96].contains(&length), "{word}");
+        }
+        assert!(nat64_prefix(b"64:ff9b::/96").is_ok());
+        assert!(nat64_prefix(b"64:ff9b:1::/48").is_ok());
+        for word in ["::/96", "::ffff:0:0/96", "fe80::/64", "ff00::/32"] {
+            assert!(nat64_prefix(word.as_bytes()).is_err(), "{word}");
+        }
+    }
+
+    /// A whole range of impossible addresses is a mistake; one that has others in it is not.
+    #[test]
+    fn map_may_only_enclose_impossible_addresses() {
+        for word in [
+            "0.0.0.0/0",
+            "0.0.0.0/1",
+            "0.0.0.0/7",
+            "224.0.0.0/3",
+            "240.0.0.0/4",
+            "192.0.2.0/31",
+        ] {
+            assert!(prefix4(word.as_bytes()).is_ok(), "{word}");
+        }
+        for word in [
+            "0.0.0.0/8",
+            "0.0.0.0",
+            "127.0.0.0/8",
+            "127.0.0.1/32",
+            "224.0.0.0/4",
+            "255.255.255.255",
+        ] {
+            assert!(prefix4(word.as_bytes()).is_err(), "{word}");
+        }
+        for word in [
+            "::/0",
+            "fe00::/8",
+            "fe80::/9",
+            "2001:db8::/127",
+            "64:ff9b::/127",
+        ] {
+            assert!(prefix6(word.as_bytes()).is_ok(), "{word}");
+        }
+        for word in ["::/128", "::1", "fe80::/10", "fe80::1", "ff00::/8"] {
+            assert!(prefix6(word.as_bytes()).is_err(), "{word}");
+        }
+    }
+
+    /// What Linux refuses as the name of a device, and what would name another file.
+    #[test]
+    fn device_names_are_the_kernels() {
+        for word in ["a", "fifteen-octets-", "nat64.1", "nat%d", "%d", "nat%dx"] {
+            assert!(device(word.as_bytes()).is_ok(), "{word}");
+        }
+        for word in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a:b",
+            "sixteen-octets--",
+            "a\u{a0}b",
+            "a\0",
+            "nat%",
+            "nat%%",
+            "nat%s",
+            "nat%5d",
+            "n%d%d",
+            "n%d%",
+        ] {
+            assert!(device(word.as_bytes()).is_err(), "{word}");
+        }
+        assert!(device(b"nat\xff").is_err());
+    }
 }

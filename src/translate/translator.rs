@@ -55,11 +55,7 @@ impl Translator {
     /// From now on addresses are mapped so. Leases go on, but for those that the new map has no room for.
     pub fn set_map(&mut self, map: AddressMap) {
         let old = std::mem::replace(&mut self.map, map);
-        self.map.set_now(old.now());
-        for (address, host, last_use) in old.leases() {
-            // Refused is what has a mapping now.
-            let _ = self.map.restore_lease(address, host, last_use, false);
-        }
+        self.map.take_leases_of(&old);
     }
 
     /// Who is whom: to lend addresses, and to tell the time.

@@ -410,7 +410,7 @@ fn name_server_with_a_link_is_asked() {
         let log = daemon.log();
         assert_eq!(log.matches("cannot be asked").count(), 1, "{log}");
         assert!(
-            log.contains("fe80::53%eth9: there is no device eth9"),
+            log.contains("expected an address whose zone is a device, found \"fe80::53%eth9\""),
             "{log}"
         );
     });

@@ -6,8 +6,8 @@ use std::{collections::HashSet, net::Ipv6Addr};
 
 use libfuzzer_sys::fuzz_target;
 use xlatd::{
-    addr::{AddressMap, dynamic_map},
-    config::{Config, clatd::ClatConfig},
+    addr::AddressMap,
+    config::{Config, clatd::ClatConfig, dynamic_map},
     plan,
     plan::record::{self, Place},
 };
@@ -65,18 +65,18 @@ fn dynamic(text: &[u8]) {
         map
     };
     let mut first = map();
-    let (taken, _) = dynamic_map::load(&mut first, text);
+    let taken = dynamic_map::load(&mut first, text).leases;
     assert!(taken <= 256);
     let leases = |map: &AddressMap| {
-        let mut leases: Vec<_> = map.leases().map(|(v4, v6, _)| (v4, v6)).collect();
+        let mut leases: Vec<_> = map.leases().map(|lease| (lease.address, lease.host)).collect();
         leases.sort();
         leases
     };
     assert_eq!(leases(&first).len(), taken);
     let written = dynamic_map::text(&first, NOW);
     let mut second = map();
-    let (again, left_out) = dynamic_map::load(&mut second, written.as_bytes());
-    assert_eq!((again, left_out), (taken, vec![]), "{written}");
+    let again = dynamic_map::load(&mut second, written.as_bytes());
+    assert_eq!((again.leases, again.notices), (taken, vec![]), "{written}");
     assert_eq!(leases(&first), leases(&second));
 }
 

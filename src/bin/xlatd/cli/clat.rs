@@ -10,8 +10,8 @@ use std::{
 use caps::Capability;
 use log::{info, warn};
 use xlatd::config::{
-    Level,
-    clatd::{self, ClatConfig, Taken},
+    Level, Notice,
+    clatd::{self, ClatConfig, KeyUse},
 };
 
 use super::{
@@ -105,15 +105,15 @@ fn configure_clat(
         path: path.to_owned(),
         lines,
     })?;
-    let mut lines: Vec<_> = notices
-        .iter()
-        .map(|notice| (notice.level, notice.in_file(path).to_string()))
-        .collect();
+    let in_file = |notice: &Notice| (notice.level, notice.in_file(path).to_string());
+    let mut lines: Vec<_> = notices.iter().map(in_file).collect();
     for (key, value) in &arguments.keys {
         match config.set(key, value) {
-            Ok(Taken::Used) => {}
-            Ok(Taken::Ignored) => lines.push((Level::Info, Taken::Ignored.text(key))),
-            Ok(Taken::Unknown) => return Err(usage(clatd::unknown(key).into())),
+            Ok(KeyUse::Unknown) => return Err(usage(clatd::unknown(key).into())),
+            Ok(used) => {
+                let notice = used.notice(key, 0);
+                lines.extend(notice.map(|notice| (notice.level, notice.to_string())));
+            }
             Err(expected) => {
                 let text = format!("{key}: expected {expected}, found {value:?}");
                 return Err(usage(text.into()));

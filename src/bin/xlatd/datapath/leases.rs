@@ -18,10 +18,10 @@ use std::{
 use log::{info, warn};
 use xlatd::{
     addr::{
-        AddressMap, dynamic_map,
+        AddressMap,
         pool::{Aged, How, Lent, PoolFull},
     },
-    config::Config,
+    config::{Config, dynamic_map},
 };
 
 use crate::{
@@ -298,11 +298,14 @@ fn take_over(directory: &Path, device: &str, map: &mut AddressMap) -> Result<Kep
         Ok(text) => text,
         Err(error) => return not_kept(error),
     };
-    let (taken, left_out) = dynamic_map::load(map, &text);
-    for line in left_out {
-        warn!("{}:{line}", path.display());
+    let loaded = dynamic_map::load(map, &text);
+    for error in &loaded.errors {
+        warn!("{}: the line is ignored", error.in_file(&path));
     }
-    info!("Loaded {taken} leases from {}", path.display());
+    for notice in &loaded.notices {
+        warn!("{}", notice.in_file(&path));
+    }
+    info!("Loaded {} leases from {}", loaded.leases, path.display());
     Ok((Some(Arc::new(file)), lock))
 }
 

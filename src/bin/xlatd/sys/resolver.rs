@@ -46,7 +46,8 @@ impl Query {
         let id = RandomState::new().hash_one(now) as u16; // RandomState has keys that nobody outside can guess
         let (servers, unusable, device) = if servers.is_empty() {
             let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-            let (servers, unusable) = name_servers(&text, link, index_of);
+            let (servers, errors) = name_servers(&text, link, index_of);
+            let unusable = errors.iter().map(ToString::to_string).collect();
             (servers, unusable, None)
         } else {
             let servers = servers.iter().map(|&server| server_at(server, link));

@@ -1,104 +1,128 @@
 //! dynamic.map, tayga's file of leases: `IPv4 address, IPv6 address, second of the last use`, a lease a line.
 
-use std::{
-    fmt::Write,
-    net::{Ipv4Addr, Ipv6Addr},
+use std::fmt::Write;
+
+use nom::Parser;
+
+use super::{
+    LineError, Notice,
+    grammar::{self, Line, end, value},
+    word::parsed,
+};
+use crate::addr::{
+    AddressMap,
+    pool::{ACTIVE_FOR, Lease, LeaseState},
 };
 
-use super::{AddressMap, pool::ACTIVE_FOR};
-
-/// A line of the file.
-type Entry = (Ipv4Addr, Ipv6Addr, u64);
-
-/// Reads one line: `None` if it is blank or a comment, an error if it is no lease.
-fn read_line(line: &[u8]) -> Option<Result<Entry, NotALease>> {
-    if line.first() == Some(&b'#') || line.trim_ascii().is_empty() {
-        return None;
-    }
-    let words = str::from_utf8(line).map(str::split_ascii_whitespace);
-    let mut words = words.into_iter().flatten();
-    let entry = (|| {
-        let v4 = words.next()?.parse().ok()?;
-        let v6 = words.next()?.parse().ok()?;
-        let last_use = words.next()?.parse().ok()?;
-        words.next().is_none().then_some((v4, v6, last_use))
-    })();
-    Some(entry.ok_or(NotALease))
+/// The outcome of [`load`].
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// The number of leases that were taken over.
+    pub leases: usize,
+    /// Lines that are no leases, and are ignored.
+    pub errors: Vec<LineError>,
+    /// Leases that are ignored, or not as they seem to be.
+    pub notices: Vec<Notice>,
 }
 
-/// A line is neither a comment nor an IPv4 address, an IPv6 address and a number of seconds.
-struct NotALease;
-
-/// Takes over the leases of a file. Returns how many, and what there is to say about the lines that are left out.
+/// Takes over the leases of a file.
 ///
-/// A lease that was used less than 124 minutes before the second that the map was told is active. A file from the future is
-/// of no use as a clock: all of its leases are dormant then, as with tayga; which is the oldest can still be told.
+/// A lease that was used less than 124 minutes before the time of the map is active. A file from the
+/// future is of no use as a clock: all of its leases are dormant then, as with tayga; which is the
+/// oldest can still be told.
 ///
 /// A lease of time 0 is taken as one that has just become dormant: newer versions of tayga write
 /// this for hosts that are active.
-pub fn load(map: &mut AddressMap, text: &[u8]) -> (usize, Vec<String>) {
+pub fn load(map: &mut AddressMap, text: &[u8]) -> Loaded {
     let now = map.now();
-    let mut entries = Vec::new();
-    let mut left_out = Vec::new();
-    for (index, line) in text.split(|&octet| octet == b'\n').enumerate() {
+    let mut loaded = Loaded::default();
+    let mut leases = Vec::new();
+    for line in grammar::lines(text) {
         match read_line(line) {
-            None => {}
-            Some(Ok(entry)) => entries.push((index + 1, entry)),
-            Some(Err(NotALease)) => left_out.push(format!(
-                "{}: expected an IPv4 address, an IPv6 address and a time: the line is ignored",
-                index + 1
-            )),
+            Ok(None) => {}
+            Ok(Some(lease)) => leases.push((line.number, lease)),
+            Err(error) => loaded.errors.push(error),
         }
     }
-    let newest = entries.iter().map(|(_, (_, _, last_use))| *last_use).max();
+    let newest = leases.iter().map(|(_, lease)| lease.last_use).max();
     let ahead = newest.map_or(0, |newest| newest.saturating_sub(now));
     if ahead != 0 {
-        left_out.push(format!(
-            " its newest lease is {ahead} s ahead of the clock, one of which is wrong: all leases wait for their hosts"
-        ));
+        let text = format!(
+            "its newest lease is {ahead} s ahead of the clock, one of which is wrong: all leases \
+             are dormant until their hosts send"
+        );
+        loaded.notices.push(Notice::warning(0, text));
     }
-    let mut taken = 0;
     let mut timeless = 0;
-    for (line, (v4, v6, last_use)) in entries {
-        let has_time = last_use != 0;
-        let last_use = if has_time {
-            last_use.saturating_sub(ahead)
-        } else {
-            now.saturating_sub(ACTIVE_FOR)
+    for (line, mut lease) in leases {
+        let has_time = lease.last_use != 0;
+        lease.last_use = match has_time {
+            true => lease.last_use.saturating_sub(ahead),
+            false => now.saturating_sub(ACTIVE_FOR),
         };
-        match map.restore_lease(v4, v6, last_use, ahead != 0 || !has_time) {
+        let state = match (has_time, ahead) {
+            (true, 0) => LeaseState::by_age(lease.last_use, now),
+            _ => LeaseState::Dormant,
+        };
+        match map.restore_lease(lease, state) {
             Ok(()) => {
-                taken += 1;
+                loaded.leases += 1;
                 timeless += usize::from(!has_time);
             }
-            Err(why) => left_out.push(format!(
-                "{line}: the lease of {v4} to {v6} is ignored: {why}"
-            )),
+            Err(why) => {
+                let Lease { address, host, .. } = lease;
+                let text = format!("the lease of {address} to {host} is ignored: {why}");
+                loaded.notices.push(Notice::warning(line, text));
+            }
         }
     }
     if timeless != 0 {
-        left_out.push(format!(
-            " leases with time 0, which tayga writes for active hosts: {timeless}; \
-             each is dormant until its host sends"
-        ));
+        let text = format!(
+            "leases with time 0, which tayga writes for active hosts: {timeless}; each is dormant \
+             until its host sends"
+        );
+        loaded.notices.push(Notice::warning(0, text));
     }
-    (taken, left_out)
+    loaded
 }
 
-/// The text of the file. `now` is the second by the clock of whoever reads it, if this has been set since the map was told
-/// its own: leases keep their age.
+/// The lease of a line; `None` if it is blank or a comment.
+fn read_line(line: Line<'_>) -> Result<Option<Lease>, LineError> {
+    if line.is_blank() || line.text.starts_with(b"#") {
+        return Ok(None);
+    }
+    let lease = (
+        value(|word| parsed(word, "an IPv4 address")),
+        value(|word| parsed(word, "an IPv6 address")),
+        value(|word| parsed(word, "a time in seconds since 1970")),
+        end,
+    );
+    let lease = lease.map(|(address, host, last_use, ())| Lease {
+        address,
+        host,
+        last_use,
+    });
+    line.parse(line.text, lease).map(Some)
+}
+
+/// The text of the file. `now` is the second by the system's clock, which may have been set since
+/// the map was told its own: leases keep their age.
 pub fn text(map: &AddressMap, now: u64) -> String {
     let mut text = format!(
         "###\n###\n### tayga dynamic map database\n###\n\
          ### You can edit this (carefully!) as long as you shut down the translator first\n\
-         ###\n###\n### Last written: {} seconds since 1970 (UTC)\n###\n###\n\n",
-        now
+         ###\n###\n### Last written: {now} seconds since 1970 (UTC)\n###\n###\n\n"
     );
-    for (v4, v6, last_use) in map.leases() {
+    for Lease {
+        address,
+        host,
+        last_use,
+    } in map.leases()
+    {
         let age = map.now().saturating_sub(last_use);
         let last_use = now.saturating_sub(age).max(1); // tayga does not read a zero
         // Writing to a String does not fail.
-        let _ = writeln!(text, "{v4}\t{v6}\t{last_use}");
+        let _ = writeln!(text, "{address}\t{host}\t{last_use}");
     }
     text
 }
@@ -108,19 +132,30 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
     use super::*;
-    use crate::addr::pool::{How, KEPT_FOR};
+    use crate::addr::{
+        Eam,
+        pool::{How, KEPT_FOR},
+    };
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     const NOW: u64 = 1_795_406_857;
 
     fn map() -> AddressMap {
         let own = "2001:db8:ffff::1".parse().unwrap();
         let mut map = AddressMap::new([192, 0, 2, 1].into(), own, None, true);
-        let eam =
-            crate::addr::Eam::new("192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap());
+        let eam = Eam::new("192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap());
         map.insert(eam.unwrap()).unwrap();
         map.set_pool("192.0.2.0/24".parse().unwrap());
         map.set_now(NOW);
         map
+    }
+
+    /// The outcome where nothing is left out.
+    fn all(leases: usize) -> Loaded {
+        Loaded {
+            leases,
+            ..Loaded::default()
+        }
     }
 
     /// As tayga 0.9.2 writes it, with every kind of line that is left out.
@@ -143,20 +178,20 @@ mod tests {
              192.0.2.20 2001:db8::9 {NOW}\n"
         );
         let mut map = map();
-        let (taken, left_out) = load(&mut map, text.as_bytes());
-        assert_eq!(taken, 2);
-        let lines: Vec<_> = left_out
-            .iter()
-            .map(|line| line.split(':').next().unwrap())
-            .collect();
+        let loaded = load(&mut map, text.as_bytes());
+        assert_eq!(loaded.leases, 2);
+        let errors: Vec<_> = loaded.errors.iter().map(ToString::to_string).collect();
         assert_eq!(
-            lines,
-            ["6", "7", "8", "9", "10", "11", "12", "13", "14", "15"]
+            errors,
+            [
+                "6:24: expected a time in seconds since 1970, found end of line",
+                "7:25: expected a time in seconds since 1970, found \"-1\"",
+            ]
         );
-        assert!(
-            left_out[2].ends_with("the IPv4 address is not in dynamic-pool"),
-            "{left_out:?}"
-        );
+        let lines: Vec<_> = loaded.notices.iter().map(|notice| notice.line).collect();
+        assert_eq!(lines, [8, 9, 10, 11, 12, 13, 14, 15]);
+        let first = &loaded.notices[0].text;
+        assert!(first.ends_with("the IPv4 address is not in dynamic-pool"));
         let to_v6 = |host: u8| {
             map.to_v6([192, 0, 2, host].into())
                 .map(|mapped| mapped.address)
@@ -180,18 +215,22 @@ mod tests {
              198.51.100.1\t2001:db8::14\t0\n"
         );
         let mut map = map();
-        let (taken, said) = load(&mut map, text.as_bytes());
-        assert_eq!(taken, 3);
-        assert_eq!(said.len(), 4, "{said:?}");
-        assert!(said[0].starts_with("4: expected") && said[1].starts_with("5: expected"));
-        assert!(said[2].starts_with("6: ") && said[2].ends_with("not in dynamic-pool"));
+        let loaded = load(&mut map, text.as_bytes());
+        assert_eq!(loaded.leases, 3);
+        let lines: Vec<_> = loaded.errors.iter().map(|error| error.line).collect();
+        assert_eq!(lines, [4, 5]);
+        let notices: Vec<_> = loaded.notices.iter().map(ToString::to_string).collect();
         assert_eq!(
-            said[3],
-            " leases with time 0, which tayga writes for active hosts: 2; \
-             each is dormant until its host sends"
+            notices,
+            [
+                "6: the lease of 198.51.100.1 to 2001:db8::14 is ignored: the IPv4 address is not \
+                 in dynamic-pool",
+                "leases with time 0, which tayga writes for active hosts: 2; each is dormant \
+                 until its host sends",
+            ]
         );
         assert!(map.to_v6([192, 0, 2, 9].into()).is_err(), "it is dormant");
-        assert_eq!(map.leases().next().unwrap().2, oldest);
+        assert_eq!(map.leases().next().unwrap().last_use, oldest);
         // Nothing is freed at the first ageing, nor before a dormant lease is.
         assert_eq!(map.age_leases(9), []);
         map.set_now(NOW + KEPT_FOR - ACTIVE_FOR - 1);
@@ -210,7 +249,7 @@ mod tests {
             let mut before = map();
             before.set_now(now);
             let zero = b"192.0.2.9\t2001:db8::9\t0\n";
-            assert_eq!(load(&mut before, zero).0, 1);
+            assert_eq!(load(&mut before, zero).leases, 1);
             let written = text(&before, now);
             let last_use = now.saturating_sub(ACTIVE_FOR).max(1);
             assert!(
@@ -219,7 +258,7 @@ mod tests {
             );
             let mut after = map();
             after.set_now(now.max(ACTIVE_FOR + 1));
-            assert_eq!(load(&mut after, written.as_bytes()), (1, vec![]));
+            assert_eq!(load(&mut after, written.as_bytes()), all(1));
             assert!(after.to_v6([192, 0, 2, 9].into()).is_err(), "it is dormant");
         }
     }
@@ -233,7 +272,7 @@ mod tests {
         }
         let written = text(&map, NOW);
         let mut again = self::map();
-        assert_eq!(load(&mut again, written.as_bytes()), (100, vec![]));
+        assert_eq!(load(&mut again, written.as_bytes()), all(100));
         assert_eq!(text(&again, NOW), written);
     }
 
@@ -245,12 +284,13 @@ mod tests {
             NOW + 1
         );
         let mut map = map();
-        let (taken, said) = load(&mut map, text.as_bytes());
-        assert_eq!(taken, 2);
-        assert!(said[0].contains("is 1 s ahead of the clock"), "{said:?}");
+        let loaded = load(&mut map, text.as_bytes());
+        assert_eq!((loaded.leases, loaded.errors.len()), (2, 0));
+        let first = loaded.notices[0].to_string();
+        assert!(first.starts_with("its newest lease is 1 s ahead of the clock"));
         assert!(map.to_v6([192, 0, 2, 9].into()).is_err());
         assert!(map.to_v6([192, 0, 2, 10].into()).is_err());
-        let mut times: Vec<_> = map.leases().map(|(_, _, last_use)| last_use).collect();
+        let mut times: Vec<_> = map.leases().map(|lease| lease.last_use).collect();
         times.sort_unstable();
         assert_eq!(times, [NOW - 1, NOW]);
     }
@@ -265,7 +305,7 @@ mod tests {
         );
         let mut map = map();
         map.set_now(100);
-        assert_eq!(load(&mut map, before.as_bytes()).0, 2);
+        assert_eq!(load(&mut map, before.as_bytes()).leases, 2);
         map.set_now(400);
         let after = text(&map, NOW + 1000);
         assert!(
