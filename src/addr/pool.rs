@@ -1,23 +1,23 @@
 //! The dynamic pool: IPv4 addresses lent to IPv6 hosts, as tayga lends them.
 //!
-//! A lease is active while its host is heard, and for 124 minutes after. Then it is dormant: nobody is reached by it, but
-//! the host gets the same address again when it comes back. After 14 days, or when all other addresses are taken, a
-//! dormant lease is given up, the one that was used least recently first.
+//! A lease is active for 124 minutes after its last use. Then it is dormant: packets to the address
+//! reach no host, but the host gets the same address again when it comes back. After 14 days, or when
+//! all other addresses are taken, a dormant lease is freed, the least recently used first.
 //!
-//! Times are seconds since 1970, as the file of the leases has them; who calls says which second it is.
+//! Times are seconds since 1970, as in the file of the leases; the time is an argument.
 
 use std::{
     cell::Cell,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-use super::Prefix4;
+use super::{free_addresses::FreeAddresses, prefix::Prefix4};
 
-/// How long after its last use a lease is active, in seconds: 124 minutes, tayga's figure.
+/// A lease is active until this long after its last use, in seconds: 124 minutes, tayga's figure.
 pub const ACTIVE_FOR: u64 = 7440;
-/// How long after its last use a lease is kept, in seconds: 14 days, tayga's figure.
+/// A lease is kept until this long after its last use, in seconds: 14 days, tayga's figure.
 pub const KEPT_FOR: u64 = 14 * 24 * 60 * 60;
 
 /// Leases of one IPv4 prefix.
@@ -27,8 +27,7 @@ pub const KEPT_FOR: u64 = 14 * 24 * 60 * 60;
 #[derive(Clone, Debug)]
 pub struct Pool {
     prefix: Prefix4,
-    /// Addresses that nobody has, as ranges: the first of each, and the last. No two ranges touch.
-    free: BTreeMap<u32, u32>,
+    free: FreeAddresses,
     // Hashed with keys that nobody outside can guess: what is in here comes from the wire.
     leases: HashMap<u32, Entry>,
     addresses: HashMap<Ipv6Addr, u32>,
@@ -154,20 +153,20 @@ impl Pool {
     pub fn new(prefix: Prefix4) -> Self {
         let mut pool = Self {
             prefix,
-            free: BTreeMap::from([(first(prefix), last(prefix))]),
+            free: FreeAddresses::new(first(prefix), last(prefix)),
             leases: HashMap::new(),
             addresses: HashMap::new(),
             active: BTreeSet::new(),
             dormant: BTreeSet::new(),
         };
-        pool.take(first(prefix), first(prefix));
+        pool.free.take(first(prefix), first(prefix));
         pool
     }
 
     /// Keeps addresses out of the pool, of which none is lent yet: somebody has them for good.
     pub fn reserve(&mut self, prefix: Prefix4) {
         debug_assert!(self.leases.is_empty(), "addresses may be lent already");
-        self.take(first(prefix), last(prefix));
+        self.free.take(first(prefix), last(prefix));
     }
 
     /// Where the addresses are from.
@@ -207,8 +206,8 @@ impl Pool {
             self.set(address, LeaseState::Active, now);
             return Ok(lent(address, How::Reactivated));
         }
-        if let Some(address) = self.next_free(preferred(self.prefix, host)) {
-            self.take(address, address);
+        if let Some(address) = self.free.next(preferred(self.prefix, host)) {
+            self.free.take(address, address);
             self.insert(address, host, LeaseState::Active, now);
             return Ok(lent(address, How::Assigned));
         }
@@ -227,10 +226,10 @@ impl Pool {
         if self.addresses.contains_key(&lease.host) || self.leases.contains_key(&address) {
             return Err(NotRestored::Duplicate);
         }
-        if self.next_free(address) != Some(address) {
+        if self.free.next(address) != Some(address) {
             return Err(NotRestored::Reserved);
         }
-        self.take(address, address);
+        self.free.take(address, address);
         self.insert(address, lease.host, state, lease.last_use);
         Ok(())
     }
@@ -277,51 +276,6 @@ impl Pool {
         })
     }
 
-    /// The first free address from `start` on, and then from the first of the pool on.
-    fn next_free(&self, start: u32) -> Option<u32> {
-        let before = self.free.range(..=start).next_back();
-        if before.is_some_and(|(_, &to)| to >= start) {
-            return Some(start);
-        }
-        let after = self.free.range(start..).next();
-        after
-            .or_else(|| self.free.first_key_value())
-            .map(|(&from, _)| from)
-    }
-
-    /// Makes the addresses from `start` to `end` not free.
-    fn take(&mut self, start: u32, end: u32) {
-        while let Some((&from, &to)) = self.free.range(..=end).next_back()
-            && to >= start
-        {
-            self.free.remove(&from);
-            if from < start {
-                self.free.insert(from, start - 1);
-            }
-            if to > end {
-                self.free.insert(end + 1, to);
-            }
-        }
-    }
-
-    /// Makes an address free, which nobody has, and joins it to the ranges beside it.
-    fn free(&mut self, address: u32) {
-        let (mut from, mut to) = (address, address);
-        if let Some((&before, &end)) = self.free.range(..address).next_back()
-            && end + 1 == address
-        {
-            self.free.remove(&before);
-            from = before;
-        }
-        if let Some(end) = address
-            .checked_add(1)
-            .and_then(|after| self.free.remove(&after))
-        {
-            to = end;
-        }
-        self.free.insert(from, to);
-    }
-
     fn insert(&mut self, address: u32, host: Ipv6Addr, state: LeaseState, now: u64) {
         self.addresses.insert(host, address);
         let entry = Entry {
@@ -345,7 +299,7 @@ impl Pool {
     /// Ends a lease; its address is free.
     fn give_up(&mut self, address: u32) -> Option<Ipv6Addr> {
         let host = self.remove(address)?;
-        self.free(address);
+        self.free.give_back(address);
         Some(host)
     }
 
@@ -405,7 +359,7 @@ fn first(prefix: Prefix4) -> u32 {
 }
 
 fn last(prefix: Prefix4) -> u32 {
-    first(prefix) | u32::MAX.checked_shr(prefix.length().into()).unwrap_or(0)
+    prefix.last().to_bits()
 }
 
 #[cfg(test)]
@@ -634,7 +588,7 @@ mod tests {
             (pool.leases.len(), pool.addresses.len()),
             (addresses, addresses)
         );
-        assert!(pool.free.is_empty());
+        assert_eq!(pool.free.count(), 0);
         assert!((0..addresses as u32).all(|number| pool.to_v4(host(number), NOW).is_some()));
     }
 
@@ -657,14 +611,14 @@ mod tests {
                     }
                     _ => {}
                 }
-                let free: u32 = pool.free.iter().map(|(from, to)| to - from + 1).sum();
-                prop_assert_eq!(free as usize + pool.leases.len() + reserved, 8);
+                let free = pool.free.count();
+                prop_assert_eq!(free + pool.leases.len() + reserved, 8);
                 prop_assert_eq!(pool.leases.len(), pool.addresses.len());
                 prop_assert_eq!(pool.leases.len(), pool.active.len() + pool.dormant.len());
                 prop_assert_eq!(pool.leases().count(), pool.leases.len());
                 for (&address, lease) in &pool.leases {
                     prop_assert_eq!(pool.addresses[&lease.host], address);
-                    prop_assert_eq!(pool.next_free(address) == Some(address), false);
+                    prop_assert_eq!(pool.free.next(address) == Some(address), false);
                 }
             }
         }

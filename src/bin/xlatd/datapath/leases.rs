@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use log::{info, warn};
@@ -20,6 +20,7 @@ use xlatd::{
     addr::{
         AddressMap,
         pool::{Aged, How, Lent, PoolFull},
+        upkeep::Upkeep,
     },
     config::{Config, dynamic_map},
 };
@@ -35,15 +36,6 @@ use crate::{
         record::locked,
     },
 };
-
-/// How often leases are aged, and written if they changed: tayga's figure.
-const INTERVAL: Duration = Duration::from_secs(45);
-/// How often they are written though none changed, for the times of their use: tayga's figure, 3.5 days.
-const TIMES_INTERVAL: Duration = Duration::from_secs(302_400);
-/// A clock that differs by more than this was set, and did not just drift, in seconds.
-const CLOCK_STEP: u64 = 60;
-/// So many leases are aged at once, to hold up no packets.
-const MOST_AGED: usize = 10_000;
 
 /// How often the lock of the directory is tried, every 10 ms: an instance that was told to stop may
 /// still be writing its leases.
@@ -69,15 +61,7 @@ pub(crate) struct Leases {
     writer: Option<JoinHandle<()>>,
     /// Whether it has failed.
     failed: Arc<AtomicBool>,
-    /// When this started: the clock that the leases go by is set once, so that they do not jump with the system's.
-    start: (Instant, u64),
-    /// By how many seconds the system's clock has been set since then.
-    set_by: i64,
-    /// Whether there is something that the file does not have.
-    changed: bool,
-    pub(crate) next_check: Instant,
-    /// When the file is written though no lease came or went, for the times in it.
-    write_at: Instant,
+    pub(crate) upkeep: Upkeep,
     /// Packets of hosts that got no address.
     refused: Tally,
 }
@@ -107,11 +91,7 @@ impl Leases {
             lock,
             writer: None,
             failed: Arc::default(),
-            start: (now, second),
-            set_by: 0,
-            changed: false,
-            next_check: now + INTERVAL,
-            write_at: now + TIMES_INTERVAL,
+            upkeep: Upkeep::new(now, second),
             refused: Tally::default(),
         }))
     }
@@ -159,26 +139,16 @@ impl Leases {
         }
     }
 
-    /// Tells the pool the time, and every 45 seconds has it give up what nobody uses and writes what changed.
+    /// Tells the map the time. Every 45 seconds, ages its leases and writes them if any changed.
     pub(crate) fn look_after(&mut self, map: &mut AddressMap, now: Instant) -> Vec<Event> {
-        let second = self.start.1 + now.duration_since(self.start.0).as_secs();
-        map.set_now(second);
-        if now < self.next_check {
-            return Vec::new();
+        if now >= self.upkeep.next_check() && self.failed.swap(false, Ordering::Relaxed) {
+            self.upkeep.changed();
         }
-        let set_by = system_second().cast_signed() - second.cast_signed();
-        if set_by.abs_diff(self.set_by) > CLOCK_STEP {
-            info!(
-                "The clock was set by {} s: leases keep their age",
-                set_by - self.set_by
-            );
+        let checked = self.upkeep.tick(map, now, system_second);
+        if let Some(step) = checked.clock_step {
+            info!("The clock was set by {step} s: leases keep their age");
         }
-        self.set_by = set_by;
-        self.next_check = now + INTERVAL;
-        let aged = map.age_leases(MOST_AGED);
-        self.changed |= !aged.is_empty();
-        self.changed |= self.failed.swap(false, Ordering::Relaxed);
-        if self.changed || now >= self.write_at {
+        if checked.write {
             self.write(map);
         }
         let event = |aged| {
@@ -192,7 +162,7 @@ impl Leases {
                 host,
             }
         };
-        aged.into_iter().map(event).collect()
+        checked.aged.into_iter().map(event).collect()
     }
 
     /// A host has been lent an address, or there was none for it.
@@ -210,7 +180,7 @@ impl Leases {
             }
             return None;
         };
-        self.changed = true;
+        self.upkeep.changed();
         let what = match lent.how {
             How::Assigned => "assigned",
             How::Reactivated => "reactivated",
@@ -235,11 +205,10 @@ impl Leases {
             .as_ref()
             .is_some_and(|writer| !writer.is_finished())
         {
-            self.changed = true; // the disk is slower than this: later
+            self.upkeep.changed(); // the disk is slower than this: later
             return;
         }
-        self.changed = false;
-        self.write_at = Instant::now() + TIMES_INTERVAL;
+        self.upkeep.written(Instant::now());
         let text = dynamic_map::text(map, system_second());
         let failed = self.failed.clone();
         let write = move || {
@@ -257,7 +226,7 @@ impl Leases {
         {
             Ok(writer) => self.writer = Some(writer),
             Err(error) => {
-                self.changed = true;
+                self.upkeep.changed();
                 warn!("cannot write the leases without holding up packets: {error}");
             }
         }

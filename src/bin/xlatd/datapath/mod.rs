@@ -255,7 +255,7 @@ impl PacketPath {
         let leases = self.books.leases.as_ref();
         let deadlines = [
             log.and_then(PacketLog::deadline),
-            leases.map(|leases| leases.next_check),
+            leases.map(|leases| leases.upkeep.next_check()),
         ];
         deadlines.into_iter().flatten().min()
     }

@@ -1,0 +1,71 @@
+//! The addresses of a pool that are free, as ranges.
+
+use std::collections::BTreeMap;
+
+/// Free addresses. Every operation costs a few steps in a tree, whatever the size of the pool.
+#[derive(Clone, Debug)]
+pub(super) struct FreeAddresses {
+    /// The last address of each range, by its first. No two ranges touch.
+    ranges: BTreeMap<u32, u32>,
+}
+
+impl FreeAddresses {
+    /// All from `first` to `last`.
+    pub(super) fn new(first: u32, last: u32) -> Self {
+        Self {
+            ranges: BTreeMap::from([(first, last)]),
+        }
+    }
+
+    /// The first free address from `start` on, and then from the first of the pool on.
+    pub(super) fn next(&self, start: u32) -> Option<u32> {
+        let before = self.ranges.range(..=start).next_back();
+        if before.is_some_and(|(_, &to)| to >= start) {
+            return Some(start);
+        }
+        let after = self.ranges.range(start..).next();
+        after
+            .or_else(|| self.ranges.first_key_value())
+            .map(|(&from, _)| from)
+    }
+
+    /// Makes the addresses from `start` to `end` not free.
+    pub(super) fn take(&mut self, start: u32, end: u32) {
+        while let Some((&from, &to)) = self.ranges.range(..=end).next_back()
+            && to >= start
+        {
+            self.ranges.remove(&from);
+            if from < start {
+                self.ranges.insert(from, start - 1);
+            }
+            if to > end {
+                self.ranges.insert(end + 1, to);
+            }
+        }
+    }
+
+    /// Makes an address free, which is not, and joins it to the ranges beside it.
+    pub(super) fn give_back(&mut self, address: u32) {
+        let (mut from, mut to) = (address, address);
+        if let Some((&before, &end)) = self.ranges.range(..address).next_back()
+            && end + 1 == address
+        {
+            self.ranges.remove(&before);
+            from = before;
+        }
+        if let Some(end) = address
+            .checked_add(1)
+            .and_then(|after| self.ranges.remove(&after))
+        {
+            to = end;
+        }
+        self.ranges.insert(from, to);
+    }
+
+    /// The number of free addresses.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        let lengths = self.ranges.iter().map(|(first, last)| last - first + 1);
+        lengths.map(|length| length as usize).sum()
+    }
+}
