@@ -18,6 +18,7 @@
 //! | 1 | [`clat`] | what happens to the network in, what is to be done about IPv4 out (464XLAT, RFC 6877) |
 //! | 0 | [`wire`] | packet formats: octets to values and back |
 //! | 0 | [`addr`] | who is whom: own addresses, explicit mappings (RFC 7757), leases, prefix (RFC 6052) |
+//! | 0 | [`pace`] | rate limiting: token buckets (GCRA) |
 //!
 //! The binary has rooms of its own, which know the library and those below them: `cli` on top, `daemon`, `host` (what is
 //! set up on this machine), `datapath` (device, translator, device), and `sys`, one facility of the system a file.
@@ -56,6 +57,7 @@
 pub mod addr;
 pub mod clat;
 pub mod config;
+pub mod pace;
 pub mod plan;
 pub mod report;
 pub mod translate;

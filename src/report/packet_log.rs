@@ -10,15 +10,14 @@ use std::{
 
 use crate::{
     config::LogClasses,
+    pace::{Rate, TokenBucket},
     translate::{DropReason, Outcome, Reply},
     wire::{ipv4::Ipv4Packet, ipv6, ipv6::Ipv6Packet, protocol, transport},
 };
 
-/// So many lines of a class may come at once, ...
-const BURST: u32 = 50;
-/// ... and one more each time that this has passed.
-const INTERVAL: Duration = Duration::from_millis(100);
-/// How long lines are counted that were not logged, before the count is.
+/// Lines of a class: 50 at once, and then 10 a second.
+const RATE: Rate = Rate::new(50, Duration::from_secs(5));
+/// Time from the first suppressed line to the line with their count.
 const COUNT_FOR: Duration = Duration::from_secs(1);
 
 /// What the packets that are logged have in common.
@@ -52,7 +51,7 @@ impl fmt::Display for Class {
 #[derive(Debug)]
 pub struct PacketLog {
     classes: LogClasses,
-    limits: [Limit; Class::ALL.len()],
+    quotas: [Quota; Class::ALL.len()],
 }
 
 impl PacketLog {
@@ -67,7 +66,7 @@ impl PacketLog {
         } = classes;
         (drop || reject || icmp || own || dynamic).then(|| Self {
             classes,
-            limits: Default::default(),
+            quotas: Default::default(),
         })
     }
 
@@ -81,7 +80,7 @@ impl PacketLog {
         let class = Class::ALL
             .into_iter()
             .find(|&class| self.is_on(class) && belongs(class, summary, outcome))?;
-        if !self.limits[class as usize].allow(now) {
+        if !self.quotas[class as usize].take(now) {
             return None;
         }
         Some(match outcome {
@@ -107,15 +106,15 @@ impl PacketLog {
         now: Instant,
     ) -> Option<String> {
         let class = Class::Lease;
-        (self.is_on(class) && self.limits[class as usize].allow(now))
+        (self.is_on(class) && self.quotas[class as usize].take(now))
             .then(|| format!("{class}: [{what}] [{address}]->[{host}]"))
     }
 
     /// When [`left_out`](Self::left_out) has something to say; `None` as long as nothing is left out.
     pub fn deadline(&self) -> Option<Instant> {
-        self.limits
+        self.quotas
             .iter()
-            .filter_map(|limit| limit.count_until)
+            .filter_map(|quota| quota.count_until)
             .min()
     }
 
@@ -124,16 +123,16 @@ impl PacketLog {
     pub fn left_out(&mut self, now: Option<Instant>) -> Vec<String> {
         let mut lines = Vec::new();
         for class in Class::ALL {
-            let limit = &mut self.limits[class as usize];
-            if let Some(until) = limit.count_until
+            let quota = &mut self.quotas[class as usize];
+            if let Some(until) = quota.count_until
                 && now.is_none_or(|now| now >= until)
             {
                 lines.push(format!(
                     "{class}: {} more, not logged one by one",
-                    limit.left_out
+                    quota.suppressed
                 ));
-                limit.left_out = 0;
-                limit.count_until = None;
+                quota.suppressed = 0;
+                quota.count_until = None;
             }
         }
         lines
@@ -269,26 +268,24 @@ impl fmt::Display for Summary {
     }
 }
 
-/// How many lines of one class there may be.
+/// The lines that one class may still write.
 #[derive(Clone, Copy, Debug, Default)]
-struct Limit {
-    /// When a whole burst may be logged again.
-    full_at: Option<Instant>,
-    left_out: u64,
-    /// Set while `left_out` is not zero.
+struct Quota {
+    bucket: TokenBucket<Instant>,
+    suppressed: u64,
+    /// When the suppressed lines are reported; set while there are any.
     count_until: Option<Instant>,
 }
 
-impl Limit {
-    fn allow(&mut self, now: Instant) -> bool {
-        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + INTERVAL;
-        if full_at <= now + BURST * INTERVAL {
-            self.full_at = Some(full_at);
-            return true;
+impl Quota {
+    /// Takes a line, or counts it as suppressed.
+    fn take(&mut self, now: Instant) -> bool {
+        let taken = self.bucket.take(RATE, now).is_ok();
+        if !taken {
+            self.suppressed += 1;
+            self.count_until.get_or_insert(now + COUNT_FOR);
         }
-        self.left_out += 1;
-        self.count_until.get_or_insert(now + COUNT_FOR);
-        false
+        taken
     }
 }
 

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Instant};
 
 use super::{
     DropReason, Outcome, Packet, Reply, Translator,
-    limit::Kind,
+    icmp_limit::Originated,
     outcome::Refusal,
     quoted::{MAX_ERROR_V4, MAX_ERROR_V6},
 };
@@ -46,7 +46,7 @@ pub(super) fn echo_v4<'p>(
     };
     if !translator
         .limits
-        .allow(Kind::EchoReply, header.destination.into(), now)
+        .take(Originated::EchoReply, header.destination.into(), now)
     {
         return Outcome::Drop(DropReason::EchoLimit);
     }
@@ -81,7 +81,7 @@ pub(super) fn echo_v6<'p>(
         };
     if !translator
         .limits
-        .allow(Kind::EchoReply, header.destination.into(), now)
+        .take(Originated::EchoReply, header.destination.into(), now)
     {
         return Outcome::Drop(DropReason::EchoLimit);
     }
@@ -111,11 +111,11 @@ pub(super) fn refuse_v4<'p>(
     if !is_answerable_v4(&refused) || source == destination {
         return dropped;
     }
-    let kind = match error {
-        Icmpv4Error::FragmentationNeeded { .. } => Kind::SizeError,
-        _ => Kind::Error,
+    let message = match error {
+        Icmpv4Error::FragmentationNeeded { .. } => Originated::SizeError,
+        _ => Originated::Error,
     };
-    if !translator.limits.allow(kind, destination.into(), now) {
+    if !translator.limits.take(message, destination.into(), now) {
         return dropped;
     }
     let quoted = usize::from(refused.total_len());
@@ -157,11 +157,14 @@ pub(super) fn refuse_v6<'p>(
     if is_answerable_v6(&refused) != Ok(true) || source == destination {
         return dropped;
     }
-    let kind = match error {
-        Icmpv6Error::PacketTooBig { .. } => Kind::SizeError,
-        _ => Kind::Error,
+    let message = match error {
+        Icmpv6Error::PacketTooBig { .. } => Originated::SizeError,
+        _ => Originated::Error,
     };
-    if !translator.limits.allow(kind, IpAddr::V6(destination), now) {
+    if !translator
+        .limits
+        .take(message, IpAddr::V6(destination), now)
+    {
         return dropped;
     }
     let quoted = ipv6::HEADER_LEN + refused.payload().len();

@@ -384,7 +384,7 @@ mod tests {
             let octets = [&header[..], &message].concat();
 
             let now = Instant::now();
-            let mut translator = Translator::new(Settings::default(), map.clone(), 1, now);
+            let mut translator = Translator::new(Settings::default(), map.clone(), 1);
             let mut packet = Packet::new();
             packet.replace(&octets);
             assert!(matches!(

@@ -1,8 +1,8 @@
 //! What a translator knows and keeps; the two directions say what it does.
 
-use std::{net::Ipv6Addr, time::Instant};
+use std::net::Ipv6Addr;
 
-use super::{Settings, fragment::Identification, limit::Limits};
+use super::{Settings, fragment::Identification, icmp_limit::IcmpLimits};
 use crate::{
     addr::{
         AddressMap,
@@ -18,19 +18,19 @@ use crate::{
 pub struct Translator {
     pub(super) settings: Settings,
     pub(super) map: AddressMap,
-    pub(super) limits: Limits,
+    pub(super) limits: IcmpLimits,
     pub(super) identification: Identification,
     /// What the last packet did to the pool.
     pub(super) lent: Option<(Ipv6Addr, Result<Lent, PoolFull>)>,
 }
 
 impl Translator {
-    /// `seed` makes identifications unpredictable, and who shares a rate limit with whom; `now` is when the limits
-    /// start. An MTU below 1280 octets, which IPv6 does not allow, counts as 1280.
-    pub fn new(mut settings: Settings, map: AddressMap, seed: u64, now: Instant) -> Self {
+    /// `seed` makes unpredictable which identifications are drawn and which destinations share a
+    /// rate limit. An MTU below 1280 octets, which IPv6 does not allow, counts as 1280.
+    pub fn new(mut settings: Settings, map: AddressMap, seed: u64) -> Self {
         settings.mtu = settings.mtu.max(ipv6::MIN_MTU);
         settings.offlink_mtu = settings.offlink_mtu.max(ipv6::MIN_MTU);
-        let limits = Limits::new(settings.icmp_errors, seed, now);
+        let limits = IcmpLimits::new(settings.icmp_errors, seed);
         // Not the seed itself: what one of the two gives away must not help with the other.
         let identification = Identification::new(!seed);
         Self {

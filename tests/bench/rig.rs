@@ -14,7 +14,7 @@ use crate::maps::Maps;
 pub(crate) fn translator(maps: Maps) -> Translator {
     let config = Config::read(config(maps)).map(|(config, _)| config);
     let config = config.unwrap_or_else(|errors| panic!("{errors:?}"));
-    Translator::new(Settings::default(), config.address_map(), 1, Instant::now())
+    Translator::new(Settings::default(), config.address_map(), 1)
 }
 
 /// The configuration of it.

@@ -48,7 +48,7 @@ pub(crate) fn rig_with(settings: Settings, map: AddressMap) -> Rig {
 pub(crate) fn rig_seeded(settings: Settings, map: AddressMap, seed: u64) -> Rig {
     let now = Instant::now();
     Rig {
-        translator: Translator::new(settings.clone(), map, seed, now),
+        translator: Translator::new(settings.clone(), map, seed),
         settings,
         packet: Packet::new(),
         now,

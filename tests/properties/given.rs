@@ -66,11 +66,10 @@ impl World {
         for eam in &self.eams {
             map.insert(*eam).unwrap();
         }
-        let now = Instant::now();
         Node {
-            translator: Translator::new(self.settings.clone(), map, seed, now),
+            translator: Translator::new(self.settings.clone(), map, seed),
             packet: Packet::new(),
-            now,
+            now: Instant::now(),
         }
     }
 

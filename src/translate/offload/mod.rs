@@ -199,7 +199,7 @@ mod tests {
             "2001:db8:6::9".parse().unwrap(),
         );
         map.insert(host.unwrap()).unwrap();
-        Translator::new(settings, map, 1, Instant::now())
+        Translator::new(settings, map, 1)
     }
 
     /// A super-packet of `segments` times `size` octets less 3, as the kernel gives it.

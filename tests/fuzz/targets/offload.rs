@@ -65,7 +65,7 @@ fn translator() -> Translator {
     let mut map = AddressMap::new([192, 0, 2, 46].into(), own_v6, Some(prefix), false);
     let host = Eam::new("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
     map.insert(host.unwrap()).unwrap();
-    Translator::new(Settings::default(), map, 1, Instant::now())
+    Translator::new(Settings::default(), map, 1)
 }
 
 /// What becomes of a packet with its header, each again with its header; segments are sent through again.

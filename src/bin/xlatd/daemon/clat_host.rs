@@ -171,7 +171,7 @@ impl ClatHost {
             };
             let map = plan::clat_map(setup);
             let seed = random::seed();
-            let translator = Translator::new(plan::clat_translation(setup), map, seed, now);
+            let translator = Translator::new(plan::clat_translation(setup), map, seed);
             let hints = Hints::new(hints::Settings::Clat);
             self.path = Some(PacketPath::new(log, hints, device, translator, None));
         }

@@ -140,7 +140,7 @@ fn packet_path(
 ) -> PacketPath {
     let mut settings = config.translation.clone();
     settings.mtu = translation_mtu(&device.link);
-    let translator = Translator::new(settings, map, random::seed(), Instant::now());
+    let translator = Translator::new(settings, map, random::seed());
     let log = if options.debug {
         EVERY_PACKET
     } else {
