@@ -1,11 +1,15 @@
-//! What becomes of the checksum in the transport header, in both directions (RFC 7915 sections 4.5 and 5.5).
+//! The change of the checksum in the transport header, in both directions (RFC 7915 sections 4.5
+//! and 5.5).
 
-use super::{DropReason, Settings, UdpChecksum, offload::Treatment};
-use crate::wire::{FragmentPlace, checksum::Sum, icmp, protocol, transport};
+use super::{
+    DropReason, Settings, UdpChecksum,
+    offload::{Transport, Treatment},
+};
+use crate::wire::{checksum::Sum, icmp, protocol, transport};
 
-/// What becomes of it.
+/// A change of the checksum.
 pub(super) enum Checksum {
-    /// None is here, or none is wanted.
+    /// None: there is no checksum, or none is wanted.
     Leave,
     /// The addresses change.
     Update {
@@ -13,36 +17,42 @@ pub(super) enum Checksum {
         removed: Sum,
         added: Sum,
     },
-    /// The addresses change, and the checksum is the sum of the pseudo-header only.
+    /// The addresses change, and the field holds the sum of the pseudo-header only.
     UpdatePartial {
-        /// Where the field is.
+        /// Offset of the field in the transport header, in octets.
         at: usize,
         removed: Sum,
         added: Sum,
     },
-    /// The first `len` octets are a UDP packet that gets one.
+    /// The first `len` octets are a UDP packet without a checksum, which gets one.
     ComputeUdp { len: usize, pseudo: Sum },
     /// An echo message changes its type, and gets or loses a pseudo-header.
     Echo { kind: u8, removed: Sum, added: Sum },
 }
 
 impl Checksum {
-    /// For any protocol but ICMP. `removed` and `added` are the sums of both addresses before and after.
+    /// The change for any protocol but ICMP. `removed` and `added` are the sums of both addresses
+    /// before and after the translation.
     ///
-    /// A UDP packet without checksum, which IPv6 knows in tunnels only (RFC 6935), is treated alike in both directions.
+    /// A UDP packet without checksum, which IPv6 knows in tunnels only (RFC 6935), is treated alike
+    /// in both directions.
     pub(super) fn of_transport(
         settings: &Settings,
-        place: FragmentPlace,
+        transport: &Transport<'_>,
         treatment: Treatment,
-        protocol: u8,
-        payload: &[u8],
         removed: Sum,
         added: Sum,
     ) -> Result<Self, DropReason> {
+        let Transport {
+            protocol,
+            place,
+            octets,
+            ..
+        } = *transport;
         if place.offset != 0 {
             return Ok(Self::Leave);
         }
-        if payload.len() < transport::min_header_len(protocol) {
+        if octets.len() < transport::min_header_len(protocol) {
             return Err(DropReason::TransportTruncated);
         }
         if treatment != Treatment::Plain
@@ -50,7 +60,7 @@ impl Checksum {
         {
             return Ok(Self::UpdatePartial { at, removed, added });
         }
-        if !transport::is_udp_without_checksum(protocol, payload) {
+        if !transport::is_udp_without_checksum(protocol, octets) {
             return Ok(Self::Update {
                 protocol,
                 removed,
@@ -61,7 +71,7 @@ impl Checksum {
             UdpChecksum::Forward => Ok(Self::Leave),
             _ if !place.is_whole() => Err(DropReason::UdpFragmentChecksum),
             UdpChecksum::Calculate => {
-                let len = transport::udp_len(payload).ok_or(DropReason::TransportTruncated)?;
+                let len = transport::udp_len(octets).ok_or(DropReason::TransportTruncated)?;
                 let pseudo = added + Sum::word(protocol::UDP.into()) + Sum::word(len as u16);
                 Ok(Self::ComputeUdp { len, pseudo })
             }
@@ -69,9 +79,9 @@ impl Checksum {
         }
     }
 
-    /// Changes it; `upper` is the packet from its transport header on.
-    pub(super) fn apply(self, upper: &mut [u8]) {
-        match self {
+    /// Applies the change; `upper` is the packet from its transport header on.
+    pub(super) fn apply(&self, upper: &mut [u8]) {
+        match *self {
             Self::Leave => {}
             Self::Update {
                 protocol,

@@ -1,15 +1,14 @@
 //! IPv4 to IPv6: RFC 7915 section 4.
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr},
-    time::Instant,
-};
+use std::{net::Ipv6Addr, ops::Range, time::Instant};
 
 use super::{
     DropReason, Fragments, Outcome, Packet, Settings, Translator,
     checksum::Checksum,
+    fragment::Size,
+    hairpin::Pass,
     header, icmp_types,
-    offload::{Treatment, treatment},
+    offload::{Transport, Treatment},
     outcome::Refusal,
     quoted, reply,
 };
@@ -22,11 +21,10 @@ use crate::{
         ipv4::{self, Ipv4Packet},
         ipv6::{self, FragmentHeader, Ipv6Header},
         protocol,
-        virtio::Offload,
     },
 };
 
-/// What "lookup failed" is answered with; RFC 1812 section 5.2.7.1.
+/// Answer to a packet whose destination has no mapping (RFC 1812 section 5.2.7.1).
 const HOST_UNREACHABLE: Icmpv4Error = Icmpv4Error::Unreachable { code: 1 };
 const PROTOCOL_UNREACHABLE: Icmpv4Error = Icmpv4Error::Unreachable { code: 2 };
 const SOURCE_ROUTE_FAILED: Icmpv4Error = Icmpv4Error::Unreachable { code: 5 };
@@ -34,7 +32,7 @@ const HOST_PROHIBITED: Icmpv4Error = Icmpv4Error::Unreachable { code: 10 };
 const COMMUNICATION_PROHIBITED: Icmpv4Error = Icmpv4Error::Unreachable { code: 13 };
 const TTL_EXCEEDED: Icmpv4Error = Icmpv4Error::TimeExceeded { code: 0 };
 
-/// How much longer the header gets, in octets.
+/// Difference between the headers of IPv6 and IPv4, in octets.
 const GROWTH: u16 = 20;
 
 /// Translates the IPv4 packet that `packet` holds.
@@ -43,72 +41,45 @@ pub(super) fn translate<'p>(
     packet: &'p mut Packet,
     now: Instant,
 ) -> Outcome<'p> {
-    let decide = |packet: &Packet| {
-        let Translator { settings, map, .. } = &*translator;
-        decide(
-            settings,
-            map,
-            packet.bytes(),
-            &packet.offload(),
-            Pass::First,
-        )
-    };
-    let mut decision = decide(packet);
-    if let Ok(Decision::WorkFirst) = decision
+    let mut decision = decide(translator, packet, Pass::First);
+    if let Ok(Decision::NeedsSoftware) = decision
         && packet.complete_checksum()
     {
-        decision = decide(packet);
+        decision = decide(translator, packet, Pass::First);
     }
     match decision {
-        Ok(Decision::WorkFirst) => Outcome::segments(packet),
+        Ok(Decision::NeedsSoftware) => Outcome::segments(packet),
+        Ok(Decision::AnswerEcho) => reply::echo_v4(translator, packet, now),
         Ok(Decision::Translate(translation)) => translation.apply(packet),
         Ok(Decision::TranslateError(error)) => error.apply(translator, packet, Pass::First),
-        Ok(Decision::AnswerEcho) => reply::echo_v4(translator, packet, now),
         Err(refusal) => reply::refuse_v4(translator, packet, refusal, now),
     }
 }
 
-/// Sends a packet back to IPv6 that has just been translated to IPv4, because its destination is an IPv6 host with an
-/// explicit mapping: intrinsic hairpinning (RFC 7757 section 4.2.2). Its hop has been counted, and everything that the
-/// sender might have to be told has been checked before.
+/// Translates a packet back to IPv6 that has just been translated to IPv4.
 pub(super) fn hairpin<'p>(translator: &Translator, packet: &'p mut Packet) -> Outcome<'p> {
-    match decide(
-        &translator.settings,
-        &translator.map,
-        packet.bytes(),
-        &packet.offload(),
-        Pass::Hairpin,
-    ) {
-        Ok(Decision::WorkFirst) => Outcome::Drop(Malformed::Offload.into()),
+    match decide(translator, packet, Pass::Hairpin) {
+        Ok(Decision::NeedsSoftware) => Outcome::Drop(Malformed::Offload.into()),
+        Ok(Decision::AnswerEcho) => Outcome::Drop(DropReason::OwnAddress),
         Ok(Decision::Translate(translation)) => translation.apply(packet),
         Ok(Decision::TranslateError(error)) => error.apply(translator, packet, Pass::Hairpin),
-        Ok(Decision::AnswerEcho) => Outcome::Drop(DropReason::OwnAddress),
         Err(refusal) => Outcome::Drop(refusal.reason),
     }
-}
-
-/// Where the packet comes from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pass {
-    /// From the device.
-    First,
-    /// From the other direction.
-    Hairpin,
 }
 
 enum Decision {
     Translate(Translation),
     TranslateError(ErrorTranslation),
     AnswerEcho,
-    /// What the kernel has left to do must be done first.
-    WorkFirst,
+    /// The offloaded work must be done in software first.
+    NeedsSoftware,
 }
 
 /// An ICMP error to translate.
 struct ErrorTranslation {
     error: Icmpv4Error,
-    /// Where the ICMP message is in the packet, in octets.
-    message: std::ops::Range<usize>,
+    /// Place of the ICMP message in the packet, in octets.
+    message: Range<usize>,
     outer: Ipv6Header,
 }
 
@@ -123,98 +94,37 @@ struct Translation {
     checksum: Checksum,
     /// Identification of the fragments, if the packet must be cut.
     identification: u16,
-    /// Size of the largest packet to send, in octets, if this one is larger.
+    /// Size of the largest fragment, in octets, if the packet must be cut.
     cut_to: Option<usize>,
 }
 
+/// Decides what becomes of a packet, without changing it.
 fn decide(
-    settings: &Settings,
-    map: &AddressMap,
-    octets: &[u8],
-    offload: &Offload,
+    translator: &Translator,
+    packet: &Packet,
     pass: Pass,
 ) -> Result<Decision, Refusal<Icmpv4Error>> {
-    let packet = Ipv4Packet::parse(octets)?;
-    packet.verify_checksum()?;
-    let (place, payload) = (packet.fragment(), packet.payload());
-    let icmp = match packet.protocol() {
-        protocol::ICMPV4 if !place.is_whole() => return Err(DropReason::FragmentedIcmp.into()),
-        protocol::ICMPV4 => Some(Icmpv4::parse(payload)?),
-        _ => None,
+    let Translator { settings, map, .. } = translator;
+    let received = Received::read(packet)?;
+    if received.treatment == Treatment::NeedsSoftware {
+        return Ok(Decision::NeedsSoftware);
+    }
+    let Admission::Forward {
+        source,
+        destination,
+        hop_limit,
+    } = received.admit(map, pass)?
+    else {
+        return Ok(Decision::AnswerEcho);
     };
-    let transport_at = packet.header_len();
-    let treatment = treatment(
-        offload,
-        packet.protocol(),
-        place,
-        transport_at,
-        transport_at == ipv4::HEADER_LEN,
-        payload,
-    );
-    if treatment == Treatment::WorkFirst {
-        return Ok(Decision::WorkFirst);
-    }
-    let error = match icmp {
-        Some(Icmpv4::Error(error)) => Some(error),
-        _ => None,
-    };
-
-    let destination = map.to_v6(packet.destination());
-    let source = match pass {
-        Pass::First => map.to_v6(packet.source()).map(|mapped| mapped.address),
-        Pass::Hairpin => hairpinned_source(map, packet.source()),
-    };
-    // Silently, whatever else is wrong with it: an answer would go to a group, or to nobody.
-    let is_silent = |unmapped| matches!(unmapped, Unmapped::Illegal | Unmapped::LinkLocal);
-    if destination.is_err_and(is_silent) || (source.is_err_and(is_silent) && error.is_none()) {
-        return Err(DropReason::IllegalAddress.into());
-    }
-    if packet.has_unexpired_source_route()? {
-        return Err(Refusal::answered(
-            DropReason::SourceRoute,
-            SOURCE_ROUTE_FAILED,
-        ));
-    }
-    if !place.admits(payload.len()) {
-        return Err(DropReason::FragmentLength.into());
-    }
-    if let Ok(Mapped { via: Via::Own, .. }) = destination {
-        return match icmp {
-            Some(Icmpv4::EchoRequest) => Ok(Decision::AnswerEcho),
-            Some(_) => Err(DropReason::OwnAddress.into()),
-            None => Err(Refusal::answered(
-                DropReason::OwnAddress,
-                PROTOCOL_UNREACHABLE,
-            )),
-        };
-    }
-    if header::is_untranslatable(packet.protocol()) {
-        return Err(DropReason::Protocol.into());
-    }
-    let hop_limit = match pass {
-        Pass::First if packet.ttl() <= 1 => {
-            return Err(Refusal::answered(DropReason::HopLimit, TTL_EXCEEDED));
-        }
-        Pass::First => packet.ttl() - 1,
-        Pass::Hairpin => packet.ttl(),
-    };
-    let destination = destination.map_err(unmapped_destination)?.address;
-    let source = match (source, error) {
-        (Ok(source), _) => source,
-        // "The 'illegal' source address will be translated" in errors (RFC 7915 section 4.1), for troubleshooting;
-        // where even that is not possible, the error is still worth more than its source.
-        (Err(_), Some(_)) => map.embed(packet.source()).unwrap_or(map.own_v6()),
-        (Err(unmapped), None) => return Err(unmapped_source(unmapped)),
-    };
-
-    let (header, fragment) = header::to_v6(settings, &packet, source, destination);
+    let (header, fragment) = header::to_v6(settings, &received.ip, source, destination);
     let header = Ipv6Header {
         hop_limit,
         ..header
     };
-    let message = packet.header_len()..usize::from(packet.total_len());
-    if let Some(error) = error {
-        if !Sum::of(payload).verifies() {
+    let message = received.transport.at..usize::from(received.ip.total_len());
+    if let Some(error) = received.error() {
+        if !Sum::of(received.transport.octets).verifies() {
             return Err(DropReason::IcmpChecksum.into());
         }
         return Ok(Decision::TranslateError(ErrorTranslation {
@@ -223,66 +133,167 @@ fn decide(
             outer: header,
         }));
     }
-
-    let checksum = if icmp.is_some() {
-        let kind = icmp_types::echo_to_v6(payload[0]).ok_or(DropReason::IcmpType)?;
-        let added = Sum::pseudo_v6(source, destination, protocol::ICMPV6, payload.len());
-        Checksum::Echo {
-            kind,
-            removed: Sum::default(),
-            added,
-        }
-    } else {
-        let removed = Sum::v4(packet.source()) + Sum::v4(packet.destination());
-        let added = Sum::v6(source) + Sum::v6(destination);
-        let protocol = packet.protocol();
-        Checksum::of_transport(
-            settings, place, treatment, protocol, payload, removed, added,
-        )?
+    let checksum = received.checksum(settings, source, destination)?;
+    let cut_to = match received.size(settings, &header)? {
+        Size::Fits => None,
+        Size::Cut { mtu } => Some(mtu),
+        Size::NeedsSoftware => return Ok(Decision::NeedsSoftware),
     };
-    // What counts of a super-packet is the size of its segments.
-    let size = ipv6::HEADER_LEN
-        + match treatment {
-            Treatment::Whole { upper_len } => upper_len,
-            _ => usize::from(header.payload_len),
-        };
-    let limit = if packet.dont_fragment() {
-        if size > usize::from(settings.mtu) {
-            let growth = GROWTH
-                + if fragment.is_some() {
-                    ipv6::FRAGMENT_LEN as u16
-                } else {
-                    0
-                };
-            let mtu = settings.mtu - growth;
-            let answer = Icmpv4Error::FragmentationNeeded { mtu };
-            return Err(Refusal::answered(DropReason::TooBig, answer));
-        }
-        settings.mtu
-    } else {
-        settings.mtu.min(settings.offlink_mtu)
-    };
-    let too_long = size > limit.into();
-    if too_long && treatment != Treatment::Plain {
-        return Ok(Decision::WorkFirst);
-    }
     Ok(Decision::Translate(Translation {
         header_len: message.start,
         total_len: message.end,
         header,
         fragment,
         checksum,
-        identification: packet.identification(),
-        cut_to: too_long.then_some(limit.into()),
+        identification: received.ip.identification(),
+        cut_to,
     }))
 }
 
-/// Peers of a hairpinned packet know each other by the prefix, so that what they answer comes back this way.
-fn hairpinned_source(map: &AddressMap, source: Ipv4Addr) -> Result<Ipv6Addr, Unmapped> {
-    if source == map.own_v4() {
-        Ok(map.own_v6())
-    } else {
-        map.embed(source)
+/// A packet as it was received.
+struct Received<'a> {
+    ip: Ipv4Packet<'a>,
+    transport: Transport<'a>,
+    icmp: Option<Icmpv4>,
+    treatment: Treatment,
+}
+
+/// The answer to whether a packet may be passed on.
+enum Admission {
+    Forward {
+        source: Ipv6Addr,
+        destination: Ipv6Addr,
+        hop_limit: u8,
+    },
+    /// It is an echo request to the translator itself.
+    AnswerEcho,
+}
+
+impl<'a> Received<'a> {
+    /// Parses a packet.
+    fn read(packet: &'a Packet) -> Result<Self, DropReason> {
+        let ip = Ipv4Packet::parse(packet.bytes())?;
+        ip.verify_checksum()?;
+        let transport = Transport {
+            protocol: ip.protocol(),
+            place: ip.fragment(),
+            at: ip.header_len(),
+            octets: ip.payload(),
+        };
+        let icmp = match transport.protocol {
+            protocol::ICMPV4 if !transport.place.is_whole() => {
+                return Err(DropReason::FragmentedIcmp);
+            }
+            protocol::ICMPV4 => Some(Icmpv4::parse(transport.octets)?),
+            _ => None,
+        };
+        let treatment = Treatment::of(&packet.offload(), &transport, ipv4::HEADER_LEN);
+        Ok(Self {
+            ip,
+            transport,
+            icmp,
+            treatment,
+        })
+    }
+
+    /// The ICMP error, if it is one.
+    fn error(&self) -> Option<Icmpv4Error> {
+        match self.icmp {
+            Some(Icmpv4::Error(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Maps the addresses, and refuses what may not be passed on.
+    fn admit(&self, map: &AddressMap, pass: Pass) -> Result<Admission, Refusal<Icmpv4Error>> {
+        let destination = map.to_v6(self.ip.destination());
+        let source = pass.source(map, self.ip.source());
+        // Silently, whatever else is wrong: an answer would go to a group, or to nobody.
+        let is_silent = |unmapped| matches!(unmapped, Unmapped::Illegal | Unmapped::LinkLocal);
+        if destination.is_err_and(is_silent)
+            || (source.is_err_and(is_silent) && self.error().is_none())
+        {
+            return Err(DropReason::IllegalAddress.into());
+        }
+        if self.ip.has_unexpired_source_route()? {
+            let answer = SOURCE_ROUTE_FAILED;
+            return Err(Refusal::answered(DropReason::SourceRoute, answer));
+        }
+        if !self.transport.has_possible_len() {
+            return Err(DropReason::FragmentLength.into());
+        }
+        if let Ok(Mapped { via: Via::Own, .. }) = destination {
+            return match self.icmp {
+                Some(Icmpv4::EchoRequest) => Ok(Admission::AnswerEcho),
+                Some(_) => Err(DropReason::OwnAddress.into()),
+                None => Err(Refusal::answered(
+                    DropReason::OwnAddress,
+                    PROTOCOL_UNREACHABLE,
+                )),
+            };
+        }
+        if header::is_untranslatable(self.transport.protocol) {
+            return Err(DropReason::Protocol.into());
+        }
+        let Some(hop_limit) = pass.hop_limit(self.ip.ttl()) else {
+            return Err(Refusal::answered(DropReason::HopLimit, TTL_EXCEEDED));
+        };
+        let destination = destination.map_err(unmapped_destination)?.address;
+        let source = match source {
+            Ok(source) => source,
+            // "The 'illegal' source address will be translated" in errors, for troubleshooting
+            // (RFC 7915 section 4.1). Where even that is impossible, the error is still worth more
+            // than its source.
+            Err(_) if self.error().is_some() => map.embed(self.ip.source()).unwrap_or(map.own_v6()),
+            Err(unmapped) => return Err(unmapped_source(unmapped)),
+        };
+        Ok(Admission::Forward {
+            source,
+            destination,
+            hop_limit,
+        })
+    }
+
+    /// Decides on the checksum of a packet that is no ICMP error.
+    fn checksum(
+        &self,
+        settings: &Settings,
+        source: Ipv6Addr,
+        destination: Ipv6Addr,
+    ) -> Result<Checksum, DropReason> {
+        let octets = self.transport.octets;
+        if self.icmp.is_some() {
+            let kind = icmp_types::echo_to_v6(octets[0]).ok_or(DropReason::IcmpType)?;
+            return Ok(Checksum::Echo {
+                kind,
+                removed: Sum::default(),
+                added: Sum::pseudo_v6(source, destination, protocol::ICMPV6, octets.len()),
+            });
+        }
+        let removed = Sum::v4(self.ip.source()) + Sum::v4(self.ip.destination());
+        let added = Sum::v6(source) + Sum::v6(destination);
+        Checksum::of_transport(settings, &self.transport, self.treatment, removed, added)
+    }
+
+    /// Refuses a packet that is too big for the next hop, or says to what it is to be cut
+    /// (RFC 7915 section 4).
+    fn size(&self, settings: &Settings, header: &Ipv6Header) -> Result<Size, Refusal<Icmpv4Error>> {
+        let len = ipv6::HEADER_LEN + self.treatment.upper_len(header.payload_len.into());
+        if !self.ip.dont_fragment() {
+            let mtu = settings.mtu.min(settings.offlink_mtu);
+            return Ok(Size::of(len, mtu.into(), self.treatment));
+        }
+        if len <= settings.mtu.into() {
+            return Ok(Size::Fits);
+        }
+        let growth = if self.transport.place.is_whole() {
+            GROWTH
+        } else {
+            GROWTH + ipv6::FRAGMENT_LEN as u16
+        };
+        let mtu = settings.mtu - growth;
+        let answer = Icmpv4Error::FragmentationNeeded { mtu };
+        Err(Refusal::answered(DropReason::TooBig, answer))
     }
 }
 
@@ -334,8 +345,7 @@ impl ErrorTranslation {
     fn apply<'p>(self, translator: &Translator, packet: &'p mut Packet, pass: Pass) -> Outcome<'p> {
         let Translator { settings, map, .. } = translator;
         let message = &packet.bytes()[self.message];
-        let hairpin = pass == Pass::Hairpin;
-        match quoted::four_to_six(settings, map, hairpin, self.error, message, self.outer) {
+        match quoted::four_to_six(settings, map, pass, self.error, message, self.outer) {
             Ok(message) => {
                 packet.replace(message.bytes());
                 Outcome::Forward

@@ -1,15 +1,42 @@
-//! Cutting a translated packet to what the next hop carries, and the identification of IPv4 packets.
+//! Fragmentation of a translated packet to the MTU of the next hop, and the identification of IPv4
+//! packets.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::Packet;
+use super::{Packet, offload::Treatment};
 use crate::wire::{
     FragmentPlace,
     ipv4::{self, Ipv4Header},
     ipv6::{self, FragmentHeader, Ipv6Header},
 };
 
-/// The packets that one packet was cut into.
+/// The size of a translated packet beside the MTU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Size {
+    Fits,
+    /// The packet is to be cut into fragments of at most `mtu` octets.
+    Cut {
+        mtu: usize,
+    },
+    /// The packet is to be cut, and its offloaded work must be done in software first: no fragment
+    /// can have it left.
+    NeedsSoftware,
+}
+
+impl Size {
+    /// The size of a packet of `len` octets that may be fragmented.
+    pub(super) fn of(len: usize, mtu: usize, treatment: Treatment) -> Self {
+        if len <= mtu {
+            Self::Fits
+        } else if treatment == Treatment::Plain {
+            Self::Cut { mtu }
+        } else {
+            Self::NeedsSoftware
+        }
+    }
+}
+
+/// The fragments of one packet.
 ///
 /// Each is put together in a buffer of the caller: rare enough for a copy.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 mod checksum;
 mod four_to_six;
 mod fragment;
+mod hairpin;
 mod header;
 mod icmp_limit;
 mod icmp_types;

@@ -1,46 +1,52 @@
-//! The packet inside an ICMP error: short, untrusted, translated once (RFC 7915 sections 4.3 and 5.3).
+//! The packet that an ICMP error quotes: short, untrusted, translated once (RFC 7915 sections 4.3
+//! and 5.3).
 //!
-//! Routers quote as little as 8 octets behind the IP header, so no length or checksum in a quoted packet can be relied
-//! on; what is there is translated, and a checksum is updated where it is there. Hop limits are left alone.
+//! Routers quote as little as 8 octets behind the IP header, so no length or checksum in a quoted
+//! packet can be relied on: octets that are there are translated, a checksum that is there is
+//! updated, and the hop limit stays.
 
-use std::ops::Range;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    ops::Range,
+};
 
-use super::{DropReason, Settings, header, icmp_types};
+use super::{DropReason, Settings, hairpin::Pass, header, icmp_types};
 use crate::{
     addr::AddressMap,
     wire::{
         checksum::Sum,
         icmp::{self, Icmpv4Error, Icmpv6Error, MIN_EXTENDED_QUOTE},
         ipv4::{self, Ipv4Header, Ipv4Packet},
-        ipv6::{self, Ipv6Header, Ipv6Packet},
+        ipv6::{self, Ipv6Header, Ipv6Packet, UpperLayer},
         protocol, transport,
     },
 };
 
-/// An ICMPv4 error is at most this long with its IP header, in octets: what every host can receive
-/// (RFC 1812 section 4.3.2.3).
+/// Longest ICMPv4 error with its IP header, in octets: what every host can receive (RFC 1812
+/// section 4.3.2.3).
 pub(super) const MAX_ERROR_V4: usize = 576;
-/// An ICMPv6 error is at most this long with its IP header, in octets (RFC 4443 section 2.4 (c)).
+/// Longest ICMPv6 error with its IP header, in octets (RFC 4443 section 2.4 (c)).
 pub(super) const MAX_ERROR_V6: usize = ipv6::MIN_MTU as usize;
 
-/// A translated error: the whole packet. It is made beside the packet that it is the translation of, since what it
-/// quotes grows or shrinks, and since that packet must be left whole if it cannot be translated.
+/// A translated ICMP error: the whole packet.
+///
+/// It is made beside the packet that it is the translation of, since the quoted packet grows or
+/// shrinks, and since an error that cannot be translated must be left as it is.
 pub(super) struct Message {
     octets: [u8; MAX_ERROR_V6],
     len: usize,
     /// Length of its own IP header, in octets.
     outer_len: usize,
-    /// Where the payload of the quoted packet is.
+    /// Place of the payload of the quoted packet, in octets.
     upper: Range<usize>,
 }
 
-/// Translates an ICMPv4 error. `message` starts with the ICMP header; `outer` is the IP header of the result, but for
-/// its payload length. In the hairpin pass the quoted destination, like any source there, is a host with an explicit
-/// mapping that its peer knows by the prefix (RFC 7757 section 4; EAM-09).
+/// Translates an ICMPv4 error. `message` starts with the ICMP header; `outer` is the IP header of
+/// the result, but for its payload length.
 pub(super) fn four_to_six(
     settings: &Settings,
     map: &AddressMap,
-    hairpin: bool,
+    pass: Pass,
     error: Icmpv4Error,
     message: &[u8],
     outer: Ipv6Header,
@@ -52,15 +58,9 @@ pub(super) fn four_to_six(
     if header::is_untranslatable(inner.protocol()) {
         return Err(DropReason::QuotedPacket);
     }
-    let source = map
-        .to_v6(inner.source())
-        .map_err(|_| DropReason::QuotedPacket)?
-        .address;
-    let destination = if hairpin {
-        map.embed(inner.destination())
-    } else {
-        map.to_v6(inner.destination()).map(|mapped| mapped.address)
-    };
+    let source = map.to_v6(inner.source()).map(|mapped| mapped.address);
+    let source = source.map_err(|_| DropReason::QuotedPacket)?;
+    let destination = pass.quoted_destination(map, inner.destination());
     let destination = destination.map_err(|_| DropReason::QuotedPacket)?;
     let (header, fragment) = header::to_v6(settings, &inner, source, destination);
 
@@ -75,34 +75,42 @@ pub(super) fn four_to_six(
     };
     let extension = quote.extension.filter(|_| error.is_extensible());
     let quoted_len = result.fill(space, inner.payload(), extension);
+    upper_to_v6(result.upper(), &inner, source, destination)?;
 
-    let upper = result.upper();
-    if inner.protocol() == protocol::ICMPV4 {
-        let kind = upper.first().and_then(|&kind| icmp_types::echo_to_v6(kind));
-        let kind = kind
-            .filter(|_| inner.fragment().offset == 0)
-            .ok_or(DropReason::QuotedPacket)?;
-        let upper_len = usize::from(inner.total_len()) - inner.header_len();
-        let pseudo = Sum::pseudo_v6(source, destination, protocol::ICMPV6, upper_len);
-        icmp::replace_type(upper, kind, Sum::default(), pseudo);
-    } else if inner.fragment().offset == 0 {
-        let removed = Sum::v4(inner.source()) + Sum::v4(inner.destination());
-        let added = Sum::v6(source) + Sum::v6(destination);
-        transport::update_checksum(inner.protocol(), upper, removed, added);
-    }
-
+    let len = result.len - ipv6::HEADER_LEN;
     let outer = Ipv6Header {
-        payload_len: (result.len - ipv6::HEADER_LEN) as u16,
+        payload_len: len as u16, // at most 1240
         ..outer
     };
-    let len = result.len - ipv6::HEADER_LEN;
     let pseudo = Sum::pseudo_v6(outer.source, outer.destination, protocol::ICMPV6, len);
     result.finish(&outer.octets(), error.octets(quoted_len), pseudo);
     Ok(result)
 }
 
-/// Translates an ICMPv6 error. `message` starts with the ICMPv6 header; `outer` is the IP header of the result, but for
-/// its total length.
+/// Translates what a quoted packet has behind its IPv4 header.
+fn upper_to_v6(
+    upper: &mut [u8],
+    inner: &Ipv4Packet<'_>,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+) -> Result<(), DropReason> {
+    let is_first = inner.fragment().offset == 0;
+    if inner.protocol() == protocol::ICMPV4 {
+        let kind = upper.first().and_then(|&kind| icmp_types::echo_to_v6(kind));
+        let kind = kind.filter(|_| is_first).ok_or(DropReason::QuotedPacket)?;
+        let len = usize::from(inner.total_len()) - inner.header_len();
+        let pseudo = Sum::pseudo_v6(source, destination, protocol::ICMPV6, len);
+        icmp::replace_type(upper, kind, Sum::default(), pseudo);
+    } else if is_first {
+        let removed = Sum::v4(inner.source()) + Sum::v4(inner.destination());
+        let added = Sum::v6(source) + Sum::v6(destination);
+        transport::update_checksum(inner.protocol(), upper, removed, added);
+    }
+    Ok(())
+}
+
+/// Translates an ICMPv6 error. `message` starts with the ICMPv6 header; `outer` is the IP header
+/// of the result, but for its total length.
 pub(super) fn six_to_four(
     settings: &Settings,
     map: &AddressMap,
@@ -116,14 +124,11 @@ pub(super) fn six_to_four(
     let error = icmp_types::to_v4(error, upper.fragment.is_some(), settings.mtu)
         .ok_or(DropReason::IcmpType)?;
     header::refuse_untranslatable(&upper).map_err(|_| DropReason::QuotedPacket)?;
-    let source = map
-        .to_v4(inner.source())
-        .map_err(|_| DropReason::QuotedPacket)?
-        .address;
-    let destination = map
-        .to_v4(inner.destination())
-        .map_err(|_| DropReason::QuotedPacket)?
-        .address;
+    let mapped = |address: Ipv6Addr| -> Result<Ipv4Addr, DropReason> {
+        let mapped = map.to_v4(address).map_err(|_| DropReason::QuotedPacket)?;
+        Ok(mapped.address)
+    };
+    let (source, destination) = (mapped(inner.source())?, mapped(inner.destination())?);
     let header = header::to_v4(settings, &inner, &upper, source, destination)
         .ok_or(DropReason::QuotedPacket)?;
 
@@ -135,36 +140,45 @@ pub(super) fn six_to_four(
     };
     let payload = &inner.payload()[upper.offset - ipv6::HEADER_LEN..];
     let quoted_len = result.fill(space, payload, quote.extension);
-
-    let octets = result.upper();
-    if upper.protocol == protocol::ICMPV6 {
-        let kind = octets
-            .first()
-            .and_then(|&kind| icmp_types::echo_to_v4(kind));
-        let kind = kind
-            .filter(|_| header.fragment.offset == 0)
-            .ok_or(DropReason::QuotedPacket)?;
-        let upper_len = usize::from(header.total_len) - ipv4::HEADER_LEN;
-        let (source, destination) = (inner.source(), inner.destination());
-        let pseudo = Sum::pseudo_v6(source, destination, protocol::ICMPV6, upper_len);
-        icmp::replace_type(octets, kind, pseudo, Sum::default());
-    } else if header.fragment.offset == 0 {
-        let removed = Sum::v6(inner.source()) + Sum::v6(inner.destination());
-        let added = Sum::v4(source) + Sum::v4(destination);
-        transport::update_checksum(upper.protocol, octets, removed, added);
-    }
+    upper_to_v4(result.upper(), &inner, &upper, &header)?;
 
     let outer = Ipv4Header {
-        total_len: result.len as u16,
+        total_len: result.len as u16, // at most 576
         ..outer
     };
     result.finish(&outer.octets(), error.octets(quoted_len), Sum::default());
     Ok(result)
 }
 
-/// The room that a message has for what it quotes.
+/// Translates what a quoted packet, whose IPv4 header is to be `header`, has behind its IPv6
+/// headers.
+fn upper_to_v4(
+    octets: &mut [u8],
+    inner: &Ipv6Packet<'_>,
+    upper: &UpperLayer,
+    header: &Ipv4Header,
+) -> Result<(), DropReason> {
+    let is_first = header.fragment.offset == 0;
+    let (source, destination) = (inner.source(), inner.destination());
+    if upper.protocol == protocol::ICMPV6 {
+        let kind = octets
+            .first()
+            .and_then(|&kind| icmp_types::echo_to_v4(kind));
+        let kind = kind.filter(|_| is_first).ok_or(DropReason::QuotedPacket)?;
+        let len = usize::from(header.total_len) - ipv4::HEADER_LEN;
+        let pseudo = Sum::pseudo_v6(source, destination, protocol::ICMPV6, len);
+        icmp::replace_type(octets, kind, pseudo, Sum::default());
+    } else if is_first {
+        let removed = Sum::v6(source) + Sum::v6(destination);
+        let added = Sum::v4(header.source) + Sum::v4(header.destination);
+        transport::update_checksum(upper.protocol, octets, removed, added);
+    }
+    Ok(())
+}
+
+/// The room for the quoted datagram and the extension in a message.
 struct Space {
-    /// For quoted datagram and extension together, in octets.
+    /// For both together, in octets.
     room: usize,
     /// A quoted datagram that an extension follows is a multiple of this long, in octets.
     unit: usize,
@@ -176,7 +190,8 @@ impl Message {
         &self.octets[..self.len]
     }
 
-    /// Room for the IP header, of `outer_len` octets, and for the ICMP header; [`finish`](Self::finish) writes them.
+    /// A message with room for the IP header, of `outer_len` octets, and for the ICMP header;
+    /// [`finish`](Self::finish) writes them.
     fn new(outer_len: usize) -> Self {
         Self {
             octets: [0; MAX_ERROR_V6],
@@ -191,11 +206,12 @@ impl Message {
         self.len += octets.len();
     }
 
-    /// Appends the payload of the quoted packet, whose header is there already, and the extension. Returns the length
-    /// of the quoted datagram with its padding if an extension follows it, in octets, else 0 (RFC 4884 section 4).
+    /// Appends the payload of the quoted packet, whose header is there already, and the extension.
+    /// Returns the length of the quoted datagram with its padding if an extension follows it, in
+    /// octets, else 0 (RFC 4884 section 4).
     ///
-    /// Where both do not fit, the quoted datagram is shortened first, down to the 128 octets that must be there; then
-    /// objects at the end of the extension are left out (RFC 7915 section 4.2; X46-28, E84-08).
+    /// Where both do not fit, the quoted datagram is shortened first, down to the 128 octets that
+    /// must be there; then objects at the end of the extension are left out (RFC 7915 section 4.2).
     fn fill(&mut self, space: Space, payload: &[u8], extension: Option<&[u8]>) -> usize {
         let start = self.outer_len + icmp::HEADER_LEN;
         let header_len = self.len - start;
@@ -229,12 +245,13 @@ impl Message {
         self.upper = start..self.len;
     }
 
-    /// What is quoted behind the IP header.
+    /// The quoted octets behind the IP header of the quoted packet.
     fn upper(&mut self) -> &mut [u8] {
         &mut self.octets[self.upper.clone()]
     }
 
-    /// Writes the IP header and the ICMP header with its checksum, for which `pseudo` is the pseudo-header.
+    /// Writes the IP header and the ICMP header with its checksum; `pseudo` is the sum of the
+    /// pseudo-header.
     fn finish(&mut self, outer: &[u8], header: [u8; icmp::HEADER_LEN], pseudo: Sum) {
         let (ip, message) = self.octets[..self.len].split_at_mut(self.outer_len);
         ip.copy_from_slice(outer);

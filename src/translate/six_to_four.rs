@@ -1,14 +1,15 @@
 //! IPv6 to IPv4: RFC 7915 section 5.
 
-use std::time::Instant;
+use std::{net::Ipv4Addr, ops::Range, time::Instant};
 
 use super::{
     DropReason, Fragments, Outcome, Packet, Settings, Translator,
     checksum::Checksum,
     four_to_six,
+    fragment::Size,
     header::{self, PROHIBITED},
     icmp_types,
-    offload::{Treatment, treatment},
+    offload::{Transport, Treatment},
     outcome::Refusal,
     quoted, reply,
 };
@@ -19,20 +20,21 @@ use crate::{
         checksum::Sum,
         icmp::{Icmpv6, Icmpv6Error},
         ipv4::{self, Ipv4Header},
-        ipv6::{self, Ipv6Packet},
+        ipv6::{self, Ipv6Packet, UpperLayer},
         protocol,
-        virtio::Offload,
     },
 };
 
-/// "No route to destination" is what a missing mapping is (RFC 4443 section 3.1).
+/// "No route to destination": answer to a packet whose destination has no mapping (RFC 4443
+/// section 3.1).
 const NO_ROUTE: Icmpv6Error = Icmpv6Error::Unreachable { code: 0 };
-/// "Source address failed ingress/egress policy", a more informative subset of code 1 (RFC 4443 section 3.1).
+/// "Source address failed ingress/egress policy", a more informative subset of code 1 (RFC 4443
+/// section 3.1).
 const SOURCE_PROHIBITED: Icmpv6Error = Icmpv6Error::Unreachable { code: 5 };
 const HOP_LIMIT_EXCEEDED: Icmpv6Error = Icmpv6Error::TimeExceeded { code: 0 };
 
-/// How much shorter the header gets, in octets.
-const SHRINKAGE: u32 = 20;
+/// Difference between the headers of IPv6 and IPv4, in octets.
+const SHRINKAGE: usize = 20;
 
 /// Translates the IPv6 packet that `packet` holds.
 pub(super) fn translate<'p>(
@@ -40,54 +42,73 @@ pub(super) fn translate<'p>(
     packet: &'p mut Packet,
     now: Instant,
 ) -> Outcome<'p> {
-    let decide = |translator: &Translator, packet: &mut Packet| {
-        let Translator { settings, map, .. } = translator;
-        let decision = decide(settings, map, packet.bytes(), &packet.offload());
-        if let Ok(Decision::WorkFirst) = decision
-            && packet.complete_checksum()
-        {
-            return decide(settings, map, packet.bytes(), &packet.offload());
-        }
-        decision
-    };
-    let mut decision = decide(translator, packet);
+    let mut decision = decide_in_software(translator, packet);
     if let Err(refusal) = &mut decision
         && refusal.reason == DropReason::NoSource
         && let Ok(refused) = Ipv6Packet::parse(packet.bytes())
-        && let Some(lent) = translator.map.lend(refused.source())
     {
-        translator.lent = Some((refused.source(), lent));
-        match lent {
-            Ok(_) => decision = decide(translator, packet),
-            Err(PoolFull) => refusal.reason = DropReason::PoolFull,
+        match translator.lend(refused.source()) {
+            Some(Ok(_)) => decision = decide_in_software(translator, packet),
+            Some(Err(PoolFull)) => refusal.reason = DropReason::PoolFull,
+            None => {}
         }
     }
-    match decision {
-        Ok(Decision::WorkFirst) => Outcome::segments(packet),
-        Ok(Decision::Translate(translation)) => translation.apply(translator, packet),
-        Ok(Decision::TranslateError(error)) => error.apply(translator, packet),
-        Ok(Decision::AnswerEcho) => reply::echo_v6(translator, packet, now),
-        Err(refusal) => reply::refuse_v6(translator, packet, refusal, now),
+    let next = match decision {
+        Ok(Decision::NeedsSoftware) => return Outcome::segments(packet),
+        Ok(Decision::AnswerEcho) => return reply::echo_v6(translator, packet, now),
+        Ok(Decision::Fragment { translation, mtu }) => {
+            let header = translation.prepare(translator, packet);
+            let fragments = Fragments::v4(packet, translation.header_len, header, mtu);
+            return Outcome::Fragments(fragments);
+        }
+        Ok(Decision::Translate(translation)) => {
+            let header = translation.prepare(translator, packet);
+            packet.replace_front(translation.header_len, &header.octets());
+            translation.next
+        }
+        Ok(Decision::TranslateError(error)) => match error.apply(translator, packet) {
+            Ok(next) => next,
+            Err(reason) => return Outcome::Drop(reason),
+        },
+        Err(refusal) => return reply::refuse_v6(translator, packet, refusal, now),
+    };
+    match next {
+        Next::Send => Outcome::Forward,
+        Next::Hairpin => four_to_six::hairpin(translator, packet),
     }
+}
+
+/// Where a packet goes that has been translated to IPv4.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// To the device.
+    Send,
+    /// Back to IPv6: its destination is an IPv6 host with an explicit mapping.
+    Hairpin,
 }
 
 enum Decision {
     Translate(Translation),
+    /// The translation is cut into fragments of at most `mtu` octets.
+    Fragment {
+        translation: Translation,
+        mtu: usize,
+    },
     TranslateError(ErrorTranslation),
     AnswerEcho,
-    /// What the kernel has left to do must be done first.
-    WorkFirst,
+    /// The offloaded work must be done in software first.
+    NeedsSoftware,
 }
 
 /// An ICMPv6 error to translate.
 struct ErrorTranslation {
     error: Icmpv6Error,
-    /// Where the ICMPv6 message is in the packet, in octets.
-    message: std::ops::Range<usize>,
+    /// Place of the ICMPv6 message in the packet, in octets.
+    message: Range<usize>,
     outer: Ipv4Header,
     /// Whether the packet has no Fragment header to take an identification from.
     identify: bool,
-    hairpin: bool,
+    next: Next,
 }
 
 /// Any other packet to translate.
@@ -100,193 +121,311 @@ struct Translation {
     checksum: Checksum,
     /// Whether the packet is not a fragment, may be fragmented, and so needs an identification.
     identify: bool,
-    /// Size of the largest packet to send, in octets, if this one is larger.
-    cut_to: Option<usize>,
-    hairpin: bool,
+    next: Next,
 }
 
-fn decide(
-    settings: &Settings,
-    map: &AddressMap,
-    octets: &[u8],
-    offload: &Offload,
+/// Decides on a packet. An offloaded checksum is completed first where the translation needs it.
+fn decide_in_software(
+    translator: &Translator,
+    packet: &mut Packet,
 ) -> Result<Decision, Refusal<Icmpv6Error>> {
-    let packet = Ipv6Packet::parse(octets)?;
-    let upper = packet.upper_layer()?;
-    let place = upper
-        .fragment
-        .map_or(FragmentPlace::WHOLE, |fragment| fragment.place);
-    let payload = &packet.payload()[upper.offset - ipv6::HEADER_LEN..];
-    let icmp = match upper.protocol {
-        protocol::ICMPV6 if !place.is_whole() => return Err(DropReason::FragmentedIcmp.into()),
-        protocol::ICMPV6 => Some(Icmpv6::parse(payload)?),
-        _ => None,
-    };
-    let error = match icmp {
-        Some(Icmpv6::Error(error)) => Some(error),
-        _ => None,
-    };
-
-    let transport_at = upper.offset;
-    let bare = transport_at == ipv6::HEADER_LEN;
-    let treatment = treatment(offload, upper.protocol, place, transport_at, bare, payload);
-    if treatment == Treatment::WorkFirst {
-        return Ok(Decision::WorkFirst);
-    }
-
-    let destination = map.to_v4(packet.destination());
-    let source = map.to_v4(packet.source());
-    // Silently, whatever else is wrong with it: an answer would go to a group, or to nobody.
-    // An error from a link-local address of the prefix gets a source, as one from any router does.
-    let is_silent = |unmapped| match unmapped {
-        Unmapped::Illegal => true,
-        Unmapped::LinkLocal => error.is_none(),
-        Unmapped::NoMapping | Unmapped::WkpfStrict => false,
-    };
-    if matches!(destination, Err(Unmapped::Illegal | Unmapped::LinkLocal))
-        || source.is_err_and(is_silent)
+    let decision = decide(translator, packet);
+    if let Ok(Decision::NeedsSoftware) = decision
+        && packet.complete_checksum()
     {
-        return Err(DropReason::IllegalAddress.into());
+        return decide(translator, packet);
     }
-    if let Some(at) = upper.segments_left_at {
-        let answer = Icmpv6Error::ParameterProblem {
-            code: 0,
-            pointer: at as u32,
-        };
-        return Err(Refusal::answered(DropReason::RoutingHeader, answer));
-    }
-    let is_own = matches!(destination, Ok(Mapped { via: Via::Own, .. }));
-    if !place.admits(payload.len()) {
-        if !is_own {
-            header::refuse_header_after_fragment(&upper)?; // told as of any other (RFC 7915 section 5.4)
-        }
-        return Err(DropReason::FragmentLength.into());
-    }
-    if is_own {
-        let unrecognized = Icmpv6Error::ParameterProblem {
-            code: 1,
-            pointer: upper.named_at as u32,
-        };
-        return match icmp {
-            Some(Icmpv6::EchoRequest) => Ok(Decision::AnswerEcho),
-            Some(_) => Err(DropReason::OwnAddress.into()),
-            None => Err(Refusal::answered(DropReason::OwnAddress, unrecognized)),
-        };
-    }
-    header::refuse_untranslatable(&upper)?;
-    if packet.hop_limit() <= 1 {
-        return Err(Refusal::answered(DropReason::HopLimit, HOP_LIMIT_EXCEEDED));
-    }
-    let destination = destination.map_err(unmapped_destination)?;
-    let source = match (source, error) {
-        // Who has an explicit mapping uses its own IPv6 address (RFC 6052 section 5.1).
-        (
-            Ok(Mapped {
-                address,
-                via: Via::Prefix,
-            }),
-            _,
-        ) if map.host_v6(address).is_some() => {
-            return Err(DropReason::SpoofedSource.into());
-        }
-        (Ok(source), _) => source.address,
-        // Routers on the path have no mapping, and what they say is needed (RFC 6791).
-        (Err(_), Some(_)) => settings.icmp_source.unwrap_or(map.own_v4()),
-        (Err(unmapped), None) => return Err(unmapped_source(unmapped)),
-    };
-    let hairpin = destination.via == Via::Prefix && map.host_v6(destination.address).is_some();
-    let destination = destination.address;
-    if hairpin && !settings.hairpin {
-        return Err(DropReason::Hairpin.into());
-    }
+    decision
+}
 
-    let mtu = usize::from(settings.mtu);
-    let too_big = |mtu: usize| {
-        let answer = Icmpv6Error::PacketTooBig { mtu: mtu as u32 };
-        Refusal::answered(DropReason::TooBig, answer)
+/// Decides what becomes of a packet, without changing it.
+fn decide(translator: &Translator, packet: &Packet) -> Result<Decision, Refusal<Icmpv6Error>> {
+    let Translator { settings, map, .. } = translator;
+    let received = Received::read(packet)?;
+    if received.treatment == Treatment::NeedsSoftware {
+        return Ok(Decision::NeedsSoftware);
+    }
+    let Admission::Forward {
+        source,
+        destination,
+        next,
+    } = received.admit(settings, map)?
+    else {
+        return Ok(Decision::AnswerEcho);
     };
-    let too_big_for_v4 = || too_big((mtu + SHRINKAGE as usize).max(usize::from(ipv6::MIN_MTU)));
-    let header = header::to_v4(settings, &packet, &upper, source, destination);
-    let header = match (header, treatment) {
-        (Some(header), _) => header,
-        (None, Treatment::Whole { .. }) => return Ok(Decision::WorkFirst),
-        (None, _) => return Err(too_big_for_v4()),
+    let Received { ip, upper, .. } = &received;
+    let header = match header::to_v4(settings, ip, upper, source, destination) {
+        Some(header) => header,
+        None if matches!(received.treatment, Treatment::Gso { .. }) => {
+            return Ok(Decision::NeedsSoftware);
+        }
+        None => return Err(too_big_for_v4(settings.mtu.into())),
     };
-    // What counts of a super-packet is the size of its segments.
-    let upper_len = match treatment {
-        Treatment::Whole { upper_len } => upper_len,
-        _ => usize::from(header.total_len) - ipv4::HEADER_LEN,
-    };
-    let size = ipv4::HEADER_LEN + upper_len;
+    let len = ipv4::HEADER_LEN + received.upper_len(&header);
     let header = Ipv4Header {
         ttl: header.ttl - 1,
-        dont_fragment: header::has_df(&upper, size),
+        dont_fragment: header::has_df(upper, len),
         ..header
     };
-    let message = upper.offset..ipv6::HEADER_LEN + packet.payload().len();
-    let pseudo = Sum::pseudo_v6(
-        packet.source(),
-        packet.destination(),
-        protocol::ICMPV6,
-        payload.len(),
-    );
-    if let Some(error) = error {
-        if !(Sum::of(payload) + pseudo).verifies() {
+    let message = upper.offset..ipv6::HEADER_LEN + ip.payload().len();
+    if let Some(error) = received.error() {
+        if !(Sum::of(received.transport.octets) + received.pseudo_header()).verifies() {
             return Err(DropReason::IcmpChecksum.into());
         }
         return Ok(Decision::TranslateError(ErrorTranslation {
             error,
             message,
             outer: Ipv4Header {
-                dont_fragment: false, // what comes of it has at most 576 octets
+                dont_fragment: false, // its translation has at most 576 octets
                 ..header
             },
             identify: upper.fragment.is_none(),
-            hairpin,
+            next,
         }));
     }
-
-    let checksum = if icmp.is_some() {
-        let kind = icmp_types::echo_to_v4(payload[0]).ok_or(DropReason::IcmpType)?;
-        Checksum::Echo {
-            kind,
-            removed: pseudo,
-            added: Sum::default(),
-        }
-    } else {
-        let removed = Sum::v6(packet.source()) + Sum::v6(packet.destination());
-        let added = Sum::v4(source) + Sum::v4(destination);
-        let protocol = upper.protocol;
-        Checksum::of_transport(
-            settings, place, treatment, protocol, payload, removed, added,
-        )?
-    };
-    let limit = if hairpin {
-        // Sizes are for the second pass, which can tell nobody: the packet has the same size there as here, or less.
-        if message.start + upper_len > mtu {
-            return Err(too_big(mtu));
-        }
-        // Its peer is to know it by the prefix, which `wkpf-strict` may forbid.
-        map.embed(source).map_err(unmapped_source)?;
-        usize::MAX
-    } else if header.dont_fragment && size > mtu {
-        return Err(too_big_for_v4());
-    } else {
-        mtu
-    };
-    let too_long = size > limit;
-    if too_long && treatment != Treatment::Plain {
-        return Ok(Decision::WorkFirst);
-    }
-    Ok(Decision::Translate(Translation {
+    let translation = Translation {
         header_len: message.start,
         total_len: message.end,
         header,
-        checksum,
+        checksum: received.checksum(settings, source, destination)?,
         identify: upper.fragment.is_none() && !header.dont_fragment,
-        cut_to: too_long.then_some(limit),
-        hairpin,
-    }))
+        next,
+    };
+    Ok(match received.size(settings, map, &header, next)? {
+        Size::Fits => Decision::Translate(translation),
+        Size::Cut { mtu } => Decision::Fragment { translation, mtu },
+        Size::NeedsSoftware => Decision::NeedsSoftware,
+    })
+}
+
+/// A packet as it was received.
+struct Received<'a> {
+    ip: Ipv6Packet<'a>,
+    upper: UpperLayer,
+    transport: Transport<'a>,
+    icmp: Option<Icmpv6>,
+    treatment: Treatment,
+}
+
+/// The answer to whether a packet may be passed on.
+enum Admission {
+    Forward {
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+        next: Next,
+    },
+    /// It is an echo request to the translator itself.
+    AnswerEcho,
+}
+
+impl<'a> Received<'a> {
+    /// Parses a packet.
+    fn read(packet: &'a Packet) -> Result<Self, DropReason> {
+        let ip = Ipv6Packet::parse(packet.bytes())?;
+        let upper = ip.upper_layer()?;
+        let place = upper.fragment.map(|fragment| fragment.place);
+        let transport = Transport {
+            protocol: upper.protocol,
+            place: place.unwrap_or(FragmentPlace::WHOLE),
+            at: upper.offset,
+            octets: &ip.payload()[upper.offset - ipv6::HEADER_LEN..],
+        };
+        let icmp = match transport.protocol {
+            protocol::ICMPV6 if !transport.place.is_whole() => {
+                return Err(DropReason::FragmentedIcmp);
+            }
+            protocol::ICMPV6 => Some(Icmpv6::parse(transport.octets)?),
+            _ => None,
+        };
+        let treatment = Treatment::of(&packet.offload(), &transport, ipv6::HEADER_LEN);
+        Ok(Self {
+            ip,
+            upper,
+            transport,
+            icmp,
+            treatment,
+        })
+    }
+
+    /// The ICMPv6 error, if it is one.
+    fn error(&self) -> Option<Icmpv6Error> {
+        match self.icmp {
+            Some(Icmpv6::Error(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Maps the addresses, and refuses what may not be passed on.
+    fn admit(
+        &self,
+        settings: &Settings,
+        map: &AddressMap,
+    ) -> Result<Admission, Refusal<Icmpv6Error>> {
+        let destination = map.to_v4(self.ip.destination());
+        let source = map.to_v4(self.ip.source());
+        // Silently, whatever else is wrong: an answer would go to a group, or to nobody. An error
+        // from a link-local address of the prefix gets a source, as one from any router does.
+        let is_silent = |unmapped| match unmapped {
+            Unmapped::Illegal => true,
+            Unmapped::LinkLocal => self.error().is_none(),
+            Unmapped::NoMapping | Unmapped::WkpfStrict => false,
+        };
+        if matches!(destination, Err(Unmapped::Illegal | Unmapped::LinkLocal))
+            || source.is_err_and(is_silent)
+        {
+            return Err(DropReason::IllegalAddress.into());
+        }
+        if let Some(at) = self.upper.segments_left_at {
+            let answer = parameter_problem(0, at);
+            return Err(Refusal::answered(DropReason::RoutingHeader, answer));
+        }
+        let is_own = matches!(destination, Ok(Mapped { via: Via::Own, .. }));
+        if !self.transport.has_possible_len() {
+            if !is_own {
+                // Answered as that of any other fragment is (RFC 7915 section 5.4).
+                header::refuse_header_after_fragment(&self.upper)?;
+            }
+            return Err(DropReason::FragmentLength.into());
+        }
+        if is_own {
+            return self.admit_to_own_address();
+        }
+        header::refuse_untranslatable(&self.upper)?;
+        if self.ip.hop_limit() <= 1 {
+            return Err(Refusal::answered(DropReason::HopLimit, HOP_LIMIT_EXCEEDED));
+        }
+        let destination = destination.map_err(unmapped_destination)?;
+        let source = self.source(settings, map, source)?;
+        let next = if is_explicit_host_by_prefix(map, destination) {
+            Next::Hairpin
+        } else {
+            Next::Send
+        };
+        if next == Next::Hairpin && !settings.hairpin {
+            return Err(DropReason::Hairpin.into());
+        }
+        Ok(Admission::Forward {
+            source,
+            destination: destination.address,
+            next,
+        })
+    }
+
+    /// Only echo requests are answered at the translator's own address.
+    fn admit_to_own_address(&self) -> Result<Admission, Refusal<Icmpv6Error>> {
+        match self.icmp {
+            Some(Icmpv6::EchoRequest) => Ok(Admission::AnswerEcho),
+            Some(_) => Err(DropReason::OwnAddress.into()),
+            None => {
+                let unrecognized = parameter_problem(1, self.upper.named_at);
+                Err(Refusal::answered(DropReason::OwnAddress, unrecognized))
+            }
+        }
+    }
+
+    /// The IPv4 source.
+    fn source(
+        &self,
+        settings: &Settings,
+        map: &AddressMap,
+        source: Result<Mapped<Ipv4Addr>, Unmapped>,
+    ) -> Result<Ipv4Addr, Refusal<Icmpv6Error>> {
+        match source {
+            // A host with an explicit mapping uses its own IPv6 address (RFC 6052 section 5.1).
+            Ok(mapped) if is_explicit_host_by_prefix(map, mapped) => {
+                Err(DropReason::SpoofedSource.into())
+            }
+            Ok(mapped) => Ok(mapped.address),
+            // Routers on the path have no mapping, and their errors are needed (RFC 6791).
+            Err(_) if self.error().is_some() => Ok(settings.icmp_source.unwrap_or(map.own_v4())),
+            Err(unmapped) => Err(unmapped_source(unmapped)),
+        }
+    }
+
+    /// Length of the longest packet behind its IPv4 header, in octets: of a super-packet, that of
+    /// a segment.
+    fn upper_len(&self, header: &Ipv4Header) -> usize {
+        self.treatment
+            .upper_len(usize::from(header.total_len) - ipv4::HEADER_LEN)
+    }
+
+    /// The pseudo-header of an ICMPv6 message.
+    fn pseudo_header(&self) -> Sum {
+        let (source, destination) = (self.ip.source(), self.ip.destination());
+        let len = self.transport.octets.len();
+        Sum::pseudo_v6(source, destination, protocol::ICMPV6, len)
+    }
+
+    /// Decides on the checksum of a packet that is no ICMPv6 error.
+    fn checksum(
+        &self,
+        settings: &Settings,
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+    ) -> Result<Checksum, DropReason> {
+        if self.icmp.is_some() {
+            let kind = icmp_types::echo_to_v4(self.transport.octets[0]);
+            return Ok(Checksum::Echo {
+                kind: kind.ok_or(DropReason::IcmpType)?,
+                removed: self.pseudo_header(),
+                added: Sum::default(),
+            });
+        }
+        let removed = Sum::v6(self.ip.source()) + Sum::v6(self.ip.destination());
+        let added = Sum::v4(source) + Sum::v4(destination);
+        Checksum::of_transport(settings, &self.transport, self.treatment, removed, added)
+    }
+
+    /// Refuses a packet that is too big for the next hop, or says to what it is to be cut
+    /// (RFC 7915 section 5).
+    fn size(
+        &self,
+        settings: &Settings,
+        map: &AddressMap,
+        header: &Ipv4Header,
+        next: Next,
+    ) -> Result<Size, Refusal<Icmpv6Error>> {
+        let mtu = usize::from(settings.mtu);
+        let upper_len = self.upper_len(header);
+        if next == Next::Hairpin {
+            // The second pass cannot answer the sender. There the packet has the same size as
+            // here, or less.
+            if self.transport.at + upper_len > mtu {
+                return Err(too_big(mtu));
+            }
+            // The peer is to know the source by the prefix, which `wkpf-strict` may forbid.
+            map.embed(header.source).map_err(unmapped_source)?;
+            return Ok(Size::Fits);
+        }
+        let len = ipv4::HEADER_LEN + upper_len;
+        if header.dont_fragment && len > mtu {
+            return Err(too_big_for_v4(mtu));
+        }
+        Ok(Size::of(len, mtu, self.treatment))
+    }
+}
+
+/// Whether an address of the prefix stands for an IPv6 host that has an explicit mapping.
+fn is_explicit_host_by_prefix(map: &AddressMap, mapped: Mapped<Ipv4Addr>) -> bool {
+    mapped.via == Via::Prefix && map.host_v6(mapped.address).is_some()
+}
+
+/// A Parameter Problem about the octet at `pointer`.
+fn parameter_problem(code: u8, pointer: usize) -> Icmpv6Error {
+    Icmpv6Error::ParameterProblem {
+        code,
+        pointer: pointer as u32, // within a packet
+    }
+}
+
+fn too_big(mtu: usize) -> Refusal<Icmpv6Error> {
+    let answer = Icmpv6Error::PacketTooBig { mtu: mtu as u32 };
+    Refusal::answered(DropReason::TooBig, answer)
+}
+
+/// The translation does not fit the MTU of the next IPv4 hop.
+fn too_big_for_v4(mtu: usize) -> Refusal<Icmpv6Error> {
+    too_big((mtu + SHRINKAGE).max(ipv6::MIN_MTU.into()))
 }
 
 fn unmapped_destination(unmapped: Unmapped) -> Refusal<Icmpv6Error> {
@@ -306,41 +445,29 @@ fn unmapped_source(unmapped: Unmapped) -> Refusal<Icmpv6Error> {
 }
 
 impl Translation {
-    fn apply<'p>(self, translator: &mut Translator, packet: &'p mut Packet) -> Outcome<'p> {
+    /// Cuts off link padding, changes the checksum, and returns the header that is due.
+    fn prepare(&self, translator: &mut Translator, packet: &mut Packet) -> Ipv4Header {
         packet.truncate(self.total_len);
         self.checksum.apply(packet.tail_mut(self.header_len));
         let mut header = self.header;
         if self.identify {
             header.identification = translator.identification.next();
         }
-        if let Some(mtu) = self.cut_to {
-            let fragments = Fragments::v4(packet, self.header_len, header, mtu);
-            return Outcome::Fragments(fragments);
-        }
-        packet.replace_front(self.header_len, &header.octets());
-        if self.hairpin {
-            return four_to_six::hairpin(translator, packet);
-        }
-        Outcome::Forward
+        header
     }
 }
 
 impl ErrorTranslation {
-    fn apply<'p>(self, translator: &mut Translator, packet: &'p mut Packet) -> Outcome<'p> {
+    fn apply(self, translator: &mut Translator, packet: &mut Packet) -> Result<Next, DropReason> {
         let mut outer = self.outer;
         if self.identify {
             outer.identification = translator.identification.next();
         }
         let Translator { settings, map, .. } = translator;
         let message = &packet.bytes()[self.message];
-        match quoted::six_to_four(settings, map, self.error, message, outer) {
-            Ok(message) => packet.replace(message.bytes()),
-            Err(reason) => return Outcome::Drop(reason),
-        }
-        if self.hairpin {
-            return four_to_six::hairpin(translator, packet);
-        }
-        Outcome::Forward
+        let message = quoted::six_to_four(settings, map, self.error, message, outer)?;
+        packet.replace(message.bytes());
+        Ok(self.next)
     }
 }
 
@@ -351,9 +478,10 @@ mod tests {
     use super::*;
     use crate::{addr::Nat64Prefix, wire::ipv4::Ipv4Packet, wire::ipv6::Ipv6Header};
 
-    /// X64-03, X64-04: an error that was long is short after translation; it may be fragmented, so it is identified.
+    /// RFC 7915 section 5.1: the translation of an error has at most 576 octets, however long the
+    /// error was, so DF is clear and it has an identification.
     #[test]
-    fn errors_have_an_identification_and_may_be_fragmented() {
+    fn a_translated_error_is_identified_and_has_no_df() {
         let prefix = Nat64Prefix::new("2001:db8:64::/96".parse().unwrap()).unwrap();
         let map = AddressMap::new(
             [192, 0, 2, 1].into(),

@@ -47,6 +47,14 @@ impl Translator {
         self.settings.mtu = mtu.max(ipv6::MIN_MTU);
     }
 
+    /// Lends an address of the pool to an IPv6 host, if there is a pool, and keeps the result for
+    /// [`take_lent`](Self::take_lent).
+    pub(super) fn lend(&mut self, host: Ipv6Addr) -> Option<Result<Lent, PoolFull>> {
+        let lent = self.map.lend(host)?;
+        self.lent = Some((host, lent));
+        Some(lent)
+    }
+
     /// The host that got an address of the pool by the last packet, or was refused one. It is said once.
     pub fn take_lent(&mut self) -> Option<(Ipv6Addr, Result<Lent, PoolFull>)> {
         self.lent.take()
