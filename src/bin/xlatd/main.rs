@@ -1,4 +1,4 @@
-//! xlatd(8): picks what the command line asks for, and says what ends it.
+//! xlatd(8): runs the command of the command line, and prints the error that ends it.
 
 mod cli;
 mod daemon;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Ok(arguments) => match translator::run(name, &arguments) {
             Ok(status) => return status,
             Err(error) => {
-                // Nobody may be there to see stderr.
+                // stderr may lead nowhere, so the error is logged as well.
                 if arguments.destination != Destination::Stdout {
                     error.report().lines().for_each(|line| error!("{line}"));
                 }

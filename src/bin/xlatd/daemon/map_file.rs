@@ -1,4 +1,4 @@
-//! The map-file: read at the start and at SIGHUP.
+//! The map-file, which is read at the start and at SIGHUP.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,8 @@ pub(super) fn open(config: &Config) -> Result<Option<KeptFile>, Error> {
     config.map_file_path().map(open).transpose()
 }
 
-/// The address map of the configuration and its map-file. Notices about the file are logged.
+/// Reads the map-file, and returns the address map of the configuration with it. Logs notices about
+/// the file.
 pub(super) fn read(config: &Config, file: &KeptFile) -> Result<AddressMap, Error> {
     let path = file.path();
     let text = file.read().map_err(|cause| Error::Read {
@@ -31,7 +32,7 @@ pub(super) fn read(config: &Config, file: &KeptFile) -> Result<AddressMap, Error
     Ok(map)
 }
 
-/// Reads the map-file only to see whether it has mistakes.
+/// Checks the map-file for mistakes.
 pub(crate) fn check(config: &Config) -> Result<(), Error> {
     match open(config)? {
         Some(file) => read(config, &file).map(drop),
@@ -39,7 +40,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Error> {
     }
 }
 
-/// Logs the explicit mappings in force: how many, and at debug level which.
+/// Logs the number of explicit mappings, and at debug level each of them.
 pub(super) fn log_mappings(map: &AddressMap) {
     info!("Explicit mappings: {}", map.explicit().count());
     if log::log_enabled!(log::Level::Debug) {

@@ -1,4 +1,4 @@
-//! The daemons: the frame that waits, and its two guests.
+//! The daemons: the service, and its two guests, the translator and the CLAT.
 
 pub(crate) mod clat;
 mod clat_host;

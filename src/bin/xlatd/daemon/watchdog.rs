@@ -1,30 +1,34 @@
-//! Tells a service manager in time that the daemon is not stuck.
+//! The watchdog of the service manager, which ends a daemon that stops sending notifications.
 
 use std::time::{Duration, Instant};
 
-/// When the manager is to hear of us next: twice in the time after which it would end us (sd_watchdog_enabled(3)).
+/// The time of the next notification: twice in the manager's timeout (sd_watchdog_enabled(3)).
 pub(crate) struct Watchdog {
-    period: Duration,
-    at: Instant,
+    timeout: Duration,
+    deadline: Instant,
 }
 
 impl Watchdog {
-    /// `period` is the manager's time.
-    pub(crate) fn new(period: Duration, now: Instant) -> Self {
-        Self { period, at: now }
+    /// `timeout` is the manager's. The first notification is due at once.
+    pub(crate) fn new(timeout: Duration, now: Instant) -> Self {
+        Self {
+            timeout,
+            deadline: now,
+        }
     }
 
-    /// When [`is_due`](Self::is_due) will say so.
+    /// The time at which the next notification is due.
     pub(crate) fn deadline(&self) -> Instant {
-        self.at
+        self.deadline
     }
 
-    /// Whether the manager is to hear of us now; if so, it is taken for granted that it does.
+    /// Whether a notification is due. If so, the caller must send it, and the next one is
+    /// scheduled.
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
-        if now < self.at {
+        if now < self.deadline {
             return false;
         }
-        self.at = now + self.period / 2;
+        self.deadline = now + self.timeout / 2;
         true
     }
 }
@@ -34,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_due_at_once_and_then_twice_in_the_period() {
+    fn notifications_are_due_at_once_and_then_twice_in_the_timeout() {
         let now = Instant::now();
         let mut watchdog = Watchdog::new(Duration::from_secs(30), now);
         assert!(watchdog.is_due(now));
@@ -42,7 +46,7 @@ mod tests {
         let half = now + Duration::from_secs(15);
         assert_eq!(watchdog.deadline(), half);
         assert!(!watchdog.is_due(half - Duration::from_nanos(1)));
-        // However late it is told, the next time is counted from there.
+        // After a late notification, the next one is due half a timeout later.
         let late = half + Duration::from_secs(1);
         assert!(watchdog.is_due(late));
         assert_eq!(watchdog.deadline(), late + Duration::from_secs(15));

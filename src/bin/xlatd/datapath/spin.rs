@@ -1,12 +1,14 @@
-//! Looking again for a moment before going to sleep: to be woken costs more than the moment, where an answer is on its way.
+//! Busy polling: reading again for a moment before sleeping, since a wakeup costs more than the
+//! moment where the next packet is about to come.
 
-/// So often the device is looked at again, at most: about 15 us, which is what a sleep and a wakeup cost.
-const MOST: u32 = 100;
-/// Every so many wakeups it is tried again, where it did not pay before.
-const TRY_AGAIN: u32 = 64;
+/// The maximum number of reads that find nothing before the thread sleeps. They take about 15 us,
+/// as much as a sleep and a wakeup.
+const MAX_READS: u32 = 100;
+/// The number of wakeups after which polling is tried again where it did not pay.
+const RETRY_WAKEUPS: u32 = 64;
 
-/// How often to look again. It pays where one packet follows another, as with requests and responses, and is given up
-/// where it does not. There is nothing of it while nothing comes in.
+/// The budget of reads that find nothing. It is full while one packet follows another, as with
+/// requests and responses, and halves with each sleep. While no packets come there is no polling.
 #[derive(Debug, Default)]
 pub(crate) struct Spin {
     budget: u32,
@@ -15,16 +17,16 @@ pub(crate) struct Spin {
 }
 
 impl Spin {
-    /// Something has come in, after a sleep.
+    /// Starts a wakeup.
     pub(crate) fn wake(&mut self) {
         self.wakeups = self.wakeups.wrapping_add(1);
-        if self.wakeups.is_multiple_of(TRY_AGAIN) {
-            self.budget = MOST;
+        if self.wakeups.is_multiple_of(RETRY_WAKEUPS) {
+            self.budget = MAX_READS;
         }
         self.left = self.budget;
     }
 
-    /// Nothing more is there: whether to look once more.
+    /// Counts a read that found nothing, and returns whether to read again rather than to sleep.
     pub(crate) fn again(&mut self) -> bool {
         if self.left == 0 {
             self.budget /= 2;
@@ -34,11 +36,11 @@ impl Spin {
         true
     }
 
-    /// Something was there, after a look or many.
+    /// Counts a read that found a packet. If others had found nothing, polling has paid.
     pub(crate) fn found(&mut self) {
         if self.left < self.budget {
-            self.budget = MOST;
-            self.left = MOST;
+            self.budget = MAX_READS;
+            self.left = MAX_READS;
         }
     }
 }
@@ -47,46 +49,49 @@ impl Spin {
 mod tests {
     use super::*;
 
-    /// Looks until it gives up.
-    fn looks(spin: &mut Spin) -> u32 {
-        let mut looks = 0;
+    /// Reads, and finds nothing, until it is time to sleep.
+    fn reads(spin: &mut Spin) -> u32 {
+        let mut reads = 0;
         while spin.again() {
-            looks += 1;
+            reads += 1;
         }
-        looks
+        reads
     }
 
     #[test]
-    fn it_is_given_up_where_it_does_not_pay() {
+    fn polling_stops_where_it_does_not_pay() {
         let mut spin = Spin::default();
-        let wakeups = 10 * TRY_AGAIN;
+        let wakeups = 10 * RETRY_WAKEUPS;
         let mut all = 0;
         for _ in 0..wakeups {
             spin.wake();
-            all += looks(&mut spin);
+            all += reads(&mut spin);
         }
-        // A try halves each time: twice MOST in TRY_AGAIN wakeups, about three looks for each.
-        assert!(all > 0 && all <= wakeups * 2 * MOST / TRY_AGAIN, "{all}");
+        // The budget of a retry halves each time, so its reads are fewer than twice MAX_READS:
+        // about three for each wakeup.
+        assert!(
+            all > 0 && all <= wakeups * 2 * MAX_READS / RETRY_WAKEUPS,
+            "{all}"
+        );
     }
 
     #[test]
-    fn it_goes_on_where_it_pays() {
+    fn polling_continues_where_it_pays() {
         let mut spin = Spin::default();
-        while looks(&mut spin) == 0 {
+        while reads(&mut spin) == 0 {
             spin.wake();
         }
-        spin.budget = MOST;
+        spin.budget = MAX_READS;
         spin.wake();
-        for _ in 0..10 * MOST {
+        for _ in 0..10 * MAX_READS {
             assert!(spin.again());
             spin.found();
         }
-        assert_eq!(looks(&mut spin), MOST);
+        assert_eq!(reads(&mut spin), MAX_READS);
     }
 
-    /// What is there at once is not the fruit of looking again.
     #[test]
-    fn what_comes_in_a_row_counts_for_nothing() {
+    fn packets_found_at_once_do_not_start_polling() {
         let mut spin = Spin::default();
         spin.wake();
         for _ in 0..1000 {

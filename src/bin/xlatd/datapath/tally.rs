@@ -1,11 +1,11 @@
-//! What is counted and said now and then.
+//! A counter for events that a flood could cause, with a limit on their log lines.
 
 use std::time::{Duration, Instant};
 
-/// How often one thing is said.
+/// The minimum interval between log lines of one counter.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Counts what a flood could bring about, so that it is said now and then.
+/// A counter whose value is logged at most once a minute.
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) count: u64,
@@ -13,7 +13,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Counts one more, and returns how many there were if that may be said now.
+    /// Counts one event. Returns the count if it may be logged now.
     pub(crate) fn add(&mut self, now: Instant) -> Option<u64> {
         self.count += 1;
         if self.silent_until.is_some_and(|until| now < until) {
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_said_at_once_and_then_once_a_minute_with_the_count() {
+    fn the_count_is_logged_at_once_and_then_once_a_minute() {
         let now = Instant::now();
         let mut tally = Tally::default();
         assert_eq!(tally.add(now), Some(1));

@@ -1,4 +1,4 @@
-//! Where messages go: a line each, written at once. Nobody who is slow to take them holds up packets.
+//! Log output, one line a message, unbuffered. A slow log reader never blocks the packet path.
 
 use std::{
     io::{self, Write},
@@ -13,17 +13,19 @@ use nix::{
     unistd::write,
 };
 
-/// Where syslogd(8) listens.
+/// The socket of syslogd(8).
 pub(crate) const SYSLOG: &str = "/dev/log";
-/// Where systemd-journald(8) does, with its native protocol.
+/// The socket of systemd-journald(8), for its native protocol.
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
-/// A reader of stdout that takes no line for so long, in milliseconds, is not waited for any more.
-const STALLED: u8 = 100;
-/// As much goes into a pipe that is not full without waiting: PIPE_BUF, in octets.
-const LINE_LEN: usize = 4096;
+/// The longest wait for the reader of stdout, in milliseconds. After one such wait there is no
+/// other until it reads again.
+const STDOUT_TIMEOUT: u8 = 100;
+/// The maximum length of a line on stdout, in octets: PIPE_BUF, which a pipe that poll(2) reports
+/// as writable takes without blocking (pipe(7)).
+const MAX_LINE_LEN: usize = 4096;
 
-/// Where messages go.
+/// The destination of log messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
     Stdout,
@@ -31,9 +33,9 @@ pub(crate) enum Destination {
     Journal,
 }
 
-/// Starts logging under a name; `debug` shows debug messages too. The environment has no say (RUST_LOG).
+/// Starts logging under a name, with debug messages if `debug` is set. RUST_LOG is ignored.
 ///
-/// Nothing is wrong with a syslogd that is not there yet. The journal must be there.
+/// Fails if the journal cannot be reached. A syslogd may start later.
 pub(crate) fn start(destination: Destination, name: &'static str, debug: bool) -> io::Result<()> {
     let socket = match destination {
         Destination::Stdout => None,
@@ -62,7 +64,7 @@ pub(crate) fn start(destination: Destination, name: &'static str, debug: bool) -
     Ok(())
 }
 
-/// Whether there is a syslogd.
+/// Whether syslogd can be reached.
 pub(crate) fn has_syslog() -> bool {
     connect(SYSLOG).is_ok()
 }
@@ -74,9 +76,9 @@ fn connect(path: &str) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// A message as its destination takes it.
+/// Formats a message for its destination.
 ///
-/// Lines on stdout have no time and no name: whoever reads stdout of a service adds both.
+/// Lines on stdout have no time and no name: a service manager that reads them adds both.
 fn message(destination: Destination, name: &str, level: Level, text: &str) -> Vec<u8> {
     match destination {
         Destination::Stdout => {
@@ -86,7 +88,7 @@ fn message(destination: Destination, name: &str, level: Level, text: &str) -> Ve
                 _ => text.to_owned(),
             }
             .into_bytes();
-            line.truncate(LINE_LEN - 1);
+            line.truncate(MAX_LINE_LEN - 1);
             line.push(b'\n');
             line
         }
@@ -99,7 +101,7 @@ fn message(destination: Destination, name: &str, level: Level, text: &str) -> Ve
             let priority = severity(level);
             let mut fields =
                 format!("PRIORITY={priority}\nSYSLOG_IDENTIFIER={name}\nMESSAGE\n").into_bytes();
-            // With its length in front, a value may hold anything.
+            // A value that follows its length may contain any octets, newlines too.
             fields.extend((text.len() as u64).to_le_bytes());
             fields.extend(text.as_bytes());
             fields.push(b'\n');
@@ -108,7 +110,7 @@ fn message(destination: Destination, name: &str, level: Level, text: &str) -> Ve
     }
 }
 
-/// RFC 3164 section 4.1.1.
+/// The severity of a level (RFC 3164 section 4.1.1).
 fn severity(level: Level) -> u8 {
     match level {
         Level::Error => 3,
@@ -121,22 +123,22 @@ fn severity(level: Level) -> u8 {
 struct Output {
     destination: Destination,
     name: &'static str,
-    /// To syslogd or journald, if there is one.
+    /// The connection to syslogd or journald.
     socket: Option<UnixDatagram>,
-    /// Whether the reader of stdout has let us wait in vain.
+    /// Whether the last wait for the reader of stdout timed out.
     stalled: bool,
-    /// Messages that nobody took since the last that somebody did.
+    /// The number of messages lost since the last one that was delivered.
     lost: u64,
 }
 
 impl Output {
-    fn put(&mut self, message: &[u8]) -> io::Result<()> {
+    fn deliver(&mut self, message: &[u8]) -> io::Result<()> {
         match self.destination {
             Destination::Stdout => self.print(message),
             Destination::Syslog => {
                 if let Some(socket) = &self.socket {
                     match socket.send(message) {
-                        // A syslogd that was started again has another socket.
+                        // A restarted syslogd has a new socket: reconnect.
                         Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
                         result => return result.map(drop),
                     }
@@ -152,9 +154,9 @@ impl Output {
 
     fn print(&mut self, line: &[u8]) -> io::Result<()> {
         let stdout = io::stdout();
-        let patience = if self.stalled { 0 } else { STALLED };
-        let mut place = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
-        self.stalled = poll(&mut place, PollTimeout::from(patience))? == 0;
+        let timeout = if self.stalled { 0 } else { STDOUT_TIMEOUT };
+        let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+        self.stalled = poll(&mut fds, PollTimeout::from(timeout))? == 0;
         if self.stalled {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -164,16 +166,17 @@ impl Output {
 }
 
 impl Write for Output {
-    /// Takes one message. One that cannot be passed on is counted, and it is said when one can.
+    /// Writes one message. If it cannot be delivered it is counted as lost; the next message that
+    /// can is preceded by the count.
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
         if self.lost != 0 {
             let text = format!("{} messages before this one could not be logged", self.lost);
             let text = self::message(self.destination, self.name, Level::Warn, &text);
-            if self.put(&text).is_ok() {
+            if self.deliver(&text).is_ok() {
                 self.lost = 0;
             }
         }
-        if self.put(message).is_err() {
+        if self.deliver(message).is_err() {
             self.lost += 1;
         }
         Ok(message.len())

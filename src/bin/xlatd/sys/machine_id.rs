@@ -1,11 +1,11 @@
-//! What tells this machine from all others (machine-id(5)).
+//! The machine ID (machine-id(5)).
 
 use std::fs;
 
-/// Where systemd has it, and where D-Bus.
+/// The file of systemd, and that of D-Bus.
 const PATHS: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
 
-/// The identity of this machine; empty if it has none.
+/// Reads the machine ID; empty if the machine has none.
 pub(crate) fn read() -> String {
     let mut found = PATHS
         .iter()

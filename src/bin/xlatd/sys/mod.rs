@@ -1,5 +1,5 @@
-//! One system facility a file. They move octets and say what the kernel answered; they decide nothing, and none of them
-//! knows another.
+//! System facilities, one a file. They move octets and return the kernel's answer; they decide
+//! nothing, and none of them imports another.
 
 pub(crate) mod detach;
 pub(crate) mod firewall;

@@ -1,4 +1,4 @@
-//! The file that says which process this is.
+//! The PID file.
 
 use std::{
     fs::{self, File},
@@ -17,7 +17,7 @@ use nix::{
     sys::stat::Mode,
 };
 
-/// A file with the process id; it goes when this value does.
+/// A file with the process id. It is removed when this value is dropped.
 pub(crate) struct PidFile {
     path: PathBuf,
     file: File,
@@ -25,8 +25,8 @@ pub(crate) struct PidFile {
 }
 
 impl PidFile {
-    /// Writes the file, over one that is there. Links of any kind are refused: they might lead to anything, by the hand of a
-    /// user who may write to the directory and to nothing else.
+    /// Creates or overwrites the file. Symbolic and hard links are refused: a user who may write to
+    /// this directory alone could have root overwrite any other file through them.
     pub(crate) fn write(path: &Path) -> io::Result<Self> {
         let mut file = File::options()
             .write(true)
@@ -37,7 +37,7 @@ impl PidFile {
             .open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.nlink() != 1 {
-            return Err(io::Error::other("expected a file with one name"));
+            return Err(io::Error::other("expected a regular file with one link"));
         }
         file.set_len(0)?;
         file.write_all(format!("{}\n", process::id()).as_bytes())?;
@@ -51,7 +51,7 @@ impl PidFile {
         })
     }
 
-    /// Where it is.
+    /// The directory of the file, if it could be opened.
     pub(crate) fn directory(&self) -> Option<BorrowedFd<'_>> {
         self.directory.as_ref().map(AsFd::as_fd)
     }
@@ -59,7 +59,8 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // Without privileges the file can still be emptied: it names nobody then. Nothing can be done about other failures.
+        // Without privileges the file may be impossible to remove; emptied, it names no process.
+        // No other failure can be handled here.
         let _ = self.file.set_len(0);
         let _ = fs::remove_file(&self.path);
     }

@@ -1,4 +1,4 @@
-//! Commands of the administrator, by sh(1).
+//! The administrator's commands, run by sh(1).
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A command that was started. It goes on when this is gone, but is not left a zombie.
+/// A running command. Dropping this value does not end it, but reaps it if it has ended.
 pub(crate) struct Script(Child);
 
 impl Script {
@@ -20,7 +20,7 @@ impl Script {
             .map(Self)
     }
 
-    /// Waits until it ends, but not longer than that.
+    /// Waits until the command ends, or `timeout` has passed.
     pub(crate) fn wait(&mut self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         while let Ok(None) = self.0.try_wait()

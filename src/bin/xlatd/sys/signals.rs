@@ -1,4 +1,4 @@
-//! Signals, as input like any other.
+//! Signals, as input for poll(2).
 
 use std::{
     io,
@@ -14,27 +14,28 @@ use signal_hook::{
     iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
 };
 
-/// The signals that ask to stop. Whoever starts xlatd may have ignored them, which is inherited: they are taken back.
+/// Signals that stop the daemon. A parent process may have them ignored, which is inherited:
+/// catching them undoes that.
 const STOP: [i32; 5] = [SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGUSR2];
 
-/// What a signal asks for.
+/// The request that a signal makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// The end; with the number of the signal.
+    /// Stop the daemon; with the number of the signal.
     Stop(i32),
-    /// SIGHUP.
+    /// Reload files (SIGHUP).
     Reload,
 }
 
-/// Signals that have come in; readable when there are some.
+/// A queue of caught signals. Its descriptor is readable while there are any.
 pub(crate) struct Signals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
 }
 
 impl Signals {
-    /// From now on signals are caught.
+    /// Catches signals from now on.
     pub(crate) fn new() -> io::Result<Self> {
-        // Whoever starts xlatd may have blocked them, which is inherited like ignoring them.
+        // A parent process may have them blocked, which is inherited, too.
         let mut blocked = SigSet::empty();
         for &signal in STOP.iter().chain(&[SIGHUP]) {
             blocked.add(NixSignal::try_from(signal)?);
@@ -46,7 +47,7 @@ impl Signals {
         Ok(Self { delivery })
     }
 
-    /// What has come in since the last call; each signal at most once.
+    /// Returns the signals caught since the last call, each at most once.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = Signal> {
         self.delivery.pending().map(|signal| match signal {
             SIGHUP => Signal::Reload,
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_signal_is_taken_once_and_says_what_it_asks_for() {
+    fn each_signal_is_taken_once_as_its_request() {
         let mut signals = Signals::new().unwrap();
         assert_eq!(signals.take().next(), None);
         for signal in [SIGHUP, SIGHUP, SIGUSR1] {

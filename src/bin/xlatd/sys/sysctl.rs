@@ -1,11 +1,11 @@
-//! Settings of the kernel, below /proc/sys (sysctl(8)).
+//! Kernel settings below /proc/sys (sysctl(8)).
 
 use std::{fs, io, path::PathBuf};
 
 use nix::{libc, net::if_::if_indextoname};
 
-/// The path of a setting of a device, `net/ipv6/conf/eth0/forwarding`, by the name that the device has now. Fails if it is
-/// gone.
+/// The path of a device's setting, such as `net/ipv6/conf/eth0/forwarding`, with the current name
+/// of the device. Fails if the device does not exist any more.
 pub(crate) fn path_by_index(path: &str, index: u32) -> io::Result<String> {
     let name = if_indextoname(libc::c_uint::from(index))?;
     let mut parts: Vec<_> = path.split('/').collect();
@@ -16,12 +16,12 @@ pub(crate) fn path_by_index(path: &str, index: u32) -> io::Result<String> {
     Ok(parts.join("/"))
 }
 
-/// Whether there is such a setting.
+/// Whether the setting exists.
 pub(crate) fn exists(path: &str) -> bool {
     full(path).exists()
 }
 
-/// Whether there is such a setting, and it is 1.
+/// Whether the setting exists and is 1.
 pub(crate) fn is_on(path: &str) -> bool {
     read(path).is_ok_and(|value| value == "1")
 }
@@ -34,7 +34,7 @@ pub(crate) fn write(path: &str, value: &str) -> io::Result<()> {
     fs::write(full(path), value)
 }
 
-/// The settings, or groups of settings, in a group.
+/// The names of the entries in a directory of settings.
 pub(crate) fn names(path: &str) -> io::Result<Vec<String>> {
     fs::read_dir(full(path))?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
