@@ -299,7 +299,11 @@ fn a_crash_leaves_no_trace_in_the_end() {
         // While it lives, another one does not undo anything.
         let mut other = Daemon::start_clat(&net.host, &net.runtime, "");
         assert_eq!(other.wait().code(), Some(1));
-        assert!(other.log().contains("is at work"), "{}", other.log());
+        assert!(
+            other.log().contains("is running with this device"),
+            "{}",
+            other.log()
+        );
         net.wait_for_ipv4();
         daemon.stop();
         assert_eq!(net.state(), before);

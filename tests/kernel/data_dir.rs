@@ -98,7 +98,7 @@ fn refuses_the_second(options: &str) {
             assert_eq!(refused.wait().code(), Some(1));
             let log = refused.log();
             let why = format!(
-                "where the translator of nat64 (process {}) keeps its own",
+                "which is used by the translator of nat64 (process {}): set another data-dir",
                 daemon.pid()
             );
             assert!(
@@ -385,8 +385,8 @@ fn directory_that_cannot_be_locked_is_reported() {
         let data_dir = directory.file("");
         let daemon = Daemon::start_by(&launcher, &net.xlat, &second(&data_dir));
         daemon.prints(
-            "dynamic.map.lock: cannot be locked, so nothing keeps another instance from writing \
-             leases there: No locks available",
+            "dynamic.map.lock: cannot be locked, so another instance may overwrite these leases: \
+             No locks available",
         );
         daemon.prints("Running as");
     });

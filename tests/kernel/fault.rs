@@ -174,7 +174,7 @@ fn writes_may_fail() {
             daemon.signal(Signal::SIGTERM);
             daemon.wait();
             let log = daemon.log();
-            assert!(log.contains("The kernel did not take: "), "{log}");
+            assert!(log.contains("Packets rejected by the kernel: "), "{log}");
             assert!(log.matches("cannot write a packet").count() <= 5, "{log}");
         });
     }

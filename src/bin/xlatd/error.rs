@@ -1,4 +1,4 @@
-//! Why xlatd could not start, or had to stop.
+//! The errors that end xlatd, at the start or later.
 
 use std::{error, fmt, io, path::PathBuf};
 
@@ -10,67 +10,69 @@ use xlatd::{
 
 use crate::sys::holder::Holder;
 
-/// Each variant says what was being attempted and on what; the cause is reached through [`source`](error::Error::source).
-/// `main` prints them; the daemon logs those that it survives.
+/// A failure to start or to continue.
+///
+/// Each variant names the attempt and its object; [`source`](error::Error::source) returns the
+/// cause. `main` prints errors, and a daemon logs those after which it continues.
 #[derive(Debug)]
 pub(crate) enum Error {
-    /// The command line makes no sense. `help` is the command that says how it is called.
+    /// The command line is invalid. `help` is the command that explains it.
     Usage {
         help: &'static str,
         error: lexopt::Error,
     },
     /// The configuration or its map-file could not be read.
     Read { path: PathBuf, cause: io::Error },
-    /// The configuration or its map-file was refused, for each of these reasons.
+    /// The configuration or its map-file has these mistakes.
     Config {
         path: PathBuf,
         lines: Vec<LineError>,
     },
-    /// There is no such user or group.
-    Nobody { kind: &'static str, name: String },
-    /// It is not known which group the user of `--user` is to have.
+    /// The user or group (`kind`) does not exist.
+    NoSuchUser { kind: &'static str, name: String },
+    /// The group for the user of `--user` is unknown.
     NoGroup,
-    /// Only root can become somebody else.
+    /// The process may not change to the user or group.
     NotRoot,
-    /// `--chroot` needs something else.
+    /// `--chroot` needs something that is missing.
     Chroot(&'static str),
     /// The process id could not be written.
     PidFile { path: PathBuf, cause: io::Error },
-    /// What was to be printed could not be.
+    /// stdout could not be written to.
     Print(io::Error),
-    /// The kernel refused something that every daemon needs.
+    /// A system call that every daemon needs failed.
     System {
         attempt: &'static str,
         cause: io::Error,
     },
-    /// There is a device of this name, and it is of another kind.
+    /// The device of this name is not a TUN device.
     NotTun { device: String, kind: String },
-    /// The kernel did not let us have the device.
+    /// The kernel refused to attach to the TUN device.
     Attach { device: String, cause: io::Error },
-    /// IPv6 does not work over links this narrow (RFC 8200 section 5).
+    /// The MTU of the TUN device is less than IPv6 requires (RFC 8200 section 5).
     Mtu { device: String, mtu: u32 },
-    /// A step of the set-up failed. What was done before it is undone.
+    /// A step of the set-up failed. Those before it are undone.
     Step { step: Step, cause: io::Error },
-    /// A call on the device failed.
+    /// A system call on the TUN device failed.
     Tun {
         device: String,
         call: &'static str,
         cause: io::Error,
     },
-    /// The device was deleted.
-    Gone { device: String },
-    /// Another translator keeps its leases where this one is to.
-    DataDir {
+    /// The TUN device was removed.
+    DeviceRemoved { device: String },
+    /// Another process holds the lock of the `data-dir`.
+    DataDirInUse {
         device: String,
         path: PathBuf,
         holder: Option<Holder>,
     },
-    /// Another CLAT has the device.
-    AtWork { path: PathBuf },
+    /// Another CLAT with this device holds the lock of the undo journal.
+    ClatRunning { path: PathBuf },
 }
 
 impl Error {
-    /// The error and its causes: one line, or one for each mistake of a configuration.
+    /// The error and its causes, in one line; the mistakes of a configuration in one line each.
     pub(crate) fn report(&self) -> String {
         let mut text = self.to_string();
         let mut cause = error::Error::source(self);
@@ -95,11 +97,9 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
-            Self::Nobody { kind, name } => write!(f, "{name}: there is no such {kind}"),
+            Self::NoSuchUser { kind, name } => write!(f, "{name}: no such {kind}"),
             Self::NoGroup => f.write_str("--user with the number of an unknown user needs --group"),
-            Self::NotRoot => f.write_str(
-                "--user and --group take root: to be started by somebody else is to be them already"
-            ),
+            Self::NotRoot => f.write_str("--user and --group require root"),
             Self::Chroot(needs) => write!(f, "--chroot needs {needs}"),
             Self::PidFile { path, .. } => {
                 write!(f, "{}: cannot write the process id", path.display())
@@ -108,28 +108,29 @@ impl fmt::Display for Error {
             Self::System { attempt, .. } => write!(f, "cannot {attempt}"),
             Self::NotTun { device, kind } => write!(
                 f,
-                "{device}: expected a TUN device, found {kind}: name another tun-device, or remove this one"
+                "{device}: expected a TUN device, found {kind}: set another tun-device, or remove \
+                 this one"
             ),
             Self::Attach { device, cause } => {
                 write!(f, "{device}: cannot attach to the TUN device")?;
                 f.write_str(match errno(cause) {
                     Some(Errno::EBUSY) => ", which another process is using",
-                    Some(Errno::EPERM | Errno::EACCES) => ", which takes root or CAP_NET_ADMIN",
+                    Some(Errno::EPERM | Errno::EACCES) => ", which requires root or CAP_NET_ADMIN",
                     Some(Errno::ENOENT) => ", since there is no /dev/net/tun (modprobe tun)",
                     _ => "",
                 })
             }
             Self::Mtu { device, mtu } => write!(
                 f,
-                "{device}: expected an MTU of 1280 octets or more, which IPv6 needs, found {mtu}: \
-                 ip link set dev {device} mtu 1500"
+                "{device}: expected an MTU of at least 1280 octets, which IPv6 requires, found \
+                 {mtu}: ip link set dev {device} mtu 1500"
             ),
             Self::Step { step, cause } => {
                 write!(f, "cannot {step}")?;
                 f.write_str(match (step, errno(cause)) {
-                    (_, Some(Errno::EPERM)) => ", which takes root or CAP_NET_ADMIN",
+                    (_, Some(Errno::EPERM)) => ", which requires root or CAP_NET_ADMIN",
                     (Step::AddRoute { .. }, Some(Errno::ENETDOWN)) => {
-                        ", which is down (tun-up yes sets it up)"
+                        ", which is down (\"tun-up yes\" sets it up)"
                     }
                     (step, Some(Errno::EACCES)) if is_ipv6(step) => {
                         ", since IPv6 is disabled (sysctl net.ipv6.conf.all.disable_ipv6)"
@@ -138,27 +139,33 @@ impl fmt::Display for Error {
                 })
             }
             Self::Tun { device, call, .. } => write!(f, "{device}: cannot {call} the TUN device"),
-            Self::Gone { device } => write!(f, "{device}: the TUN device has been removed"),
-            Self::DataDir {
+            Self::DeviceRemoved { device } => {
+                write!(f, "{device}: the TUN device has been removed")
+            }
+            Self::DataDirInUse {
                 device,
                 path,
                 holder,
             } => {
                 let path = path.display();
-                write!(f, "{device}: cannot keep leases in {path}, where ")?;
+                write!(
+                    f,
+                    "{device}: cannot keep leases in {path}, which is used by "
+                )?;
                 match holder {
                     Some(Holder {
                         pid,
                         device: Some(other),
-                    }) => write!(f, "the translator of {other} (process {pid}) keeps its own"),
-                    Some(Holder { pid, .. }) => write!(f, "process {pid} keeps its own"),
-                    None => f.write_str("another process keeps its own"),
+                    }) => write!(f, "the translator of {other} (process {pid})"),
+                    Some(Holder { pid, .. }) => write!(f, "process {pid}"),
+                    None => f.write_str("another process"),
                 }?;
-                f.write_str(": name another data-dir, or stop the other one")
+                f.write_str(": set another data-dir, or stop that process")
             }
-            Self::AtWork { path } => write!(
+            Self::ClatRunning { path } => write!(
                 f,
-                "{}: another xlatd clat is at work with this device: stop it, or name another clat-dev",
+                "{}: another xlatd clat is running with this device: stop it, or set another \
+                 clat-dev",
                 path.display()
             ),
         }
@@ -177,22 +184,22 @@ impl error::Error for Error {
             | Self::Tun { cause, .. } => Some(cause),
             Self::Usage { .. }
             | Self::Config { .. }
-            | Self::Nobody { .. }
+            | Self::NoSuchUser { .. }
             | Self::NoGroup
             | Self::NotRoot
             | Self::Chroot(_)
             | Self::NotTun { .. }
             | Self::Mtu { .. }
-            | Self::Gone { .. }
-            | Self::DataDir { .. }
-            | Self::AtWork { .. } => None,
+            | Self::DeviceRemoved { .. }
+            | Self::DataDirInUse { .. }
+            | Self::ClatRunning { .. } => None,
         }
     }
 }
 
 impl Error {
-    /// Whether it is that there is nothing, or no device any more, to take a step on.
-    pub(crate) fn says_there_is_none(&self) -> bool {
+    /// Whether a step failed because its object, or the device of it, does not exist.
+    pub(crate) fn is_not_found(&self) -> bool {
         let Self::Step { cause, .. } = self else {
             return false;
         };
@@ -223,7 +230,7 @@ fn errno(error: &io::Error) -> Option<Errno> {
     error.raw_os_error().map(Errno::from_raw)
 }
 
-/// What the kernel did not do for us, as an error.
+/// Makes an [`Error::System`] of the cause, for `map_err`.
 pub(crate) fn system(attempt: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |cause| Error::System { attempt, cause }
 }

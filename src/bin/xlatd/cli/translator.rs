@@ -127,19 +127,19 @@ fn start_log(name: Name, arguments: &Arguments) -> Result<(), Error> {
 /// The user and group to become.
 fn identity(arguments: &Arguments) -> Result<Identity, Error> {
     let mut identity = Identity::default();
-    let nobody = |kind, name: &String| Error::Nobody {
+    let no_such_user = |kind, name: &String| Error::NoSuchUser {
         kind,
         name: name.clone(),
     };
     if let Some(name) = &arguments.user {
         let user = privilege::user(name).map_err(system("look for the user of --user"))?;
-        let (uid, gid) = user.ok_or_else(|| nobody("user", name))?;
+        let (uid, gid) = user.ok_or_else(|| no_such_user("user", name))?;
         identity.uid = Some(uid);
         identity.gid = gid;
     }
     if let Some(name) = &arguments.group {
         let group = privilege::group(name).map_err(system("look for the group of --group"))?;
-        identity.gid = Some(group.ok_or_else(|| nobody("group", name))?);
+        identity.gid = Some(group.ok_or_else(|| no_such_user("group", name))?);
     }
     match identity {
         // An unknown number has no group of its own, and must not keep that of root.

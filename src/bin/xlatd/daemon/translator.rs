@@ -26,7 +26,7 @@ use crate::{
     datapath::{
         EVERY_PACKET, PacketPath,
         device::Device,
-        leases::{Leases, make_directory},
+        leases::{Leases, create_directory},
     },
     error::{Error, system},
     host::steps::{Setup, restore},
@@ -95,7 +95,7 @@ pub(crate) fn start(
         .and_then(|()| write_pidfile(options))
         .and_then(|pidfile| {
             if let Some(leases) = &leases {
-                leases.give(
+                leases.chown_directory(
                     options.identity,
                     &[config.map_file_path(), options.pidfile.clone()],
                 );
@@ -320,7 +320,7 @@ struct MadeDirectory(Option<PathBuf>);
 impl MadeDirectory {
     fn new(config: &Config) -> Self {
         let made = config.data_dir.clone().filter(|directory| {
-            make_directory(directory).unwrap_or_else(|error| {
+            create_directory(directory).unwrap_or_else(|error| {
                 warn!("{}: cannot make the data-dir: {error}", directory.display());
                 false
             })

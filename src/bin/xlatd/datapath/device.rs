@@ -14,16 +14,16 @@ use crate::{
     error::{Error, system},
     sys::{
         netlink::{Kind, Link, Netlink},
-        tun::Tun,
+        tun::{Header, Queues, Tun},
     },
 };
 
 /// Makes the configured device persistent, creating it if it does not exist. (`--mktun`)
 pub(crate) fn make_tun(config: &Config) -> Result<(), Error> {
-    let mut netlink = Netlink::new().map_err(system("talk netlink to the kernel"))?;
+    let mut netlink = Netlink::new().map_err(system("open a netlink socket"))?;
     let device = &config.tun_device;
     let existed = find(&mut netlink, device)?.is_some();
-    let attached = Device::attach(&mut netlink, device, false)?;
+    let attached = Device::attach(&mut netlink, device, Header::None)?;
     attached
         .tun
         .set_persistent(true)
@@ -34,7 +34,7 @@ pub(crate) fn make_tun(config: &Config) -> Result<(), Error> {
         })?;
     let name = &attached.link.name;
     if existed {
-        info!("Persistent tun device {name} is there already");
+        info!("Persistent tun device {name} already exists");
     } else {
         info!("Created persistent tun device {name}");
     }
@@ -43,20 +43,20 @@ pub(crate) fn make_tun(config: &Config) -> Result<(), Error> {
 
 /// Removes the configured device, if it exists. (`--rmtun`)
 pub(crate) fn remove_tun(config: &Config) -> Result<(), Error> {
-    let mut netlink = Netlink::new().map_err(system("talk netlink to the kernel"))?;
+    let mut netlink = Netlink::new().map_err(system("open a netlink socket"))?;
     let device = &config.tun_device;
     if is_name_format(device) {
         warn!(
-            "tun-device {device} is the name of no device: remove the one that --mktun has made by \
-             its name (ip link delete dev NAME)"
+            "tun-device {device} is a format, not the name of a device: remove the device that \
+             --mktun created by its name (ip link delete dev NAME)"
         );
         return Ok(());
     }
     if find(&mut netlink, device)?.is_none() {
-        info!("There is no tun device {device}");
+        info!("No tun device {device}: nothing to remove");
         return Ok(());
     }
-    let attached = Device::attach(&mut netlink, device, false)?;
+    let attached = Device::attach(&mut netlink, device, Header::None)?;
     attached
         .tun
         .set_persistent(false)
@@ -69,54 +69,55 @@ pub(crate) fn remove_tun(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// The TUN device, and what has become of it.
+/// An attached TUN device.
 pub(crate) struct Device {
     pub(crate) tun: Tun,
     pub(crate) link: Link,
-    /// Whether the kernel cuts super-packets of any kind for us.
+    /// Whether the kernel segments super-packets of TCP and UDP, so packets may be joined to them.
     pub(crate) coalesces: bool,
-    /// Packets that the kernel did not take.
-    pub(crate) unwritten: Tally,
+    /// Packets that the kernel rejected.
+    pub(crate) rejected: Tally,
 }
 
 impl Device {
-    /// Attaches to the device of this name, or of one that the kernel makes of it; see
-    /// [`Tun::open`].
-    fn attach(netlink: &mut Netlink, name: &str, offload: bool) -> Result<Self, Error> {
-        let multi_queue =
-            find(netlink, name)?.is_some_and(|link| link.kind == Kind::Tun { multi_queue: true });
-        let tun = Tun::open(name, multi_queue, offload).map_err(|cause| Error::Attach {
+    /// Attaches to the device of this name, or of this format of a name; see [`Tun::open`].
+    fn attach(netlink: &mut Netlink, name: &str, header: Header) -> Result<Self, Error> {
+        let queues = match find(netlink, name)?.map(|link| link.kind) {
+            Some(Kind::Tun { multi_queue: true }) => Queues::Multi,
+            _ => Queues::Single,
+        };
+        let tun = Tun::open(name, queues, header).map_err(|cause| Error::Attach {
             device: name.to_owned(),
             cause,
         })?;
         let name = tun
             .name()
-            .map_err(system("ask for the name of the TUN device"))?;
-        let link = find(netlink, &name)?.ok_or(Error::Gone { device: name })?;
+            .map_err(system("read the name of the TUN device"))?;
+        let link = find(netlink, &name)?.ok_or(Error::DeviceRemoved { device: name })?;
         Ok(Self {
             tun,
             link,
             coalesces: false,
-            unwritten: Tally::default(),
+            rejected: Tally::default(),
         })
     }
 
-    /// Takes notice of what the device is now.
-    pub(crate) fn look(&mut self, netlink: &mut Netlink) -> Result<(), Error> {
+    /// Reads the state of the link again.
+    pub(crate) fn refresh(&mut self, netlink: &mut Netlink) -> Result<(), Error> {
         let link = netlink.link_by_index(self.link.index);
-        let link = link.map_err(system("look at the TUN device by netlink"))?;
-        self.link = link.ok_or_else(|| Error::Gone {
+        let link = link.map_err(system("read the state of the TUN device by netlink"))?;
+        self.link = link.ok_or_else(|| Error::DeviceRemoved {
             device: self.link.name.clone(),
         })?;
         Ok(())
     }
 
-    /// Writes one packet. One that the kernel does not take is lost, as on any link.
+    /// Writes one packet. One that the kernel rejects is lost, as on any link.
     pub(crate) fn write(&mut self, packet: &mut Packet, now: Instant) {
         let Err(error) = self.tun.write(packet.with_header()) else {
             return;
         };
-        if let Some(count) = self.unwritten.add(now) {
+        if let Some(count) = self.rejected.add(now) {
             warn!(
                 "{}: cannot write a packet ({count} so far): {error}",
                 self.link.name
@@ -125,9 +126,15 @@ impl Device {
     }
 }
 
-/// Attaches to a device over which both families can be sent.
+/// Attaches to the device for translation: checks that its MTU is enough for IPv6, and sets the
+/// offloads.
 pub(crate) fn attach(netlink: &mut Netlink, name: &str, offload: bool) -> Result<Device, Error> {
-    let mut device = Device::attach(netlink, name, offload)?;
+    let header = if offload {
+        Header::Virtio
+    } else {
+        Header::None
+    };
+    let mut device = Device::attach(netlink, name, header)?;
     let Link { name, mtu, .. } = &device.link;
     if *mtu < MIN_MTU.into() {
         return Err(Error::Mtu {
@@ -138,21 +145,21 @@ pub(crate) fn attach(netlink: &mut Netlink, name: &str, offload: bool) -> Result
     info!("Using tun device {name} with MTU {mtu}");
     if offload {
         match device.tun.set_offload() {
-            Some(offload) => {
-                info!("Offload: {}", offload.name);
-                device.coalesces = offload.udp;
+            Some(level) => {
+                info!("Offload: {}", level.name);
+                device.coalesces = level.udp;
             }
-            None => info!("Offload: none, which this kernel does not have for TUN devices"),
+            None => info!("Offload: none, since this kernel has none for TUN devices"),
         }
     }
     Ok(device)
 }
 
-/// The TUN device of this name, if there is one. A device of another kind is an error.
+/// Finds the TUN device of this name. A device of another kind is an error.
 fn find(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, Error> {
     let link = netlink
         .link(name)
-        .map_err(system("look for the TUN device by netlink"))?;
+        .map_err(system("find the TUN device by netlink"))?;
     let kind = match link.as_ref().map(|link| &link.kind) {
         None | Some(Kind::Tun { .. }) => return Ok(link),
         Some(Kind::Tap) => "a TAP device".to_owned(),

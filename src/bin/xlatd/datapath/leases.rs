@@ -1,4 +1,4 @@
-//! Keeps the leases of `dynamic-pool`: when they are aged, and when they are written.
+//! The leases of `dynamic-pool`: ageing them, and keeping them in a file.
 
 use std::{
     ffi::OsStr,
@@ -41,25 +41,25 @@ use crate::{
 /// still be writing its leases.
 const LOCK_TRIES: u32 = 200;
 
-/// Where leases are kept, and the lock of the directory, if it could be locked.
+/// The lease file if leases are kept, and the lock of its directory if it could be locked.
 type Kept = (Option<Arc<KeptFile>>, Option<Lock>);
 
-/// What happened to a lease, for the packet log.
-pub(crate) struct Event {
-    pub(crate) what: &'static str,
+/// A change of a lease, for the packet log.
+pub(crate) struct LeaseEvent {
+    pub(crate) kind: &'static str,
     pub(crate) address: Ipv4Addr,
     pub(crate) host: Ipv6Addr,
 }
 
-/// The file of the leases, and when to look after them.
+/// The lease file, and the times to age and to write leases.
 pub(crate) struct Leases {
-    /// `None` if they are not kept.
+    /// `None` if leases are not kept.
     file: Option<Arc<KeptFile>>,
-    /// The lock of their directory: two instances would overwrite each other's leases.
+    /// The lock of the directory: two instances would overwrite each other's leases.
     lock: Option<Lock>,
-    /// The last write, which takes as long as a disk does, and no packet waits for it.
+    /// The thread of the last write, so that packets do not wait for the disk.
     writer: Option<JoinHandle<()>>,
-    /// Whether it has failed.
+    /// Whether that write failed.
     failed: Arc<AtomicBool>,
     pub(crate) upkeep: Upkeep,
     /// Packets of hosts that got no address.
@@ -67,13 +67,13 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    /// Where they are kept, if they are.
+    /// The directory of the lease file, if leases are kept.
     pub(crate) fn directory(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(|file| file.directory())
     }
 
-    /// Takes over the leases of the file. `None` without `dynamic-pool`. Nothing that fails here is
-    /// a reason not to start, except that another instance keeps leases in the same directory.
+    /// Loads the leases of the file. `None` without `dynamic-pool`. Fails only if another instance
+    /// keeps leases in the same directory; other failures are logged, and leases are not kept.
     pub(crate) fn start(config: &Config, map: &mut AddressMap) -> Result<Option<Self>, Error> {
         let Some(pool) = config.dynamic_pool else {
             return Ok(None);
@@ -83,7 +83,7 @@ impl Leases {
         let second = system_second();
         map.set_now(second);
         let (file, lock) = match &config.data_dir {
-            Some(directory) => take_over(directory, &config.tun_device, map)?,
+            Some(directory) => load(directory, &config.tun_device, map)?,
             None => (None, None),
         };
         Ok(Some(Self {
@@ -96,11 +96,11 @@ impl Leases {
         }))
     }
 
-    /// Lets somebody else write the leases, whom `identity` names.
+    /// Makes `identity` the owner of the directory and its lock file, so that it can write leases.
     ///
-    /// Whoever may write to a directory may do all in it: root's directory is given away only if there is nothing in it
-    /// but `ours`, what xlatd has there.
-    pub(crate) fn give(&self, identity: Identity, ours: &[Option<PathBuf>]) {
+    /// The owner of a directory may remove any file in it: root's directory changes hands only if
+    /// all files in it are xlatd's, of which `ours` names those besides the leases.
+    pub(crate) fn chown_directory(&self, identity: Identity, ours: &[Option<PathBuf>]) {
         let (Some(file), Some(uid)) = (&self.file, identity.uid) else {
             return;
         };
@@ -112,35 +112,33 @@ impl Leases {
                 || name == lock::NAME
                 || ours.iter().flatten().any(|own| *own == path)
         };
-        let give = || {
+        let chown = || {
             if uid.is_root() || !file.directory_owner()?.is_root() {
                 return Ok(true);
             }
-            let all_ours =
-                !file.directory_is_shared()? && file.neighbours()?.iter().all(|name| is_ours(name));
+            let all_ours = !file.directory_is_shared()?
+                && file.directory_entries()?.iter().all(|name| is_ours(name));
             if all_ours {
                 if let Some(lock) = &self.lock {
                     lock.give(uid, identity.gid)?;
                 }
-                file.give_directory(uid, identity.gid)?;
+                file.chown_directory(uid, identity.gid)?;
             }
             io::Result::Ok(all_ours)
         };
         let directory = directory.display();
-        match give() {
+        match chown() {
             Ok(true) => {}
             Ok(false) => warn!(
-                "{directory}: is not for xlatd alone, so it stays root's, and leases may not be kept: \
-                 chown {uid} {directory}"
+                "{directory}: not changing its owner, since it is not for xlatd alone; leases may \
+                 not be kept: chown {uid} {directory}"
             ),
-            Err(error) => warn!(
-                "{directory}: cannot be made that of the user who is to write leases there: {error}"
-            ),
+            Err(error) => warn!("{directory}: cannot change its owner to user {uid}: {error}"),
         }
     }
 
     /// Tells the map the time. Every 45 seconds, ages its leases and writes them if any changed.
-    pub(crate) fn look_after(&mut self, map: &mut AddressMap, now: Instant) -> Vec<Event> {
+    pub(crate) fn look_after(&mut self, map: &mut AddressMap, now: Instant) -> Vec<LeaseEvent> {
         if now >= self.upkeep.next_check() && self.failed.swap(false, Ordering::Relaxed) {
             self.upkeep.changed();
         }
@@ -152,12 +150,12 @@ impl Leases {
             self.write(map);
         }
         let event = |aged| {
-            let (what, address, host) = match aged {
+            let (kind, address, host) = match aged {
                 Aged::Dormant { host, address } => ("dormant", address, host),
                 Aged::Freed { host, address } => ("freed", address, host),
             };
-            Event {
-                what,
+            LeaseEvent {
+                kind,
                 address,
                 host,
             }
@@ -165,37 +163,38 @@ impl Leases {
         checked.aged.into_iter().map(event).collect()
     }
 
-    /// A host has been lent an address, or there was none for it.
+    /// Records that the pool lent an address to a host, or had none for it.
     pub(crate) fn lent(
         &mut self,
         host: Ipv6Addr,
         lent: Result<Lent, PoolFull>,
         now: Instant,
-    ) -> Option<Event> {
+    ) -> Option<LeaseEvent> {
         let Ok(lent) = lent else {
             if let Some(count) = self.refused.add(now) {
                 warn!(
-                    "dynamic-pool is full: packets of hosts without an address are refused ({count} so far)"
+                    "dynamic-pool is full: packets of hosts without an address are refused \
+                     ({count} so far)"
                 );
             }
             return None;
         };
         self.upkeep.changed();
-        let what = match lent.how {
+        let kind = match lent.how {
             How::Assigned => "assigned",
             How::Reactivated => "reactivated",
             How::Reassigned { .. } => "reassigned",
         };
         let address = lent.address;
-        Some(Event {
-            what,
+        Some(LeaseEvent {
+            kind,
             address,
             host,
         })
     }
 
-    /// Begins to write the leases as they are now. A file that cannot be written stays as it was, and the next check tries
-    /// again.
+    /// Starts writing the current leases. If that fails the old file stays, and the next check
+    /// tries again.
     pub(crate) fn write(&mut self, map: &AddressMap) {
         let Some(file) = self.file.clone() else {
             return;
@@ -241,16 +240,16 @@ impl Leases {
 
     fn wait(&mut self) {
         if let Some(writer) = self.writer.take() {
-            let _ = writer.join(); // it has said what went wrong
+            let _ = writer.join(); // the thread has logged its failure
         }
     }
 }
 
-/// Locks the directory of the leases and takes them over. No file if they are not kept.
-fn take_over(directory: &Path, device: &str, map: &mut AddressMap) -> Result<Kept, Error> {
+/// Locks the directory and loads its leases. Returns no file if leases are not kept.
+fn load(directory: &Path, device: &str, map: &mut AddressMap) -> Result<Kept, Error> {
     let path = directory.join("dynamic.map");
     let not_kept = |error| {
-        // A file that cannot be read is not written over: it may hold leases.
+        // A file that cannot be read may hold leases, so it is not overwritten.
         warn!(
             "{}: cannot be read, so leases are not kept: {error}",
             path.display()
@@ -261,7 +260,7 @@ fn take_over(directory: &Path, device: &str, map: &mut AddressMap) -> Result<Kep
         Ok(file) => file,
         Err(error) => return not_kept(error),
     };
-    // Before the file is read: an instance that is about to end may still be writing it.
+    // Before the file is read: an instance that is stopping may still be writing it.
     let lock = lock_directory(&file, device)?;
     let text = match read(&file) {
         Ok(text) => text,
@@ -278,14 +277,14 @@ fn take_over(directory: &Path, device: &str, map: &mut AddressMap) -> Result<Kep
     Ok((Some(Arc::new(file)), lock))
 }
 
-/// Locks the directory of the leases. `None` where that is not possible, which is reported.
+/// Locks the directory of the lease file. `None` if that is impossible, which is logged.
 ///
-/// The file of the leases is replaced by each write, and would be another one without the lock.
+/// The lock is a file of its own, since each write replaces the lease file.
 fn lock_directory(file: &KeptFile, device: &str) -> Result<Option<Lock>, Error> {
     let path = file.path().parent().unwrap_or(file.path());
     match try_to_lock(file.directory()) {
         Ok(Ok(lock)) => Ok(Some(lock)),
-        Ok(Err(holder)) => Err(Error::DataDir {
+        Ok(Err(holder)) => Err(Error::DataDirInUse {
             device: device.to_owned(),
             path: path.to_owned(),
             holder,
@@ -293,8 +292,7 @@ fn lock_directory(file: &KeptFile, device: &str) -> Result<Option<Lock>, Error> 
         // The directory may be read-only, or on a file system without locks.
         Err(error) => {
             warn!(
-                "{}: cannot be locked, so nothing keeps another instance from writing leases \
-                 there: {error}",
+                "{}: cannot be locked, so another instance may overwrite these leases: {error}",
                 path.join(lock::NAME).display()
             );
             Ok(None)
@@ -302,7 +300,7 @@ fn lock_directory(file: &KeptFile, device: &str) -> Result<Option<Lock>, Error> 
     }
 }
 
-/// Locks a directory; otherwise, who has locked it, if that is known.
+/// Locks a directory. Otherwise returns the process that holds the lock, if it is known.
 fn try_to_lock(directory: BorrowedFd<'_>) -> io::Result<Result<Lock, Option<Holder>>> {
     loop {
         let file = lock::open(directory)?;
@@ -316,7 +314,7 @@ fn try_to_lock(directory: BorrowedFd<'_>) -> io::Result<Result<Lock, Option<Hold
     }
 }
 
-/// What is in the file; nothing if there is none.
+/// Reads the lease file; empty if it does not exist.
 fn read(file: &KeptFile) -> io::Result<Vec<u8>> {
     match file.read() {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
@@ -324,14 +322,14 @@ fn read(file: &KeptFile) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Seconds since 1970, by the clock of the system.
+/// Seconds since 1970, by the system clock.
 fn system_second() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }
 
-/// Makes the directory if it is not there, and says whether it did; the umask decides who may enter.
-pub(crate) fn make_directory(path: &Path) -> io::Result<bool> {
+/// Creates the directory, with the permissions that the umask leaves. Returns `false` if it exists.
+pub(crate) fn create_directory(path: &Path) -> io::Result<bool> {
     match DirBuilder::new().create(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),

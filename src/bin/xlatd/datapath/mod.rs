@@ -1,11 +1,15 @@
-//! The path of a packet: from the device through the translator and back.
+//! The packet path: from the device through the translator and back to the device.
 //!
-//! One read and one write a packet, by a single thread, on a descriptor that does not block. What costs is the kernel's work
-//! for each of the two calls, about 3 us of 4; so the calls are made fewer, by super-packets and by joining. Left out, since
-//! it did not pay: io_uring, which saves a part of the calls and none of their work, where joining has already taken most of
-//! them (a single sender is slower than the joined path), and would cost a ring in memory and a way of its own through the
-//! kernel; a longer queue at the device, which loses no fewer packets of TCP; reading with a header apart (readv), and waiting
-//! for more packets than there are.
+//! One thread reads and writes one packet at a time, on a nonblocking descriptor. Of the 4 us that
+//! a packet takes, the kernel spends about 3 in these two system calls. Super-packets and joining
+//! make the calls fewer. These were measured and did not pay:
+//!
+//! - io_uring saves a part of the calls, of which joining has already removed most, and none of the
+//!   kernel's work (a single sender is slower than with joining). It would take memory for a ring,
+//!   and a code path of its own.
+//! - A longer queue of the device loses no fewer TCP packets.
+//! - Reading the header into a buffer of its own (readv(2)).
+//! - Waiting for more packets than there are.
 
 pub(crate) mod device;
 pub(crate) mod leases;
@@ -32,16 +36,16 @@ use xlatd::{
 
 use crate::{
     datapath::device::Device,
-    datapath::leases::{Event, Leases},
+    datapath::leases::{LeaseEvent, Leases},
     datapath::spin::Spin,
     error::Error,
     sys::netlink::Link,
 };
 
-/// So many packets a turn at most: a flood starves neither signals nor timers.
-const BATCH: usize = 256;
+/// The maximum number of packets in a turn, so that a flood starves neither signals nor timers.
+const MAX_BATCH: usize = 256;
 
-/// What `-d` logs.
+/// The packets that `--debug` logs: all.
 pub(crate) const EVERY_PACKET: LogClasses = LogClasses {
     drop: true,
     reject: true,
@@ -50,24 +54,24 @@ pub(crate) const EVERY_PACKET: LogClasses = LogClasses {
     dynamic: true,
 };
 
-/// Device and translator, and what is kept about the packets between them.
+/// The device, the translator, and the accounting of the packets between them.
 pub(crate) struct PacketPath {
     device: Device,
     translator: Translator,
     /// The packet that is being translated.
     packet: Packet,
-    /// One of its segments, if it cannot be translated in one.
+    /// A segment of it, if it is a super-packet that must be segmented in software.
     segment: Packet,
-    /// A fragment of either.
+    /// A fragment of the packet or segment.
     fragment: Packet,
-    /// Packets that wait for more of their flows.
+    /// Packets that wait for others of their flow.
     coalescer: Coalescer,
     spin: Spin,
-    books: Books,
+    accounting: Accounting,
 }
 
-/// What is kept about packets.
-struct Books {
+/// The records kept about packets: leases, log, counters and hints.
+struct Accounting {
     leases: Option<Leases>,
     packet_log: Option<PacketLog>,
     stats: Stats,
@@ -75,7 +79,7 @@ struct Books {
 }
 
 impl PacketPath {
-    /// `log`: the packets that are logged.
+    /// Connects `device` and `translator`. `log` selects the packets that are logged.
     pub(crate) fn new(
         log: LogClasses,
         hints: Hints,
@@ -91,7 +95,7 @@ impl PacketPath {
             fragment: Packet::new(),
             coalescer: Coalescer::default(),
             spin: Spin::default(),
-            books: Books {
+            accounting: Accounting {
                 leases,
                 packet_log: PacketLog::new(log),
                 stats: Stats::default(),
@@ -100,19 +104,19 @@ impl PacketPath {
         }
     }
 
-    /// Translates what has come in, but no more than [`BATCH`] packets. No packet costs more than a read and a write:
-    /// no allocation, no lock, no clock.
+    /// Translates waiting packets, at most [`MAX_BATCH`]. A packet costs a read and a write, and no
+    /// allocation, lock or clock reading.
     fn translate_batch(&mut self, now: Instant) -> Result<(), Error> {
         let mut packets = 0;
         self.spin.wake();
-        while packets < BATCH {
+        while packets < MAX_BATCH {
             match self.device.tun.read(self.packet.space()) {
                 Ok(len) => {
                     packets += 1;
                     self.spin.found();
                     match self.packet.received(len) {
                         Ok(()) => self.translate(now),
-                        Err(malformed) => self.books.refused(&self.packet, malformed),
+                        Err(malformed) => self.accounting.malformed(&self.packet, malformed),
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -124,7 +128,7 @@ impl PacketPath {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     write_waiting(&mut self.coalescer, &mut self.device, now);
-                    return Err(self.read_failed(error));
+                    return Err(self.read_error(error));
                 }
             }
         }
@@ -132,7 +136,7 @@ impl PacketPath {
         Ok(())
     }
 
-    /// Translates the packet that was read, and writes what comes of it.
+    /// Translates the packet that was read, and writes the outcome.
     fn translate(&mut self, now: Instant) {
         let Self {
             device,
@@ -141,10 +145,10 @@ impl PacketPath {
             segment,
             fragment,
             coalescer,
-            books,
+            accounting,
             ..
         } = self;
-        let outcome = books.translate(translator, packet, now);
+        let outcome = accounting.translate(translator, packet, now);
         if let Outcome::Forward = outcome
             && device.coalesces
         {
@@ -156,16 +160,16 @@ impl PacketPath {
                 }
             }
         }
-        write_waiting(coalescer, device, now); // nothing overtakes it
+        write_waiting(coalescer, device, now); // no packet overtakes those that came before it
         match outcome {
             Outcome::Segments(mut segments) => {
                 while segments.next(segment) {
-                    let outcome = books.translate(translator, segment, now);
+                    let outcome = accounting.translate(translator, segment, now);
                     let refused = refused(&outcome);
                     if write_fragments(device, outcome, fragment, now) {
                         device.write(segment, now);
                     }
-                    books.hint(refused, segment);
+                    accounting.hint(refused, segment);
                 }
             }
             outcome => {
@@ -173,22 +177,22 @@ impl PacketPath {
                 if write_fragments(device, outcome, fragment, now) {
                     device.write(packet, now);
                 }
-                books.hint(refused, packet);
+                accounting.hint(refused, packet);
             }
         }
     }
 
-    /// The descriptor that packets come in by.
+    /// The descriptor that packets are read from.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.device.tun.as_fd()
     }
 
-    /// The device as a link, when it was looked at last.
+    /// The link of the device, as last read.
     pub(crate) fn link(&self) -> &Link {
         &self.device.link
     }
 
-    /// Takes notice of what the link is now.
+    /// Replaces the link with a newer reading.
     pub(crate) fn set_link(&mut self, link: Link) {
         self.device.link = link;
     }
@@ -208,13 +212,13 @@ impl PacketPath {
         self.translator.set_mtu(mtu);
     }
 
-    /// Does what a turn of the loop has for it: leases, packets, and what the log left out. `ready` is what poll(2) found at
-    /// the device.
+    /// Handles one turn of the loop: leases, packets and the log. `ready` holds the events of
+    /// poll(2) on the device.
     pub(crate) fn turn(&mut self, ready: PollFlags, now: Instant) -> Result<(), Error> {
         self.look_after_leases(now);
-        // Only a device that is no more has conditions other than input.
+        // Only a removed device has events other than input.
         if ready.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
-            return Err(self.gone());
+            return Err(self.removed());
         }
         if !ready.is_empty() {
             self.translate_batch(now)?;
@@ -223,36 +227,36 @@ impl PacketPath {
         Ok(())
     }
 
-    /// Tells the pool the time, and has leases aged and written when it is time.
+    /// Passes the time to the pool, and ages and writes leases when due.
     fn look_after_leases(&mut self, now: Instant) {
-        if let Some(leases) = &mut self.books.leases {
+        if let Some(leases) = &mut self.accounting.leases {
             for event in leases.look_after(self.translator.map_mut(), now) {
-                log_lease(&mut self.books.packet_log, &event, now);
+                log_lease(&mut self.accounting.packet_log, &event, now);
             }
         }
     }
 
-    /// Writes leases now.
+    /// Writes the leases now.
     pub(crate) fn write_leases(&mut self, now: Instant) {
         self.look_after_leases(now);
-        if let Some(leases) = &mut self.books.leases {
+        if let Some(leases) = &mut self.accounting.leases {
             leases.write(self.translator.map());
         }
     }
 
-    /// Logs how many lines were left out, if it is time.
+    /// Logs how many lines the rate limit left out, if due.
     fn log_left_out(&mut self, now: Instant) {
-        if let Some(log) = &mut self.books.packet_log
+        if let Some(log) = &mut self.accounting.packet_log
             && log.deadline().is_some_and(|deadline| deadline <= now)
         {
             log_lines(log.left_out(Some(now)));
         }
     }
 
-    /// When there is something to do without a packet.
+    /// The time of the next [`turn`](Self::turn) if no packet comes before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let log = self.books.packet_log.as_ref();
-        let leases = self.books.leases.as_ref();
+        let log = self.accounting.packet_log.as_ref();
+        let leases = self.accounting.leases.as_ref();
         let deadlines = [
             log.and_then(PacketLog::deadline),
             leases.map(|leases| leases.upkeep.next_check()),
@@ -260,41 +264,41 @@ impl PacketPath {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Writes leases for the last time, and says what became of the packets.
+    /// Writes the leases for the last time, and logs the counters.
     pub(crate) fn end(&mut self) {
         self.look_after_leases(Instant::now());
-        if let Some(log) = &mut self.books.packet_log {
+        if let Some(log) = &mut self.accounting.packet_log {
             log_lines(log.left_out(None));
         }
-        if let Some(leases) = &mut self.books.leases {
+        if let Some(leases) = &mut self.accounting.leases {
             leases.end(self.translator.map());
         }
         self.report();
     }
 
-    /// Where leases are kept, if they are.
+    /// The directory of the lease file, if leases are kept.
     pub(crate) fn lease_directory(&self) -> Option<BorrowedFd<'_>> {
-        self.books.leases.as_ref().and_then(Leases::directory)
+        self.accounting.leases.as_ref().and_then(Leases::directory)
     }
 
-    /// How many packets have been translated so far.
+    /// The number of packets translated so far.
     pub(crate) fn translated(&self) -> u64 {
-        self.books.stats.translated()
+        self.accounting.stats.translated()
     }
 
-    /// Says what became of the packets so far.
+    /// Logs the counters.
     pub(crate) fn report(&self) {
-        log_lines(self.books.stats.lines());
-        let unwritten = self.device.unwritten.count;
-        if unwritten != 0 {
-            info!("The kernel did not take: {unwritten}");
+        log_lines(self.accounting.stats.lines());
+        let rejected = self.device.rejected.count;
+        if rejected != 0 {
+            info!("Packets rejected by the kernel: {rejected}");
         }
     }
 
-    fn read_failed(&self, cause: io::Error) -> Error {
+    fn read_error(&self, cause: io::Error) -> Error {
         match cause.raw_os_error().map(Errno::from_raw) {
-            // What the kernel says of a descriptor whose device is gone, or is going.
-            Some(Errno::EBADFD | Errno::EFAULT) => self.gone(),
+            // The errors of a descriptor whose device has been, or is being, removed.
+            Some(Errno::EBADFD | Errno::EFAULT) => self.removed(),
             _ => Error::Tun {
                 device: self.device.link.name.clone(),
                 call: "read from",
@@ -303,21 +307,21 @@ impl PacketPath {
         }
     }
 
-    fn gone(&self) -> Error {
-        Error::Gone {
+    fn removed(&self) -> Error {
+        Error::DeviceRemoved {
             device: self.device.link.name.clone(),
         }
     }
 }
 
-/// Writes what waits for more of its flow. Nothing waits past the end of a wakeup.
+/// Writes packets that wait for others of their flow. None waits longer than a wakeup.
 fn write_waiting(coalescer: &mut Coalescer, device: &mut Device, now: Instant) {
     while let Some(waiting) = coalescer.take() {
         device.write(waiting, now);
     }
 }
 
-/// Writes the fragments of an outcome, and says whether the packet itself is to be written.
+/// Writes the fragments of an outcome. Returns whether the packet itself is still to be written.
 fn write_fragments(
     device: &mut Device,
     outcome: Outcome<'_>,
@@ -336,8 +340,8 @@ fn write_fragments(
     }
 }
 
-impl Books {
-    /// Translates a packet, counts and logs what became of it, and enters what it did to the pool.
+impl Accounting {
+    /// Translates a packet, counts and logs the outcome, and records a new lease.
     fn translate<'p>(
         &mut self,
         translator: &mut Translator,
@@ -346,7 +350,7 @@ impl Books {
     ) -> Outcome<'p> {
         let octets = packet.bytes();
         let direction = Direction::of(octets);
-        // It holds its translation afterwards.
+        // Before the translation replaces it.
         let summary = self.packet_log.as_ref().map(|_| Summary::of(octets));
         let outcome = translator.translate(packet, now);
         self.stats.count(direction, &outcome);
@@ -364,14 +368,14 @@ impl Books {
         outcome
     }
 
-    /// Counts a packet that cannot even be looked at.
-    fn refused(&mut self, packet: &Packet, malformed: Malformed) {
+    /// Counts a packet whose virtio_net_hdr is invalid.
+    fn malformed(&mut self, packet: &Packet, malformed: Malformed) {
         let direction = Direction::of(packet.bytes());
         let dropped = Outcome::Drop(DropReason::Malformed(malformed));
         self.stats.count(direction, &dropped);
     }
 
-    /// Says once what to do about a refusal that surprises people. `packet` was refused.
+    /// Warns, once for each reason, what to do about a common reason for refused packets.
     fn hint(&mut self, refused: Option<DropReason>, packet: &Packet) {
         if let Some(reason) = refused
             && let Some(hint) = self.hints.about(reason, packet.bytes())
@@ -381,7 +385,7 @@ impl Books {
     }
 }
 
-/// Why a packet was not passed on, if it was not.
+/// The reason for which a packet was refused, if it was.
 fn refused(outcome: &Outcome<'_>) -> Option<DropReason> {
     match outcome {
         Outcome::Drop(reason) | Outcome::Reply(Reply::Error(reason)) => Some(*reason),
@@ -389,9 +393,9 @@ fn refused(outcome: &Outcome<'_>) -> Option<DropReason> {
     }
 }
 
-fn log_lease(log: &mut Option<PacketLog>, event: &Event, now: Instant) {
+fn log_lease(log: &mut Option<PacketLog>, event: &LeaseEvent, now: Instant) {
     if let Some(log) = log
-        && let Some(line) = log.lease_line(event.what, event.address, event.host, now)
+        && let Some(line) = log.lease_line(event.kind, event.address, event.host, now)
     {
         info!("{line}");
     }

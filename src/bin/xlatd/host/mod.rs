@@ -72,7 +72,7 @@ impl Host {
     /// Undoes first what one that did not come to it has left, by the record at `path`. Fails if another one is at work.
     pub(crate) fn new(path: &Path, offload: bool) -> Result<Self, Error> {
         let mut host = Self {
-            netlink: Netlink::new().map_err(system("talk netlink to the kernel"))?,
+            netlink: Netlink::new().map_err(system("open a netlink socket"))?,
             taken: Vec::new(),
             index: 0,
             device: None,
@@ -83,7 +83,7 @@ impl Host {
         };
         match Record::open(path) {
             Ok(None) => {
-                return Err(Error::AtWork {
+                return Err(Error::ClatRunning {
                     path: path.to_owned(),
                 });
             }
@@ -320,7 +320,7 @@ impl Host {
         match take(&mut self.netlink, self.index, undo) {
             Ok(_) => true,
             // Who took it away before us has done us a favour; and after a crash it may never have come to be.
-            Err(error) if error.says_there_is_none() => {
+            Err(error) if error.is_not_found() => {
                 debug!("{}", error.report());
                 true
             }

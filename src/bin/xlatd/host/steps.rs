@@ -58,7 +58,7 @@ impl Setup {
         }
         // Some have changed it.
         if let Some(device) = &mut self.device {
-            device.look(&mut self.netlink)?;
+            device.refresh(&mut self.netlink)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Files that are read, or replaced, again and again.
+//! Files that are read or replaced repeatedly, through a descriptor of their directory (openat(2)).
 
 use std::{
     ffi::OsStr,
@@ -15,11 +15,11 @@ use nix::{
     unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, unlinkat},
 };
 
-/// The longest file that is read, in octets: ten million leases take half of it.
+/// The maximum length of a file that is read, in octets. Ten million leases take half of it.
 const MAX_LEN: u64 = 1 << 30;
 
-/// A file that is found by its directory, whatever becomes of the root and of the path to it (chroot(2)). It need not be
-/// there; its directory must be.
+/// A file in a directory that stays open, so it is still found after chroot(2). The file need not
+/// exist; its directory must.
 pub(crate) struct KeptFile {
     /// For messages.
     path: PathBuf,
@@ -27,12 +27,13 @@ pub(crate) struct KeptFile {
 }
 
 impl KeptFile {
-    /// For a file that is only read: its directory need not be readable.
+    /// Opens the directory of a file that is only read. The directory need not be readable.
     pub(crate) fn to_read(path: &Path) -> io::Result<Self> {
         Self::open(path, OFlag::O_PATH)
     }
 
-    /// For a file that may be replaced, too: its directory is written to the disk by a descriptor that can be read.
+    /// Opens the directory of a file that may be replaced. The directory must be readable, since
+    /// fsync(2) accepts no O_PATH descriptor.
     pub(crate) fn to_replace(path: &Path) -> io::Result<Self> {
         Self::open(path, OFlag::O_RDONLY)
     }
@@ -50,7 +51,7 @@ impl KeptFile {
         &self.path
     }
 
-    /// Where it is.
+    /// The directory of the file.
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
@@ -59,7 +60,7 @@ impl KeptFile {
         self.path.file_name().ok_or(ErrorKind::IsADirectory.into())
     }
 
-    /// What is in the file now.
+    /// Reads the whole file.
     pub(crate) fn read(&self) -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
         let file = self.open_to_read()?;
@@ -67,10 +68,12 @@ impl KeptFile {
         Ok(text)
     }
 
-    /// The file, opened. It must be a regular file of no more than a gibibyte; in a directory that is not root's, a symbolic
-    /// link may have been put there by somebody who could not read what it leads to, and is refused.
+    /// Opens the file, which must be a regular file of at most [`MAX_LEN`] octets.
+    ///
+    /// In a directory that is not root's, a symbolic link is refused: its owner could have root
+    /// read a file through it that the owner cannot read.
     pub(crate) fn open_to_read(&self) -> io::Result<File> {
-        // A FIFO does not hold up who opens it.
+        // O_NONBLOCK: open(2) would block on a FIFO.
         let mut flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         if !self.directory_owner()?.is_root() {
             flags |= OFlag::O_NOFOLLOW;
@@ -78,19 +81,19 @@ impl KeptFile {
         let file = File::from(openat(&self.directory, self.name()?, flags, Mode::empty())?);
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.len() > MAX_LEN {
-            return Err(io::Error::other("expected a regular file of 1 GiB at most"));
+            return Err(io::Error::other("expected a regular file of at most 1 GiB"));
         }
         Ok(file)
     }
 
-    /// Writes another file beside it, and has it take its place once it is on the disk. Whatever fails, and whenever the
-    /// process or the machine stops, there is the old file or the new one.
+    /// Writes a new file, and renames it over the old one once it is on the disk. A failure or a
+    /// crash at any point leaves either the old file or the new one.
     pub(crate) fn replace(&self, text: &str) -> io::Result<()> {
         let name = self.name()?;
         let mut new_name = name.to_owned();
         new_name.push("~~"); // tayga's name for it
-        // One that was left half-written may be of another user; and a link that somebody put there leads elsewhere.
-        // What stays there is met by O_EXCL.
+        // A leftover of a crash may belong to another user, and a link may lead anywhere. If it
+        // cannot be removed, O_EXCL fails below.
         let _ = unlinkat(&self.directory, &*new_name, UnlinkatFlags::NoRemoveDir);
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(0o644);
@@ -102,18 +105,18 @@ impl KeptFile {
         Ok(())
     }
 
-    /// Whether others than its owner may write to the directory.
+    /// Whether users other than its owner may write to the directory.
     pub(crate) fn directory_is_shared(&self) -> io::Result<bool> {
         Ok(fstat(&self.directory)?.st_mode & 0o022 != 0)
     }
 
-    /// Whose the directory is.
+    /// The owner of the directory.
     pub(crate) fn directory_owner(&self) -> io::Result<Uid> {
         Ok(Uid::from_raw(fstat(&self.directory)?.st_uid))
     }
 
-    /// What else there is in the directory.
-    pub(crate) fn neighbours(&self) -> io::Result<Vec<Box<OsStr>>> {
+    /// The names of all files in the directory.
+    pub(crate) fn directory_entries(&self) -> io::Result<Vec<Box<OsStr>>> {
         use std::os::unix::ffi::OsStrExt;
         let mut names = Vec::new();
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -127,8 +130,8 @@ impl KeptFile {
         Ok(names)
     }
 
-    /// Makes the directory, and nothing in it, somebody's.
-    pub(crate) fn give_directory(&self, uid: Uid, gid: Option<Gid>) -> io::Result<()> {
+    /// Changes the owner of the directory, but of no file in it.
+    pub(crate) fn chown_directory(&self, uid: Uid, gid: Option<Gid>) -> io::Result<()> {
         Ok(fchown(&self.directory, Some(uid), gid)?)
     }
 }

@@ -22,12 +22,13 @@ mod ioctl {
     nix::ioctl_write_int!(tunsetoffload, b'T', 208);
 }
 
-/// A device with one queue has one user at a time, and its last one may take tens of milliseconds to be gone after its
-/// process is: that long an attempt is repeated, and this often.
+/// The time to retry attaching to a busy device. A single-queue device accepts one process at a
+/// time, and the kernel detaches one that has ended up to tens of milliseconds later.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// The interval of these retries.
 const BUSY_INTERVAL: Duration = Duration::from_millis(20);
 
-// What the kernel may leave to us, as TUNSETOFFLOAD has it (linux/if_tun.h).
+// Flags of TUNSETOFFLOAD (linux/if_tun.h).
 const CHECKSUM: u64 = 0x01;
 const TSO4: u64 = 0x02;
 const TSO6: u64 = 0x04;
@@ -35,34 +36,50 @@ const TSO_ECN: u64 = 0x08;
 const USO4: u64 = 0x20; // since Linux 6.2
 const USO6: u64 = 0x40;
 
-/// What the kernel leaves to us, and takes from us.
+/// The queues of a TUN device. The kernel refuses to attach with flags of the other kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queues {
+    Single,
+    Multi,
+}
+
+/// The header before each packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Header {
+    None,
+    /// A virtio_net_hdr, which says what is left to do for the packet, such as its checksum.
+    Virtio,
+}
+
+/// The set of offloads that a kernel grants: work that it may leave to the reader of the device,
+/// and that a writer may leave to it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Offload {
+pub(crate) struct OffloadLevel {
     flags: u64,
-    /// For messages.
+    /// The name in messages.
     pub(crate) name: &'static str,
-    /// Whether UDP datagrams may come and go as super-packets, as TCP segments do.
+    /// Whether super-packets of UDP datagrams are read and written, too.
     pub(crate) udp: bool,
 }
 
-/// The best first.
-const OFFLOADS: [Offload; 4] = [
-    Offload {
+/// The levels of offload, the highest first.
+const OFFLOAD_LEVELS: [OffloadLevel; 4] = [
+    OffloadLevel {
         flags: CHECKSUM | TSO4 | TSO6 | TSO_ECN | USO4 | USO6,
         name: "checksums, TCP and UDP segmentation",
         udp: true,
     },
-    Offload {
+    OffloadLevel {
         flags: CHECKSUM | TSO4 | TSO6 | TSO_ECN,
         name: "checksums and TCP segmentation",
         udp: false,
     },
-    Offload {
+    OffloadLevel {
         flags: CHECKSUM | TSO4 | TSO6,
         name: "checksums and TCP segmentation without ECN",
         udp: false,
     },
-    Offload {
+    OffloadLevel {
         flags: CHECKSUM,
         name: "checksums",
         udp: false,
@@ -72,25 +89,20 @@ const OFFLOADS: [Offload; 4] = [
 /// An attached TUN device: each read and each write is one IP packet.
 pub(crate) struct Tun {
     device: tun::Device,
-    /// Whether a virtio_net_hdr is before each packet.
-    has_header: bool,
+    header: Header,
 }
 
 impl Tun {
-    /// Attaches to the device of this name, which comes into being if it does not exist; it then goes with this value.
-    /// `multi_queue` says how an existing one was made: the kernel refuses to attach to it otherwise.
+    /// Attaches to the device of this name. A device that does not exist is created, and removed
+    /// when this value is dropped.
     ///
-    /// With `offload`, what the kernel has left to do with a packet stands before it; [`set_offload`](Self::set_offload) says
-    /// what it may leave.
-    ///
-    /// Waits for up to two seconds while somebody else is attached.
-    pub(crate) fn open(name: &str, multi_queue: bool, offload: bool) -> io::Result<Self> {
+    /// Waits up to [`BUSY_TIMEOUT`] while another process is attached.
+    pub(crate) fn open(name: &str, queues: Queues, header: Header) -> io::Result<Self> {
         let deadline = Instant::now() + BUSY_TIMEOUT;
         let device = loop {
-            let attempt = if multi_queue {
-                open_multi_queue(name, offload)
-            } else {
-                open_single_queue(name, offload)
+            let attempt = match queues {
+                Queues::Single => open_single_queue(name, header),
+                Queues::Multi => open_multi_queue(name, header),
             };
             match attempt {
                 Err(error)
@@ -102,61 +114,60 @@ impl Tun {
             }
         };
         device.set_nonblock()?;
-        // A device that stays keeps the offloads that its last user asked for: packets without checksums, and some that are
-        // larger than the MTU.
+        // A persistent device keeps the offloads of the process that was attached before: packets
+        // without checksums, some of them larger than the MTU.
         // SAFETY: the descriptor is open as long as `device`, and the argument is a number.
         unsafe { ioctl::tunsetoffload(device.as_raw_fd(), 0) }?;
-        Ok(Self {
-            device,
-            has_header: offload,
-        })
+        Ok(Self { device, header })
     }
 
-    /// The name that the device has got: the kernel chooses the number where a name has `%d`.
+    /// The name of the device, with the number that the kernel chose for `%d`.
     pub(crate) fn name(&self) -> io::Result<String> {
         Ok(self.device.tun_name()?)
     }
 
-    /// Takes as much work off the kernel as it gives away, and says what that is.
-    pub(crate) fn set_offload(&self) -> Option<Offload> {
-        OFFLOADS.into_iter().find(|offload| {
+    /// Sets the highest level of offload that the kernel grants. The device must have a
+    /// [`Header::Virtio`].
+    pub(crate) fn set_offload(&self) -> Option<OffloadLevel> {
+        OFFLOAD_LEVELS.into_iter().find(|level| {
             // SAFETY: the descriptor is open as long as `self`, and the argument is a number.
-            unsafe { ioctl::tunsetoffload(self.device.as_raw_fd(), offload.flags) }.is_ok()
+            unsafe { ioctl::tunsetoffload(self.device.as_raw_fd(), level.flags) }.is_ok()
         })
     }
 
-    /// Whether the device stays when nobody is attached to it.
+    /// Sets whether the device stays while no process is attached to it.
     pub(crate) fn set_persistent(&self, persistent: bool) -> io::Result<()> {
         // SAFETY: the descriptor is open as long as `self`, and the argument is a number.
         unsafe { ioctl::tunsetpersist(self.device.as_raw_fd(), persistent.into()) }?;
         Ok(())
     }
 
-    /// Reads one packet with its header, which says nothing where the device has none; what does not fit is lost.
-    /// `WouldBlock` if there is none.
-    pub(crate) fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        if self.has_header {
-            return self.device.read(space);
+    /// Reads one packet with its virtio_net_hdr, which is all zeros where the device has none.
+    /// Octets that do not fit in `buffer` are lost. Fails with `WouldBlock` if there is no packet.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.header {
+            Header::Virtio => self.device.read(buffer),
+            Header::None => {
+                let (header, packet) = buffer.split_at_mut(virtio::HEADER_LEN);
+                header.fill(0);
+                Ok(header.len() + self.device.read(packet)?)
+            }
         }
-        let (header, space) = space.split_at_mut(virtio::HEADER_LEN);
-        header.fill(0);
-        Ok(header.len() + self.device.read(space)?)
     }
 
-    /// Writes one packet with its header, of which the kernel is to do what the header says. A device without one is given
-    /// no packets of which something is left to do.
+    /// Writes one packet with its virtio_net_hdr. A device that has none must be given complete
+    /// packets, with a header of all zeros.
     pub(crate) fn write(&mut self, packet: &[u8]) -> io::Result<usize> {
-        let skipped = if self.has_header {
-            0
-        } else {
-            virtio::HEADER_LEN
-        };
-        self.device.write(&packet[skipped..])
+        match self.header {
+            Header::Virtio => self.device.write(packet),
+            Header::None => self.device.write(&packet[virtio::HEADER_LEN..]),
+        }
     }
 }
 
 impl Drop for Tun {
-    /// A device that stays is used by somebody who may not know what to do with half-finished packets.
+    /// Resets the offloads of a persistent device: the next process that attaches to it may not
+    /// know how to complete packets.
     fn drop(&mut self) {
         // SAFETY: the descriptor is open as long as `self`, and the argument is a number.
         let _ = unsafe { ioctl::tunsetoffload(self.device.as_raw_fd(), 0) };
@@ -165,32 +176,36 @@ impl Drop for Tun {
 
 impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the device is open as long as `self`, and so as the borrow.
+        // SAFETY: the device is open as long as `self`, which outlives the borrow.
         unsafe { BorrowedFd::borrow_raw(self.device.as_raw_fd()) }
     }
 }
 
-fn open_single_queue(name: &str, offload: bool) -> io::Result<tun::Device> {
+fn open_single_queue(name: &str, header: Header) -> io::Result<tun::Device> {
     let mut configuration = tun::Configuration::default();
     configuration.tun_name(name);
     configuration.platform_config(|platform| {
-        platform.vnet_hdr(offload);
-        platform.ensure_root_privileges(false); // it would set addresses, of which there are none here
+        platform.vnet_hdr(header == Header::Virtio);
+        platform.ensure_root_privileges(false); // with it, the crate would configure addresses
     });
     Ok(tun::create(&configuration)?)
 }
 
-/// The crate cannot attach to such a device, but takes a descriptor that is attached.
-fn open_multi_queue(name: &str, offload: bool) -> io::Result<tun::Device> {
+/// Attaches without the `tun` crate, which cannot attach to a multi-queue device by its name, but
+/// accepts the attached descriptor.
+fn open_multi_queue(name: &str, header: Header) -> io::Result<tun::Device> {
     let file = File::options()
         .read(true)
         .write(true)
         .open("/dev/net/tun")?;
-    let header = if offload { libc::IFF_VNET_HDR } else { 0 };
+    let header = match header {
+        Header::Virtio => libc::IFF_VNET_HDR,
+        Header::None => 0,
+    };
     let mut request = libc::ifreq {
         ifr_name: [0; libc::IFNAMSIZ],
         ifr_ifru: libc::__c_anonymous_ifr_ifru {
-            // The flags of TUNSETIFF have 16 bits, and these are among the lower 15.
+            // TUNSETIFF has 16 bits for flags, and these are in the lower 15.
             ifru_flags: (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE | header) as i16,
         },
     };
@@ -200,7 +215,8 @@ fn open_multi_queue(name: &str, offload: bool) -> io::Result<tun::Device> {
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from as c_char;
     }
-    // SAFETY: TUNSETIFF reads an ifreq and writes the device's name back into it; `request` is one, and lives longer.
+    // SAFETY: TUNSETIFF reads an ifreq and writes the device's name back into it; `request` is an
+    // ifreq and outlives the call.
     unsafe { ioctl::tunsetiff(file.as_raw_fd(), (&raw mut request).cast_const().cast()) }?;
 
     let mut configuration = tun::Configuration::default();
