@@ -23,7 +23,7 @@ use crate::{
     daemon::clat,
     error::{Error, system},
     host::Host,
-    sys::{self, log::Destination, privilege},
+    sys::{self, log::Destination, privilege, sandbox::Programs},
 };
 
 /// Runs a CLAT, or the command that the arguments name.
@@ -64,7 +64,7 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
     if config.script_up.is_none() && config.script_down.is_none() && !uses_ufw {
         // nft(8) needs the first. Root has the last two, for the undo journal in the directory of
         // the services' user.
-        privilege::confine(&[
+        privilege::limit_capabilities(&[
             Capability::CAP_NET_ADMIN,
             Capability::CAP_NET_RAW,
             Capability::CAP_CHOWN,
@@ -72,7 +72,7 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
         ])
         .map_err(system("give up privileges"))?;
         if config.sandbox
-            && let Err(error) = sys::sandbox::confine_calls(true)
+            && let Err(error) = sys::sandbox::restrict_calls(Programs::Allowed)
         {
             warn!("No sandbox for system calls (seccomp): {error}");
         }

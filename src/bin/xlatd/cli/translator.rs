@@ -26,7 +26,7 @@ use crate::{
     error::{Error, system},
     sys::{
         self,
-        detach::{Process, detach},
+        detach::{Process, Stdout, detach},
         log::Destination,
         privilege::{self, Identity},
     },
@@ -95,9 +95,12 @@ fn start(arguments: &Arguments, config: Config) -> Result<ExitCode, Error> {
     info!("Starting xlatd {}", env!("CARGO_PKG_VERSION"));
     let (mut service, mut daemon) = translator::start(config, &options, readiness.as_ref())?;
     if let Some(readiness) = readiness {
-        // In the background stdout stays open only for --stdout.
-        let told = readiness.tell(arguments.destination == Destination::Stdout);
-        told.map_err(system("leave the terminal"))?;
+        let stdout = match arguments.destination {
+            Destination::Stdout => Stdout::Inherited,
+            _ => Stdout::Null,
+        };
+        let reported = readiness.report_ready(stdout);
+        reported.map_err(system("leave the terminal"))?;
     }
     service.run(&mut daemon)?;
     Ok(ExitCode::SUCCESS)

@@ -382,7 +382,7 @@ impl ClatDaemon {
     /// Reports the state. A failure has been reported.
     fn say(&self, turn: &Turn<'_>) {
         let status = self.status();
-        turn.tell_status(&status);
+        turn.notify_status(&status);
         if self.retry.failure() != Some(&status) {
             info!("{status}");
         }
@@ -401,7 +401,7 @@ impl ClatDaemon {
                 let report = error.report().replace('\n', " ");
                 if self.retry.failed(&report, turn.now) {
                     warn!("{report}; trying again");
-                    turn.tell_status(&report);
+                    turn.notify_status(&report);
                 }
             }
         }

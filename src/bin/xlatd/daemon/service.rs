@@ -1,4 +1,5 @@
-//! The frame of both daemons: signals, service manager, watchdog, and the only place that waits.
+//! The service that runs either daemon: signals, service manager, watchdog, and the only place that
+//! waits.
 
 use std::{
     os::fd::{AsFd, BorrowedFd},
@@ -24,77 +25,77 @@ use crate::{
     },
 };
 
-/// Inputs that a [`Guest`] may have besides its device.
+/// The maximum number of inputs of a [`Guest`], without its device.
 pub(crate) const INPUTS: usize = 3 + resolver::MOST;
 
-/// A daemon in the frame of a [`Service`].
+/// A daemon that a [`Service`] runs.
 pub(crate) trait Guest {
-    /// The signal that asks for a report and does not end this daemon, if there is one.
+    /// The signal that asks for a report, and so does not stop this daemon.
     const REPORT: Option<i32>;
 
-    /// Prepares for the first turn; the service manager hears of it after.
+    /// Prepares for the first turn, before the service manager is notified.
     fn begin(&mut self) {}
 
     /// Cleans up after the last turn.
     fn end(&mut self);
 
-    /// Device and translator, while there is a device.
+    /// The packet path, while there is a device.
     fn path(&self) -> Option<&PacketPath>;
 
-    /// The same, to be changed.
+    /// The packet path, mutably.
     fn path_mut(&mut self) -> Option<&mut PacketPath>;
 
-    /// Inputs to wait for, each at a place of its own.
+    /// The inputs to wait for, each at its own index.
     fn inputs(&self) -> [Option<BorrowedFd<'_>>; INPUTS];
 
     /// The time of the next [`turn`](Self::turn) if there is no input before.
     fn deadline(&mut self) -> Option<Instant>;
 
-    /// Handles input and deadlines. Packets come after.
+    /// Handles input and deadlines, before packets are translated.
     fn turn(&mut self, turn: &Turn<'_>) -> Result<(), Error>;
 
     /// Handles SIGHUP.
     fn reload(&mut self, turn: &Turn<'_>);
 
-    /// The state, in a line.
+    /// The state, in one line.
     fn status(&self) -> String;
 }
 
 /// One turn of the loop.
 pub(crate) struct Turn<'a> {
-    /// The time of the whole turn: the clock is read once.
+    /// The time of the turn: the clock is read once in a turn.
     pub(crate) now: Instant,
     ready: [bool; INPUTS],
     notify: &'a Notify,
 }
 
 impl Turn<'_> {
-    /// Whether there is input at this place of [`Guest::inputs`].
-    pub(crate) fn is_ready(&self, place: usize) -> bool {
-        self.ready[place]
+    /// Whether there is input at this index of [`Guest::inputs`].
+    pub(crate) fn is_ready(&self, input: usize) -> bool {
+        self.ready[input]
     }
 
-    /// Tells the service manager the state.
-    pub(crate) fn tell_status(&self, status: &str) {
+    /// Notifies the service manager of the state.
+    pub(crate) fn notify_status(&self, status: &str) {
         self.notify.send(&format!("STATUS={status}"));
     }
 
-    /// Tells the service manager that reading files again begins (sd_notify(3)).
-    pub(crate) fn tell_reloading(&self) {
+    /// Notifies the service manager that a reload starts (sd_notify(3)).
+    pub(crate) fn notify_reloading(&self) {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
         let microseconds = now.as_micros();
         self.notify
             .send(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
     }
 
-    /// Tells the service manager that reading files again is done, with the state.
-    pub(crate) fn tell_reloaded(&self, status: &str) {
+    /// Notifies the service manager that a reload is complete, and of the state.
+    pub(crate) fn notify_reloaded(&self, status: &str) {
         self.notify
-            .send_surely(&format!("READY=1\nSTATUS={status}"));
+            .send_reliably(&format!("READY=1\nSTATUS={status}"));
     }
 }
 
-/// Signals, service manager and watchdog.
+/// The signals, the service manager and the watchdog of a daemon.
 pub(crate) struct Service {
     notify: Notify,
     watchdog: Option<Watchdog>,
@@ -102,16 +103,16 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// From now on a signal ends the daemon in order.
+    /// Catches signals from now on, so that one ends the daemon in order.
     pub(crate) fn new() -> Result<Self, Error> {
         let signals = Signals::new().map_err(system("catch signals"))?;
         let notify = Notify::from_environment().unwrap_or_else(|error| {
             warn!("cannot reach the service manager at NOTIFY_SOCKET: {error}");
             Notify::default()
         });
-        let watchdog = notify.watchdog;
+        let timeout = notify.watchdog_timeout;
         Ok(Self {
-            watchdog: watchdog.map(|period| Watchdog::new(period, Instant::now())),
+            watchdog: timeout.map(|timeout| Watchdog::new(timeout, Instant::now())),
             notify,
             signals,
         })
@@ -122,7 +123,7 @@ impl Service {
         guest.begin();
         let (status, pid) = (guest.status(), process::id());
         self.notify
-            .send_surely(&format!("READY=1\nSTATUS={status}\nMAINPID={pid}"));
+            .send_reliably(&format!("READY=1\nSTATUS={status}\nMAINPID={pid}"));
         let result = self.turn_until_stopped(guest);
         self.notify.send("STOPPING=1\nSTATUS=Stopping");
         guest.end();
@@ -161,7 +162,7 @@ impl Service {
         }
     }
 
-    /// Waits for input, or for the earliest deadline. This is the only place that waits.
+    /// Waits for input or the earliest deadline. This is the only place that waits.
     fn wait(&self, guest: &mut impl Guest) -> Result<Ready, Error> {
         let deadline = guest.deadline();
         let path = guest.path();
@@ -173,7 +174,7 @@ impl Service {
         let timeout = match deadlines.into_iter().flatten().min() {
             None => PollTimeout::NONE,
             Some(deadline) => {
-                // Rounded up: a turn before the deadline would be for nothing.
+                // Rounded up, since a turn before the deadline would find nothing due.
                 let left = deadline.saturating_duration_since(Instant::now()) + MILLISECOND;
                 PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
             }
@@ -183,18 +184,18 @@ impl Service {
         let inputs = guest.inputs();
         let last = inputs.iter().rposition(Option::is_some);
         let count = 2 + last.map_or(0, |last| last + 1);
-        // In the place of an absent input are the signals; it is not looked at.
+        // Absent inputs are filled with the signals, and their events are ignored.
         let mut fds = [signals; 2 + INPUTS];
-        for (place, fd) in fds[1..].iter_mut().zip([device].into_iter().chain(inputs)) {
-            *place = fd.unwrap_or(signals);
+        for (slot, fd) in fds[1..].iter_mut().zip([device].into_iter().chain(inputs)) {
+            *slot = fd.unwrap_or(signals);
         }
-        let mut places = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        match poll(&mut places[..count], timeout) {
-            // A signal is seen by its octet in the next turn.
+        let mut poll_fds = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut poll_fds[..count], timeout) {
+            // After EINTR the next poll finds the signal as input.
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(system("poll")(errno.into())),
         }
-        let events = places.map(|place| place.revents().unwrap_or(PollFlags::empty()));
+        let events = poll_fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
         Ok(Ready {
             signals: !events[0].is_empty(),
             device: device.map_or(PollFlags::empty(), |_| events[1]),
@@ -203,14 +204,14 @@ impl Service {
     }
 }
 
-/// What poll(2) found.
+/// The result of poll(2).
 struct Ready {
     signals: bool,
     device: PollFlags,
     inputs: [bool; INPUTS],
 }
 
-/// Logs the state, and what became of the packets so far.
+/// Logs the state and the packet counters.
 fn report(guest: &impl Guest) {
     info!("{}", guest.status());
     match guest.path() {

@@ -36,7 +36,8 @@ use crate::{
         netlink::{Change, Link, LinkChanges, Netlink},
         pidfile::PidFile,
         privilege::{self, Identity},
-        random, sandbox,
+        random,
+        sandbox::{self, Programs},
     },
 };
 
@@ -101,7 +102,7 @@ pub(crate) fn start(
                 );
             }
             if let Some(readiness) = readiness {
-                let awaited = readiness.is_awaited();
+                let awaited = readiness.check_awaited();
                 awaited.map_err(system("go on: the process that was started is gone"))?;
             }
             give_up_privileges(&config, options)?;
@@ -201,7 +202,7 @@ impl Guest for Daemon {
 
     /// Writes the leases, and reads the map-file again. A file that cannot be read, or has a mistake, changes nothing.
     fn reload(&mut self, turn: &Turn<'_>) {
-        turn.tell_reloading();
+        turn.notify_reloading();
         self.path.write_leases(turn.now);
         let mut status = self.status();
         match &self.map_file {
@@ -221,7 +222,7 @@ impl Guest for Daemon {
                 }
             },
         }
-        turn.tell_reloaded(&status);
+        turn.notify_reloaded(&status);
     }
 
     fn status(&self) -> String {
@@ -242,12 +243,12 @@ impl Daemon {
         }
         let leases = self.path.lease_directory();
         let pidfile = self.pidfile.as_ref().and_then(PidFile::directory);
-        let files = match sandbox::confine_files(leases, pidfile) {
+        let files = match sandbox::restrict_files(leases, pidfile) {
             Ok(true) => " and files".to_owned(),
             Ok(false) => "; the kernel has no landlock for files".to_owned(),
             Err(error) => format!("; none for files: {error}"),
         };
-        match sandbox::confine_calls(false) {
+        match sandbox::restrict_calls(Programs::Denied) {
             Ok(()) => info!("Sandbox: system calls{files}"),
             Err(error) => warn!("No sandbox for system calls (seccomp): {error}"),
         }
@@ -304,7 +305,7 @@ impl Daemon {
         if link.up != before.up {
             let state = if link.up { "up" } else { "down" };
             info!("{name} is {state} now");
-            turn.tell_status(&self.status());
+            turn.notify_status(&self.status());
         }
         if is_usable && std::mem::take(&mut self.was_unusable) {
             let steps = plan::setup(&self.config);
@@ -356,7 +357,7 @@ fn give_up_privileges(config: &Config, options: &Options) -> Result<(), Error> {
     if options.chroot
         && let Some(directory) = &config.data_dir
     {
-        privilege::enter(directory).map_err(system("chroot to the data-dir"))?;
+        privilege::enter_chroot(directory).map_err(system("chroot to the data-dir"))?;
     }
     let mut kept = Vec::new();
     if config.keep_net_admin {
@@ -367,7 +368,7 @@ fn give_up_privileges(config: &Config, options: &Options) -> Result<(), Error> {
         kept.push(Capability::CAP_DAC_OVERRIDE);
     }
     let is_now =
-        privilege::give_up(options.identity, &kept).map_err(system("give up privileges"))?;
+        privilege::drop_to(options.identity, &kept).map_err(system("give up privileges"))?;
     info!("Running as {is_now}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Leaving the terminal, once there is something to leave it for.
+//! Detaching from the terminal (daemon(7)), once the daemon is ready.
 
 use std::{
     fs::File,
@@ -12,37 +12,44 @@ use nix::{
     unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid},
 };
 
-/// Which of two processes this is.
+/// The two processes after [`detach`].
 pub(crate) enum Process {
-    /// The one that was started. The other one is ready, or has ended with this exit status.
+    /// The process that was started. The daemon is ready, or ended with this exit status.
     Started(i32),
-    /// The one that goes on.
+    /// The daemon.
     Daemon(Readiness),
 }
 
-/// Somebody is waiting for a process to be ready.
+/// The pipe to the process that was started, which waits until the daemon is ready.
 pub(crate) struct Readiness {
     pipe: PipeWriter,
     /// /dev/null, which a chroot may not have.
     null: File,
 }
 
-/// Goes on as another process. The one that was started waits until that is ready, or has ended.
+/// The destination of stdout after detaching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stdout {
+    Inherited,
+    Null,
+}
+
+/// Forks the daemon. The process that was started waits until the daemon is ready or has ended.
 pub(crate) fn detach() -> io::Result<Process> {
     let (mut reader, pipe) = io::pipe()?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
-    // SAFETY: there is one thread, so that no lock is held in the child that nobody would ever release.
+    // SAFETY: this process has one thread, so the child inherits no lock held by another thread.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
-            drop(pipe); // or there would be no end to wait for
+            drop(pipe); // the read below ends only when the child alone holds the pipe
             if reader.read(&mut [0])? == 1 {
                 return Ok(Process::Started(0));
             }
             match waitpid(child, None)? {
                 WaitStatus::Exited(_, status) => Ok(Process::Started(status)),
-                WaitStatus::Signaled(_, signal, _) => {
-                    Err(io::Error::other(format!("it was ended by {signal}")))
-                }
+                WaitStatus::Signaled(_, signal, _) => Err(io::Error::other(format!(
+                    "the daemon was killed by {signal}"
+                ))),
                 status => Err(io::Error::other(format!("{status:?}"))),
             }
         }
@@ -54,22 +61,22 @@ pub(crate) fn detach() -> io::Result<Process> {
 }
 
 impl Readiness {
-    /// An error if nobody waits any more: whoever ended the process that was started wants no daemon either.
-    pub(crate) fn is_awaited(&self) -> io::Result<()> {
-        let mut place = [PollFd::new(self.pipe.as_fd(), PollFlags::empty())];
-        match poll(&mut place, PollTimeout::ZERO)? {
+    /// Fails if the process that was started has ended: whoever ended it wants no daemon either.
+    pub(crate) fn check_awaited(&self) -> io::Result<()> {
+        let mut fds = [PollFd::new(self.pipe.as_fd(), PollFlags::empty())];
+        match poll(&mut fds, PollTimeout::ZERO)? {
             0 => Ok(()),
             _ => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
 
-    /// Says so, and lets go of the terminal and of the working directory.
-    pub(crate) fn tell(mut self, keep_stdout: bool) -> io::Result<()> {
+    /// Reports the daemon as ready, and leaves the terminal and the working directory.
+    pub(crate) fn report_ready(mut self, stdout: Stdout) -> io::Result<()> {
         chdir("/")?;
-        // Who has gone in the meantime is not missed.
+        // The daemon goes on even if the process that was started has ended by now.
         let _ = self.pipe.write_all(&[1]);
         dup2_stdin(&self.null)?;
-        if !keep_stdout {
+        if stdout == Stdout::Null {
             dup2_stdout(&self.null)?;
         }
         dup2_stderr(&self.null)?;

@@ -1,4 +1,4 @@
-//! The service manager, which wants to know how its service is (sd_notify(3)).
+//! Notifications to the service manager (sd_notify(3)).
 
 use std::{
     env, io,
@@ -16,12 +16,12 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// A socket that stays connected: from within a chroot there would be no way to it.
+/// The connection to the service manager, opened before chroot(2) hides its socket.
 #[derive(Default)]
 pub(crate) struct Notify {
     socket: Option<UnixDatagram>,
-    /// How often the manager wants to hear of us, or else ends us.
-    pub(crate) watchdog: Option<Duration>,
+    /// The watchdog timeout: the manager ends a service that does not notify it within this time.
+    pub(crate) watchdog_timeout: Option<Duration>,
 }
 
 impl Notify {
@@ -39,35 +39,36 @@ impl Notify {
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket: Some(socket),
-            watchdog: watchdog(),
+            watchdog_timeout: watchdog_timeout(),
         })
     }
 
-    /// The same, for what the manager waits for: a second is what it gets to make room.
-    pub(crate) fn send_surely(&self, assignments: &str) {
-        if let Some(socket) = &self.socket
-            && let Err(error) = socket.send(assignments.as_bytes())
-            && error.kind() == io::ErrorKind::WouldBlock
-        {
-            let mut place = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-            let _ = poll(&mut place, PollTimeout::from(1000_u16));
-            self.send(assignments);
-        }
-    }
-
-    /// Sends assignments, one a line. A manager that has no time misses some.
+    /// Sends assignments, one a line. They are lost if the queue of the socket is full.
     pub(crate) fn send(&self, assignments: &str) {
         if let Some(socket) = &self.socket {
             let _ = socket.send(assignments.as_bytes());
         }
     }
+
+    /// Sends assignments that the manager waits for: if the queue of the socket is full, waits up
+    /// to a second for room.
+    pub(crate) fn send_reliably(&self, assignments: &str) {
+        if let Some(socket) = &self.socket
+            && let Err(error) = socket.send(assignments.as_bytes())
+            && error.kind() == io::ErrorKind::WouldBlock
+        {
+            let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+            let _ = poll(&mut fds, PollTimeout::from(1000_u16));
+            self.send(assignments);
+        }
+    }
 }
 
-/// WATCHDOG_USEC, where it is meant for this process.
-fn watchdog() -> Option<Duration> {
+/// The watchdog timeout of WATCHDOG_USEC, if WATCHDOG_PID names this process or is not set.
+fn watchdog_timeout() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
-    let period = number("WATCHDOG_USEC").filter(|&period| period != 0)?;
+    let timeout = number("WATCHDOG_USEC").filter(|&timeout| timeout != 0)?;
     number("WATCHDOG_PID")
         .is_none_or(|pid| pid == process::id().into())
-        .then(|| Duration::from_micros(period))
+        .then(|| Duration::from_micros(timeout))
 }

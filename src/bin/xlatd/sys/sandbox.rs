@@ -1,4 +1,4 @@
-//! What the process can still ask the kernel for (seccomp(2)), and write to (landlock(7)), whoever it is.
+//! The sandbox: limits on system calls (seccomp(2)) and on files (landlock(7)), for any user.
 
 use std::{collections::BTreeMap, env::consts::ARCH, io, os::fd::BorrowedFd};
 
@@ -8,30 +8,40 @@ use landlock::{
 };
 use nix::libc;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule,
 };
 
-/// What a translator at work asks for: packets, clocks, memory, netlink, messages, a thread for its leases and files for them.
+/// System calls of a running translator: for packets, clocks, memory, netlink, messages, and the
+/// thread and the files of its leases.
 #[rustfmt::skip]
-const AT_WORK: &[libc::c_long] = &[
-    libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev, libc::SYS_pread64, libc::SYS_pwrite64,
-    libc::SYS_lseek, libc::SYS_close, libc::SYS_fcntl, libc::SYS_ioctl, libc::SYS_dup, libc::SYS_flock,
-    libc::SYS_ppoll, libc::SYS_clock_gettime, libc::SYS_clock_nanosleep, libc::SYS_nanosleep, libc::SYS_gettimeofday,
-    libc::SYS_restart_syscall, libc::SYS_sched_yield, libc::SYS_sched_getaffinity,
-    libc::SYS_brk, libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_madvise,
-    libc::SYS_futex, libc::SYS_set_robust_list, libc::SYS_rseq, libc::SYS_exit, libc::SYS_exit_group,
-    libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_sigaltstack,
-    libc::SYS_getpid, libc::SYS_gettid, libc::SYS_tgkill, libc::SYS_kill, libc::SYS_getrandom, libc::SYS_prctl,
+const TRANSLATOR_CALLS: &[libc::c_long] = &[
+    libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev, libc::SYS_pread64,
+    libc::SYS_pwrite64, libc::SYS_lseek, libc::SYS_close, libc::SYS_fcntl, libc::SYS_ioctl,
+    libc::SYS_dup, libc::SYS_flock,
+    libc::SYS_ppoll, libc::SYS_clock_gettime, libc::SYS_clock_nanosleep, libc::SYS_nanosleep,
+    libc::SYS_gettimeofday, libc::SYS_restart_syscall, libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_brk, libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_futex, libc::SYS_set_robust_list, libc::SYS_rseq, libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_getpid, libc::SYS_gettid, libc::SYS_tgkill, libc::SYS_kill, libc::SYS_getrandom,
+    libc::SYS_prctl,
     libc::SYS_getuid, libc::SYS_geteuid, libc::SYS_getgid, libc::SYS_getegid, libc::SYS_uname,
-    libc::SYS_socket, libc::SYS_connect, libc::SYS_bind, libc::SYS_getsockname, libc::SYS_getpeername,
+    libc::SYS_socket, libc::SYS_connect, libc::SYS_bind, libc::SYS_getsockname,
+    libc::SYS_getpeername,
     libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_recvfrom, libc::SYS_recvmsg,
     libc::SYS_getsockopt, libc::SYS_setsockopt, libc::SYS_shutdown, libc::SYS_memfd_create,
-    libc::SYS_openat, libc::SYS_newfstatat, libc::SYS_fstat, libc::SYS_statx, libc::SYS_fstatfs, libc::SYS_statfs,
-    libc::SYS_getdents64, libc::SYS_readlinkat, libc::SYS_faccessat, libc::SYS_getcwd, libc::SYS_umask,
-    libc::SYS_unlinkat, libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_mkdirat, libc::SYS_fchown,
-    libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_ftruncate, libc::SYS_fallocate,
-    libc::SYS_clone3, // answered by the other filter
+    libc::SYS_openat, libc::SYS_newfstatat, libc::SYS_fstat, libc::SYS_statx, libc::SYS_fstatfs,
+    libc::SYS_statfs, libc::SYS_getdents64, libc::SYS_readlinkat, libc::SYS_faccessat,
+    libc::SYS_getcwd, libc::SYS_umask,
+    libc::SYS_unlinkat, libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_mkdirat,
+    libc::SYS_fchown, libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_clone3, // where programs are denied, a second filter refuses it
     #[cfg(target_arch = "x86_64")]
     libc::SYS_open,
     #[cfg(target_arch = "x86_64")]
@@ -48,13 +58,14 @@ const AT_WORK: &[libc::c_long] = &[
     libc::SYS_mkdir,
 ];
 
-/// What it takes to run another program, such as nft(8), and what that asks for besides.
+/// System calls to run another program, such as nft(8), and those of that program besides.
 #[rustfmt::skip]
-const TO_RUN_PROGRAMS: &[libc::c_long] = &[
-    libc::SYS_execve, libc::SYS_clone, libc::SYS_wait4, libc::SYS_waitid, libc::SYS_pipe2, libc::SYS_dup3,
-    libc::SYS_set_tid_address, libc::SYS_prlimit64, libc::SYS_socketpair, libc::SYS_setpgid, libc::SYS_chdir,
-    libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal, libc::SYS_close_range, libc::SYS_getppid, libc::SYS_sysinfo,
-    libc::SYS_capget, libc::SYS_rt_sigtimedwait, libc::SYS_pselect6, libc::SYS_epoll_create1, libc::SYS_epoll_ctl,
+const PROGRAM_CALLS: &[libc::c_long] = &[
+    libc::SYS_execve, libc::SYS_clone, libc::SYS_wait4, libc::SYS_waitid, libc::SYS_pipe2,
+    libc::SYS_dup3, libc::SYS_set_tid_address, libc::SYS_prlimit64, libc::SYS_socketpair,
+    libc::SYS_setpgid, libc::SYS_chdir, libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal,
+    libc::SYS_close_range, libc::SYS_getppid, libc::SYS_sysinfo, libc::SYS_capget,
+    libc::SYS_rt_sigtimedwait, libc::SYS_pselect6, libc::SYS_epoll_create1, libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait, libc::SYS_sendmmsg, libc::SYS_recvmmsg,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_select,
@@ -68,50 +79,66 @@ const TO_RUN_PROGRAMS: &[libc::c_long] = &[
     libc::SYS_dup2,
 ];
 
-/// From now on only what a translator asks the kernel for is answered, and all else is refused (EPERM); also for what it
-/// starts, which it only can if it `runs_programs`. No new privileges must have been given up before (prctl(2)).
-pub(crate) fn confine_calls(runs_programs: bool) -> io::Result<()> {
-    let mut allowed: BTreeMap<libc::c_long, Vec<SeccompRule>> =
-        AT_WORK.iter().map(|&call| (call, Vec::new())).collect();
-    if runs_programs {
-        allowed.extend(TO_RUN_PROGRAMS.iter().map(|&call| (call, Vec::new())));
-    } else {
-        // Threads, and no processes. The C library asks by clone3(2) first, whose arguments no filter sees.
-        let thread = libc::CLONE_THREAD as u64;
-        let is_thread = SeccompCondition::new(
-            0,
-            SeccompCmpArgLen::Qword,
-            SeccompCmpOp::MaskedEq(thread),
-            thread,
-        );
-        let is_thread = is_thread.and_then(|condition| SeccompRule::new(vec![condition]));
-        allowed.insert(libc::SYS_clone, vec![is_thread.map_err(io::Error::other)?]);
-        let ask_otherwise = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-        let missing = SeccompAction::Errno(libc::ENOSYS as u32);
-        load(ask_otherwise, SeccompAction::Allow, missing)?;
-    }
-    let refused = SeccompAction::Errno(libc::EPERM as u32);
-    load(allowed, refused, SeccompAction::Allow)
+/// Permission to run other programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Programs {
+    Allowed,
+    Denied,
 }
 
-fn load(
+/// Restricts this process, and those that it starts, to the system calls of a translator. All
+/// others fail with EPERM. The process must have set no_new_privs before (prctl(2)).
+pub(crate) fn restrict_calls(programs: Programs) -> io::Result<()> {
+    let mut allowed: BTreeMap<libc::c_long, Vec<SeccompRule>> = TRANSLATOR_CALLS
+        .iter()
+        .map(|&call| (call, Vec::new()))
+        .collect();
+    match programs {
+        Programs::Allowed => allowed.extend(PROGRAM_CALLS.iter().map(|&call| (call, Vec::new()))),
+        Programs::Denied => {
+            allowed.insert(
+                libc::SYS_clone,
+                vec![is_thread().map_err(io::Error::other)?],
+            );
+            // The arguments of clone3(2) are in memory, which no filter can read. The C library
+            // uses clone(2) if clone3(2) fails with ENOSYS.
+            let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+            let missing = SeccompAction::Errno(libc::ENOSYS as u32);
+            load_filter(clone3, missing, SeccompAction::Allow)?;
+        }
+    }
+    let refused = SeccompAction::Errno(libc::EPERM as u32);
+    load_filter(allowed, SeccompAction::Allow, refused)
+}
+
+/// The condition that clone(2) starts a thread, not a process.
+fn is_thread() -> Result<SeccompRule, BackendError> {
+    let thread = libc::CLONE_THREAD as u64;
+    let equal = SeccompCmpOp::MaskedEq(thread);
+    let flags = SeccompCondition::new(0, SeccompCmpArgLen::Qword, equal, thread)?;
+    SeccompRule::new(vec![flags])
+}
+
+/// Loads a filter: `on_match` for the system calls that `rules` match, `otherwise` for all others.
+fn load_filter(
     rules: BTreeMap<libc::c_long, Vec<SeccompRule>>,
-    others: SeccompAction,
-    these: SeccompAction,
+    on_match: SeccompAction,
+    otherwise: SeccompAction,
 ) -> io::Result<()> {
     let arch = ARCH.try_into().map_err(io::Error::other)?;
-    let filter = SeccompFilter::new(rules, others, these, arch).map_err(io::Error::other)?;
+    let filter = SeccompFilter::new(rules, otherwise, on_match, arch).map_err(io::Error::other)?;
     let program = BpfProgram::try_from(filter).map_err(io::Error::other)?;
     seccompiler::apply_filter(&program).map_err(io::Error::other)
 }
 
-/// From now on no file is made, changed or removed but below `writable`, or removed in `emptied`, and none is executed.
-/// Whether the kernel sees to it: Linux 5.13 and later do, where it is not turned off.
-pub(crate) fn confine_files(
+/// Restricts files: below `writable` they may be created, changed and removed, in `removable` only
+/// removed, and none may be executed. Returns whether the kernel enforces it: Linux 5.13 or later
+/// does, unless landlock is disabled.
+pub(crate) fn restrict_files(
     writable: Option<BorrowedFd<'_>>,
-    emptied: Option<BorrowedFd<'_>>,
+    removable: Option<BorrowedFd<'_>>,
 ) -> io::Result<bool> {
-    let abi = ABI::V3; // the kinds of access that files have; what a kernel does not know is left out
+    let abi = ABI::V3; // kinds of access that an older kernel does not know are left out
     let writes: BitFlags<AccessFs> = AccessFs::from_write(abi);
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -119,7 +146,7 @@ pub(crate) fn confine_files(
         .and_then(Ruleset::create)
         .map_err(io::Error::other)?;
     let removes = AccessFs::RemoveFile.into();
-    let rules = [(writable, writes), (emptied, removes)];
+    let rules = [(writable, writes), (removable, removes)];
     for (directory, access) in rules
         .into_iter()
         .filter_map(|(at, access)| Some((at?, access)))
@@ -150,12 +177,12 @@ mod tests {
         result.err().and_then(|error| error.raw_os_error())
     }
 
-    /// In a thread, which is what a sandbox is for; those that it starts are in it, too.
+    /// A sandbox applies to the thread that enters it and to those that it starts.
     #[test]
-    fn what_is_forbidden_is_refused() {
+    fn other_system_calls_are_refused() {
         thread::spawn(|| {
             prctl::set_no_new_privs().unwrap();
-            confine_calls(false).unwrap();
+            restrict_calls(Programs::Denied).unwrap();
             assert_eq!(errno(Command::new("/bin/true").status()), Some(libc::EPERM));
             assert_eq!(
                 nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS),
@@ -171,10 +198,10 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_run_where_they_have_to_be() {
+    fn programs_run_where_allowed() {
         thread::spawn(|| {
             prctl::set_no_new_privs().unwrap();
-            confine_calls(true).unwrap();
+            restrict_calls(Programs::Allowed).unwrap();
             assert!(Command::new("/bin/true").status().unwrap().success());
             assert_eq!(nix::unistd::chroot("/"), Err(nix::errno::Errno::EPERM));
         })
@@ -183,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_written_where_they_may_be() {
+    fn files_are_written_only_where_allowed() {
         let directory = std::env::temp_dir().join(format!("xlatd-{}", std::process::id()));
         for name in ["leases", "run", "other"] {
             fs::create_dir_all(directory.join(name)).unwrap();
@@ -193,7 +220,7 @@ mod tests {
         let enforced = thread::spawn(move || {
             prctl::set_no_new_privs().unwrap();
             let [leases, run] = ["leases", "run"].map(|name| File::open(at.join(name)).unwrap());
-            if !confine_files(Some(leases.as_fd()), Some(run.as_fd())).unwrap() {
+            if !restrict_files(Some(leases.as_fd()), Some(run.as_fd())).unwrap() {
                 return false;
             }
             let write = |name: &str| errno(fs::write(at.join(name), "x"));
@@ -210,7 +237,7 @@ mod tests {
         });
         let enforced = enforced.join().unwrap();
         fs::remove_dir_all(&directory).unwrap();
-        // Where the tests may leave nothing out, the kernel has it.
+        // Where REQUIRE_NETNS forbids to skip tests, the kernel must support landlock.
         assert!(enforced || std::env::var_os("REQUIRE_NETNS").is_none());
     }
 }
