@@ -765,9 +765,9 @@ fn rogue_advertisements_are_not_believed() {
         for said in [
             "Not taken for a NAT64: ff0e::/96, as told on eth0, can be no NAT64's",
             "Not taken for a NAT64: 2001:db8:6::/96, as told on eth0, is a network of this host",
-            "is not believed: it comes from farther away",
-            "A Router Advertisement of 2001:db8:6::1 is not believed: that is no link-local address",
-            "is not believed: it is cut, or has an option of no length",
+            ": it comes from farther away",
+            "Ignoring Router Advertisement from 2001:db8:6::1: that is no link-local address",
+            ": it is truncated or has an option of length 0",
         ] {
             assert_eq!(log.matches(said).count(), 1, "{said}: {log}");
         }

@@ -434,7 +434,7 @@ fn firewalls_in_the_way_are_named() {
         );
         let daemon = net.start("");
         net.advertise(&[(PREFIX, 600)]);
-        daemon.prints("The chain inet filter forward of nftables drops what is forwarded");
+        daemon.prints("The nftables chain inet filter forward drops forwarded packets");
         assert!(!net.pings());
         let log = daemon.log();
         let line = log

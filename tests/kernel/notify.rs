@@ -91,10 +91,7 @@ fn status_says_what_is_wrong() {
             "{status:?}"
         );
         net.xlat.ip("link set nat64 down");
-        assert_eq!(
-            manager.next(),
-            ["STATUS=Waiting for somebody to set up nat64"]
-        );
+        assert_eq!(manager.next(), ["STATUS=Waiting for nat64 to be set up"]);
         net.xlat.ip("link set nat64 up");
         assert_eq!(manager.next(), ["STATUS=Translating on nat64"]);
     });

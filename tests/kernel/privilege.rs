@@ -396,9 +396,9 @@ fn lost_routes_are_named_with_their_commands() {
         daemon.prints("Running as");
         ping(net);
         net.xlat.ip("link set nat64 down");
-        daemon.prints("nat64 is down now");
+        daemon.prints("nat64 is now down");
         net.xlat.ip("link set nat64 up");
-        daemon.prints("nat64 is up now");
+        daemon.prints("nat64 is now up");
         let mut commands = Vec::new();
         for what in [
             "address add 2001:db8:ffff::2/128",

@@ -50,7 +50,7 @@ fn map_file_with_a_mistake_changes_nothing() {
             let log = daemon.log();
             (log.contains(&format!("{path}:2:5: expected"))
                 && log.contains(&format!("{path}:3:1: expected map, found \"prefix\""))
-                && log.contains("the mappings stay as they were"))
+                && log.contains("the mappings are unchanged"))
             .then_some(())
         });
         assert!(reaches(net, BY_FILE), "{}", daemon.log());

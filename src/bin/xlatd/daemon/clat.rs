@@ -1,4 +1,5 @@
-//! The CLAT: waits for what happens to the network, has [`Clat`] decide, and does it.
+//! The CLAT daemon: passes events of the network to [`Clat`], and carries out the actions that it
+//! decides.
 
 use std::{
     net::Ipv6Addr,
@@ -36,26 +37,26 @@ use crate::{
     },
 };
 
-/// The network is looked at again after so long if it could not be.
-const BLIND: Duration = Duration::from_secs(10);
-/// A machine that was suspended for so long may be in another network.
-const SUSPENSION: Duration = Duration::from_secs(1);
-/// The time that script-down gets.
+/// The delay before the network is scanned again after a failure.
+const SCAN_RETRY: Duration = Duration::from_secs(10);
+/// The shortest suspension after which the machine may be in another network.
+const MIN_SUSPENSION: Duration = Duration::from_secs(1);
+/// The time limit of script-down.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most messages in a turn: a flood of them starves nothing else.
+/// The maximum number of messages read in a turn, so that a flood starves nothing else.
 const MAX_MESSAGES: usize = 64;
 
-// Places in the inputs; name servers come after them.
+// Indices in the inputs; name servers follow.
 const CHANGES: usize = 0;
 const NDISC: usize = 1;
 const NFTABLES: usize = 2;
 const NAME_SERVERS: usize = 3;
 
-/// The CLAT, its device and all that belongs to them.
+/// The CLAT and its host, with the sources of events.
 pub(crate) struct ClatDaemon {
     config: ClatConfig,
     clat: Clat,
-    /// The [deadline](Clat::deadline) of the CLAT in this turn, since the machine started.
+    /// The [deadline](Clat::deadline) of the CLAT in this turn, by the boot time clock.
     due: Option<Duration>,
     host: ClatHost,
     changes: LinkChanges,
@@ -63,26 +64,27 @@ pub(crate) struct ClatDaemon {
     nftables: Option<LinkChanges>,
     ndisc: Ndisc,
     query: Option<Query>,
-    /// Name servers that were reported as unusable.
+    /// Unusable name servers that were logged.
     unusable_servers: Vec<String>,
     rescan: Rescan,
-    /// Why the network could not be looked at.
-    blindness: Option<String>,
-    /// The set-up of the host, if it failed.
+    /// The error of the last scan of the network, if it failed.
+    scan_error: Option<String>,
+    /// The retry of a set-up of the host that failed.
     retry: Retry,
-    /// How long the machine has been suspended so far.
+    /// The time that the machine has been suspended since boot.
     suspended: Duration,
-    /// Reasons for which Router Advertisements were refused.
-    refused: Vec<&'static str>,
+    /// Reasons for ignored Router Advertisements that were logged.
+    ignored: Vec<&'static str>,
     /// The state that was decided last.
     state: Option<Status>,
-    /// Whether programs have had IPv4 by us.
+    /// Whether IPv4 has had a default route: script-up was due then, and script-down is at the end.
     was_up: bool,
     /// `script-up`, which may still be running.
     script: Option<Script>,
 }
 
-/// Undoes what a crash has left, and prepares. `directory` is where the undo journal is kept.
+/// Undoes what a crash left behind, and opens the sources of events. `directory` holds the undo
+/// journal.
 pub(crate) fn start(
     mut config: ClatConfig,
     directory: &Path,
@@ -96,19 +98,19 @@ pub(crate) fn start(
         due: None,
         host,
         config,
-        // No change of the network is missed from here on.
+        // Before the first scan, so that no later change of the network is missed.
         changes: LinkChanges::of_the_network().map_err(system("watch the network by netlink"))?,
         nftables: LinkChanges::of_nftables().ok(),
         ndisc: Ndisc::new(process::id() as u16).map_err(system(
-            "listen to Router Advertisements, which takes root or CAP_NET_RAW",
+            "listen to Router Advertisements, which requires root or CAP_NET_RAW",
         ))?,
         query: None,
         unusable_servers: Vec::new(),
         rescan: Rescan::new(Instant::now()),
-        blindness: None,
+        scan_error: None,
         retry: Retry::default(),
         suspended: suspended(),
-        refused: Vec::new(),
+        ignored: Vec::new(),
         state: None,
         was_up: false,
         script: None,
@@ -119,7 +121,7 @@ pub(crate) fn start(
 impl Guest for ClatDaemon {
     const REPORT: Option<i32> = Some(libc::SIGUSR1);
 
-    /// Undoes everything.
+    /// Runs script-down, and undoes the set-up of the host.
     fn end(&mut self) {
         if let Some(path) = self.host.path_mut() {
             path.end();
@@ -168,39 +170,39 @@ impl Guest for ClatDaemon {
 
     fn turn(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
         if turn.is_ready(CHANGES) || turn.is_ready(NFTABLES) {
-            self.hear_of_changes(turn)?;
+            self.read_changes(turn)?;
         }
         if turn.is_ready(NDISC) {
-            self.hear_neighbours(turn)?;
+            self.read_ndisc(turn)?;
         }
-        self.hear_name_servers(turn);
+        self.read_dns_answer(turn);
         if self.rescan.is_due(turn.now) {
-            self.look(turn);
+            self.scan_network(turn);
         }
         if self.retry.is_due(turn.now) {
-            self.tell(Event::Failed, turn);
+            self.handle(Event::Failed, turn);
         }
         if self.host.is_due(turn.now) {
             self.set(Wish::Same, turn);
         }
         let suspended = suspended();
-        if suspended > self.suspended + SUSPENSION {
+        if suspended > self.suspended + MIN_SUSPENSION {
             self.suspended = suspended;
-            self.tell(Event::Resumed, turn);
+            self.handle(Event::Resumed, turn);
         }
-        // Nothing is decided because of packets.
+        // Not in every turn: packets alone change no decision.
         if self.due.is_some_and(|due| due <= boottime()) {
-            self.tell(Event::Time, turn);
+            self.handle(Event::Time, turn);
         }
         Ok(())
     }
 
     fn reload(&mut self, turn: &Turn<'_>) {
-        info!("SIGHUP: asking the network again; settings stay until a restart");
-        self.tell(Event::Resumed, turn);
+        info!("SIGHUP: starting discovery again; settings change only at a restart");
+        self.handle(Event::Resumed, turn);
     }
 
-    /// A set-up that failed is told in place of what was decided.
+    /// The state that was decided, or the failure to set it up.
     fn status(&self) -> String {
         let is_promise = matches!(
             self.state,
@@ -215,13 +217,14 @@ impl Guest for ClatDaemon {
 }
 
 impl ClatDaemon {
-    /// What is said is only that something changed; what counts is how it is, a moment later.
-    fn hear_of_changes(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
+    /// Reads messages that the network or nftables changed, and schedules a scan. Their content
+    /// does not count: the scan reads the state of a moment later.
+    fn read_changes(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
         for changes in [&mut self.changes].into_iter().chain(&mut self.nftables) {
             for _ in 0..MAX_MESSAGES {
                 let change = changes.next();
                 if change
-                    .map_err(system("read about the network by netlink"))?
+                    .map_err(system("read changes of the network by netlink"))?
                     .is_none()
                 {
                     break;
@@ -232,15 +235,15 @@ impl ClatDaemon {
         Ok(())
     }
 
-    /// Looks at the network, and at what has become of what was set up.
-    fn look(&mut self, turn: &Turn<'_>) {
+    /// Scans the network, and repairs the set-up of the host.
+    fn scan_network(&mut self, turn: &Turn<'_>) {
         let before = Instant::now();
         let network = self.host.network();
         let mut took = before.elapsed();
         match network {
             Ok(network) => {
-                self.blindness = None;
-                self.tell(Event::Network(network), turn);
+                self.scan_error = None;
+                self.handle(Event::Network(network), turn);
                 let before = Instant::now();
                 if let Some(at) = self.host.repair(turn.now) {
                     self.rescan.look_at(at);
@@ -249,32 +252,32 @@ impl ClatDaemon {
             }
             Err(error) => {
                 let error = error.to_string();
-                if self.blindness.as_ref() != Some(&error) {
-                    warn!("cannot look at the network by netlink, and tries again: {error}");
+                if self.scan_error.as_ref() != Some(&error) {
+                    warn!("cannot read the state of the network by netlink; trying again: {error}");
                 }
-                self.blindness = Some(error);
-                self.rescan.look_at(turn.now + BLIND);
+                self.scan_error = Some(error);
+                self.rescan.look_at(turn.now + SCAN_RETRY);
             }
         }
         self.rescan.took(took);
-        // Somebody may have made a router of the host, or a host of the router.
+        // An administrator may have turned forwarding on or off.
         if self.host.facts_changed(&self.config) && self.retry.deadline().is_none() {
             self.set(Wish::Same, turn);
         }
     }
 
-    fn hear_neighbours(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
+    fn read_ndisc(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
         for _ in 0..MAX_MESSAGES {
             let message = self.ndisc.next();
             let event = match message.map_err(system("read messages of Neighbour Discovery"))? {
                 None => break,
                 Some(Message::Stray(source, why)) => {
-                    self.refuse(source, why);
+                    self.log_ignored(source, why);
                     continue;
                 }
                 Some(Message::Advertisement(link, source, octets)) => {
                     let Some(advertisement) = RouterAdvertisement::parse(octets) else {
-                        self.refuse(source, "it is cut, or has an option of no length");
+                        self.log_ignored(source, "it is truncated or has an option of length 0");
                         continue;
                     };
                     Event::Advertisement {
@@ -286,27 +289,27 @@ impl ClatDaemon {
                     if self.clat.answers_for(link, target) {
                         let mac = self.clat.link(link).and_then(|link| link.mac);
                         if let Err(error) = self.ndisc.answer(link, source, target, mac) {
-                            debug!("cannot answer {source}, who asks for {target}: {error}");
+                            debug!("cannot answer {source}, which solicits {target}: {error}");
                         }
                     }
                     continue;
                 }
                 Some(Message::Answer(from)) => Event::Answered { from },
             };
-            self.tell(event, turn);
+            self.handle(event, turn);
         }
         Ok(())
     }
 
-    /// Says why the Router Advertisement of somebody is not believed: once for each reason, whoever sends them.
-    fn refuse(&mut self, source: Ipv6Addr, why: &'static str) {
-        if !self.refused.contains(&why) {
-            self.refused.push(why);
-            warn!("A Router Advertisement of {source} is not believed: {why}");
+    /// Logs why a Router Advertisement is ignored: once for each reason, whatever the source.
+    fn log_ignored(&mut self, source: Ipv6Addr, why: &'static str) {
+        if !self.ignored.contains(&why) {
+            self.ignored.push(why);
+            warn!("Ignoring Router Advertisement from {source}: {why}");
         }
     }
 
-    fn hear_name_servers(&mut self, turn: &Turn<'_>) {
+    fn read_dns_answer(&mut self, turn: &Turn<'_>) {
         let Some(query) = &mut self.query else {
             return;
         };
@@ -327,16 +330,16 @@ impl ClatDaemon {
             None => return,
         };
         self.query = None;
-        self.tell(event, turn);
+        self.handle(event, turn);
     }
 
-    /// Tells what has happened, and does what is to be done about it.
-    fn tell(&mut self, event: Event, turn: &Turn<'_>) {
+    /// Passes an event to the CLAT, and carries out the actions that it returns.
+    fn handle(&mut self, event: Event, turn: &Turn<'_>) {
         let translated = self.host.path().map_or(0, PacketPath::translated);
         self.clat.translated(translated);
         let actions = self.clat.handle(event, boottime());
         if let Err(error) = self.ndisc.await_answers(self.clat.probes()) {
-            warn!("cannot hear answers of routers: {error}");
+            warn!("cannot receive answers of routers: {error}");
         }
         for action in actions {
             match action {
@@ -379,7 +382,7 @@ impl ClatDaemon {
         }
     }
 
-    /// Reports the state. A failure has been reported.
+    /// Reports the state. A failure was logged when it occurred.
     fn say(&self, turn: &Turn<'_>) {
         let status = self.status();
         turn.notify_status(&status);
@@ -388,14 +391,14 @@ impl ClatDaemon {
         }
     }
 
-    /// Sets the host up. What fails is tried again later, and reported once.
+    /// Sets up the host. A failure is logged once, and retried later.
     fn set(&mut self, wish: Wish, turn: &Turn<'_>) {
         match self.host.set(wish, &self.config, &mut self.ndisc, turn.now) {
             Ok(()) => {
                 if self.retry.succeeded() {
                     self.say(turn);
                 }
-                self.has_set_up();
+                self.after_set_up();
             }
             Err(error) => {
                 let report = error.report().replace('\n', " ");
@@ -407,8 +410,8 @@ impl ClatDaemon {
         }
     }
 
-    /// Has done so: for the first time there is more to do.
-    fn has_set_up(&mut self) {
+    /// Warns of firewalls and starts script-up, after the first set-up.
+    fn after_set_up(&mut self) {
         let Some(setup) = self.host.setup() else {
             return;
         };
@@ -427,13 +430,13 @@ impl ClatDaemon {
     }
 }
 
-/// How long the machine has been suspended since it started.
+/// The time that the machine has been suspended since boot.
 fn suspended() -> Duration {
     let awake = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
     boottime().saturating_sub(awake)
 }
 
-/// Since the machine started, suspended time included.
+/// The time since boot, including suspensions.
 fn boottime() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }

@@ -1,4 +1,4 @@
-//! What a CLAT has set up on its host, and the packets that it translates there.
+//! The host of a CLAT: its set-up, and the packet path while there is one.
 
 use std::{
     io,
@@ -26,34 +26,37 @@ use crate::{
     },
 };
 
-/// nft is looked for again after so long, and after so many times the time that it took to look.
+/// The shortest time between two checks for nftables.
 const RETRY: Duration = Duration::from_secs(10);
+/// The time between two checks for nftables, as a multiple of the duration of a check.
 const RETRY_FACTOR: u32 = 20;
 
-/// A change of how the host is to be.
+/// A change of what is wanted of the host.
 pub(crate) enum Wish {
-    /// An address is to be tested, or no more.
+    /// Test this address, or none.
     Trial(Option<AddressTest>),
-    /// There is to be IPv4 by us, or no more.
+    /// Set up IPv4, or tear it down.
     Setup(Option<HostSetup>),
-    /// All is to be as it was wished before.
+    /// No change: set up again what was wanted before.
     Same,
 }
 
 /// The host of a CLAT.
 pub(crate) struct ClatHost {
     host: Host,
-    /// The address that is to be tested.
+    /// The wanted test of an address.
     trial: Option<AddressTest>,
-    /// How the host is to be.
+    /// The wanted set-up.
     setup: Option<HostSetup>,
-    /// What was known of the host when it was set up so.
+    /// The facts about the host that the set-up is based on.
     facts: Option<Facts>,
-    /// `None` until there is something to translate.
+    /// `None` while nothing is set up.
     path: Option<PacketPath>,
-    /// Whether nftables have been seen to work, or been missed, and when to see whether they do by now.
+    /// Whether nftables works, as far as known.
     has_nft: bool,
+    /// Whether missing nftables was logged.
     lacks_nft: bool,
+    /// The time of the next check for nftables.
     nft_at: Option<Instant>,
 }
 
@@ -71,47 +74,48 @@ impl ClatHost {
         }
     }
 
-    /// Device and translator, while there is something to translate.
+    /// The packet path, while IPv4 is set up.
     pub(crate) fn path(&self) -> Option<&PacketPath> {
         self.path.as_ref()
     }
 
-    /// The same, to be changed.
+    /// The packet path, mutably.
     pub(crate) fn path_mut(&mut self) -> Option<&mut PacketPath> {
         self.path.as_mut()
     }
 
-    /// How the host is to be; `None` while there is to be no IPv4 by us.
+    /// The wanted set-up; `None` while no IPv4 is wanted.
     pub(crate) fn setup(&self) -> Option<&HostSetup> {
         self.setup.as_ref()
     }
 
-    /// The time to see whether there are nftables by now, and to [`set`](Self::set) the host up again.
+    /// The time to check for nftables again, and to [`set`](Self::set) up the host with it.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.nft_at
     }
 
-    /// Whether it is that time; if so, it is taken for granted.
+    /// Whether the [deadline](Self::deadline) has passed; if so, it is cleared.
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         self.nft_at.take_if(|at| *at <= now).is_some()
     }
 
-    /// What there is of the network, but for our own device.
+    /// Reads the state of the network, without the CLAT's own device.
     pub(crate) fn network(&mut self) -> io::Result<Network> {
         self.host.netlink.network(self.host.index())
     }
 
-    /// Does again what others have undone; see [`Host::repair`].
+    /// Repairs the set-up; see [`Host::repair`].
     pub(crate) fn repair(&mut self, now: Instant) -> Option<Instant> {
         self.host.repair(now)
     }
 
-    /// Whether the host is another one than when it was set up: somebody has made a router of it, or a host of the router.
+    /// Whether the facts about the host have changed since it was set up: above all, whether it
+    /// forwards.
     pub(crate) fn facts_changed(&self, config: &ClatConfig) -> bool {
         self.facts.is_some() && self.facts != self.facts(config)
     }
 
-    /// Changes how the host is to be, and sets it up so.
+    /// Changes what is wanted of the host, and sets it up.
     pub(crate) fn set(
         &mut self,
         wish: Wish,
@@ -129,7 +133,7 @@ impl ClatHost {
             && matches!(step, Step::LoadRuleset { .. })
             && std::mem::replace(&mut self.has_nft, false)
         {
-            // nft has worked so far. Perhaps it can be done without.
+            // nftables has stopped working: try without it.
             return self.try_to_set(config, ndisc, now);
         }
         result
@@ -157,7 +161,7 @@ impl ClatHost {
             facts.has_nft = self.has_nft;
         }
         steps.extend(plan::clat(settings, setup, facts));
-        // The translator knows what comes before the routes lead to it.
+        // Before routes send packets to the translator.
         if let Some(path) = &mut self.path {
             path.set_map(plan::clat_map(setup));
             path.set_mtu(plan::clat_translation(setup).mtu);
@@ -178,28 +182,29 @@ impl ClatHost {
         let before = self.facts.replace(facts);
         if facts.is_router && !before.is_some_and(|before| before.is_router) {
             info!(
-                "This host is a router: what others have it forward passes, and nothing new comes in by {}",
+                "This host is a router: it goes on forwarding for others, and accepts no new \
+                 connections by {}",
                 settings.device
             );
         }
         changed
     }
 
-    /// Sets nothing up but this, and lets the device go.
+    /// Sets up only these steps, and removes the device.
     fn rest(&mut self, steps: &[Step], ndisc: &mut Ndisc) -> Result<(), Error> {
         self.facts = None;
         if let Err(error) = ndisc.hear_for(None) {
-            debug!("cannot hear neighbours no more: {error}");
+            debug!("cannot stop listening to neighbours: {error}");
         }
         if let Some(path) = &mut self.path {
             path.end();
         }
         let changed = self.host.change(steps);
-        self.path = None; // and with it the device
+        self.path = None; // removes the device
         changed
     }
 
-    /// What is to be known of the host; `None` while nothing is to be set up.
+    /// The current facts about the host; `None` while no IPv4 is wanted.
     fn facts(&self, config: &ClatConfig) -> Option<Facts> {
         let (uplink, index) = &self.setup.as_ref()?.uplink;
         let path = plan::force_forwarding(uplink);
@@ -226,7 +231,8 @@ impl ClatHost {
         })
     }
 
-    /// Sees whether nftables work, where it is possible to do without them; if not, says once what that means.
+    /// Checks whether nftables works, for a set-up that can do without it. Warns once if it does
+    /// not.
     fn look_for_nft(&mut self, settings: &Settings, setup: &HostSetup, facts: Facts, now: Instant) {
         let before = Instant::now();
         let ruleset = plan::ruleset(settings, setup, facts);
@@ -234,24 +240,25 @@ impl ClatHost {
             self.has_nft = true;
             return;
         };
-        // Somebody may install it in the meantime.
+        // An administrator may install it later.
         self.nft_at = Some(now + RETRY.max(before.elapsed() * RETRY_FACTOR));
         if !std::mem::replace(&mut self.lacks_nft, true) {
             warn!(
-                "No nftables, without which neighbours on {} can open connections to IPv4 services of this host, and \
-                 have it forward their packets, unless another firewall forbids it: {error}",
+                "No nftables: unless another firewall prevents it, neighbours on {} can connect to \
+                 IPv4 services of this host, and it forwards their packets: {error}",
                 setup.uplink.0
             );
         }
     }
 
-    /// Undoes everything, and lets the device go.
+    /// Undoes everything, and removes the device.
     pub(crate) fn undo_all(&mut self) {
         self.host.undo_all();
         self.path = None;
     }
 
-    /// Says which other chains of nftables drop our packets, and what helps: it would not be seen otherwise.
+    /// Warns of ufw and of nftables chains that drop forwarded packets, with the commands that
+    /// help: nothing else would show it.
     pub(crate) fn warn_of_firewalls(&self, settings: &Settings) {
         let device = &settings.device;
         if let Some(setup) = &self.setup
@@ -261,13 +268,15 @@ impl ClatHost {
             let [there, back] =
                 plan::allow_in_ufw(device, &setup.uplink.0).map(|step| step.command());
             warn!(
-                "ufw drops what is forwarded, and only root can have it let our packets pass: {there}; {back}"
+                "ufw drops forwarded packets, and only root can have it accept those of the CLAT: \
+                 {there}; {back}"
             );
         }
         for chain in plan::dropping_chains(&nft::chains().unwrap_or_default()) {
             warn!(
-                "The chain {chain} of nftables drops what is forwarded. If IPv4 does not pass: nft insert rule {chain} \
-                 iifname {device} accept; nft insert rule {chain} oifname {device} ct state established,related accept"
+                "The nftables chain {chain} drops forwarded packets. If IPv4 does not pass: \
+                 nft insert rule {chain} iifname {device} accept; \
+                 nft insert rule {chain} oifname {device} ct state established,related accept"
             );
         }
     }

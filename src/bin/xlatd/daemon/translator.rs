@@ -1,4 +1,4 @@
-//! The translator of a tayga.conf.
+//! The translator daemon, configured by tayga.conf.
 
 use std::{
     fs,
@@ -41,22 +41,22 @@ use crate::{
     },
 };
 
-/// The most messages about links in a turn: a flood of them starves nothing else.
+/// The maximum number of link messages read in a turn, so that a flood starves nothing else.
 const MAX_CHANGES: usize = 64;
 
-/// How the command line wants the daemon to be.
+/// The options of the command line.
 pub(crate) struct Options {
-    /// Whether everything is logged.
+    /// Whether every packet is logged.
     pub(crate) debug: bool,
-    /// Where to write the process id.
+    /// The path of the PID file.
     pub(crate) pidfile: Option<PathBuf>,
-    /// Who to become.
+    /// The user and group to run as.
     pub(crate) identity: Identity,
-    /// Whether `data-dir` is to be the root of all paths.
+    /// Whether to change the root directory to `data-dir`.
     pub(crate) chroot: bool,
 }
 
-/// The translator, its device and all that belongs to them.
+/// The translator and its device, with their configuration and files.
 pub(crate) struct Daemon {
     config: Config,
     pidfile: Option<PidFile>,
@@ -64,18 +64,19 @@ pub(crate) struct Daemon {
     netlink: Netlink,
     changes: LinkChanges,
     path: PacketPath,
-    /// Whether the device was seen [unusable](is_usable) since its addresses and routes were last looked at.
+    /// Whether the device was [unusable](is_usable) since its addresses and routes were last
+    /// checked.
     was_unusable: bool,
 }
 
-/// Attaches to the device and sets it up, so that packets can flow, and gives up what is not needed any more. What was
-/// done is undone if something fails.
+/// Attaches to the device, sets it up so that packets can flow, and drops privileges. Undoes the
+/// set-up if any of this fails.
 pub(crate) fn start(
     mut config: Config,
     options: &Options,
     readiness: Option<&Readiness>,
 ) -> Result<(Service, Daemon), Error> {
-    let directory = MadeDirectory::new(&config);
+    let directory = CreatedDirectory::new(&config);
     let map_file = map_file::open(&config)?;
     let mut map = match &map_file {
         Some(file) => map_file::read(&config, file)?,
@@ -83,14 +84,14 @@ pub(crate) fn start(
     };
     let leases = Leases::start(&config, &mut map)?;
     let service = Service::new()?;
-    // No change of the device is missed from here on.
+    // Before the device is set up, so that no later change of it is missed.
     let changes = LinkChanges::new().map_err(system("watch links by netlink"))?;
-    let netlink = Netlink::new().map_err(system("talk netlink to the kernel"))?;
+    let netlink = Netlink::new().map_err(system("open a netlink socket"))?;
     let mut setup = Setup::new(netlink, config.offload);
     let pidfile = setup
         .attach(&config.tun_device)
         .and_then(|name| {
-            config.tun_device = name; // with a number, where it is a format
+            config.tun_device = name; // the kernel replaced a %d by a number
             setup.run(&plan::setup(&config))
         })
         .and_then(|()| write_pidfile(options))
@@ -103,13 +104,13 @@ pub(crate) fn start(
             }
             if let Some(readiness) = readiness {
                 let awaited = readiness.check_awaited();
-                awaited.map_err(system("go on: the process that was started is gone"))?;
+                awaited.map_err(system("continue: the process that was started has ended"))?;
             }
-            give_up_privileges(&config, options)?;
+            drop_privileges(&config, options)?;
             Ok(pidfile)
         })
         .inspect_err(|_| setup.undo())?;
-    directory.stays();
+    directory.keep();
     let (netlink, device) = setup.finish();
     if let Some(file) = &map_file
         && let Err(error) = file.open_to_read()
@@ -131,7 +132,7 @@ pub(crate) fn start(
     Ok((service, daemon))
 }
 
-/// Puts the translator between the device and itself.
+/// Connects the device to the translator.
 fn packet_path(
     config: &Config,
     options: &Options,
@@ -160,7 +161,7 @@ fn log_addresses(config: &Config, map: &AddressMap) {
     log_mappings(map);
 }
 
-// Place in the inputs.
+// Index in the inputs.
 const LINKS: usize = 0;
 
 impl Guest for Daemon {
@@ -170,7 +171,7 @@ impl Guest for Daemon {
         self.enter_sandbox();
     }
 
-    /// Writes the leases, and logs what became of the packets.
+    /// Writes the leases, and logs the packet counters.
     fn end(&mut self) {
         self.path.end();
     }
@@ -200,7 +201,8 @@ impl Guest for Daemon {
         Ok(())
     }
 
-    /// Writes the leases, and reads the map-file again. A file that cannot be read, or has a mistake, changes nothing.
+    /// Writes the leases, and reads the map-file again. A file that cannot be read, or has a
+    /// mistake, changes nothing.
     fn reload(&mut self, turn: &Turn<'_>) {
         turn.notify_reloading();
         self.path.write_leases(turn.now);
@@ -210,15 +212,15 @@ impl Guest for Daemon {
             Some(file) => match map_file::read(&self.config, file) {
                 Ok(map) => {
                     self.path.set_map(map);
-                    info!("SIGHUP: {} has been read again", file.path().display());
+                    info!("SIGHUP: reloaded {}", file.path().display());
                     log_mappings(self.path.map());
                 }
                 Err(error) => {
                     for line in error.report().lines() {
                         warn!("{line}");
                     }
-                    warn!("SIGHUP: the mappings stay as they were");
-                    status += "; the map-file has mistakes, and the mappings stay as they were";
+                    warn!("SIGHUP: the mappings are unchanged");
+                    status += "; the map-file has mistakes, so the mappings are unchanged";
                 }
             },
         }
@@ -230,13 +232,13 @@ impl Guest for Daemon {
         if link.up {
             format!("Translating on {}", link.name)
         } else {
-            format!("Waiting for somebody to set up {}", link.name)
+            format!("Waiting for {} to be set up", link.name)
         }
     }
 }
 
 impl Daemon {
-    /// Has the kernel refuse what is not needed any more, as far as it can.
+    /// Restricts system calls and files, as far as the kernel supports it.
     fn enter_sandbox(&self) {
         if !self.config.sandbox {
             return;
@@ -245,7 +247,7 @@ impl Daemon {
         let pidfile = self.pidfile.as_ref().and_then(PidFile::directory);
         let files = match sandbox::restrict_files(leases, pidfile) {
             Ok(true) => " and files".to_owned(),
-            Ok(false) => "; the kernel has no landlock for files".to_owned(),
+            Ok(false) => "; none for files: the kernel has no landlock".to_owned(),
             Err(error) => format!("; none for files: {error}"),
         };
         match sandbox::restrict_calls(Programs::Denied) {
@@ -254,7 +256,7 @@ impl Daemon {
         }
     }
 
-    /// Follows changes of the device: its name, its MTU, and whether it was down.
+    /// Handles changes of the device: its name, its MTU, and whether it was down.
     fn follow_link(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
         let attempt = "read about links by netlink";
         let index = self.path.link().index;
@@ -270,19 +272,21 @@ impl Daemon {
                 }
                 Some(Change::Missed) => {
                     changed = true;
-                    self.was_unusable = true; // it may have been
+                    self.was_unusable = true; // the missed messages may have said so
                 }
             }
         }
-        // Messages are old by now: the kernel is asked for the present state. A link that is
-        // gone shows where packets are read.
+        // Messages may be outdated, so the current state is read. That the link was removed shows
+        // when packets are read.
         if changed && let Some(link) = self.netlink.link_by_index(index).map_err(system(attempt))? {
-            self.link_is(link, turn);
+            self.apply_link(link, turn);
         }
         Ok(())
     }
 
-    fn link_is(&mut self, link: Link, turn: &Turn<'_>) {
+    /// Takes over the current state of the link, and restores addresses and routes that the kernel
+    /// removed.
+    fn apply_link(&mut self, link: Link, turn: &Turn<'_>) {
         let before = self.path.link().clone();
         let name = link.name.clone();
         let is_usable = is_usable(&link);
@@ -295,16 +299,16 @@ impl Daemon {
             self.path.set_mtu(translation_mtu(&link));
             if link.mtu < MIN_MTU.into() {
                 warn!(
-                    "{name}: IPv6 needs an MTU of {MIN_MTU} octets or more, and this is {} now",
+                    "{name}: IPv6 needs an MTU of at least {MIN_MTU} octets, and it is now {}",
                     link.mtu
                 );
             } else {
-                info!("{name} has an MTU of {} now", link.mtu);
+                info!("{name} now has an MTU of {}", link.mtu);
             }
         }
         if link.up != before.up {
             let state = if link.up { "up" } else { "down" };
-            info!("{name} is {state} now");
+            info!("{name} is now {state}");
             turn.notify_status(&self.status());
         }
         if is_usable && std::mem::take(&mut self.was_unusable) {
@@ -315,26 +319,29 @@ impl Daemon {
     }
 }
 
-/// `data-dir`, if it had to be made. It goes again if the daemon does not start.
-struct MadeDirectory(Option<PathBuf>);
+/// The `data-dir`, if it was created here. It is removed again if the daemon does not start.
+struct CreatedDirectory(Option<PathBuf>);
 
-impl MadeDirectory {
+impl CreatedDirectory {
     fn new(config: &Config) -> Self {
-        let made = config.data_dir.clone().filter(|directory| {
+        let created = config.data_dir.clone().filter(|directory| {
             create_directory(directory).unwrap_or_else(|error| {
-                warn!("{}: cannot make the data-dir: {error}", directory.display());
+                warn!(
+                    "{}: cannot create the data-dir: {error}",
+                    directory.display()
+                );
                 false
             })
         });
-        Self(made)
+        Self(created)
     }
 
-    fn stays(mut self) {
+    fn keep(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for MadeDirectory {
+impl Drop for CreatedDirectory {
     fn drop(&mut self) {
         if let Some(directory) = &self.0 {
             let _ = fs::remove_dir(directory);
@@ -352,8 +359,8 @@ fn write_pidfile(options: &Options) -> Result<Option<PidFile>, Error> {
     options.pidfile.as_ref().map(write).transpose()
 }
 
-/// Nothing is needed any more but the descriptors that are open, and who can be neither root nor anybody else can do no harm.
-fn give_up_privileges(config: &Config, options: &Options) -> Result<(), Error> {
+/// Drops the privileges that the set-up needed. From here on the translator uses open descriptors.
+fn drop_privileges(config: &Config, options: &Options) -> Result<(), Error> {
     if options.chroot
         && let Some(directory) = &config.data_dir
     {
@@ -364,23 +371,23 @@ fn give_up_privileges(config: &Config, options: &Options) -> Result<(), Error> {
         kept.push(Capability::CAP_NET_ADMIN);
     }
     if privilege::stays_root(options.identity) {
-        // Root stays root, as with tayga, for files that only root can read and write.
+        // As with tayga, a daemon that stays root can read and write any file.
         kept.push(Capability::CAP_DAC_OVERRIDE);
     }
-    let is_now =
+    let remaining =
         privilege::drop_to(options.identity, &kept).map_err(system("give up privileges"))?;
-    info!("Running as {is_now}");
+    info!("Running as {remaining}");
     Ok(())
 }
 
-/// Whether the kernel leaves a device its addresses and routes: it takes them from one that is down, and those of IPv6 from
-/// one that is narrower than IPv6 allows.
+/// Whether a device keeps its addresses and routes. The kernel removes its routes and IPv6
+/// addresses when it is down, and those of IPv6 when its MTU is less than IPv6 requires.
 fn is_usable(link: &Link) -> bool {
     link.up && link.mtu >= MIN_MTU.into()
 }
 
-/// The MTU that the translator is told, in octets. A device can be made narrower than IPv6 allows (RFC 8200 section 5) while
-/// it is in use; IPv6 then stops by itself.
+/// The MTU for translation, in octets. An administrator can set the MTU of a device below what IPv6
+/// requires (RFC 8200 section 5) while it is in use; the kernel then stops IPv6 on it.
 fn translation_mtu(link: &Link) -> u16 {
     u16::try_from(link.mtu).unwrap_or(u16::MAX).max(MIN_MTU)
 }
