@@ -14,11 +14,11 @@ use nix::{
 
 use crate::harness::{Daemon, Directory, Net, SERVER6, wait_for, xlatd_case};
 
-/// The file that an instance has locked while it runs.
+/// The lock file, which an instance has locked while it runs.
 const LOCK: &str = "dynamic.map.lock";
 const NOBODY: u32 = 65534;
 
-/// The instance that is there first. Its device is of [`Net::translate_with`].
+/// The configuration of the first instance, with the device of [`Net::translate_with`].
 fn first(data_dir: &Path) -> String {
     format!(
         "tun-device nat64\nipv4-addr 203.0.113.1\nipv6-addr 2001:db8:ffff::1\n\
@@ -27,7 +27,7 @@ fn first(data_dir: &Path) -> String {
     )
 }
 
-/// Another one, which sets its device up by itself.
+/// The configuration of another instance, which sets up its own device.
 fn second(data_dir: &Path) -> String {
     format!(
         "tun-device nat65\nipv4-addr 198.18.0.1\nipv6-addr 2001:db8:fffe::1\n\
@@ -42,7 +42,7 @@ fn ping(net: &Net) {
         .run(&format!("ping -n -c 1 -i 0.1 -w 15 {SERVER6}"));
 }
 
-/// What is in the directory, with the octets of each file.
+/// The files in the directory, with their content.
 fn content(directory: &Path) -> BTreeSet<(String, Vec<u8>)> {
     let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
     entries
@@ -75,8 +75,8 @@ fn writes_leases(data_dir: &Path) {
     });
 }
 
-/// The second instance, as any user and by any name of the directory, is refused with the names of
-/// both, and changes nothing. The first one goes on.
+/// The second instance, as any user and by any path of the directory, is refused, and changes
+/// nothing. The error names both instances. The first one continues.
 fn refuses_the_second(options: &str) {
     xlatd_case(|net| {
         let directory = Directory::new();
@@ -114,7 +114,7 @@ fn refuses_the_second(options: &str) {
         ping(net);
         daemon.signal(Signal::SIGHUP);
         writes_leases(&data_dir);
-        // The first one is killed: nothing of it is in the way.
+        // After the first one is killed, the next starts.
         drop(daemon);
         let next = Daemon::start(&net.xlat, &second(&data_dir));
         next.prints("Running as");
@@ -136,8 +136,8 @@ fn second_instance_is_refused_when_the_first_is_in_a_chroot() {
     refuses_the_second("-u nobody -r");
 }
 
-/// Starts what follows as a service does: as a user without privileges, who sees no processes of
-/// others and no /proc/locks (ProtectProc=, ProcSubset=).
+/// The launcher of a program as in a service: as a user without privileges, that sees neither the
+/// processes of other users nor /proc/locks (ProtectProc=, ProcSubset=).
 const SERVICE: &str = "mount -t proc -o hidepid=invisible,subset=pid proc /proc && \
     mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200 && \
     exec setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set -all,+net_admin \
@@ -151,7 +151,7 @@ fn start_service(net: &Net, config: &str) -> Daemon {
     )
 }
 
-/// A data-dir as the packages have it, which anybody may read.
+/// A data-dir as in the packages, which all users may read.
 fn readable(directory: &Directory, owner: u32) -> PathBuf {
     let data_dir = directory.file("data");
     fs::create_dir(&data_dir).unwrap();
@@ -160,7 +160,7 @@ fn readable(directory: &Directory, owner: u32) -> PathBuf {
     data_dir
 }
 
-/// So are services.
+/// A second service is refused with the names of both, too.
 #[test]
 fn services_are_refused_with_both_names() {
     xlatd_case(|net| {
@@ -179,9 +179,10 @@ fn services_are_refused_with_both_names() {
     });
 }
 
-/// An instance that comes to its end is waited for; another program with the lock is named, too.
+/// A start waits for an instance that is stopping. Another program that holds the lock is named,
+/// too.
 #[test]
-fn lock_is_waited_for() {
+fn a_start_waits_for_the_lock() {
     xlatd_case(|net| {
         let directory = Directory::new();
         let data_dir = directory.file("");
@@ -192,7 +193,7 @@ fn lock_is_waited_for() {
         let held = lock();
         let daemon = Daemon::start(&net.xlat, &second(&data_dir));
         wait_for("the daemon to wait", || daemon.sleeps().then_some(()));
-        // It ends as an instance does: what is locked then is the file that has the name.
+        // As an instance that stops, it removes the file: the new one is locked then.
         fs::remove_file(data_dir.join(LOCK)).unwrap();
         drop(held);
         daemon.prints("Running as");
@@ -208,8 +209,8 @@ fn lock_is_waited_for() {
     });
 }
 
-/// Whoever may read a directory can lock it (flock(2)): users who may not write there keep no
-/// instance from starting, whichever file they try, and whether or not one is running.
+/// A user who may read a directory can lock it (flock(2)). One who may not write there cannot
+/// prevent the start of an instance, by a lock of any file, whether or not an instance is running.
 #[test]
 fn other_users_cannot_lock_the_data_dir() {
     xlatd_case(|net| {
@@ -232,15 +233,15 @@ fn other_users_cannot_lock_the_data_dir() {
         };
         let locked = flock(&data_dir);
         locked.prints("locked");
-        // Killed, it leaves the file.
+        // Killed, the instance leaves its lock file.
         drop(starts());
         flock(&data_dir.join(LOCK)).prints("Permission denied");
         starts();
     });
 }
 
-/// What the owner of the directory has put in the place of the lock file is neither followed, nor
-/// changed, nor given away by root.
+/// A file of another kind in place of the lock file is neither followed, nor changed, nor given to
+/// the owner of the directory by root.
 #[test]
 fn only_a_regular_file_is_locked() {
     xlatd_case(|net| {
@@ -276,7 +277,7 @@ fn only_a_regular_file_is_locked() {
             assert_eq!(fs::metadata(&victim).unwrap().uid(), 0);
             assert!(!directory.file("new").exists());
         }
-        // A file of root's that is no lock file, by its name alone.
+        // A file of root's that has only the name of a lock file.
         fs::write(&lock, "theirs").unwrap();
         let daemon = Daemon::start_with("-u nobody", &net.xlat, &second(&data_dir));
         daemon.prints("Running as");
@@ -285,8 +286,8 @@ fn only_a_regular_file_is_locked() {
     });
 }
 
-/// A lock file is of whoever the directory is of, so that the next instance, as a service or root,
-/// can lock it.
+/// The owner of the directory owns the lock file, so that the next instance, a service or root, can
+/// lock it.
 #[test]
 fn lock_file_is_its_directorys_owners() {
     xlatd_case(|net| {
@@ -298,7 +299,7 @@ fn lock_file_is_its_directorys_owners() {
             assert_eq!((metadata.uid(), metadata.gid()), (owner, owner));
             assert_eq!(metadata.mode() & 0o7777, 0o600);
         };
-        // Instances are killed, and leave it.
+        // Killed instances leave it.
         let starts = |options: &str, owner| {
             let daemon = Daemon::start_with(options, &net.xlat, &second(&data_dir));
             daemon.prints("Running as");
@@ -310,7 +311,7 @@ fn lock_file_is_its_directorys_owners() {
             );
         };
         starts("", 0);
-        // The directory is given to this user.
+        // The directory changes its owner to this user.
         starts("-u nobody", NOBODY);
         starts("", NOBODY);
         let service = || start_service(net, &second(&data_dir));
@@ -324,11 +325,11 @@ fn lock_file_is_its_directorys_owners() {
         };
         is_locked(&service());
         fs::remove_file(&lock).unwrap();
-        // Root makes it in the directory of the user.
+        // Root creates it in the directory of the user.
         starts("", NOBODY);
         is_locked(&service());
 
-        // An administrator has given the directory away, and not the file.
+        // An administrator has changed the owner of the directory, but not of the file.
         chown(&lock, Some(0), Some(0)).unwrap();
         let warned = service();
         warned.prints("Running as");
@@ -338,10 +339,10 @@ fn lock_file_is_its_directorys_owners() {
     });
 }
 
-/// An instance that ends removes its lock file, from within a chroot, too; one that does not start
-/// leaves nothing.
+/// An instance that stops removes its lock file, in a chroot, too. One that does not start leaves
+/// no file.
 #[test]
-fn lock_file_goes_at_the_end() {
+fn lock_file_is_removed_at_the_end() {
     xlatd_case(|net| {
         let directory = Directory::new();
         let data_dir = readable(&directory, 0);
@@ -361,7 +362,7 @@ fn lock_file_goes_at_the_end() {
     });
 }
 
-/// A file system without such locks is no reason not to start.
+/// On a file system without locks an instance starts, with a warning.
 #[test]
 fn directory_that_cannot_be_locked_is_reported() {
     xlatd_case(|net| {
@@ -376,7 +377,7 @@ fn directory_that_cannot_be_locked_is_reported() {
             "trace=flock",
             "-e",
             "inject=flock:error=ENOLCK",
-            // strace(1) that is killed leaves what it traces.
+            // A killed strace(1) does not end the program that it traces.
             "setpriv",
             "--pdeathsig",
             "KILL",
@@ -392,7 +393,7 @@ fn directory_that_cannot_be_locked_is_reported() {
     });
 }
 
-/// Without a pool there are no leases: a data-dir is then no more than where the map-file is.
+/// Without a pool there are no leases, and the data-dir is only the directory of the map-file.
 #[test]
 fn data_dir_is_shared_where_there_are_no_leases() {
     xlatd_case(|net| {

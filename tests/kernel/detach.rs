@@ -1,4 +1,4 @@
-//! Going on in the background.
+//! The daemon in the background.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -15,7 +15,7 @@ tun-route 203.0.113.0/24
 tun-route 2001:db8:64::/96
 ";
 
-/// A daemon that is nobody's child; ended with the test.
+/// A daemon in the background, ended with the test.
 struct Background(Pid);
 
 impl Background {
@@ -24,7 +24,7 @@ impl Background {
         Self(Pid::from_raw(pid.trim().parse().unwrap()))
     }
 
-    /// One look, since it may end between two.
+    /// Read once, since the daemon may end between two readings.
     fn is_there(&self) -> bool {
         fs::read_to_string(format!("/proc/{}/status", self.0))
             .is_ok_and(|status| !status.contains("\nState:\tZ"))
@@ -39,7 +39,7 @@ impl Drop for Background {
     }
 }
 
-/// The command that was started, and what it takes.
+/// The command line, with a configuration in the directory.
 fn command(directory: &Directory, config: &str, options: &str) -> String {
     let path = directory.file("tayga.conf");
     fs::write(&path, config).unwrap();
@@ -55,7 +55,8 @@ fn crosses_at_once(net: &Net) {
     net.client.run(&format!("ping -n -c 1 -W 15 {SERVER6}"));
 }
 
-/// Exit status 0 means that the very next packet crosses; the daemon has no terminal, and its own session.
+/// With exit status 0 the very next packet crosses. The daemon has no terminal, and its own
+/// session.
 #[test]
 fn exit_status_0_means_that_packets_flow() {
     xlatd_case(|net| {
@@ -78,9 +79,9 @@ fn exit_status_0_means_that_packets_flow() {
     });
 }
 
-/// From within a chroot, too, where there is no /dev.
+/// In a chroot without /dev the daemon detaches, too.
 #[test]
-fn chroot_goes_on_in_the_background() {
+fn daemon_in_a_chroot_detaches() {
     xlatd_case(|net| {
         let directory = Directory::new();
         let data_dir = directory.file("data");
@@ -99,12 +100,13 @@ fn chroot_goes_on_in_the_background() {
     });
 }
 
-/// Whatever keeps packets from flowing is exit status 1, with the error on stderr; nothing is left.
+/// If packets cannot flow, the exit status is 1, the error is on stderr, and nothing is left
+/// behind.
 #[test]
 fn exit_status_1_comes_with_the_error() {
     xlatd_case(|net| {
         let directory = Directory::new();
-        // Without tun-up there is no route to the device.
+        // Without tun-up no route to the device is possible.
         let config = format!("{CONFIG}tun-route 2001:db8:64::/96\n");
         let output = net.xlat.output(&command(&directory, &config, "--syslog"));
         assert_eq!(output.status.code(), Some(1));
@@ -118,7 +120,7 @@ fn exit_status_1_comes_with_the_error() {
     });
 }
 
-/// What was done to a device of somebody else is undone if the last step fails: here the pidfile.
+/// If the last step fails, here the pidfile, the set-up of an existing device is undone.
 #[test]
 fn what_was_set_up_is_undone() {
     xlatd_case(|net| {
@@ -139,9 +141,9 @@ fn what_was_set_up_is_undone() {
     });
 }
 
-/// With --stdout, messages still go there from the background.
+/// With --stdout, messages go to stdout in the background, too.
 #[test]
-fn stdout_stays_if_asked_for() {
+fn stdout_option_keeps_stdout() {
     xlatd_case(|net| {
         let directory = Directory::new();
         let log = directory.file("log");

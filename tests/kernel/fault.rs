@@ -1,7 +1,8 @@
-//! What breaks around a translator: devices, descriptors, memory, signals, system calls.
+//! Faults around a translator: devices, descriptors, memory, signals, system calls.
 //!
-//! Beside these: a device that vanishes, goes down, or gets another MTU (`device`), disks that are full, slow or read-only
-//! (`pool`), log readers that stall (`log`), netlink and resolvers of a CLAT (`clat`), floods (`flood`).
+//! Other faults are elsewhere: a device that is removed, goes down or gets another MTU in `device`,
+//! disks that are full, slow or read-only in `pool`, log readers that stall in `log`, netlink and
+//! resolvers of a CLAT in `clat`, floods in `flood`.
 
 use std::{
     fs,
@@ -33,7 +34,7 @@ fn goes_on(net: &Net) {
     wait_for("packets to cross", || pings(net).then_some(()));
 }
 
-/// A device that gets another name is the same device.
+/// A renamed device stays in use.
 #[test]
 fn a_device_may_be_renamed() {
     xlatd_case(|net| {
@@ -49,14 +50,14 @@ fn a_device_may_be_renamed() {
     });
 }
 
-/// More happens to the device than there is room for: what counts is how it is in the end.
+/// The kernel drops messages about the device if there are too many: the last state counts.
 #[test]
 fn changes_of_the_device_may_be_missed() {
     xlatd_case(|net| {
         let daemon = start_by(net, &[], CONFIG);
         goes_on(net);
         daemon.signal(Signal::SIGSTOP);
-        // Each says something about the device; the kernel has room for a few hundred.
+        // Each causes a message; the socket has room for a few hundred.
         let changes: String = (0..2000)
             .map(|number| format!("link set nat64 mtu {}\n", 1400 + number % 2))
             .collect();
@@ -68,7 +69,7 @@ fn changes_of_the_device_may_be_missed() {
     });
 }
 
-/// Stopped, its queue fills up; it goes on as if nothing had been.
+/// While the daemon is stopped (SIGSTOP) its queue fills up. It continues afterwards.
 #[test]
 fn it_may_be_stopped_for_a_while() {
     xlatd_case(|net| {
@@ -83,7 +84,7 @@ fn it_may_be_stopped_for_a_while() {
     });
 }
 
-/// Signals in a storm are one now and then; packets cross in between, and SIGTERM is obeyed at once.
+/// In a storm of signals packets still cross, and SIGTERM is obeyed at once.
 #[test]
 fn signals_may_come_in_a_storm() {
     xlatd_case(|net| {
@@ -106,7 +107,7 @@ fn signals_may_come_in_a_storm() {
     });
 }
 
-/// No descriptor is left: packets cross, and that leases cannot be written is said.
+/// Without free descriptors packets cross, and a warning says that leases cannot be written.
 #[test]
 fn descriptors_may_run_out() {
     xlatd_case(|net| {
@@ -130,7 +131,7 @@ fn descriptors_may_run_out() {
     });
 }
 
-/// As much memory as it has, and no more: packets need none, and leases are written by a thread or not at all.
+/// Without free memory packets cross, and leases are written by a thread or not at all.
 #[test]
 fn memory_may_run_out() {
     xlatd_case(|net| {
@@ -157,7 +158,7 @@ fn memory_may_run_out() {
     });
 }
 
-/// The kernel does not take a packet: it is lost, counted and said, and the next one goes.
+/// A packet that the kernel rejects is lost, counted and logged, and the next one is sent.
 #[test]
 fn writes_may_fail() {
     for error in ["EIO", "ENOBUFS", "ENOSPC", "EINVAL"] {
@@ -180,9 +181,9 @@ fn writes_may_fail() {
     }
 }
 
-/// The device cannot be read any more: one error says so, and that is the end; it does not spin.
+/// If the device cannot be read, the daemon logs one error and ends; it does not spin.
 #[test]
-fn reads_that_fail_are_the_end() {
+fn reads_that_fail_end_the_daemon() {
     for error in ["EIO", "ENOBUFS", "ENOSPC", "EINVAL"] {
         xlatd_case(|net| {
             let inject = format!("inject=read:error={error}:when=20+");
@@ -199,7 +200,7 @@ fn reads_that_fail_are_the_end() {
     }
 }
 
-/// By strace(1), for calls on the TUN device alone.
+/// The launcher that injects faults by strace(1), into calls on the TUN device alone.
 fn injecting(inject: &str) -> [&str; 10] {
     [
         "strace",
@@ -215,7 +216,7 @@ fn injecting(inject: &str) -> [&str; 10] {
     ]
 }
 
-/// What is left of a record of steps may be anything: what can be read is undone, and IPv4 works.
+/// From a damaged undo journal, the lines that can be read are undone, and IPv4 works.
 #[test]
 fn a_record_may_be_damaged() {
     clat_case(|net: &ClatNet| {

@@ -1,4 +1,4 @@
-//! Where messages go, and that nobody who is slow to take them holds up packets.
+//! Log output. A slow log reader never blocks the packet path.
 
 use std::{
     fs::{self, File},
@@ -14,7 +14,7 @@ use crate::harness::{
     CONFIG, DEADLINE, Daemon, Directory, Listener, Net, SERVER6, daemon, wait_for, xlatd_case,
 };
 
-/// Puts a /dev with our own syslog, and a /run with our own journal, into a mount namespace of the program.
+/// A script that starts the program in a mount namespace with the test's syslog and journal.
 const PRIVATE: &str = r#"
 set -e
 mkdir "$DIR/dev" "$DIR/run"
@@ -32,7 +32,7 @@ mount --bind "$DIR/run" /run
 exec "$0" "$@" $OPTIONS
 "#;
 
-/// Who takes messages.
+/// The receiver of messages.
 struct Reader(Listener);
 
 impl Reader {
@@ -69,8 +69,8 @@ fn ping(net: &Net) {
     net.client.run(&format!("ping -n -c 1 -w 15 {SERVER6}"));
 }
 
-/// RFC 3164 section 4: <priority>, name and process id; facility 3 (daemon) with severities 6 and 4. A syslogd that is
-/// started again is found.
+/// RFC 3164 section 4: <priority>, name and process id; facility 3 (daemon) with severities 6 and
+/// 4. After a restart of syslogd, messages reach the new one.
 #[test]
 fn syslog_has_priority_name_and_process_id() {
     xlatd_case(|net| {
@@ -98,7 +98,8 @@ fn syslog_has_priority_name_and_process_id() {
     });
 }
 
-/// The journal's own protocol (systemd.io, "Native Journal Protocol"): PRIORITY, SYSLOG_IDENTIFIER, MESSAGE.
+/// The journal's own protocol (systemd.io, "Native Journal Protocol"): PRIORITY, SYSLOG_IDENTIFIER,
+/// MESSAGE.
 #[test]
 fn journal_has_its_fields() {
     xlatd_case(|net| {
@@ -121,7 +122,7 @@ fn journal_has_its_fields() {
     });
 }
 
-/// What ends the daemon is logged, too: nobody may be there to read stderr.
+/// The error that ends the daemon is logged, since stderr may lead nowhere.
 #[test]
 fn the_last_error_is_logged() {
     xlatd_case(|net| {
@@ -142,9 +143,10 @@ fn the_last_error_is_logged() {
     });
 }
 
-/// Without a journal --journal is refused; without a syslogd, whoever looks on sees the messages.
+/// Without a journal --journal is refused. Without a syslogd, messages in the foreground go to
+/// stdout.
 #[test]
-fn journal_must_be_there_and_syslog_need_not() {
+fn journal_is_required_and_syslog_is_not() {
     xlatd_case(|net| {
         let start = |options| {
             let reader = Reader::new();
@@ -165,9 +167,9 @@ fn journal_must_be_there_and_syslog_need_not() {
     });
 }
 
-/// A reader of stdout that stops reading does not stop packets; what it missed is counted.
+/// A reader of stdout that stops reading does not stop packets, and lost messages are counted.
 #[test]
-fn stalled_reader_holds_up_no_packets() {
+fn stalled_reader_does_not_block_packets() {
     xlatd_case(|net| {
         net.xlat.ip("tuntap add dev nat64 mode tun");
         net.route_to_device();
@@ -180,15 +182,15 @@ fn stalled_reader_holds_up_no_packets() {
         command.arg(daemon()).args(["-d", "-c"]).arg(path);
         command.stdin(Stdio::null()).stdout(writer);
         let mut child = net.xlat.inside(|| command.spawn()).unwrap();
-        drop(command); // and our end of the pipe with it
+        drop(command); // closes the writing end of the pipe here
         net.wait_for_daemon();
         let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
-        // Each SIGHUP is a message: more than a pipe holds.
+        // Each SIGHUP causes a message; together they do not fit in the pipe.
         for _ in 0..3000 {
             nix::sys::signal::kill(pid, Signal::SIGHUP).unwrap();
             std::thread::sleep(std::time::Duration::from_micros(300));
         }
-        // To wait for the reader at each message would take too long.
+        // Waiting for the reader at each message would take too long.
         let start = Instant::now();
         for _ in 0..150 {
             nix::sys::signal::kill(pid, Signal::SIGHUP).unwrap();

@@ -1,4 +1,4 @@
-//! What a service manager is told, and what it tells by the environment.
+//! Notifications to the service manager, and its settings in the environment.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{CONFIG, Daemon, Directory, Listener, Net, SERVER6, wait_for, xlatd_case};
 
-/// A service manager, as far as its socket goes.
+/// The socket of a service manager.
 struct Manager(Listener);
 
 impl Manager {
@@ -34,9 +34,10 @@ impl Manager {
     }
 }
 
-/// READY=1 once packets flow, RELOADING=1 and READY=1 around SIGHUP, STOPPING=1 at the end; also from within a chroot.
+/// READY=1 once packets flow, RELOADING=1 and READY=1 around SIGHUP, STOPPING=1 at the end; in a
+/// chroot, too.
 #[test]
-fn manager_is_told_what_happens() {
+fn manager_is_notified_of_each_state() {
     xlatd_case(|net| {
         for options in ["", "-u nobody -r"] {
             let manager = Manager::new();
@@ -71,7 +72,7 @@ fn manager_is_told_what_happens() {
     });
 }
 
-/// A map-file with mistakes, and a device that is down, are in STATUS.
+/// STATUS tells of a map-file with mistakes, and of a device that is down.
 #[test]
 fn status_says_what_is_wrong() {
     xlatd_case(|net| {
@@ -97,9 +98,10 @@ fn status_says_what_is_wrong() {
     });
 }
 
-/// WATCHDOG=1 comes before the time is over, and without packets; not where it is meant for another process.
+/// WATCHDOG=1 comes within the timeout, without packets too, unless WATCHDOG_PID names another
+/// process.
 #[test]
-fn watchdog_is_told_twice_in_its_time() {
+fn watchdog_is_notified_twice_in_its_timeout() {
     xlatd_case(|net| {
         let manager = Manager::new();
         let _daemon = manager.start(net, "WATCHDOG_USEC=400000", "", CONFIG);
@@ -127,9 +129,9 @@ fn watchdog_is_told_twice_in_its_time() {
     });
 }
 
-/// A socket that is not there is said, and no reason to stop.
+/// A missing socket is logged, and the daemon starts.
 #[test]
-fn manager_need_not_be_there() {
+fn missing_manager_is_no_error() {
     xlatd_case(|net| {
         let launcher = ["env", "NOTIFY_SOCKET=/nonexistent/socket"];
         net.xlat.ip("tuntap add dev nat64 mode tun");
@@ -141,7 +143,7 @@ fn manager_need_not_be_there() {
     });
 }
 
-/// STATE_DIRECTORY is data-dir where the configuration has none: the first of several, and only an absolute one.
+/// STATE_DIRECTORY is the default of data-dir: its first path, if that is absolute.
 #[test]
 fn state_directory_is_the_data_dir() {
     xlatd_case(|net| {

@@ -1,4 +1,4 @@
-//! What the daemon may still do once packets flow: nothing but what it has open.
+//! Privileges of the daemon once packets flow: none beyond its open descriptors.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{CONFIG, Daemon, Directory, Net, SERVER, SERVER6, wait_for, xlatd_case};
 
-/// nobody and nogroup of every Debian, and a group that is not nobody's.
+/// nobody and nogroup of Debian, and another group.
 const NOBODY: &str = "65534";
 const DAEMON_GROUP: &str = "1";
 
@@ -21,7 +21,7 @@ prefix 2001:db8:64::/96
 dynamic-pool 203.0.113.0/24
 ";
 
-/// Bits of capabilities(7), as /proc shows them.
+/// Capability sets (capabilities(7)) as in /proc.
 const NONE: &str = "0000000000000000";
 const DAC_OVERRIDE: &str = "0000000000000002";
 const NET_ADMIN: &str = "0000000000001000";
@@ -31,8 +31,8 @@ fn ping(net: &Net) {
         .run(&format!("ping -n -c 1 -i 0.1 -w 15 {SERVER6}"));
 }
 
-/// Waits until packets cross, by one ping after the other: a device that is not ready yet loses them.
-fn crosses_in_the_end(net: &Net) {
+/// Pings repeatedly until one is answered: a device that is not ready yet drops packets.
+fn wait_for_ping(net: &Net) {
     wait_for("packets to cross", || {
         let ping = net.client.output(&format!("ping -n -c 1 -W 1 {SERVER6}"));
         ping.status.success().then_some(())
@@ -50,7 +50,7 @@ fn start(net: &Net, options: &str, config: &str) -> Daemon {
     daemon
 }
 
-/// User, group, supplementary groups and all sets of capabilities, and no way back by a set-user-ID program.
+/// Asserts user, group, no supplementary groups, all capability sets, and no_new_privs.
 fn has(daemon: &Daemon, uid: &str, gid: &str, capabilities: &str) {
     let four = |id: &str| [id; 4].join(" ");
     assert_eq!(daemon.status("Uid"), four(uid));
@@ -64,7 +64,8 @@ fn has(daemon: &Daemon, uid: &str, gid: &str, capabilities: &str) {
     assert_eq!(daemon.status("NoNewPrivs"), "1");
 }
 
-/// `-u` without `-g` takes the user's group; supplementary groups and capabilities go; and packets still flow.
+/// `-u` without `-g` takes the user's group. Supplementary groups and capabilities are dropped, and
+/// packets still flow.
 #[test]
 fn user_has_no_groups_and_no_capabilities() {
     xlatd_case(|net| {
@@ -92,9 +93,9 @@ fn user_has_no_groups_and_no_capabilities() {
     });
 }
 
-/// `-g` names another group; numbers do as well as names.
+/// `-g` sets another group. Numbers are accepted in place of names.
 #[test]
-fn group_counts_and_numbers_do() {
+fn group_and_numeric_ids_are_accepted() {
     xlatd_case(|net| {
         let daemon = start(net, "-u 65534 --group daemon", CONFIG);
         has(&daemon, NOBODY, DAEMON_GROUP, NONE);
@@ -103,9 +104,9 @@ fn group_counts_and_numbers_do() {
     });
 }
 
-/// Root without `-u` keeps what reads and writes files, and nothing else.
+/// Without `-u`, root keeps the capability to read and write files, and no other.
 #[test]
-fn root_keeps_only_its_files() {
+fn root_keeps_only_access_to_files() {
     xlatd_case(|net| {
         let daemon = start(net, "", CONFIG);
         has(&daemon, "0", "0", DAC_OVERRIDE);
@@ -113,9 +114,9 @@ fn root_keeps_only_its_files() {
     });
 }
 
-/// `keep-net-admin yes` keeps that one, also for a user.
+/// `keep-net-admin yes` keeps CAP_NET_ADMIN, with `-u` too.
 #[test]
-fn net_admin_is_kept_if_asked_for() {
+fn keep_net_admin_keeps_the_capability() {
     xlatd_case(|net| {
         let config = format!("{CONFIG}keep-net-admin yes\n");
         let daemon = start(net, "-u nobody", &config);
@@ -124,7 +125,8 @@ fn net_admin_is_kept_if_asked_for() {
     });
 }
 
-/// A data-dir that is root's, with leases in it, is written once the daemon is somebody else; the leases are kept.
+/// A data-dir of root with leases in it changes its owner: the daemon writes it as the new user,
+/// and the leases are kept.
 #[test]
 fn leases_are_written_by_the_user() {
     xlatd_case(|net| {
@@ -149,9 +151,9 @@ fn leases_are_written_by_the_user() {
     });
 }
 
-/// A directory in which others have files stays root's; what to do is said.
+/// A directory with other files in it stays root's, and the log says what to do.
 #[test]
-fn directory_of_others_is_not_given_away() {
+fn directory_with_other_files_keeps_its_owner() {
     xlatd_case(|net| {
         let directory = Directory::new();
         fs::write(directory.file("passwd"), "").unwrap();
@@ -168,7 +170,7 @@ fn directory_of_others_is_not_given_away() {
     });
 }
 
-/// From within a chroot the map-file is read again, though it is outside, and leases are written.
+/// In a chroot a map-file outside of it is reloaded, and leases are written.
 #[test]
 fn chroot_still_reads_maps_and_writes_leases() {
     xlatd_case(|net| {
@@ -189,7 +191,7 @@ fn chroot_still_reads_maps_and_writes_leases() {
         has(&daemon, NOBODY, NOBODY, NONE);
         ping(net);
 
-        // Another file takes its place, as editors do it.
+        // Editors replace a file rather than write it.
         let new = elsewhere.file("new");
         fs::write(&new, "map 203.0.113.99 2001:db8:6::10\n").unwrap();
         fs::rename(&new, &maps).unwrap();
@@ -198,7 +200,7 @@ fn chroot_still_reads_maps_and_writes_leases() {
             let ping = net.server.output("ping -n -c 1 -W 1 203.0.113.99");
             ping.status.success().then_some(())
         });
-        // It is written beside the packets.
+        // A thread writes it.
         wait_for("the lease in its file", || {
             let text = fs::read_to_string(directory.file("dynamic.map")).ok()?;
             text.contains("\t2001:db8:6::10\t").then_some(())
@@ -208,9 +210,10 @@ fn chroot_still_reads_maps_and_writes_leases() {
     });
 }
 
-/// The pidfile of a user who may not remove it names nobody at the end; a symbolic link is not followed at the start.
+/// A pidfile that the user may not remove is emptied at the end. Links and FIFOs are refused at the
+/// start.
 #[test]
-fn pidfile_names_nobody_at_the_end() {
+fn pidfile_is_emptied_at_the_end() {
     xlatd_case(|net| {
         let directory = Directory::new();
         fs::set_permissions(directory.file(""), fs::Permissions::from_mode(0o755)).unwrap();
@@ -233,7 +236,7 @@ fn pidfile_names_nobody_at_the_end() {
             fs::remove_file(&path).unwrap();
         };
         refused();
-        // Nor are another name of a file, and a FIFO, which would hold up who opens it.
+        // So are hard links and FIFOs, on which open(2) would block.
         fs::hard_link(directory.file("precious"), &path).unwrap();
         refused();
         net.xlat.run(&format!("mkfifo {}", path.display()));
@@ -241,9 +244,10 @@ fn pidfile_names_nobody_at_the_end() {
     });
 }
 
-/// What is in a directory of somebody else's may lead to what only root can read: it is not followed, and not quoted.
+/// A link in another user's directory may lead to a file that only root can read: it is not
+/// followed, and the file is not quoted.
 #[test]
-fn links_in_a_directory_of_others_are_not_followed() {
+fn links_in_the_directory_of_another_user_are_not_followed() {
     xlatd_case(|net| {
         let directory = Directory::new();
         let (secret, data_dir) = (directory.file("secret"), directory.file("data"));
@@ -271,7 +275,7 @@ fn links_in_a_directory_of_others_are_not_followed() {
     });
 }
 
-/// What cannot be is refused with exit status 1, and nothing is left behind.
+/// Impossible identities are refused with exit status 1, and nothing is left behind.
 #[test]
 fn impossible_identities_are_refused() {
     xlatd_case(|net| {
@@ -295,7 +299,7 @@ fn impossible_identities_are_refused() {
             );
             assert!(!net.xlat.has("nat64"));
         }
-        // Groups that cannot be given up are not kept in silence.
+        // Groups that cannot be dropped are an error.
         let exec = with_net_admin(&["--groups=4", "sh", "-c", "exec \"$0\" \"$@\" -u nobody"]);
         let mut daemon = Daemon::start_by(&exec, &net.xlat, CONFIG);
         assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.log());
@@ -322,9 +326,10 @@ fn impossible_identities_are_refused() {
     });
 }
 
-/// As in a service with `User=` and `AmbientCapabilities=`: set up without root, and the capability goes afterwards.
+/// As in a service with `User=` and `AmbientCapabilities=`: the set-up needs no root, and the
+/// capability is dropped afterwards.
 #[test]
-fn capability_is_enough_to_start_and_goes() {
+fn one_capability_is_enough_to_start_and_is_dropped() {
     xlatd_case(|net| {
         let directory = Directory::new();
         chown(directory.file(""), Some(65534), Some(65534)).unwrap();
@@ -342,14 +347,15 @@ fn capability_is_enough_to_start_and_goes() {
         for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
             assert_eq!(daemon.status(set), NONE, "{set}");
         }
-        crosses_in_the_end(net);
+        wait_for_ping(net);
         daemon.stop();
         let text = fs::read_to_string(directory.file("dynamic.map")).unwrap();
         assert!(text.contains("\t2001:db8:6::10\t"), "{text}");
     });
 }
 
-/// Starts a program as nobody with CAP_NET_ADMIN, where anybody may open /dev/net/tun; with more for setpriv(1).
+/// The launcher of a program as nobody with CAP_NET_ADMIN, where all users may open /dev/net/tun.
+/// `more` are further options of setpriv(1).
 fn with_net_admin<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let capability = [
         "--inh-caps=-all,+net_admin",
@@ -358,7 +364,8 @@ fn with_net_admin<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&AS_NOBODY[..], &capability, more].concat()
 }
 
-/// Has setpriv(1) start a program as nobody, where anybody may open /dev/net/tun; its options for capabilities come after it.
+/// The launcher of a program as nobody by setpriv(1), where all users may open /dev/net/tun.
+/// Options for capabilities follow it.
 pub(crate) const AS_NOBODY: [&str; 8] = [
     "unshare",
     "--mount",
@@ -370,7 +377,7 @@ pub(crate) const AS_NOBODY: [&str; 8] = [
     "--regid=65534",
 ];
 
-/// As udev makes it: anybody may open /dev/net/tun, and needs the capability to attach to a device.
+/// Permissions of udev: all users may open /dev/net/tun, and need the capability to attach.
 const OPEN_TO_ALL: &str = r#"
 set -e
 mount -t tmpfs tmpfs /mnt
@@ -387,8 +394,8 @@ tun-route 203.0.113.0/24
 tun-route 2001:db8:64::/96
 ";
 
-/// The device going down and up is survived; what the kernel took away is named with the commands that bring it back, and
-/// they do.
+/// When the device goes down and up, the log names each address and route that the kernel removed,
+/// with the command that restores it.
 #[test]
 fn lost_routes_are_named_with_their_commands() {
     xlatd_case(|net| {
@@ -409,7 +416,7 @@ fn lost_routes_are_named_with_their_commands() {
             daemon.prints(&command);
             commands.push(command);
         }
-        // The kernel keeps IPv4 addresses.
+        // IPv4 addresses stay on a device that is down.
         assert!(
             !daemon.log().contains("address add 203"),
             "{}",
@@ -423,9 +430,10 @@ fn lost_routes_are_named_with_their_commands() {
     });
 }
 
-/// The kernel takes IPv6 from a device that is narrower than IPv6 allows, too: it is brought back with the MTU.
+/// The kernel also removes IPv6 from a device whose MTU is below 1280 octets: it is restored with
+/// the MTU.
 #[test]
-fn routes_lost_to_a_low_mtu_are_brought_back() {
+fn routes_lost_to_a_low_mtu_are_restored() {
     xlatd_case(|net| {
         let config = format!("{CONFIG}{ROUTES}keep-net-admin yes\n");
         let daemon = Daemon::start_with("-u nobody", &net.xlat, &config);
@@ -434,13 +442,13 @@ fn routes_lost_to_a_low_mtu_are_brought_back() {
         net.xlat.ip("link set nat64 mtu 1000");
         daemon.prints("IPv6 needs an MTU");
         net.xlat.ip("link set nat64 mtu 1500");
-        crosses_in_the_end(net);
+        wait_for_ping(net);
     });
 }
 
-/// A device that was renamed is named as it is called now.
+/// The commands have the current name of a renamed device.
 #[test]
-fn commands_name_the_device_as_it_is_called_now() {
+fn commands_have_the_current_name_of_the_device() {
     xlatd_case(|net| {
         let daemon = Daemon::start_with("-u nobody", &net.xlat, &format!("{CONFIG}{ROUTES}"));
         daemon.prints("Running as");
@@ -451,9 +459,9 @@ fn commands_name_the_device_as_it_is_called_now() {
     });
 }
 
-/// With CAP_NET_ADMIN kept they are brought back, every time.
+/// With CAP_NET_ADMIN kept, they are restored, each time.
 #[test]
-fn lost_routes_are_brought_back_with_net_admin() {
+fn lost_routes_are_restored_with_net_admin() {
     xlatd_case(|net| {
         let config = format!("{CONFIG}{ROUTES}keep-net-admin yes\n");
         let daemon = Daemon::start_with("-u nobody", &net.xlat, &config);
@@ -461,7 +469,7 @@ fn lost_routes_are_brought_back_with_net_admin() {
         for _ in 0..3 {
             ping(net);
             net.xlat.ip("link set nat64 down\nlink set nat64 up");
-            crosses_in_the_end(net);
+            wait_for_ping(net);
             wait_for("the address", || {
                 let shown = net.xlat.run("ip -6 address show dev nat64");
                 shown.contains("2001:db8:ffff::2/128").then_some(())
@@ -473,7 +481,7 @@ fn lost_routes_are_brought_back_with_net_admin() {
     });
 }
 
-/// The kernel refuses what is not needed (seccomp(2)), unless it is told not to; leases are written all the same.
+/// The sandbox is on unless configured off (seccomp(2), landlock(7)), and leases are written in it.
 #[test]
 fn the_sandbox_is_entered() {
     for (setting, mode) in [("", "2"), ("sandbox no\n", "0")] {

@@ -1,4 +1,4 @@
-//! The map-file, and reading it again.
+//! The map-file, at the start and at SIGHUP.
 
 use std::{
     fmt::Write,
@@ -11,13 +11,13 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{CONFIG, DEADLINE, Daemon, Directory, Net, SERVER6, wait_for, xlatd_case};
 
-/// The client, as IPv4 hosts see it by [`CONFIG`], and by map-files of these tests.
+/// The addresses of the client for IPv4 hosts, by [`CONFIG`] and by the map-files of these tests.
 const BY_CONFIG: &str = "203.0.113.10";
 const BY_FILE: &str = "203.0.113.20";
 /// Another address of the client.
 const CLIENT_B: &str = "2001:db8:6::20";
 
-/// A map-file is in force from the start, and its next content as soon as SIGHUP is handled.
+/// A map-file is in force from the start, and its new content once SIGHUP is handled.
 #[test]
 fn map_file_is_read_at_the_start_and_at_sighup() {
     xlatd_case(|net| {
@@ -36,7 +36,8 @@ fn map_file_is_read_at_the_start_and_at_sighup() {
     });
 }
 
-/// A file with a mistake is refused as a whole: each mistake is named, and what was in force stays so.
+/// A file with mistakes is refused as a whole: each mistake is logged, and the mappings in force
+/// stay.
 #[test]
 fn map_file_with_a_mistake_changes_nothing() {
     xlatd_case(|net| {
@@ -71,9 +72,9 @@ fn map_file_with_a_mistake_changes_nothing() {
     });
 }
 
-/// At the start a map-file with a mistake, or without a file, is an error; nothing is done to the system before.
+/// At the start, a map-file that is missing or has a mistake is an error, and nothing is set up.
 #[test]
-fn map_file_with_a_mistake_does_not_start() {
+fn map_file_with_a_mistake_prevents_the_start() {
     xlatd_case(|net| {
         let maps = Maps::new("map 10.0.0.0/33 ::1\nmap 10/8 ::1\n");
         let path = maps.path().display().to_string();
@@ -95,9 +96,9 @@ fn map_file_with_a_mistake_does_not_start() {
     });
 }
 
-/// 100,000 lines take effect at once, too, and what did not change goes on meanwhile.
+/// 100,000 lines take effect at once, too, and unchanged mappings translate meanwhile.
 #[test]
-fn hundred_thousand_maps_are_read_again_at_once() {
+fn hundred_thousand_maps_are_reloaded_at_once() {
     xlatd_case(|net| {
         let maps = Maps::new("");
         let daemon = maps.translate(net);
@@ -149,7 +150,7 @@ impl Maps {
         self.0.file("maps.conf")
     }
 
-    /// As editors do: another file takes the place of the one that is there.
+    /// Replaces the file, as editors do.
     fn write(&self, text: &str) {
         let new = self.0.file("maps.new");
         fs::write(&new, text).unwrap();
@@ -169,7 +170,8 @@ impl Maps {
     }
 }
 
-/// Whether an echo request from the server comes back from this address. The translator says at once if nothing maps it.
+/// Whether this address answers an echo request of the server. The translator rejects an unmapped
+/// one at once.
 fn reaches(net: &Net, address: &str) -> bool {
     let output = net.server.output(&format!("ping -n -c 1 -W 2 {address}"));
     output.status.success()

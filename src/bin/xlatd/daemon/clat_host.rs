@@ -152,9 +152,11 @@ impl ClatHost {
         let setup = &setup;
         let settings = &config.clat;
         let (uplink, link) = &setup.uplink;
-        let ours = (setup.dedicated && setup.on_link).then_some((*link, setup.source));
-        if let Err(error) = ndisc.hear_for(ours) {
-            warn!("cannot hear neighbours that ask for our address on {uplink}: {error}");
+        let target = (setup.dedicated && setup.on_link).then_some((*link, setup.source));
+        if let Err(error) = ndisc.hear_for(target) {
+            warn!(
+                "cannot receive Neighbour Solicitations for the CLAT address on {uplink}: {error}"
+            );
         }
         if setup.dedicated && !self.has_nft {
             self.look_for_nft(settings, setup, facts, now);

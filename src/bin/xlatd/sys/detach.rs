@@ -61,7 +61,7 @@ pub(crate) fn detach() -> io::Result<Process> {
 }
 
 impl Readiness {
-    /// Fails if the process that was started has ended: whoever ended it wants no daemon either.
+    /// Fails if the process that was started has been ended: then no daemon is wanted either.
     pub(crate) fn check_awaited(&self) -> io::Result<()> {
         let mut fds = [PollFd::new(self.pipe.as_fd(), PollFlags::empty())];
         match poll(&mut fds, PollTimeout::ZERO)? {

@@ -155,8 +155,8 @@ impl Tun {
         }
     }
 
-    /// Writes one packet with its virtio_net_hdr. A device that has none must be given complete
-    /// packets, with a header of all zeros.
+    /// Writes one packet with its virtio_net_hdr. For a device that has none it is left out, and
+    /// must be all zeros: the packet must be complete.
     pub(crate) fn write(&mut self, packet: &[u8]) -> io::Result<usize> {
         match self.header {
             Header::Virtio => self.device.write(packet),
