@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Route, Rule, Step, Target};
+use super::{
+    Facts, Route, Rule, Step, Target,
+    nft::{MARK, ruleset, ruleset_name},
+};
 use crate::{
     addr::{AddressMap, Eam, Prefix4, Prefix6},
-    clat::{AddressTest, HostSetup, PRIVATE, Settings, Source, private},
+    clat::{AddressTest, HostSetup, Settings, private},
     config::IpPrefix,
     translate::{self, UdpChecksum},
 };
@@ -16,39 +19,8 @@ const MAIN: u32 = 254;
 const PRIORITY: u32 = 0x61a7;
 /// The last of all routes.
 const LAST_METRIC: u32 = u32::MAX;
-/// Of Neighbour Solicitations for our address, which the kernel would not take for ours: as clatd's, where it has one.
-const MARK: u32 = 0xc1a7;
 /// Neighbours, and nobody who is farther away.
 const LINK_LOCAL: IpPrefix = IpPrefix::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
-
-/// Packets that no connection of ours has to do with, for nftables; also those that its tracking makes nothing of.
-const UNASKED: &str = "meta nfproto ipv6 ct state new,invalid,untracked";
-
-/// What is to be known of the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// Whether the kernel has `force_forwarding` for each device (Linux 6.17).
-    pub forces_forwarding: bool,
-    /// Whether the uplink forwarded before we came: then it is not for us to say what it forwards.
-    pub is_router: bool,
-    /// Whether nftables are there. Without them IPv4 works with an address of our own only.
-    pub has_nft: bool,
-    /// Whether ufw(8) is at work, and we may tell it something.
-    pub has_ufw: bool,
-}
-
-/// The name of our table in nftables.
-pub fn ruleset_name(settings: &Settings) -> String {
-    let letter = |letter: char| {
-        if letter.is_ascii_alphanumeric() {
-            letter
-        } else {
-            '_'
-        }
-    };
-    let device: String = settings.device.chars().map(letter).collect();
-    format!("xlatd_{device}")
-}
 
 /// What is to be so while an address is checked.
 pub fn trial(trial: &AddressTest) -> Vec<Step> {
@@ -188,63 +160,6 @@ pub fn allow_in_ufw(device: &str, uplink: &str) -> [Step; 2] {
     })
 }
 
-/// Our table in nftables: what is not translated to the address on the uplink leaves with it, neighbours are answered, and
-/// nobody comes in by us.
-pub fn ruleset(settings: &Settings, setup: &HostSetup, facts: Facts) -> String {
-    // By its index, so that it stays known by another name.
-    let (_, uplink) = setup.uplink;
-    let device = &settings.device;
-    let source = setup.source;
-    let mut text = format!(
-        "\tchain postrouting {{
-\t\ttype nat hook postrouting priority srcnat; policy accept;
-\t\tiifname \"{device}\" oif {uplink} ip6 saddr {PRIVATE}/96 snat ip6 to {source}
-\t}}
-"
-    );
-    if setup.dedicated {
-        text += &format!(
-            "\tchain prerouting {{
-\t\ttype filter hook prerouting priority mangle + 10; policy accept;
-\t\tiif {uplink} ip6 daddr {source} icmpv6 type nd-neighbor-solicit meta mark set {MARK:#x}
-\t}}
-"
-        );
-    }
-    text += "\tchain forward {
-\t\ttype filter hook forward priority filter; policy accept;
-";
-    // An address that was given to us is one by which to be found.
-    let is_open = setup.dedicated && matches!(settings.source, Source::Explicit(_));
-    let by_us = format!("oifname \"{device}\"");
-    if !is_open {
-        text += &format!("\t\t{by_us} {UNASKED} drop\n");
-    }
-    // Where the host forwards because of us, it is to forward for us only.
-    if !facts.is_router {
-        let from = if facts.forces_forwarding {
-            format!("iif {uplink}")
-        } else {
-            let others = setup.others.iter().map(|other| format!(", \"{other}\""));
-            format!(
-                "iifname != {{ \"{device}\"{} }}",
-                others.collect::<String>()
-            )
-        };
-        text += &format!("\t\t{from} oifname != \"{device}\" {UNASKED} drop\n");
-    }
-    text + "\t}\n"
-}
-
-/// How many rules there are in a table of nftables, as text.
-pub fn rules(text: &str) -> usize {
-    let rules = text.lines().map(str::trim);
-    rules
-        .filter(|line| !line.is_empty() && *line != "}" && !line.starts_with("type "))
-        .filter(|line| !line.starts_with("chain "))
-        .count()
-}
-
 /// The IPv6 address behind the device: our own on the uplink, or a private one that stands for the host's.
 fn host_v6(setup: &HostSetup) -> Ipv6Addr {
     let [host_v4, _] = setup.addresses;
@@ -279,30 +194,6 @@ pub fn clat_translation(setup: &HostSetup) -> translate::Settings {
         icmp_source: Some(DUMMY),
         ..translate::Settings::default()
     }
-}
-
-/// The chains, as `nft list chains` prints them, that drop what is forwarded unless a rule of theirs says otherwise: `inet
-/// filter forward`. Docker, ufw and firewalld have such.
-pub fn dropping_chains(listing: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let (mut table, mut chain) = ("", "");
-    for line in listing.lines() {
-        match line.split_whitespace().collect::<Vec<_>>()[..] {
-            ["table", "inet" | "ip6", _, "{"] => {
-                table = line.trim_start_matches("table ").trim_end_matches(" {");
-            }
-            // What is of IPv4 alone, or of bridges, does not meet our packets.
-            ["table", ..] => table = "",
-            ["chain", name, "{"] => chain = name,
-            ["type", "filter", "hook", "forward", ..]
-                if line.contains("policy drop") && !table.is_empty() =>
-            {
-                found.push(format!("{table} {chain}"));
-            }
-            _ => {}
-        }
-    }
-    found
 }
 
 #[cfg(test)]
@@ -436,41 +327,5 @@ mod tests {
         ] {
             assert!(commands.iter().any(|one| one == expected), "{commands:?}");
         }
-    }
-
-    #[test]
-    fn chains_that_drop_are_found() {
-        let listing = "\
-table inet filter {
-\tchain input {
-\t\ttype filter hook input priority filter; policy drop;
-\t}
-\tchain forward {
-\t\ttype filter hook forward priority filter; policy drop;
-\t}
-}
-table ip filter {
-\tchain FORWARD {
-\t\ttype filter hook forward priority filter; policy drop;
-\t}
-}
-table ip6 filter {
-\tchain FORWARD {
-\t\ttype filter hook forward priority filter; policy drop;
-\t}
-\tchain DOCKER {
-\t}
-}
-table inet xlatd_clat {
-\tchain forward {
-\t\ttype filter hook forward priority filter; policy accept;
-\t}
-}
-";
-        assert_eq!(
-            dropping_chains(listing),
-            ["inet filter forward", "ip6 filter FORWARD"]
-        );
-        assert!(dropping_chains("").is_empty());
     }
 }

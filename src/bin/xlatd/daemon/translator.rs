@@ -29,7 +29,7 @@ use crate::{
         leases::{Leases, create_directory},
     },
     error::{Error, system},
-    host::steps::{Setup, restore},
+    host::apply::{Setup, restore},
     sys::{
         detach::Readiness,
         kept_file::KeptFile,

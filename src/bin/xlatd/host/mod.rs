@@ -1,7 +1,7 @@
 //! The host, as a CLAT has set it up: what was done, what undoes it, and what others have undone.
 
+pub(crate) mod apply;
 pub(crate) mod forwarding;
-pub(crate) mod steps;
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -16,7 +16,7 @@ use xlatd::plan::{self, Step, record::Place};
 use crate::{
     datapath::device::{Device, attach},
     error::{Error, system},
-    host::steps::{is_there, take, undo_of},
+    host::apply::{is_there, take, undo_of},
     sys::{
         netlink::{Done, Netlink},
         record::{self, Other, Record},

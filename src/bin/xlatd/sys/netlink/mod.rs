@@ -2,8 +2,8 @@
 
 mod network;
 pub(crate) mod nftables;
-mod policy;
 mod route;
+mod rule;
 
 use std::{
     io,
