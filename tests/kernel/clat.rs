@@ -241,7 +241,7 @@ fn wait_for_link_local(ns: &Netns, device: &str) {
 }
 
 /// Removes what changes by itself: lifetimes.
-fn filter(state: &str) -> String {
+pub(crate) fn filter(state: &str) -> String {
     let mut words = Vec::new();
     for line in state.lines() {
         let mut left = line.split(' ').peekable();

@@ -13,7 +13,7 @@ use nix::{sys::signal::Signal, unistd::chown};
 
 use crate::{
     clat::{
-        ClatNet, NameServer, PREFIX, SERVER, address_behind, advertisement, clat_case,
+        ClatNet, NameServer, PREFIX, SERVER, address_behind, advertisement, clat_case, filter,
         with_each_address,
     },
     harness::{self, Daemon, Directory, Netns, wait_for},
@@ -80,12 +80,13 @@ fn what_others_delete_comes_back() {
             ("ip link set clat mtu 1300", "ip link show dev clat"),
             ("nft flush ruleset", "nft --stateless list ruleset"),
         ]) {
-            let before = net.host.run(is_there);
+            let state = || filter(&net.host.run(is_there));
+            let before = state();
             let repaired = || daemon.log().matches("Somebody had undone it").count();
             let repaired_before = repaired();
             net.host.run(delete);
             wait_for(delete, || {
-                (repaired() > repaired_before && net.host.run(is_there) == before).then_some(())
+                (repaired() > repaired_before && state() == before).then_some(())
             });
         }
         net.wait_for_ipv4();

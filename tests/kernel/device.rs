@@ -222,7 +222,7 @@ fn a_route_to_the_same_device_is_left_alone() {
             &format!("{CONFIG}tun-route 203.0.113.0/24\ntun-route 2001:db8:64::/96\n"),
         );
         for destination in ["203.0.113.0/24", "2001:db8:64::/96"] {
-            daemon.prints(&format!("route {destination} to nat64: so it was before"));
+            daemon.prints(&format!("route {destination} to nat64: already done"));
             let family = if destination.contains(':') {
                 "-6"
             } else {
@@ -258,7 +258,7 @@ fn a_route_of_a_persistent_device_stays_before_another_one() {
                 "{log}"
             );
             assert_eq!(
-                log.matches("so it was before").count(),
+                log.matches("already done").count(),
                 if already { 3 } else { 0 },
                 "{log}"
             );
@@ -460,7 +460,7 @@ fn sets_the_length_of_the_queue() {
         assert_eq!(daemon.wait().code(), Some(1));
         let log = daemon.log();
         assert!(
-            log.contains("let 1234 packets wait in nat64: done"),
+            log.contains("set the queue length of nat64 to 1234: done"),
             "{log}"
         );
         assert_eq!(length(), "77", "{log}");
