@@ -1,10 +1,12 @@
-//! What a CLAT does to its host.
+//! The plan of a CLAT: the changes to its host.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Facts, Route, Rule, Step, Target,
+    Facts, LinkRef, Protocol, Resource, Route, Rule, Sysctl, Target,
+    forwarding::force_forwarding,
     nft::{MARK, ruleset, ruleset_name},
+    route::MAIN_TABLE,
 };
 use crate::{
     addr::{AddressMap, Eam, Prefix4, Prefix6},
@@ -13,154 +15,190 @@ use crate::{
     translate::{self, UdpChecksum},
 };
 
-/// Of the main table of routes (ip-route(8)).
-const MAIN: u32 = 254;
-/// Of the rule, before those of the main table.
+/// Priority of the rules: before that of the main table.
 const PRIORITY: u32 = 0x61a7;
-/// The last of all routes.
+/// Metric of the last of all routes.
 const LAST_METRIC: u32 = u32::MAX;
-/// Neighbours, and nobody who is farther away.
+/// Addresses of neighbours, and of nobody who is farther away.
 const LINK_LOCAL: IpPrefix = IpPrefix::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+/// All IPv4 addresses.
+const ANY_V4: IpPrefix = IpPrefix::V4(Ipv4Addr::UNSPECIFIED, 0);
+/// All IPv6 addresses.
+const ANY_V6: IpPrefix = IpPrefix::V6(Ipv6Addr::UNSPECIFIED, 0);
 
-/// What is to be so while an address is checked.
-pub fn trial(trial: &AddressTest) -> Vec<Step> {
-    let (device, index) = &trial.uplink;
-    vec![Step::TryAddress {
-        device: device.clone(),
-        index: *index,
-        address: trial.address,
-    }]
+/// What is to be there while an address is tested.
+pub fn trial(trial: &AddressTest) -> Vec<Resource> {
+    let (name, index) = &trial.uplink;
+    let link = LinkRef::new(*index, name);
+    vec![Resource::TestAddress(link, trial.address)]
 }
 
-/// Everything that is to be so, in the order in which it is to be done.
-pub fn clat(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<Step> {
-    let device = || settings.device.clone();
-    let (uplink, uplink_index) = &setup.uplink;
-    let [host_v4, _] = setup.addresses;
-    let host = |address: IpAddr| match address {
-        IpAddr::V4(address) => IpPrefix::V4(address, 32),
-        IpAddr::V6(address) => IpPrefix::V6(address, 128),
-    };
-    let sysctl = |path: String, index| Step::SetSysctl {
-        path,
-        value: "1".to_owned(),
-        only_if: None,
-        index,
-    };
-    // Another instance has its own.
-    let instance = setup.instance(settings);
-    let table = settings.table.saturating_add(instance);
-    let metric = if settings.replaces {
-        0
-    } else {
-        settings.metric.saturating_add(instance)
-    };
-    let mut steps = vec![
-        Step::CreateDevice { device: device() },
-        // No address of its own, so no packets of its own.
-        sysctl(
-            format!("net/ipv6/conf/{}/addr_gen_mode", settings.device),
-            0,
-        ),
-        Step::SetMtu {
-            device: device(),
-            mtu: setup.mtu,
-        },
-        Step::SetUp { device: device() },
-        Step::AddAddress {
-            device: device(),
-            address: host(host_v4.into()),
-        },
-    ];
-    // Before anything is forwarded it is said what not.
+/// What is to be there while a CLAT translates, in the order in which it is applied.
+pub fn clat(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<Resource> {
     let has_nft = facts.has_nft || !setup.dedicated;
-    if has_nft {
-        steps.push(Step::LoadRuleset {
-            name: ruleset_name(settings),
-            text: ruleset(settings, setup, facts),
-        });
-    }
-    if settings.forwarding {
-        if facts.forces_forwarding {
-            steps.push(sysctl(force_forwarding(&settings.device), 0));
-            steps.push(sysctl(force_forwarding(uplink), *uplink_index));
-        } else {
-            steps.push(Step::ForwardAll);
-        }
+    let mut plan = device(settings, setup);
+    // What is not to be forwarded is dropped before anything is forwarded.
+    plan.extend(has_nft.then(|| Resource::Ruleset {
+        name: ruleset_name(settings),
+        text: ruleset(settings, setup, facts),
+    }));
+    plan.extend(forwarding(settings, setup, facts));
+    plan.extend(ways_back(settings, setup, has_nft));
+    plan.extend(ways_there(settings, setup));
+    plan
+}
+
+/// The TUN device, with the IPv4 address of programs.
+fn device(settings: &Settings, setup: &HostSetup) -> Vec<Resource> {
+    let name = settings.device.clone();
+    let link = || LinkRef::tun(&settings.device);
+    let [host_v4, _] = setup.addresses;
+    vec![
+        Resource::Device { name },
+        // No link-local address, so no packets of its own.
+        Resource::Sysctl(Sysctl {
+            link: link(),
+            name: "addr_gen_mode".to_owned(),
+            value: "1".to_owned(),
+        }),
+        Resource::Mtu(link(), setup.mtu),
+        Resource::LinkUp(link()),
+        Resource::Address(link(), host(host_v4)),
+    ]
+}
+
+/// Forwarding between the TUN device and the uplink.
+fn forwarding(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<Resource> {
+    let mut plan = Vec::new();
+    if settings.forwarding && facts.forces_forwarding {
+        let links = [LinkRef::tun(&settings.device), uplink(setup)];
+        plan.extend(links.map(|link| Resource::Sysctl(force_forwarding(link))));
+    } else if settings.forwarding {
+        plan.push(Resource::Forwarding);
     }
     if facts.has_ufw {
-        steps.extend(allow_in_ufw(&settings.device, uplink));
+        let (uplink, _) = &setup.uplink;
+        plan.extend(ufw_rules(&settings.device, uplink));
     }
-    let path = |destination, table, metric| Route {
-        destination,
-        target: Target::Device(device()),
+    plan
+}
+
+/// The way of IPv6 packets from the uplink to the translator; and, for an address that only the
+/// translator has, what lets the kernel answer for it to neighbours.
+fn ways_back(settings: &Settings, setup: &HostSetup, has_nft: bool) -> Vec<Resource> {
+    let behind = host(host_v6(setup));
+    let to_device = route(settings, behind, MAIN_TABLE);
+    if !setup.dedicated || !setup.on_link {
+        return vec![Resource::Route(to_device)];
+    }
+    let table = table(settings, setup);
+    // Neighbours ask whether the address is still there, and the kernel would forward that.
+    let to_host = Route {
+        target: Target::Local(uplink(setup)),
         table,
-        metric,
-        mtu: None,
-        advmss: None,
+        ..to_device.clone()
     };
-    let behind = host(host_v6(setup).into());
-    steps.push(Step::AddTableRoute(path(behind, MAIN, 0)));
-    if setup.dedicated && setup.on_link {
-        // Neighbours ask us whether we are still there, and the kernel would forward their question.
-        steps.push(Step::AddTableRoute(Route {
-            target: Target::Local(uplink.clone(), *uplink_index),
-            ..path(behind, table, 0)
-        }));
-        // Some ask from global addresses, which have to be marked to be known.
-        let (from, mark) = if has_nft {
-            (IpPrefix::V6(Ipv6Addr::UNSPECIFIED, 0), MARK)
-        } else {
-            (LINK_LOCAL, 0)
-        };
-        steps.push(Step::AddRule(Rule {
-            from,
-            to: behind,
-            mark,
-            table,
-            priority: PRIORITY,
-        }));
-    }
+    // Some ask from global addresses, which only a mark tells from packets to be translated.
+    let (from, mark) = if has_nft {
+        (ANY_V6, MARK)
+    } else {
+        (LINK_LOCAL, 0)
+    };
+    let of_neighbours = Rule {
+        from,
+        to: behind,
+        mark,
+        table,
+        priority: PRIORITY,
+    };
+    vec![
+        Resource::Route(to_device),
+        Resource::Route(to_host),
+        Resource::Rule(of_neighbours),
+    ]
+}
+
+/// The way of IPv4 packets to the translator.
+fn ways_there(settings: &Settings, setup: &HostSetup) -> Vec<Resource> {
+    let [host_v4, _] = setup.addresses;
+    let table = table(settings, setup);
     let mtu = setup.route_mtu(settings);
-    let everywhere = IpPrefix::V4(Ipv4Addr::UNSPECIFIED, 0);
-    let default = |table, metric| Route {
+    let default = Route {
         mtu: Some(mtu),
         advmss: Some(settings.advmss.unwrap_or(mtu - 40)),
-        ..path(everywhere, table, metric)
+        ..route(settings, ANY_V4, table)
     };
-    // Connections that we carry go on by us, and nothing with our addresses ever goes elsewhere (RFC 7335).
-    steps.push(Step::AddTableRoute(default(table, 0)));
-    steps.push(Step::AddTableRoute(Route {
+    let unreachable = Route {
         target: Target::Unreachable,
-        ..path(everywhere, table, LAST_METRIC)
-    }));
-    steps.push(Step::AddRule(Rule {
-        from: host(host_v4.into()),
-        to: everywhere,
+        metric: LAST_METRIC,
+        ..route(settings, ANY_V4, table)
+    };
+    let of_our_address = Rule {
+        from: host(host_v4),
+        to: ANY_V4,
         mark: 0,
         table,
         priority: PRIORITY,
-    }));
-    if setup.default_route {
-        steps.push(Step::AddTableRoute(default(MAIN, metric)));
+    };
+    let of_all = Route {
+        table: MAIN_TABLE,
+        metric: match settings.replaces {
+            true => 0,
+            false => settings.metric.saturating_add(setup.instance(settings)),
+        },
+        ..default.clone()
+    };
+    // Connections by the CLAT stay with it, and nothing with its address leaves by another way
+    // (RFC 7335).
+    let mut plan = vec![
+        Resource::Route(default),
+        Resource::Route(unreachable),
+        Resource::Rule(of_our_address),
+    ];
+    plan.extend(setup.default_route.then_some(Resource::Route(of_all)));
+    plan
+}
+
+/// The routing table of this CLAT: others on this host have their own.
+fn table(settings: &Settings, setup: &HostSetup) -> u32 {
+    settings.table.saturating_add(setup.instance(settings))
+}
+
+/// A route to the TUN device.
+fn route(settings: &Settings, destination: IpPrefix, table: u32) -> Route {
+    Route {
+        destination,
+        target: Target::Device(LinkRef::tun(&settings.device)),
+        table,
+        metric: 0,
+        mtu: None,
+        advmss: None,
+        protocol: Protocol::Clat,
     }
-    steps
 }
 
-/// The setting by which packets that come in by a device are forwarded.
-pub fn force_forwarding(device: &str) -> String {
-    format!("net/ipv6/conf/{device}/force_forwarding")
+fn uplink(setup: &HostSetup) -> LinkRef {
+    let (name, index) = &setup.uplink;
+    LinkRef::new(*index, name)
 }
 
-/// What has ufw(8) let our packets pass, in both directions.
-pub fn allow_in_ufw(device: &str, uplink: &str) -> [Step; 2] {
-    [(device, uplink), (uplink, device)].map(|(from, to)| Step::AllowInUfw {
+fn host(address: impl Into<IpAddr>) -> IpPrefix {
+    match address.into() {
+        IpAddr::V4(address) => IpPrefix::V4(address, 32),
+        IpAddr::V6(address) => IpPrefix::V6(address, 128),
+    }
+}
+
+/// The rules of ufw(8) that let packets pass, in both directions.
+pub fn ufw_rules(device: &str, uplink: &str) -> [Resource; 2] {
+    [(device, uplink), (uplink, device)].map(|(from, to)| Resource::UfwRule {
         from: from.to_owned(),
         to: to.to_owned(),
     })
 }
 
-/// The IPv6 address behind the device: our own on the uplink, or a private one that stands for the host's.
+/// The IPv6 address behind the device: the CLAT address on the uplink, or a private one that stands
+/// for an address of the host.
 fn host_v6(setup: &HostSetup) -> Ipv6Addr {
     let [host_v4, _] = setup.addresses;
     if setup.dedicated {
@@ -170,23 +208,24 @@ fn host_v6(setup: &HostSetup) -> Ipv6Addr {
     }
 }
 
-/// Who is whom: programs by their one address, and everybody else by the prefix.
+/// The address mapping: programs by their one address, all others by the prefix.
 pub fn clat_map(setup: &HostSetup) -> AddressMap {
     let [host_v4, own_v4] = setup.addresses;
     let own = private(own_v4);
-    // RFC 1918 addresses behind a NAT64 are its own business (CL-17).
+    // Private IPv4 addresses behind a NAT64 are its own business: RFC 6052 section 3.1 is not held.
     let mut map = AddressMap::new(own_v4, own, Some(setup.prefix), false);
     let host = host_v6(setup);
     if let Ok(eam) = Eam::new(Prefix4::host(host_v4), Prefix6::host(host)) {
-        // Nothing else is in the table.
+        // Nothing else is in the table, so there is no conflict.
         let _ = map.insert(eam);
     }
     map
 }
 
-/// How the translator of a CLAT treats packets.
+/// The settings of the translator of a CLAT.
 pub fn clat_translation(setup: &HostSetup) -> translate::Settings {
-    /// Who sends ICMP errors that no IPv4 host has sent: a router of the path, seen by traceroute (RFC 7600 section 4.8).
+    /// The source of ICMP errors from routers that have no IPv4 address, as traceroute shows it
+    /// (RFC 7600 section 4.8).
     const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
     translate::Settings {
         mtu: u16::try_from(setup.mtu).unwrap_or(u16::MAX),
@@ -227,7 +266,7 @@ mod tests {
     fn commands(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<String> {
         clat(settings, setup, facts)
             .iter()
-            .map(Step::command)
+            .map(Resource::command)
             .collect()
     }
 
@@ -249,8 +288,8 @@ mod tests {
         );
     }
 
-    /// Nothing is forwarded before it is said what not. Without nftables neighbours are known by their addresses, where
-    /// packets need no translation of the source.
+    /// What is not to be forwarded is dropped before anything is forwarded. Without nftables
+    /// neighbours are known by their addresses; the source of packets cannot be translated then.
     #[test]
     fn without_nftables_there_is_an_address_of_its_own_only() {
         let dedicated = HostSetup {
@@ -275,7 +314,7 @@ mod tests {
         assert!(place(&all, "nft").is_some());
     }
 
-    /// Instances that find the addresses of others have tables and metrics of their own, too.
+    /// Each instance has an address, a table and a metric of its own.
     #[test]
     fn instances_do_not_collide() {
         let settings = Settings::default();
@@ -292,11 +331,7 @@ mod tests {
             let uplinks = command.contains("eth0/force_forwarding");
             assert!(uplinks || !first.contains(&command), "{command}");
         }
-        assert!(
-            first
-                .iter()
-                .any(|one| one.contains("table 254 metric 2048"))
-        );
+        assert!(first.iter().any(|one| one.contains("dev clat metric 2048")));
     }
 
     /// `v4-defaultroute-replace`: better than every other.
@@ -308,10 +343,7 @@ mod tests {
         };
         let commands = commands(&settings, &setup(), FACTS);
         let last = commands.last().unwrap();
-        assert_eq!(
-            last,
-            "ip route add 0.0.0.0/0 dev clat table 254 mtu 1472 advmss 1432"
-        );
+        assert_eq!(last, "ip route add 0.0.0.0/0 dev clat mtu 1472 advmss 1432");
     }
 
     #[test]

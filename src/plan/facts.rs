@@ -1,14 +1,14 @@
-//! What the plan of a CLAT depends on.
+//! The facts about the host that the plan of a CLAT depends on.
 
-/// What is to be known of the host.
+/// See the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Whether the kernel has `force_forwarding` for each device (Linux 6.17).
     pub forces_forwarding: bool,
-    /// Whether the uplink forwarded before we came: then it is not for us to say what it forwards.
+    /// Whether the host is a router without a CLAT: then others decide what it forwards.
     pub is_router: bool,
-    /// Whether nftables are there. Without them IPv4 works with an address of our own only.
+    /// Whether nftables can be used. Without them IPv4 works by an address of its own only.
     pub has_nft: bool,
-    /// Whether ufw(8) is at work, and we may tell it something.
+    /// Whether ufw(8) is enabled, and can be told something.
     pub has_ufw: bool,
 }

@@ -1,18 +1,29 @@
-//! What is to be done to the system, as data: ordered steps, each with its undo.
+//! The plans for the system: resources that are to be there, each with its undo, and the ledger of
+//! what was done.
 //!
-//! `xlatd check` prints them, the daemon carries them out: what is shown is what happens.
+//! `xlatd check` prints the plan of a translator, the daemon carries it out: what is shown is what
+//! happens.
 
 mod clat;
 mod describe;
+mod effect;
 mod facts;
+pub mod forwarding;
+pub mod ledger;
+mod link;
 mod nft;
 pub mod record;
 mod resource;
+mod route;
 mod translator;
 
-pub use clat::{allow_in_ufw, clat, clat_map, clat_translation, force_forwarding, trial};
+pub use clat::{clat, clat_map, clat_translation, trial, ufw_rules};
 pub use describe::describe;
+pub use effect::{Before, Effect};
 pub use facts::Facts;
+pub use ledger::{Ledger, Step};
+pub use link::{FORCE_FORWARDING, LinkRef, Sysctl, conf_path};
 pub use nft::{dropping_chains, rules, ruleset, ruleset_name};
-pub use resource::{Route, Rule, Step, Target};
+pub use resource::{Resource, Undo};
+pub use route::{Protocol, Route, Rule, Target};
 pub use translator::setup;

@@ -1,14 +1,15 @@
-//! The table of a CLAT in nftables.
+//! The nftables table of a CLAT, and what is read of the tables of others.
 
 use super::Facts;
 use crate::clat::{HostSetup, PRIVATE, Settings, Source};
 
-/// Of Neighbour Solicitations for our address, which the kernel would not take for ours: as clatd's, where it has one.
+/// Mark of Neighbour Solicitations for the CLAT address, which the kernel does not know for its own.
+/// It is that of clatd.
 pub(super) const MARK: u32 = 0xc1a7;
-/// Packets that no connection of ours has to do with, for nftables; also those that its tracking makes nothing of.
+/// Packets that belong to no connection, also by their form.
 const UNASKED: &str = "meta nfproto ipv6 ct state new,invalid,untracked";
 
-/// The name of our table in nftables.
+/// The name of the table.
 pub fn ruleset_name(settings: &Settings) -> String {
     let letter = |letter: char| {
         if letter.is_ascii_alphanumeric() {
@@ -21,10 +22,10 @@ pub fn ruleset_name(settings: &Settings) -> String {
     format!("xlatd_{device}")
 }
 
-/// Our table in nftables: what is not translated to the address on the uplink leaves with it, neighbours are answered, and
-/// nobody comes in by us.
+/// The chains of the table: packets from the host leave with the address of the uplink, neighbours
+/// that ask for the CLAT address are marked, and no connection is opened from outside.
 pub fn ruleset(settings: &Settings, setup: &HostSetup, facts: Facts) -> String {
-    // By its index, so that it stays known by another name.
+    // The index stays if the uplink gets another name.
     let (_, uplink) = setup.uplink;
     let device = &settings.device;
     let source = setup.source;
@@ -47,13 +48,13 @@ pub fn ruleset(settings: &Settings, setup: &HostSetup, facts: Facts) -> String {
     text += "\tchain forward {
 \t\ttype filter hook forward priority filter; policy accept;
 ";
-    // An address that was given to us is one by which to be found.
+    // An address that the administrator has given is one to be reached by.
     let is_open = setup.dedicated && matches!(settings.source, Source::Explicit(_));
     let by_us = format!("oifname \"{device}\"");
     if !is_open {
         text += &format!("\t\t{by_us} {UNASKED} drop\n");
     }
-    // Where the host forwards because of us, it is to forward for us only.
+    // Where the host forwards because of the CLAT, it is to forward for the CLAT only.
     if !facts.is_router {
         let from = if facts.forces_forwarding {
             format!("iif {uplink}")
@@ -69,7 +70,7 @@ pub fn ruleset(settings: &Settings, setup: &HostSetup, facts: Facts) -> String {
     text + "\t}\n"
 }
 
-/// How many rules there are in a table of nftables, as text.
+/// The number of rules in the chains of a table.
 pub fn rules(text: &str) -> usize {
     let rules = text.lines().map(str::trim);
     rules
@@ -78,8 +79,8 @@ pub fn rules(text: &str) -> usize {
         .count()
 }
 
-/// The chains, as `nft list chains` prints them, that drop what is forwarded unless a rule of theirs says otherwise: `inet
-/// filter forward`. Docker, ufw and firewalld have such.
+/// The chains, of those that `nft list chains` prints, that drop forwarded packets unless a rule of
+/// theirs accepts them: `inet filter forward`. Docker, ufw and firewalld have such.
 pub fn dropping_chains(listing: &str) -> Vec<String> {
     let mut found = Vec::new();
     let (mut table, mut chain) = ("", "");
@@ -88,7 +89,7 @@ pub fn dropping_chains(listing: &str) -> Vec<String> {
             ["table", "inet" | "ip6", _, "{"] => {
                 table = line.trim_start_matches("table ").trim_end_matches(" {");
             }
-            // What is of IPv4 alone, or of bridges, does not meet our packets.
+            // Tables of IPv4 alone, or of bridges, do not see IPv6 packets of a CLAT.
             ["table", ..] => table = "",
             ["chain", name, "{"] => chain = name,
             ["type", "filter", "hook", "forward", ..]

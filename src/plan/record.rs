@@ -1,16 +1,19 @@
-//! The record of what has to be undone, should a CLAT not come to it itself: as text, both ways.
+//! The undo journal, kept across a crash: as text, both ways.
 //!
-//! Recorded is what outlives the TUN device. Each line is an undo; they are carried out last first.
+//! The first line says where it was written. Each other line is the undo of something that outlives
+//! the TUN device; the undos are carried out last first. A version that comes after an upgrade
+//! reads what an older one has written.
 
 use std::fmt;
 
-use super::{Route, Rule, Step, Target};
+use super::{LinkRef, Protocol, Route, Rule, Sysctl, Target, Undo, conf_path};
 use crate::config::IpPrefix;
 
-/// Begins a line that somebody else has added.
+/// Begins a line that another instance has handed over to the owner of the journal.
 const HANDED_OVER: &str = "left ";
 
-/// When and where a record was written. What was done in another boot, or another network namespace, is not there to undo.
+/// The boot and the network namespace that a journal is of. What was done in others is not there to
+/// be undone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// /proc/sys/kernel/random/boot_id
@@ -20,127 +23,108 @@ pub struct Place {
 }
 
 impl fmt::Display for Place {
-    /// The first line of a record, without its end.
+    /// The first line of a journal, without its end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "boot {} namespace {}", self.boot, self.namespace)
     }
 }
 
-/// An undo as a line, without its end. `None` if there is nothing to be recorded: it goes with the device.
-pub fn line(undo: &Step) -> Option<String> {
-    match undo {
-        Step::SetSysctl {
-            path,
-            value,
-            only_if: Some(only_if),
-            index,
-        } => Some(format!("sysctl {path} {value} {only_if} {index}")),
-        Step::RemoveTableRoute(Route {
-            destination,
-            target,
-            table,
-            metric,
-            ..
-        }) => match target {
-            Target::Device(_) => None,
-            Target::Local(device, index) => Some(format!(
-                "local {destination} {device} {index} {table} {metric}"
-            )),
-            Target::Unreachable => Some(format!("unreachable {destination} {table} {metric}")),
-        },
-        Step::RemoveRule(Rule {
-            from,
-            to,
-            mark,
-            table,
-            priority,
-        }) => Some(format!("rule {from} {to} {mark} {table} {priority}")),
-        Step::ForgetAddress {
-            device,
-            index,
-            address,
-        } => Some(format!("address {address} {device} {index}")),
-        Step::ForwardNoMore { routers } => {
-            let words: Vec<_> = routers.iter().map(|router| format!(" {router}")).collect();
-            Some(format!("forwarding{}", words.concat()))
+/// An undo as a line, without its end. `None` if it need not be recorded: it goes with the device.
+pub fn line(undo: &Undo) -> Option<String> {
+    Some(match undo {
+        Undo::RestoreSysctl { set, before } => {
+            let (path, index) = (set.path(), set.link.index);
+            format!("sysctl {path} {before} {} {index}", set.value)
         }
-        Step::ForgetInUfw { from, to } => Some(format!("ufw {from} {to}")),
-        Step::DeleteRuleset { name } => Some(format!("ruleset {name}")),
-        _ => None,
-    }
+        Undo::RemoveRoute(route) => {
+            let (destination, table, metric) = (route.destination, route.table, route.metric);
+            match &route.target {
+                Target::Device(_) => return None,
+                Target::Local(LinkRef { index, name }) => {
+                    format!("local {destination} {name} {index} {table} {metric}")
+                }
+                Target::Unreachable => format!("unreachable {destination} {table} {metric}"),
+            }
+        }
+        Undo::RemoveRule(rule) => {
+            let (from, to, mark) = (rule.from, rule.to, rule.mark);
+            format!("rule {from} {to} {mark} {} {}", rule.table, rule.priority)
+        }
+        // All others are of the TUN device.
+        Undo::RemoveAddress(LinkRef { index, name }, IpPrefix::V6(address, 128)) if *index != 0 => {
+            format!("address {address} {name} {index}")
+        }
+        Undo::StopForwarding { routers } => {
+            let words = routers.iter().map(|router| format!(" {router}"));
+            format!("forwarding{}", words.collect::<String>())
+        }
+        Undo::DeleteUfwRule { from, to } => format!("ufw {from} {to}"),
+        Undo::DeleteRuleset { name } => format!("ruleset {name}"),
+        Undo::SetDown(_) | Undo::RestoreQueueLength(..) | Undo::RemoveAddress(..) => return None,
+    })
 }
 
-/// The undos of a record that was written at `place`, in the order in which they are to be carried out. A line that was not
-/// written whole is left out. `None` if it is of another place: nothing is to be done.
-pub fn undos(text: &str, place: &Place) -> Option<Vec<Step>> {
-    let mut lines = text.lines();
-    if lines.next()? != place.to_string() {
-        return None;
-    }
-    let mut undos: Vec<_> = lines.filter_map(undo).collect();
+/// An undo that another instance hands over to the owner of the journal, as a line.
+pub fn handed_over_line(undo: &Undo) -> Option<String> {
+    Some(format!("{HANDED_OVER}{}", line(undo)?))
+}
+
+/// The undos of a journal of this place, in the order in which they are to be carried out. A line
+/// that was not written whole is left out. `None` if the journal is of another place.
+pub fn undos(text: &str, place: &Place) -> Option<Vec<Undo>> {
+    let mut undos: Vec<_> = lines(text, place)?.filter_map(undo).collect();
     undos.reverse();
     Some(undos)
 }
 
-/// A line that was added by another instance, which has left it to the owner of the record to undo.
-pub fn handed_over(line: &str) -> String {
-    format!("{HANDED_OVER}{line}")
+/// Those of a journal of this place that other instances have handed over.
+pub fn handed_over(text: &str, place: &Place) -> Option<Vec<Undo>> {
+    let lines = lines(text, place)?.filter(|line| line.starts_with(HANDED_OVER));
+    Some(lines.filter_map(undo).collect())
 }
 
-/// Undos of a record that others have left to its owner, if it was written at `place`.
-pub fn undos_for_others(text: &str, place: &Place) -> Option<Vec<Step>> {
+/// The lines after the first one, which says the place.
+fn lines<'a>(text: &'a str, place: &Place) -> Option<impl Iterator<Item = &'a str>> {
     let mut lines = text.lines();
-    if lines.next()? != place.to_string() {
-        return None;
-    }
-    let left = lines.filter(|line| line.starts_with(HANDED_OVER));
-    Some(left.filter_map(undo).collect())
+    (lines.next()? == place.to_string()).then_some(lines)
 }
 
-fn undo(line: &str) -> Option<Step> {
+fn undo(line: &str) -> Option<Undo> {
     let line = line.strip_prefix(HANDED_OVER).unwrap_or(line);
     let words: Vec<_> = line.split(' ').collect();
     Some(match words[..] {
-        // Nothing of a record leads anywhere else.
-        ["sysctl", path, value, only_if, index]
-            if path.starts_with("net/") && !path.contains("..") =>
-        {
-            Step::SetSysctl {
-                path: path.to_owned(),
-                value: value.to_owned(),
-                only_if: Some(only_if.to_owned()),
-                index: index.parse().ok()?,
-            }
-        }
+        ["sysctl", path, before, value, index] => Undo::RestoreSysctl {
+            set: sysctl(path, value, index)?,
+            before: before.to_owned(),
+        },
         ["local", destination, device, index, table, metric] => {
-            let target = Target::Local(device.to_owned(), index.parse().ok()?);
+            let target = Target::Local(link(device, index)?);
             route(destination, target, table, metric)?
         }
         ["unreachable", destination, table, metric] => {
             route(destination, Target::Unreachable, table, metric)?
         }
-        ["address", address, device, index] => Step::ForgetAddress {
-            device: device.to_owned(),
-            index: index.parse().ok()?,
-            address: address.parse().ok()?,
-        },
-        ["rule", from, to, mark, table, priority] => Step::RemoveRule(Rule {
+        ["address", address, device, index] => Undo::RemoveAddress(
+            link(device, index)?,
+            IpPrefix::V6(address.parse().ok()?, 128),
+        ),
+        ["rule", from, to, mark, table, priority] => Undo::RemoveRule(Rule {
             from: prefix(from)?,
             to: prefix(to)?,
             mark: mark.parse().ok()?,
             table: table.parse().ok()?,
             priority: priority.parse().ok()?,
         }),
-        ["forwarding", ref routers @ ..] => Step::ForwardNoMore {
+        ["forwarding", ref routers @ ..] => Undo::StopForwarding {
             routers: routers.iter().copied().map(str::to_owned).collect(),
         },
-        ["ufw", from, to] => Step::ForgetInUfw {
+        ["ufw", from, to] => Undo::DeleteUfwRule {
             from: from.to_owned(),
             to: to.to_owned(),
         },
         // It becomes part of a script of nft(8).
         ["ruleset", name] if name.starts_with("xlatd_") && name.bytes().all(is_of_name) => {
-            Step::DeleteRuleset {
+            Undo::DeleteRuleset {
                 name: name.to_owned(),
             }
         }
@@ -148,18 +132,42 @@ fn undo(line: &str) -> Option<Step> {
     })
 }
 
+/// A setting by its path, which leads to an IPv6 setting of a device and nowhere else.
+fn sysctl(path: &str, value: &str, index: &str) -> Option<Sysctl> {
+    let parts: Vec<_> = path.split('/').collect();
+    let [_, _, _, device, name] = parts[..] else {
+        return None;
+    };
+    let leads_away = |part| matches!(part, "" | "." | "..");
+    if path != conf_path(device, name) || leads_away(device) || leads_away(name) {
+        return None;
+    }
+    Some(Sysctl {
+        link: LinkRef::new(index.parse().ok()?, device),
+        name: name.to_owned(),
+        value: value.to_owned(),
+    })
+}
+
+/// Another device than the TUN device.
+fn link(name: &str, index: &str) -> Option<LinkRef> {
+    let index = index.parse().ok().filter(|index| *index != 0)?;
+    Some(LinkRef::new(index, name))
+}
+
 fn is_of_name(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || octet == b'_'
 }
 
-fn route(destination: &str, target: Target, table: &str, metric: &str) -> Option<Step> {
-    Some(Step::RemoveTableRoute(Route {
+fn route(destination: &str, target: Target, table: &str, metric: &str) -> Option<Undo> {
+    Some(Undo::RemoveRoute(Route {
         destination: prefix(destination)?,
         target,
         table: table.parse().ok()?,
         metric: metric.parse().ok()?,
         mtu: None,
         advmss: None,
+        protocol: Protocol::Clat,
     }))
 }
 
@@ -180,8 +188,25 @@ mod tests {
     use super::*;
     use crate::{
         clat::{AddressTest, HostSetup, Settings},
-        plan::{self, Facts},
+        plan::{self, Before, Facts},
     };
+
+    /// What every version writes, and reads. A line that changes here is one that is not undone
+    /// after an upgrade.
+    const LINES: [&str; 12] = [
+        "address 2001:db8::1 eth0 2",
+        "sysctl net/ipv6/conf/clat/addr_gen_mode 0 1 0",
+        "ruleset xlatd_clat",
+        "sysctl net/ipv6/conf/clat/force_forwarding 0 1 0",
+        "sysctl net/ipv6/conf/eth0/force_forwarding 0 1 2",
+        "ufw clat eth0",
+        "ufw eth0 clat",
+        "local 2001:db8::1/128 eth0 2 49575 0",
+        "rule ::/0 2001:db8::1/128 49575 49575 24999",
+        "unreachable 0.0.0.0/0 49575 4294967295",
+        "rule 192.0.0.1/32 0.0.0.0/0 0 49575 24999",
+        "forwarding br0 lan",
+    ];
 
     fn place() -> Place {
         Place {
@@ -190,7 +215,8 @@ mod tests {
         }
     }
 
-    fn steps() -> Vec<Step> {
+    /// The undos of all that a CLAT does, and of what it does on an older kernel.
+    fn clat_undos() -> Vec<Undo> {
         let setup = HostSetup {
             uplink: ("eth0".to_owned(), 2),
             mtu: 1500,
@@ -212,39 +238,40 @@ mod tests {
             uplink: setup.uplink.clone(),
             address: setup.source,
         };
-        let setup = plan::clat(&Settings::default(), &setup, facts);
-        [plan::trial(&trial), setup].concat()
+        let plan = plan::clat(&Settings::default(), &setup, facts);
+        let plan = [plan::trial(&trial), plan].concat();
+        let undos = plan
+            .iter()
+            .filter_map(|resource| resource.undo(Before::Value("0".to_owned())));
+        let routers = ["br0", "lan"].map(str::to_owned).into();
+        undos.chain([Undo::StopForwarding { routers }]).collect()
+    }
+
+    #[test]
+    fn what_a_clat_undoes_is_written_as_before() {
+        let lines: Vec<_> = clat_undos().iter().filter_map(line).collect();
+        assert_eq!(lines, LINES);
     }
 
     #[test]
     fn what_is_written_is_read_back_last_first() {
-        let mut expected: Vec<_> = steps().iter().filter_map(Step::undo).collect();
-        expected.push(Step::SetSysctl {
-            path: "net/ipv6/conf/eth0/force_forwarding".to_owned(),
-            value: "0".to_owned(),
-            only_if: Some("1".to_owned()),
-            index: 2,
-        });
-        for routers in [&[][..], &["br0".to_owned(), "lan".to_owned()]] {
-            expected.push(Step::ForwardNoMore {
-                routers: routers.to_vec(),
-            });
-        }
+        let mut expected = clat_undos();
         expected.retain(|undo| line(undo).is_some());
-        assert_eq!(expected.len(), 11, "{expected:?}");
-        let lines: Vec<_> = expected.iter().filter_map(line).collect();
+        expected.push(Undo::StopForwarding { routers: vec![] });
+        let mut lines = LINES.map(str::to_owned).to_vec();
+        lines.push("forwarding".to_owned());
         let text = format!("{}\n{}\n", place(), lines.join("\n"));
         expected.reverse();
         assert_eq!(undos(&text, &place()).as_ref(), Some(&expected));
-        assert_eq!(undos_for_others(&text, &place()), Some(vec![]));
-        let text = format!("{text}{}\n", handed_over(&lines[0]));
-        let left = undos_for_others(&text, &place()).unwrap();
-        assert_eq!(line(&left[0]).as_ref(), Some(&lines[0]));
-        assert_eq!(undos(&text, &place()).unwrap()[0], left[0]);
+        assert_eq!(handed_over(&text, &place()), Some(vec![]));
+        let line = handed_over_line(&expected[0]).unwrap();
+        let text = format!("{text}{line}\n");
+        assert_eq!(handed_over(&text, &place()).unwrap(), expected[..1]);
+        assert_eq!(undos(&text, &place()).unwrap()[0], expected[0]);
     }
 
     #[test]
-    fn a_record_of_another_place_is_none() {
+    fn a_journal_of_another_place_is_none() {
         let text = format!("{}\nruleset xlatd_clat\n", place());
         assert_eq!(undos(&text, &place()).unwrap().len(), 1);
         for other in [
@@ -270,11 +297,16 @@ mod tests {
             "rule 192.0.0.1/32 5",
             "rule 192.0.0.1/33 0.0.0.0/0 0 5 5",
             "local 2001:db8::/32 eth0 x 5 0",
+            "local 2001:db8::/32 eth0 0 5 0",
             "address x eth0 2",
+            "address 2001:db8::1 eth0 0",
             "ruleset filter",
             "ruleset xlatd_clat;\tinclude\t\"/etc/shadow\"",
             "sysctl kernel/core_pattern x y 0",
             "sysctl net/../kernel/core_pattern x y 0",
+            "sysctl net/ipv6/conf/../x x y 0",
+            "sysctl net/ipv6/conf/eth0/../x x y 0",
+            "sysctl net/ipv6/conf//x x y 0",
             "sysctl net/ipv6/conf/eth0/force_forwarding 0 1",
             "unreachable 0.0.0.0/0 x 5",
             "whatever 1 2",

@@ -1,33 +1,34 @@
-//! What a translator does to its host: the plan that never changes.
+//! The plan of a translator, which never changes.
 
-use super::Step;
+use super::{LinkRef, Protocol, Resource, Route, Target, route::MAIN_TABLE};
 use crate::config::Config;
 
-/// What is done to the system at the start, in this order.
+/// What is to be there at the start, in this order.
 ///
-/// The device is up before it gets routes, because the kernel has none by a device that is down. It is only set up where
-/// `tun-up` says so: `tun-route` alone relies on a device that was set up before, as with tayga.
-pub fn setup(config: &Config) -> Vec<Step> {
-    let device = || config.tun_device.clone();
-    let mut steps = vec![Step::CreateDevice { device: device() }];
-    if let Some(length) = config.tun_queue_length {
-        steps.push(Step::SetQueueLength {
-            device: device(),
-            length,
-        });
-    }
-    if config.tun_up {
-        steps.push(Step::SetUp { device: device() });
-    }
-    steps.extend(config.tun_ip.iter().map(|&address| Step::AddAddress {
-        device: device(),
-        address,
-    }));
-    steps.extend(config.tun_route.iter().map(|route| Step::AddRoute {
-        device: device(),
-        destination: route.network(),
-    }));
-    steps
+/// The device is up before it gets routes, because the kernel has none by a device that is down. It
+/// is only set up where `tun-up` says so: `tun-route` alone relies on a device that was set up
+/// before, as with tayga.
+pub fn setup(config: &Config) -> Vec<Resource> {
+    let name = config.tun_device.clone();
+    let link = || LinkRef::tun(&config.tun_device);
+    let route = |destination| Route {
+        destination,
+        target: Target::Device(link()),
+        table: MAIN_TABLE,
+        metric: 0,
+        mtu: None,
+        advmss: None,
+        protocol: Protocol::Static,
+    };
+    let mut plan = vec![Resource::Device { name }];
+    let queue_length = config.tun_queue_length;
+    plan.extend(queue_length.map(|packets| Resource::QueueLength(link(), packets)));
+    plan.extend(config.tun_up.then(|| Resource::LinkUp(link())));
+    let addresses = config.tun_ip.iter();
+    plan.extend(addresses.map(|address| Resource::Address(link(), *address)));
+    let routes = config.tun_route.iter().map(|prefix| prefix.network());
+    plan.extend(routes.map(|destination| Resource::Route(route(destination))));
+    plan
 }
 
 #[cfg(test)]
@@ -35,16 +36,16 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that fails to read fails")]
 
     use super::*;
-    use crate::config::Notice;
+    use crate::plan::Before;
 
-    fn config(text: &str) -> (Config, Vec<Notice>) {
+    fn config(text: &str) -> Config {
         let text = format!("tun-device nat64\nipv4-addr 192.0.2.254\n{text}");
-        Config::read(text).unwrap()
+        Config::read(text).unwrap().0
     }
 
     fn steps(text: &str) -> Vec<String> {
-        let (config, _) = config(text);
-        setup(&config).iter().map(ToString::to_string).collect()
+        let plan = setup(&config(text));
+        plan.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -57,14 +58,11 @@ mod tests {
 
     /// dev_alloc_name of Linux: the device has another name than the configuration says.
     #[test]
-    fn the_number_of_a_device_is_the_kernels() {
-        let (mut config, _) = config("prefix 2001:db8::/96\ntun-up yes");
+    fn the_kernel_numbers_a_device() {
+        let mut config = config("prefix 2001:db8::/96\ntun-up yes");
         config.tun_device = "nat%d".to_owned();
-        let steps = setup(&config)
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>();
-        assert_eq!(steps[0], "create nat%d, with a number from the kernel");
+        let first = setup(&config)[0].to_string();
+        assert_eq!(first, "create nat%d, with a number from the kernel");
     }
 
     /// The kernel refuses routes by a device that is down, and routes with host bits.
@@ -102,20 +100,24 @@ mod tests {
     }
 
     #[test]
-    fn an_undo_is_undone_by_its_step() {
-        let (config, _) =
-            config("prefix 2001:db8::/96\ntun-up yes\ntun-ip 192.0.2.1\ntun-route ::/0");
-        let steps = setup(&config);
-        let undos: Vec<_> = steps.iter().filter_map(Step::undo).collect();
+    fn the_device_goes_with_its_descriptor_and_the_rest_is_undone() {
+        let config = config(
+            "prefix 2001:db8::/96\ntun-up yes\ntun-ip 192.0.2.1\ntun-route ::/0\n\
+             tun-queue-length 1000\n",
+        );
+        let plan = setup(&config);
+        let undos = plan.iter().filter_map(|resource| {
+            let undo = resource.undo(Before::QueueLength(500))?;
+            Some(undo.to_string())
+        });
         assert_eq!(
-            undos.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            undos.collect::<Vec<_>>(),
             [
+                "set the queue length of nat64 to 500",
                 "set nat64 down",
                 "remove address 192.0.2.1/32 from nat64",
                 "remove the route ::/0 to nat64",
             ]
         );
-        let again: Vec<_> = undos.iter().filter_map(Step::undo).collect();
-        assert_eq!(again, steps[1..], "a device goes with its descriptor");
     }
 }

@@ -82,7 +82,12 @@ fn what_others_delete_comes_back() {
         ]) {
             let state = || filter(&net.host.run(is_there));
             let before = state();
-            let repaired = || daemon.log().matches("Somebody had undone it").count();
+            let repaired = || {
+                daemon
+                    .log()
+                    .matches("Another program removed it; repaired")
+                    .count()
+            };
             let repaired_before = repaired();
             net.host.run(delete);
             wait_for(delete, || {
@@ -175,7 +180,7 @@ fn an_older_kernel_forwards_as_a_whole() {
         assert_eq!(setting("all/forwarding"), "1\n");
         assert_eq!(setting("eth0/forwarding"), "0\n");
         assert!(
-            daemon.log().contains("somebody else has changed it"),
+            daemon.log().contains("another program has changed it"),
             "{}",
             daemon.log()
         );
@@ -687,7 +692,7 @@ fn records_may_be_missing() {
         fs::create_dir(&record).unwrap();
         for signal in [Signal::SIGKILL, Signal::SIGTERM] {
             let mut daemon = net.start("");
-            daemon.prints("is not written down");
+            daemon.prints("no undo journal");
             net.advertise(&[(PREFIX, 600)]);
             net.wait_for_ipv4();
             assert!(keeps_all_out(&net.host, "clat"));

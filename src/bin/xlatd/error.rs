@@ -4,8 +4,8 @@ use std::{error, fmt, io, path::PathBuf};
 
 use nix::errno::Errno;
 use xlatd::{
-    config::{IpPrefix, LineError},
-    plan::Step,
+    config::LineError,
+    plan::{Protocol, Resource, Step},
 };
 
 use crate::sys::holder::Holder;
@@ -127,12 +127,18 @@ impl fmt::Display for Error {
             ),
             Self::Step { step, cause } => {
                 write!(f, "cannot {step}")?;
-                f.write_str(match (step, errno(cause)) {
+                let resource = match step {
+                    Step::Apply(resource) => Some(resource),
+                    Step::Undo(_) => None,
+                };
+                f.write_str(match (resource, errno(cause)) {
                     (_, Some(Errno::EPERM)) => ", which requires root or CAP_NET_ADMIN",
-                    (Step::AddRoute { .. }, Some(Errno::ENETDOWN)) => {
+                    (Some(Resource::Route(route)), Some(Errno::ENETDOWN))
+                        if route.protocol == Protocol::Static =>
+                    {
                         ", which is down (\"tun-up yes\" sets it up)"
                     }
-                    (step, Some(Errno::EACCES)) if is_ipv6(step) => {
+                    (Some(resource), Some(Errno::EACCES)) if resource.needs_ipv6() => {
                         ", since IPv6 is disabled (sysctl net.ipv6.conf.all.disable_ipv6)"
                     }
                     _ => "",
@@ -210,20 +216,6 @@ impl Error {
             )
         )
     }
-}
-
-/// Whether a step needs IPv6 on the device.
-fn is_ipv6(step: &Step) -> bool {
-    matches!(
-        step,
-        Step::AddAddress {
-            address: IpPrefix::V6(..),
-            ..
-        } | Step::AddRoute {
-            destination: IpPrefix::V6(..),
-            ..
-        }
-    )
 }
 
 fn errno(error: &io::Error) -> Option<Errno> {

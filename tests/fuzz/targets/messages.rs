@@ -5,8 +5,8 @@ use std::{net::Ipv6Addr, time::Duration};
 
 use libfuzzer_sys::fuzz_target;
 use xlatd::{
-    clat::{Action, Address, Clat, Event, Interface, Network, Settings, Source, prefix},
-    plan::{self, Facts},
+    clat::{Action, Address, Clat, Event, Link, Network, Settings, Source, prefix},
+    plan::{self, Before, Facts},
     wire::{
         dns::{self, Answer},
         ndp::{self, RouterAdvertisement},
@@ -189,8 +189,9 @@ fn done(actions: Vec<Action>, settings: &Settings, network: &mut Network) {
                 assert!((1280..=65535).contains(&setup.mtu));
                 assert_ne!(setup.addresses[0], setup.addresses[1]);
                 assert!(!setup.source.is_multicast() && !setup.source.is_unicast_link_local());
-                for step in plan::clat(settings, &setup, FACTS) {
-                    let Some(line) = step.undo().as_ref().and_then(plan::record::line) else {
+                for resource in plan::clat(settings, &setup, FACTS) {
+                    let undo = resource.undo(Before::Value("0".to_owned()));
+                    let Some(line) = undo.as_ref().and_then(plan::record::line) else {
                         continue;
                     };
                     assert!(!line.contains('\n'));

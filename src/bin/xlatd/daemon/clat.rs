@@ -27,7 +27,7 @@ use crate::{
     },
     datapath::PacketPath,
     error::{Error, system},
-    host::{Host, record_path},
+    host::{Host, journal_path},
     sys::{
         machine_id,
         ndisc::{Message, Ndisc},
@@ -90,8 +90,8 @@ pub(crate) fn start(
     directory: &Path,
 ) -> Result<(Service, ClatDaemon), Error> {
     config.clat.secret = machine_id::read();
-    let record = record_path(directory, &config.clat.device);
-    let host = ClatHost::new(Host::new(&record, config.offload)?);
+    let journal = journal_path(directory, &config.clat.device);
+    let host = ClatHost::new(Host::with_journal(&journal, config.offload)?);
     let service = Service::new()?;
     let daemon = ClatDaemon {
         clat: Clat::new(config.clat.clone()),

@@ -9,7 +9,7 @@ use log::{debug, info, warn};
 use xlatd::{
     clat::{AddressTest, HostSetup, Network, Settings},
     config::{LogClasses, clatd::ClatConfig},
-    plan::{self, Facts, Step},
+    plan::{self, Facts, LinkRef, Resource, Step},
     report::hints::{self, Hints},
     translate::Translator,
 };
@@ -17,12 +17,11 @@ use xlatd::{
 use crate::{
     datapath::{EVERY_PACKET, PacketPath},
     error::Error,
-    host::Host,
-    host::forwarding,
+    host::{Host, forwarding},
     sys::{
         firewall::{nft, ufw},
         ndisc::Ndisc,
-        privilege, random, sysctl,
+        privilege, random,
     },
 };
 
@@ -130,7 +129,7 @@ impl ClatHost {
         }
         let result = self.try_to_set(config, ndisc, now);
         if let Err(Error::Step { step, .. }) = &result
-            && matches!(step, Step::LoadRuleset { .. })
+            && matches!(step, Step::Apply(Resource::Ruleset { .. }))
             && std::mem::replace(&mut self.has_nft, false)
         {
             // nftables has stopped working: try without it.
@@ -145,9 +144,9 @@ impl ClatHost {
         ndisc: &mut Ndisc,
         now: Instant,
     ) -> Result<(), Error> {
-        let mut steps = self.trial.as_ref().map(plan::trial).unwrap_or_default();
+        let mut wanted = self.trial.as_ref().map(plan::trial).unwrap_or_default();
         let (Some(setup), Some(mut facts)) = (self.setup.clone(), self.facts(config)) else {
-            return self.rest(&steps, ndisc);
+            return self.rest(wanted, ndisc);
         };
         let setup = &setup;
         let settings = &config.clat;
@@ -162,13 +161,13 @@ impl ClatHost {
             self.look_for_nft(settings, setup, facts, now);
             facts.has_nft = self.has_nft;
         }
-        steps.extend(plan::clat(settings, setup, facts));
+        wanted.extend(plan::clat(settings, setup, facts));
         // Before routes send packets to the translator.
         if let Some(path) = &mut self.path {
             path.set_map(plan::clat_map(setup));
             path.set_mtu(plan::clat_translation(setup).mtu);
         }
-        let changed = self.host.change(&steps);
+        let changed = self.host.change(wanted);
         if let Some(device) = self.host.device.take() {
             let log = if config.debug {
                 EVERY_PACKET
@@ -193,7 +192,7 @@ impl ClatHost {
     }
 
     /// Sets up only these steps, and removes the device.
-    fn rest(&mut self, steps: &[Step], ndisc: &mut Ndisc) -> Result<(), Error> {
+    fn rest(&mut self, wanted: Vec<Resource>, ndisc: &mut Ndisc) -> Result<(), Error> {
         self.facts = None;
         if let Err(error) = ndisc.hear_for(None) {
             debug!("cannot stop listening to neighbours: {error}");
@@ -201,7 +200,7 @@ impl ClatHost {
         if let Some(path) = &mut self.path {
             path.end();
         }
-        let changed = self.host.change(steps);
+        let changed = self.host.change(wanted);
         self.path = None; // removes the device
         changed
     }
@@ -209,25 +208,9 @@ impl ClatHost {
     /// The current facts about the host; `None` while no IPv4 is wanted.
     fn facts(&self, config: &ClatConfig) -> Option<Facts> {
         let (uplink, index) = &self.setup.as_ref()?.uplink;
-        let path = plan::force_forwarding(uplink);
-        let forces = sysctl::is_on(&path);
-        // As undos, they say what was set by a CLAT, this one or another, as far as that is known.
-        let by_device = Step::SetSysctl {
-            path: path.clone(),
-            value: String::new(),
-            only_if: None,
-            index: *index,
-        };
-        let as_a_whole = Step::ForwardNoMore {
-            routers: Vec::new(),
-        };
         Some(Facts {
-            forces_forwarding: sysctl::exists(&plan::force_forwarding("all")),
-            is_router: forwarding::is_router(uplink)
-                || forwarding::is_forced_for_all(&path)
-                || self.host.has_record()
-                    && (forces && !self.host.has_set(&by_device)
-                        || forwarding::is_on().unwrap_or(false) && !self.host.has_set(&as_a_whole)),
+            forces_forwarding: forwarding::is_by_device(),
+            is_router: self.host.is_router(&LinkRef::new(*index, uplink)),
             has_nft: self.has_nft,
             has_ufw: config.ufw.is_some() || ufw::is_enabled() && privilege::is_root(),
         })
@@ -267,8 +250,7 @@ impl ClatHost {
             && ufw::is_enabled()
             && !privilege::is_root()
         {
-            let [there, back] =
-                plan::allow_in_ufw(device, &setup.uplink.0).map(|step| step.command());
+            let [there, back] = plan::ufw_rules(device, &setup.uplink.0).map(|rule| rule.command());
             warn!(
                 "ufw drops forwarded packets, and only root can have it accept those of the CLAT: \
                  {there}; {back}"

@@ -29,11 +29,11 @@ use crate::{
         leases::{Leases, create_directory},
     },
     error::{Error, system},
-    host::apply::{Setup, restore},
+    host::{Host, restore},
     sys::{
         detach::Readiness,
         kept_file::KeptFile,
-        netlink::{Change, Link, LinkChanges, Netlink},
+        netlink::{Change, LinkChanges, LinkState, Netlink},
         pidfile::PidFile,
         privilege::{self, Identity},
         random,
@@ -86,13 +86,12 @@ pub(crate) fn start(
     let service = Service::new()?;
     // Before the device is set up, so that no later change of it is missed.
     let changes = LinkChanges::new().map_err(system("watch links by netlink"))?;
-    let netlink = Netlink::new().map_err(system("open a netlink socket"))?;
-    let mut setup = Setup::new(netlink, config.offload);
-    let pidfile = setup
+    let mut host = Host::new(config.offload)?;
+    let pidfile = host
         .attach(&config.tun_device)
         .and_then(|name| {
             config.tun_device = name; // the kernel replaced a %d by a number
-            setup.run(&plan::setup(&config))
+            host.change(plan::setup(&config))
         })
         .and_then(|()| write_pidfile(options))
         .and_then(|pidfile| {
@@ -109,9 +108,9 @@ pub(crate) fn start(
             drop_privileges(&config, options)?;
             Ok(pidfile)
         })
-        .inspect_err(|_| setup.undo())?;
+        .inspect_err(|_| host.undo_all())?;
     directory.keep();
-    let (netlink, device) = setup.finish();
+    let (netlink, device) = host.finish();
     if let Some(file) = &map_file
         && let Err(error) = file.open_to_read()
     {
@@ -286,7 +285,7 @@ impl Daemon {
 
     /// Takes over the current state of the link, and restores addresses and routes that the kernel
     /// removed.
-    fn apply_link(&mut self, link: Link, turn: &Turn<'_>) {
+    fn apply_link(&mut self, link: LinkState, turn: &Turn<'_>) {
         let before = self.path.link().clone();
         let name = link.name.clone();
         let is_usable = is_usable(&link);
@@ -312,9 +311,9 @@ impl Daemon {
             turn.notify_status(&self.status());
         }
         if is_usable && std::mem::take(&mut self.was_unusable) {
-            let steps = plan::setup(&self.config);
+            let plan = plan::setup(&self.config);
             let permitted = self.config.keep_net_admin;
-            restore(&mut self.netlink, link.index, &steps, permitted);
+            restore(&mut self.netlink, link.index, &plan, permitted);
         }
     }
 }
@@ -382,12 +381,12 @@ fn drop_privileges(config: &Config, options: &Options) -> Result<(), Error> {
 
 /// Whether a device keeps its addresses and routes. The kernel removes its routes and IPv6
 /// addresses when it is down, and those of IPv6 when its MTU is less than IPv6 requires.
-fn is_usable(link: &Link) -> bool {
+fn is_usable(link: &LinkState) -> bool {
     link.up && link.mtu >= MIN_MTU.into()
 }
 
 /// The MTU for translation, in octets. An administrator can set the MTU of a device below what IPv6
 /// requires (RFC 8200 section 5) while it is in use; the kernel then stops IPv6 on it.
-fn translation_mtu(link: &Link) -> u16 {
+fn translation_mtu(link: &LinkState) -> u16 {
     u16::try_from(link.mtu).unwrap_or(u16::MAX).max(MIN_MTU)
 }

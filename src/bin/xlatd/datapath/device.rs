@@ -13,7 +13,7 @@ use crate::{
     datapath::tally::Tally,
     error::{Error, system},
     sys::{
-        netlink::{Kind, Link, Netlink},
+        netlink::{LinkKind, LinkState, Netlink},
         tun::{Header, Queues, Tun},
     },
 };
@@ -72,7 +72,7 @@ pub(crate) fn remove_tun(config: &Config) -> Result<(), Error> {
 /// An attached TUN device.
 pub(crate) struct Device {
     pub(crate) tun: Tun,
-    pub(crate) link: Link,
+    pub(crate) link: LinkState,
     /// Whether the kernel segments super-packets of TCP and UDP, so packets may be joined to them.
     pub(crate) coalesces: bool,
     /// Packets that the kernel rejected.
@@ -83,7 +83,7 @@ impl Device {
     /// Attaches to the device of this name, or of this format of a name; see [`Tun::open`].
     fn attach(netlink: &mut Netlink, name: &str, header: Header) -> Result<Self, Error> {
         let queues = match find(netlink, name)?.map(|link| link.kind) {
-            Some(Kind::Tun { multi_queue: true }) => Queues::Multi,
+            Some(LinkKind::Tun { multi_queue: true }) => Queues::Multi,
             _ => Queues::Single,
         };
         let tun = Tun::open(name, queues, header).map_err(|cause| Error::Attach {
@@ -135,7 +135,7 @@ pub(crate) fn attach(netlink: &mut Netlink, name: &str, offload: bool) -> Result
         Header::None
     };
     let mut device = Device::attach(netlink, name, header)?;
-    let Link { name, mtu, .. } = &device.link;
+    let LinkState { name, mtu, .. } = &device.link;
     if *mtu < MIN_MTU.into() {
         return Err(Error::Mtu {
             device: name.clone(),
@@ -156,15 +156,15 @@ pub(crate) fn attach(netlink: &mut Netlink, name: &str, offload: bool) -> Result
 }
 
 /// Finds the TUN device of this name. A device of another kind is an error.
-fn find(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, Error> {
+fn find(netlink: &mut Netlink, name: &str) -> Result<Option<LinkState>, Error> {
     let link = netlink
         .link(name)
         .map_err(system("find the TUN device by netlink"))?;
     let kind = match link.as_ref().map(|link| &link.kind) {
-        None | Some(Kind::Tun { .. }) => return Ok(link),
-        Some(Kind::Tap) => "a TAP device".to_owned(),
-        Some(Kind::Other(Some(kind))) => format!("a device of type {kind}"),
-        Some(Kind::Other(None)) => "another device".to_owned(),
+        None | Some(LinkKind::Tun { .. }) => return Ok(link),
+        Some(LinkKind::Tap) => "a TAP device".to_owned(),
+        Some(LinkKind::Other(Some(kind))) => format!("a device of type {kind}"),
+        Some(LinkKind::Other(None)) => "another device".to_owned(),
     };
     Err(Error::NotTun {
         device: name.to_owned(),

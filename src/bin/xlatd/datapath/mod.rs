@@ -39,7 +39,7 @@ use crate::{
     datapath::leases::{LeaseEvent, Leases},
     datapath::spin::Spin,
     error::Error,
-    sys::netlink::Link,
+    sys::netlink::LinkState,
 };
 
 /// The maximum number of packets in a turn, so that a flood starves neither signals nor timers.
@@ -188,12 +188,12 @@ impl PacketPath {
     }
 
     /// The link of the device, as last read.
-    pub(crate) fn link(&self) -> &Link {
+    pub(crate) fn link(&self) -> &LinkState {
         &self.device.link
     }
 
     /// Replaces the link with a newer reading.
-    pub(crate) fn set_link(&mut self, link: Link) {
+    pub(crate) fn set_link(&mut self, link: LinkState) {
         self.device.link = link;
     }
 

@@ -1,96 +1,91 @@
-//! Forwarding of IPv6 by the whole host, as it is before Linux 6.17 (Documentation/networking/ip-sysctl.rst of Linux).
-//!
-//! To have the host forward also makes every device a router's, which forgets its default routes and does not listen to
-//! routers any more; and to have it stop makes every device a host's, also where it was a router before. What is wanted here
-//! is the one without the other: each device stays what it is.
+//! Forwarding of IPv6: reads and writes what [`xlatd::plan::forwarding`] decides about.
 
 use std::io;
 
-use crate::sys::{netlink::Done, sysctl};
+use xlatd::plan::{
+    Effect, FORCE_FORWARDING, conf_path,
+    forwarding::{self, Device, Forwarding, Write},
+};
 
-/// Settings of devices.
-const DEVICES: &str = "net/ipv6/conf";
-/// The setting by which packets that come in by a device are forwarded.
-const FORCE: &str = "force_forwarding";
+use crate::sys::sysctl;
 
-/// Has the host forward, or do so no more.
-pub(crate) fn switch(on: bool) -> io::Result<Done> {
-    let value = if on { "1" } else { "0" };
-    let all = setting("all", "forwarding");
-    if sysctl::read(&all)? == value {
-        return Ok(Done::Before);
-    }
-    let devices = devices()?;
-    // A router that accepts advertisements all the same (2) keeps its default routes.
-    let accept_ra = of_all(&devices, "accept_ra", |value| value == "1");
-    let forwarding = of_all(&devices, "forwarding", |_| true);
-    for (path, _) in &accept_ra {
-        write(path, "2");
-    }
-    let result = sysctl::write(&all, value);
-    for (path, before) in forwarding.iter().chain(&accept_ra) {
-        write(path, before);
-    }
-    result.map(|()| Done::Now)
+/// Whether the kernel can forward by device (Linux 6.17).
+pub(crate) fn is_by_device() -> bool {
+    sysctl::exists(&conf_path("all", FORCE_FORWARDING))
 }
 
-/// Has the host forward no more, unless a device is a router now that is none of these.
-pub(crate) fn switch_off_unless(routers: &[String]) -> io::Result<Done> {
-    if self::routers()?.iter().any(|one| !routers.contains(one)) {
-        return Ok(Done::Left);
+/// Whether packets are forwarded whatever device they come in by.
+pub(super) fn is_forced() -> bool {
+    is_set("all", FORCE_FORWARDING)
+}
+
+/// What forwards.
+pub(super) fn read(uplink: &str) -> Forwarding {
+    Forwarding {
+        uplink: is_set(uplink, "forwarding"),
+        by_uplink: is_set(uplink, FORCE_FORWARDING),
+        all: is_on().unwrap_or(false),
+        by_all: is_forced(),
+    }
+}
+
+/// Whether the host forwards between all devices.
+pub(super) fn is_on() -> io::Result<bool> {
+    Ok(sysctl::read(&conf_path("all", "forwarding"))? == "1")
+}
+
+/// Devices that are routers.
+pub(super) fn routers() -> io::Result<Vec<String>> {
+    let mut devices = devices()?;
+    devices.retain(|device| is_set(device, "forwarding"));
+    Ok(devices)
+}
+
+/// Has the host forward, or not.
+pub(super) fn switch(on: bool) -> io::Result<Effect> {
+    if is_on()? == on {
+        return Ok(Effect::Unchanged);
+    }
+    let devices = devices()?.into_iter().map(|name| {
+        let value = |setting| sysctl::read(&conf_path(&name, setting)).ok();
+        Device {
+            accept_ra: value("accept_ra"),
+            forwarding: value("forwarding"),
+            name,
+        }
+    });
+    let mut result = Ok(());
+    for write in forwarding::switch(on, &devices.collect::<Vec<_>>()) {
+        match write.is_of_all() {
+            true => result = sysctl::write(&write.path, &write.value),
+            false => write_to_device(&write),
+        }
+    }
+    result.map(|()| Effect::Changed)
+}
+
+/// Has the host not forward, unless another program wants it to.
+pub(super) fn stop(routers_before: &[String]) -> io::Result<Effect> {
+    if forwarding::is_wanted_by_others(&routers()?, routers_before) {
+        return Ok(Effect::LeftAlone);
     }
     switch(false)
 }
 
-/// Whether all devices have been told to forward what comes in by them, where this is one of the settings that say so (Linux
-/// 6.17). It is not us who did.
-pub(crate) fn is_forced_for_all(path: &str) -> bool {
-    path.ends_with(FORCE) && sysctl::is_on(&setting("all", FORCE))
-}
-
-/// Whether the host forwards.
-pub(crate) fn is_on() -> io::Result<bool> {
-    Ok(sysctl::read(&setting("all", "forwarding"))? == "1")
-}
-
-/// Devices that are a router's.
-pub(crate) fn routers() -> io::Result<Vec<String>> {
-    let mut devices = devices()?;
-    devices.retain(|device| is_router(device));
-    Ok(devices)
-}
-
-/// Whether a device is a router's.
-pub(crate) fn is_router(device: &str) -> bool {
-    sysctl::is_on(&setting(device, "forwarding"))
-}
-
-/// Every device, and what those are that come later.
+/// All devices, and `default` for those that come later.
 fn devices() -> io::Result<Vec<String>> {
-    let mut devices = sysctl::names(DEVICES)?;
+    let mut devices = sysctl::names("net/ipv6/conf")?;
     devices.retain(|device| device != "all");
     Ok(devices)
 }
 
-/// The settings of this name that have such a value: their paths, and what they are.
-fn of_all(
-    devices: &[String],
-    name: &str,
-    is_wanted: impl Fn(&str) -> bool,
-) -> Vec<(String, String)> {
-    let paths = devices.iter().map(|device| setting(device, name));
-    let values = paths.filter_map(|path| Some((sysctl::read(&path).ok()?, path)));
-    let wanted = values.filter(|(value, _)| is_wanted(value));
-    wanted.map(|(value, path)| (path, value)).collect()
-}
-
-/// A device may have gone since.
-fn write(path: &str, value: &str) {
-    if sysctl::read(path).is_ok_and(|found| found != value) {
-        let _ = sysctl::write(path, value);
+/// The device may have been removed since.
+fn write_to_device(write: &Write) {
+    if sysctl::read(&write.path).is_ok_and(|found| found != write.value) {
+        let _ = sysctl::write(&write.path, &write.value);
     }
 }
 
-fn setting(device: &str, name: &str) -> String {
-    format!("{DEVICES}/{device}/{name}")
+fn is_set(device: &str, setting: &str) -> bool {
+    sysctl::is_on(&conf_path(device, setting))
 }

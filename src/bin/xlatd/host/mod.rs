@@ -1,325 +1,223 @@
-//! The host, as a CLAT has set it up: what was done, what undoes it, and what others have undone.
+//! The host, as it was set up by the [`Ledger`]: does what that decides, and tells it the result.
 
-pub(crate) mod apply;
+mod apply;
 pub(crate) mod forwarding;
+mod journal;
 
-use std::{
-    collections::{HashSet, VecDeque},
-    io,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::{io, path::Path, time::Instant};
 
 use log::{debug, info, warn};
-use xlatd::plan::{self, Step, record::Place};
+use xlatd::{
+    config::Level,
+    plan::{Ledger, LinkRef, Resource, Step, Undo, ledger},
+};
+
+pub(crate) use apply::restore;
+pub(crate) use journal::journal_path;
 
 use crate::{
     datapath::device::{Device, attach},
     error::{Error, system},
-    host::apply::{is_there, take, undo_of},
-    sys::{
-        netlink::{Done, Netlink},
-        record::{self, Other, Record},
-    },
+    host::journal::Journal,
+    sys::netlink::Netlink,
 };
 
-/// What others undo is done again: so often at once, since a firewall may be loaded twice, and then no more than so often in
-/// this time.
-const REPAIRS: usize = 3;
-const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What to tell an administrator about routes and rules that vanish.
-const NETWORKD: &str = " (systemd-networkd: ManageForeignRoutes=no and ManageForeignRoutingPolicyRules=no in networkd.conf)";
-
-/// Steps that were taken.
+/// See the [module](self).
 pub(crate) struct Host {
     pub(crate) netlink: Netlink,
-    taken: Vec<Taken>,
-    /// Of the TUN device; zero: there is none.
-    index: u32,
-    /// It, until somebody takes it.
+    ledger: Ledger,
+    /// The TUN device, until it is taken.
     pub(crate) device: Option<Device>,
-    /// Whether the kernel may leave work to the translator.
+    /// Whether the kernel may leave segmentation and checksums to the translator.
     offload: bool,
-    /// What will be left if we do not come to undo it, and where we are.
-    record: Option<(Record, Place)>,
-    recorded: HashSet<String>,
-    /// Whether something could not be undone, which is then for who comes next.
-    leaves_something: bool,
-}
-
-struct Taken {
-    step: Step,
-    /// `None` if there is nothing to undo: it was so before, or goes with the device.
-    undo: Option<Step>,
-    /// When it was done again lately, and why it could not be.
-    repaired: VecDeque<Instant>,
-    failed: Option<String>,
-}
-
-impl Taken {
-    fn new(step: Step, undo: Option<Step>) -> Self {
-        Self {
-            step,
-            undo,
-            repaired: VecDeque::new(),
-            failed: None,
-        }
-    }
+    /// The undo journal. Without one, a crash leaves what was done.
+    journal: Option<Journal>,
 }
 
 impl Host {
-    /// Undoes first what one that did not come to it has left, by the record at `path`. Fails if another one is at work.
-    pub(crate) fn new(path: &Path, offload: bool) -> Result<Self, Error> {
-        let mut host = Self {
-            netlink: Netlink::new().map_err(system("open a netlink socket"))?,
-            taken: Vec::new(),
-            index: 0,
+    /// A host of which no undo journal is kept.
+    pub(crate) fn new(offload: bool) -> Result<Self, Error> {
+        Ok(Self {
+            netlink: Netlink::new().map_err(system("talk netlink to the kernel"))?,
+            ledger: Ledger::default(),
             device: None,
             offload,
-            record: None,
-            recorded: HashSet::new(),
-            leaves_something: false,
-        };
-        match Record::open(path) {
+            journal: None,
+        })
+    }
+
+    /// A host with an undo journal. What a killed instance has left in it is undone first. Fails if
+    /// another instance uses it.
+    pub(crate) fn with_journal(path: &Path, offload: bool) -> Result<Self, Error> {
+        let mut host = Self::new(offload)?;
+        let result = match Journal::open(path) {
             Ok(None) => {
-                return Err(Error::ClatRunning {
-                    path: path.to_owned(),
-                });
+                let path = path.to_owned();
+                return Err(Error::ClatRunning { path });
             }
-            Ok(Some((record, text))) => {
-                if let Err(error) = host.take_over(record, &text) {
-                    no_record(path, &error);
-                }
-            }
-            Err(error) => no_record(path, &error),
+            Ok(Some((journal, undos))) => host.take_over(journal, undos),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            let path = path.display();
+            warn!("{path}: no undo journal, so a crash would leave changes behind: {error}");
         }
         Ok(host)
     }
 
-    /// Undoes what a record says, and begins another.
-    fn take_over(&mut self, record: Record, text: &str) -> io::Result<()> {
-        let place = place()?;
-        let undos = plan::record::undos(text, &place).unwrap_or_default();
+    /// Undoes what a killed instance has left, and begins the journal again.
+    fn take_over(&mut self, journal: Journal, mut undos: Vec<Undo>) -> io::Result<()> {
         if !undos.is_empty() {
-            info!("Undoing what was left by one that was killed");
+            info!("Undoing what was left by a process that was killed");
         }
-        let _others = record.hold_off()?;
-        self.record = Some((record, place));
+        let _others = journal.hold_off()?;
+        self.journal = Some(journal);
         // What cannot be undone now is tried again in the end.
-        let mut left = undos;
-        left.retain(|undo| !self.undo(undo));
-        if let Some((record, place)) = &mut self.record {
-            record.clear()?;
-            record.add(&place.to_string())?;
-            for line in left.iter().filter_map(plan::record::line) {
-                record.add(&plan::record::handed_over(&line))?;
-            }
-        }
-        Ok(())
+        undos.retain(|undo| !self.undo(undo));
+        self.journal
+            .iter_mut()
+            .try_for_each(|journal| journal.restart(&undos))
     }
 
-    /// Undoes what one that was killed has left, and nothing more.
+    /// Undoes what a killed instance has left, and nothing more.
     pub(crate) fn clean_up(directory: &Path, device: &str) -> Result<(), Error> {
-        Self::new(&record_path(directory, device), false)?.undo_all();
+        Self::with_journal(&journal_path(directory, device), false)?.undo_all();
         Ok(())
     }
 
-    /// The index of the TUN device.
+    /// The index of the TUN device, while it is attached.
     pub(crate) fn index(&self) -> Option<u32> {
-        (self.index != 0).then_some(self.index)
+        self.ledger.device().map(|link| link.index)
     }
 
-    /// Takes the steps that have not been taken, and undoes those that are not wanted any more, last first.
-    pub(crate) fn change(&mut self, wanted: &[Step]) -> Result<(), Error> {
+    /// Attaches to the TUN device, and returns its name.
+    pub(crate) fn attach(&mut self, name: &str) -> Result<String, Error> {
+        let device = attach(&mut self.netlink, name, self.offload)?;
+        let name = device.link.name.clone();
+        self.ledger.attached(LinkRef::new(device.link.index, &name));
+        self.device = Some(device);
+        Ok(name)
+    }
+
+    /// Undoes what is not in the plan, and applies what is. A step that fails is the last one.
+    pub(crate) fn change(&mut self, plan: Vec<Resource>) -> Result<(), Error> {
         let _others = self.hold_off_others();
-        for at in (0..self.taken.len()).rev() {
-            let step = &self.taken[at].step;
-            if !wanted.iter().any(|one| one == step || one.replaces(step)) {
-                let taken = self.taken.remove(at);
-                self.undo_taken(&taken);
-                if let Step::CreateDevice { .. } = taken.step {
-                    self.index = 0;
-                }
-            }
+        self.carry_out(plan)?;
+        // The steps may have changed it.
+        match &mut self.device {
+            Some(device) => device.refresh(&mut self.netlink),
+            None => Ok(()),
         }
-        for (at, step) in wanted.iter().enumerate() {
-            if self.taken.get(at).is_some_and(|taken| taken.step == *step) {
-                continue;
+    }
+
+    fn carry_out(&mut self, plan: Vec<Resource>) -> Result<(), Error> {
+        self.ledger.want(plan);
+        while let Some(step) = self.ledger.next_step() {
+            match step {
+                Step::Undo(undo) => {
+                    let is_undone = self.undo(&undo);
+                    self.ledger.undone(is_undone);
+                }
+                Step::Apply(Resource::Device { name }) => drop(self.attach(&name)?),
+                Step::Apply(resource) => self.apply(resource)?,
             }
-            if let Step::CreateDevice { device: name } = step {
-                let made = attach(&mut self.netlink, name, self.offload)?;
-                self.index = made.link.index;
-                self.device = Some(made);
-            }
-            let undo = undo_of(step, None);
-            self.record(undo.as_ref());
-            let done = take(&mut self.netlink, self.index, step)?;
-            let replaced = self
-                .taken
-                .iter_mut()
-                .find(|taken| step.replaces(&taken.step));
-            if let Some(replaced) = replaced {
-                replaced.step = step.clone();
-                continue;
-            }
-            let taken = Taken::new(step.clone(), undo.filter(|_| done == Done::Now));
-            self.taken.insert(at.min(self.taken.len()), taken);
         }
         Ok(())
     }
 
-    /// Does again what others have undone. Returns when to look again at what was undone too soon after that.
+    fn apply(&mut self, resource: Resource) -> Result<(), Error> {
+        let tun = self.index().unwrap_or(0);
+        let undo = resource.undo(apply::before(&mut self.netlink, tun, &resource));
+        if let Some(journal) = &mut self.journal
+            && let Some(line) = self.ledger.line_before(undo.as_ref())
+            && let Err(error) = journal.add(&line)
+        {
+            warn!("cannot write to the undo journal: {error}");
+        }
+        let effect = apply::apply(&mut self.netlink, tun, &resource)?;
+        self.ledger.applied(resource, undo, effect);
+        Ok(())
+    }
+
+    /// Applies again what other programs have removed. Returns when to look again at what could not
+    /// be repaired yet.
     pub(crate) fn repair(&mut self, now: Instant) -> Option<Instant> {
-        let mut next = None;
-        for taken in &mut self.taken {
-            let step = &taken.step;
-            let netlink = &mut self.netlink;
-            let index = self.index;
-            if !matches!(is_there(netlink, index, step), Ok(false)) {
+        let tun = self.index().unwrap_or(0);
+        for resource in self.ledger.resources().cloned().collect::<Vec<_>>() {
+            // What cannot be seen is taken to be there.
+            let is_there = apply::is_there(&mut self.netlink, tun, &resource).unwrap_or(true);
+            if !self.ledger.found(&resource, is_there, now) {
                 continue;
             }
-            let mut look_at = |at| next = Some(next.map_or(at, |next: Instant| next.min(at)));
-            let again_at = match taken.repaired.front() {
-                Some(first) if taken.repaired.len() >= REPAIRS => Some(*first + REPAIR_INTERVAL),
-                _ => None,
-            };
-            if let Some(again_at) = again_at.filter(|at| *at > now) {
-                look_at(again_at);
-                continue;
-            }
-            // What was long ago does not count.
-            taken
-                .repaired
-                .retain(|before| now < *before + REPAIR_INTERVAL);
-            taken.repaired.push_back(now);
-            let again = taken.repaired.len() >= REPAIRS;
-            let result = take(netlink, index, step);
-            let failed = result.as_ref().err().map(Error::report);
-            let failed_before = std::mem::replace(&mut taken.failed, failed);
-            match result {
-                Ok(_) if again => {
-                    let is_networkds = matches!(step, Step::AddTableRoute(_) | Step::AddRule(_));
-                    let hint = if is_networkds { NETWORKD } else { "" };
-                    warn!("Somebody keeps undoing this, and it is done again: {step}{hint}");
-                }
-                Ok(_) => info!("Somebody had undone it: {step}"),
-                Err(_) => {
-                    look_at(now + REPAIR_INTERVAL);
-                    if let Some(failed) = taken.failed.as_ref()
-                        && failed_before.as_ref() != Some(failed)
-                    {
-                        warn!("Somebody has undone it, and it is tried again each 10 s: {failed}");
-                    }
+            let result = apply::apply(&mut self.netlink, tun, &resource);
+            let failure = result.err().map(|error| error.report());
+            if let Some((level, text)) = self.ledger.repaired(&resource, failure, now) {
+                match level {
+                    Level::Warning => warn!("{text}"),
+                    Level::Info => info!("{text}"),
                 }
             }
         }
-        next
+        self.ledger.look_at()
     }
 
     /// Undoes everything, last first.
     pub(crate) fn undo_all(&mut self) {
         let _others = self.hold_off_others();
-        while let Some(taken) = self.taken.pop() {
-            self.undo_taken(&taken);
+        // Only what is applied can fail.
+        let _ = self.carry_out(Vec::new());
+        let Some(journal) = &self.journal else {
+            return;
+        };
+        for undo in journal.handed_over() {
+            let is_undone = self.undo(&undo);
+            self.ledger.undone(is_undone);
         }
-        for undo in self.handed_over() {
-            self.leaves_something |= !self.undo(&undo);
-        }
-        self.index = 0;
-        if self.leaves_something {
+        if self.ledger.leaves_something() {
             warn!("What could not be undone is left to the next start, or to --cleanup");
-        } else if let Some((record, _)) = self.record.take()
-            && let Err(error) = record.remove()
+        } else if let Some(journal) = self.journal.take()
+            && let Err(error) = journal.remove()
         {
-            debug!("cannot remove the record of steps: {error}");
+            debug!("cannot remove the undo journal: {error}");
         }
+    }
+
+    /// The netlink socket and the TUN device, once the host is set up.
+    pub(crate) fn finish(self) -> (Netlink, Device) {
+        // Every plan begins with it.
+        let device = self.device.expect("an attached TUN device");
+        (self.netlink, device)
+    }
+
+    /// Whether the host is a router for another reason than a CLAT on it.
+    pub(crate) fn is_router(&self, uplink: &LinkRef) -> bool {
+        forwarding::read(&uplink.name).is_router(uplink, || {
+            let journal = self.journal.as_ref()?;
+            // Also of instances that were killed, and will undo it when they start again.
+            let others = journal.others().into_iter().flat_map(|other| other.undos);
+            let ours = self.ledger.undos().cloned();
+            Some(ours.chain(journal.handed_over()).chain(others).collect())
+        })
     }
 
     fn hold_off_others(&self) -> impl Sized + use<> {
-        self.record.as_ref().map(|(record, _)| record.hold_off())
+        self.journal.as_ref().map(Journal::hold_off)
     }
 
-    /// Leaves it to another instance that lives to set back what it needs, too. Whether there is one.
-    fn leaves_to_other(&self, undo: &Step) -> bool {
-        if !matches!(undo, Step::SetSysctl { .. } | Step::ForwardNoMore { .. }) {
-            return false;
-        }
-        // Each CLAT needs a host that forwards as a whole.
-        let is_for_all = matches!(undo, Step::ForwardNoMore { .. });
-        let needs = |undos: &[Step]| undos.iter().any(|one| one.sets_the_same(undo));
-        let mut others = self.others().into_iter();
-        let other = others.find(|(other, undos)| other.lives && (is_for_all || needs(undos)));
-        let (Some((other, _)), Some(line)) = (other, plan::record::line(undo)) else {
-            return false;
-        };
-        let left = record::hand_over(&other.path, &plan::record::handed_over(&line));
-        debug!("{undo}: left to {}", other.path.display());
-        left.is_ok()
-    }
-
-    /// Records of other instances here, and what they will undo.
-    fn others(&self) -> Vec<(Other, Vec<Step>)> {
-        let Some((record, place)) = &self.record else {
-            return Vec::new();
-        };
-        let others = record.others().unwrap_or_default().into_iter();
-        others
-            .filter_map(|other| {
-                let undos = plan::record::undos(&other.text, place)?;
-                Some((other, undos))
-            })
-            .collect()
-    }
-
-    /// Whether it is known who has set what.
-    pub(crate) fn has_record(&self) -> bool {
-        self.record.is_some()
-    }
-
-    /// Whether it is by us, or by another instance, that there is something for this undo to set back.
-    pub(crate) fn has_set(&self, undo: &Step) -> bool {
-        let ours = self.taken.iter().filter_map(|taken| taken.undo.clone());
-        // Also by one that was killed, and will be undone when it starts again.
-        let others = self.others().into_iter().flat_map(|(_, undos)| undos);
-        let mut all = ours.chain(self.handed_over()).chain(others);
-        all.any(|one| one.sets_the_same(undo) && changes(&one))
-    }
-
-    /// What instances that ended before us have left to us.
-    fn handed_over(&self) -> Vec<Step> {
-        let Some((record, place)) = &self.record else {
-            return Vec::new();
-        };
-        let text = record.text().unwrap_or_default();
-        plan::record::undos_for_others(&text, place).unwrap_or_default()
-    }
-
-    /// Writes down what will undo a step, before it is taken.
-    fn record(&mut self, undo: Option<&Step>) {
-        if let Some((record, _)) = &mut self.record
-            && let Some(line) = undo.and_then(plan::record::line)
-            && self.recorded.insert(line.clone())
-            && let Err(error) = record.add(&line)
+    /// Returns whether there is nothing left to undo.
+    fn undo(&mut self, undo: &Undo) -> bool {
+        let journal = self.journal.as_ref().filter(|_| undo.is_shared());
+        let others = journal.map(Journal::others).unwrap_or_default();
+        if let Some(heir) = ledger::heir(undo, &others)
+            && journal::hand_over(undo, heir).is_ok()
         {
-            warn!("cannot write down what is to be undone after a crash: {error}");
-        }
-    }
-
-    fn undo_taken(&mut self, taken: &Taken) {
-        if let Some(undo) = &taken.undo {
-            self.leaves_something |= !self.undo(undo);
-        }
-    }
-
-    /// Whether there is nothing left to undo.
-    fn undo(&mut self, undo: &Step) -> bool {
-        if self.leaves_to_other(undo) {
+            debug!("{undo}: handed over to {}", heir.journal.display());
             return true;
         }
-        match take(&mut self.netlink, self.index, undo) {
+        let tun = self.index().unwrap_or(0);
+        match apply::undo(&mut self.netlink, tun, undo) {
             Ok(_) => true,
-            // Who took it away before us has done us a favour; and after a crash it may never have come to be.
+            // Already gone; and after a crash it may never have been there.
             Err(error) if error.is_not_found() => {
                 debug!("{}", error.report());
                 true
@@ -330,29 +228,4 @@ impl Host {
             }
         }
     }
-}
-
-/// Whether an undo sets anything back: not if it was so before.
-fn changes(undo: &Step) -> bool {
-    !matches!(undo, Step::SetSysctl { value, only_if, .. } if only_if.as_ref() == Some(value))
-}
-
-/// Here and now.
-fn place() -> io::Result<Place> {
-    Ok(Place {
-        boot: record::boot_id()?,
-        namespace: record::namespace()?,
-    })
-}
-
-/// Where the record of a device is.
-pub(crate) fn record_path(directory: &Path, device: &str) -> PathBuf {
-    directory.join(format!("{device}.steps"))
-}
-
-fn no_record(path: &Path, error: &io::Error) {
-    warn!(
-        "{}: what is to be undone after a crash is not written down: {error}",
-        path.display()
-    );
 }

@@ -19,10 +19,7 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo},
     link::{InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
-    route::{
-        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
-        RouteType,
-    },
+    route::RouteProtocol,
 };
 use netlink_sys::{
     Socket, SocketAddr,
@@ -35,9 +32,9 @@ use nix::{
         time::TimeVal,
     },
 };
-use xlatd::config::IpPrefix;
+use xlatd::{config::IpPrefix, plan::Effect};
 
-pub(crate) use route::{Beside, METRIC_V6};
+pub(crate) use route::{METRIC_V6, Precedence};
 
 /// The kernel puts no more than this into one datagram of a dump, in octets; single answers are far smaller.
 const RECEIVE_BUFFER: usize = 32768;
@@ -48,46 +45,38 @@ const LINK_GROUP: u32 = 1;
 const NETWORK_GROUPS: u32 = LINK_GROUP | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18 | 1 << 24;
 /// Of tables of nftables: NFNLGRP_NFTABLES of linux/netfilter/nfnetlink.h.
 const NFTABLES_GROUP: u32 = 1 << 6;
+/// Protocol number of the routes and rules of a CLAT (rtm_protocol of rtnetlink(7)): none that
+/// /etc/iproute2/rt_protos has.
+const CLAT_PROTOCOL: RouteProtocol = RouteProtocol::Other(0x64);
 /// Of a message, in octets (netlink(7)).
 const HEADER_LEN: usize = 16;
 /// The kernel answers at once. This is for the case that it does not.
 const TIMEOUT: TimeVal = TimeVal::new(5, 0);
 
-/// A network device.
+/// The state of a network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Link {
+pub(crate) struct LinkState {
     /// Does not change while the device exists.
     pub(crate) index: u32,
     pub(crate) name: String,
     /// In octets.
     pub(crate) mtu: u32,
-    /// Administratively; whether anybody is at the other end is another matter.
+    /// Administratively; whether there is a carrier is another matter.
     pub(crate) up: bool,
-    /// So many packets wait for who is attached to a TUN device.
+    /// Length of the transmit queue, in packets.
     pub(crate) queue_length: u32,
-    pub(crate) kind: Kind,
+    pub(crate) kind: LinkKind,
 }
 
-/// What a device is.
+/// The kind of a network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum LinkKind {
     /// A TUN device, made with IFF_MULTI_QUEUE or without.
     Tun { multi_queue: bool },
     /// The Ethernet sibling of a TUN device.
     Tap,
-    /// Anything else, by the name that the kernel has for it; physical devices have none.
+    /// Another kind, by its name in the kernel; physical devices have none.
     Other(Option<String>),
-}
-
-/// Whether something had to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Done {
-    Now,
-    /// It was so already.
-    Before,
-    /// It is for somebody else to do, who has changed it since.
-    Left,
 }
 
 /// A socket for requests: each is answered before the next is sent.
@@ -119,7 +108,7 @@ impl Netlink {
     }
 
     /// The device of this name, if there is one.
-    pub(crate) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
+    pub(crate) fn link(&mut self, name: &str) -> io::Result<Option<LinkState>> {
         let mut message = LinkMessage::default();
         message
             .attributes
@@ -128,14 +117,14 @@ impl Netlink {
     }
 
     /// The device of this index, if it still exists.
-    pub(crate) fn link_by_index(&mut self, index: u32) -> io::Result<Option<Link>> {
+    pub(crate) fn link_by_index(&mut self, index: u32) -> io::Result<Option<LinkState>> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         self.get_link(message)
     }
 
     /// Sets a device up.
-    pub(crate) fn set_up(&mut self, index: u32) -> io::Result<Done> {
+    pub(crate) fn set_up(&mut self, index: u32) -> io::Result<Effect> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         if let Some(RouteNetlinkMessage::NewLink(link)) = self
@@ -143,7 +132,7 @@ impl Netlink {
             .first()
             && link.header.flags.contains(LinkFlags::Up)
         {
-            return Ok(Done::Before);
+            return Ok(Effect::Unchanged);
         }
         message.header.flags = LinkFlags::Up;
         message.header.change_mask = LinkFlags::Up;
@@ -151,29 +140,37 @@ impl Netlink {
     }
 
     /// Sets a device down.
-    pub(crate) fn set_down(&mut self, index: u32) -> io::Result<Done> {
+    pub(crate) fn set_down(&mut self, index: u32) -> io::Result<Effect> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.header.change_mask = LinkFlags::Up;
         self.tell(RouteNetlinkMessage::SetLink(message), 0)
     }
 
-    /// Lets so many packets wait at a device.
-    pub(crate) fn set_queue_length(&mut self, index: u32, length: u32) -> io::Result<Done> {
+    /// Sets the length of a device's transmit queue, in packets.
+    pub(crate) fn set_queue_length(&mut self, index: u32, length: u32) -> io::Result<Effect> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes.push(LinkAttribute::TxQueueLen(length));
         self.tell(RouteNetlinkMessage::SetLink(message), 0)
     }
 
+    /// Sets the MTU of a device, in octets.
+    pub(crate) fn set_mtu(&mut self, index: u32, mtu: u32) -> io::Result<Effect> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::Mtu(mtu));
+        self.tell(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
     /// Gives a device an address.
-    pub(crate) fn add_address(&mut self, index: u32, address: IpPrefix) -> io::Result<Done> {
+    pub(crate) fn add_address(&mut self, index: u32, address: IpPrefix) -> io::Result<Effect> {
         let message = RouteNetlinkMessage::NewAddress(address_message(index, address));
         self.tell(message, NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Gives a device an address that no program will use, and that leads to no network.
-    pub(crate) fn try_address(&mut self, index: u32, address: Ipv6Addr) -> io::Result<Done> {
+    /// Gives a device an address that no program will use, with no route to its network.
+    pub(crate) fn add_test_address(&mut self, index: u32, address: Ipv6Addr) -> io::Result<Effect> {
         let mut message = address_message(index, IpPrefix::V6(address, 128));
         let mut lifetimes = CacheInfo::default();
         (lifetimes.ifa_preferred, lifetimes.ifa_valid) = (0, u32::MAX);
@@ -186,14 +183,8 @@ impl Netlink {
     }
 
     /// Takes an address from a device.
-    pub(crate) fn remove_address(&mut self, index: u32, address: IpPrefix) -> io::Result<Done> {
+    pub(crate) fn remove_address(&mut self, index: u32, address: IpPrefix) -> io::Result<Effect> {
         let message = RouteNetlinkMessage::DelAddress(address_message(index, address));
-        self.tell(message, 0)
-    }
-
-    /// Removes what [`add_route`](Self::add_route) added.
-    pub(crate) fn remove_route(&mut self, index: u32, destination: IpPrefix) -> io::Result<Done> {
-        let message = RouteNetlinkMessage::DelRoute(route_message(index, destination));
         self.tell(message, 0)
     }
 
@@ -219,32 +210,12 @@ impl Netlink {
         }))
     }
 
-    /// Whether the main table leads `destination` to a device.
-    pub(crate) fn has_route(&mut self, index: u32, destination: IpPrefix) -> io::Result<bool> {
-        let wanted = route_message(index, destination);
-        let mut filter = RouteMessage::default();
-        filter.header.address_family = wanted.header.address_family;
-        filter.header.table = RouteHeader::RT_TABLE_MAIN;
-        filter.attributes.push(RouteAttribute::Oif(index));
-        let routes = self.request(RouteNetlinkMessage::GetRoute(filter), NLM_F_DUMP)?;
-        Ok(routes.iter().any(|route| match route {
-            RouteNetlinkMessage::NewRoute(route) => {
-                route.header.table == wanted.header.table
-                    && route.header.destination_prefix_length
-                        == wanted.header.destination_prefix_length
-                    // Destination (the kernel names none either where all is meant) and device.
-                    && wanted.attributes.iter().all(|attribute| route.attributes.contains(attribute))
-            }
-            _ => false,
-        }))
-    }
-
-    fn get_link(&mut self, message: LinkMessage) -> io::Result<Option<Link>> {
+    fn get_link(&mut self, message: LinkMessage) -> io::Result<Option<LinkState>> {
         match self.request(RouteNetlinkMessage::GetLink(message), 0) {
             Ok(answers) => answers
                 .iter()
                 .find_map(|answer| match answer {
-                    RouteNetlinkMessage::NewLink(link) => Link::read(link),
+                    RouteNetlinkMessage::NewLink(link) => LinkState::read(link),
                     _ => None,
                 })
                 .map(Some)
@@ -255,10 +226,10 @@ impl Netlink {
     }
 
     /// A request that has nothing to answer.
-    fn tell(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Done> {
+    fn tell(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Effect> {
         match self.request(message, flags) {
-            Ok(_) => Ok(Done::Now),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Done::Before),
+            Ok(_) => Ok(Effect::Changed),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Effect::Unchanged),
             Err(error) => Err(error),
         }
     }
@@ -324,7 +295,7 @@ pub(crate) struct LinkChanges {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// These changed: what they are now. Links of other namespaces, and those that went, are not among them.
-    To(Vec<Link>),
+    To(Vec<LinkState>),
     /// More than there was room for: links have to be looked at.
     Missed,
 }
@@ -363,7 +334,7 @@ impl LinkChanges {
                     .flatten()
                     .filter_map(|message| match message.payload {
                         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                            Link::read(&link)
+                            LinkState::read(&link)
                         }
                         _ => None,
                     })
@@ -393,7 +364,7 @@ fn borrowed(socket: &Socket) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
 }
 
-impl Link {
+impl LinkState {
     /// `None` if something is missing that the kernel always sends.
     fn read(message: &LinkMessage) -> Option<Self> {
         let mut name = None;
@@ -415,12 +386,12 @@ impl Link {
             mtu: mtu?,
             up: message.header.flags.contains(LinkFlags::Up),
             queue_length: queue_length?,
-            kind: Kind::read(info),
+            kind: LinkKind::read(info),
         })
     }
 }
 
-impl Kind {
+impl LinkKind {
     fn read(info: &[LinkInfo]) -> Self {
         // linux/if_link.h and linux/if_tun.h
         const IFLA_TUN_TYPE: u16 = 3;
@@ -463,26 +434,6 @@ fn address_message(index: u32, address: IpPrefix) -> AddressMessage {
     message.header.index = index;
     message.attributes.push(AddressAttribute::Local(ip));
     message.attributes.push(AddressAttribute::Address(ip));
-    message
-}
-
-fn route_message(index: u32, destination: IpPrefix) -> RouteMessage {
-    let ip = destination.address();
-    let mut message = RouteMessage::default();
-    message.header.address_family = family(ip);
-    message.header.destination_prefix_length = destination.length();
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = RouteProtocol::Static;
-    message.header.kind = RouteType::Unicast;
-    message.header.scope = match ip {
-        IpAddr::V4(_) => RouteScope::Link,
-        IpAddr::V6(_) => RouteScope::Universe, // IPv6 routes have no other
-    };
-    if destination.length() != 0 {
-        let ip = RouteAddress::from(ip);
-        message.attributes.push(RouteAttribute::Destination(ip));
-    }
-    message.attributes.push(RouteAttribute::Oif(index));
     message
 }
 
@@ -572,16 +523,16 @@ mod tests {
         else {
             panic!("another message");
         };
-        let expected = Link {
+        let expected = LinkState {
             up: false,
             index: 7,
             name: "abc".to_owned(),
             mtu: 1500,
             queue_length: 1000,
-            kind: Kind::Other(None),
+            kind: LinkKind::Other(None),
         };
-        assert_eq!(Link::read(&link), Some(expected));
-        assert_eq!(Link::read(&LinkMessage::default()), None);
+        assert_eq!(LinkState::read(&link), Some(expected));
+        assert_eq!(LinkState::read(&LinkMessage::default()), None);
     }
 
     /// linux/if_link.h: attribute 3 is IFF_TUN (1) or IFF_TAP (2), attribute 7 says whether there are several queues.
@@ -591,20 +542,20 @@ mod tests {
             let attributes = attributes
                 .iter()
                 .map(|&(kind, value)| InfoTun::Other(DefaultNla::new(kind, vec![value])));
-            Kind::read(&[
+            LinkKind::read(&[
                 LinkInfo::Kind(kind),
                 LinkInfo::Data(InfoData::Tun(attributes.collect())),
             ])
         };
-        let single = Kind::Tun { multi_queue: false };
+        let single = LinkKind::Tun { multi_queue: false };
         assert_eq!(kind(InfoKind::Tun, &[(3, 1), (7, 0)]), single);
-        let multi = Kind::Tun { multi_queue: true };
+        let multi = LinkKind::Tun { multi_queue: true };
         assert_eq!(kind(InfoKind::Tun, &[(7, 1), (3, 1)]), multi);
-        assert_eq!(kind(InfoKind::Tun, &[(3, 2), (7, 1)]), Kind::Tap);
+        assert_eq!(kind(InfoKind::Tun, &[(3, 2), (7, 1)]), LinkKind::Tap);
         assert_eq!(kind(InfoKind::Tun, &[]), single);
         assert_eq!(
             kind(InfoKind::Veth, &[]),
-            Kind::Other(Some("veth".to_owned()))
+            LinkKind::Other(Some("veth".to_owned()))
         );
     }
 }

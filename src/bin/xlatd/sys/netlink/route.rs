@@ -1,24 +1,32 @@
-//! Routes to a TUN device in the main table, beside those of others.
+//! Routes to a TUN device, or to nowhere, beside those of others.
 //!
-//! Where another route has the same destination and metric, ours takes its packets, as tayga's does, but the other one
-//! stays: the kernel uses it again as soon as ours is gone, also when nobody is left who could put it back.
+//! Where another route has the same destination and metric, one of `tun-route` takes its packets, as
+//! tayga's does, but the other one stays: the kernel uses it again as soon as ours is gone, also
+//! after a crash.
 
-use std::io;
+use std::{io, net::IpAddr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType, RouteVia},
+    route::{
+        RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+        RouteType, RouteVia,
+    },
 };
-use xlatd::config::IpPrefix;
+use nix::libc;
+use xlatd::{
+    config::IpPrefix,
+    plan::{Effect, Protocol, Route, Target},
+};
 
-use super::{Done, Netlink, route_message};
+use super::{CLAT_PROTOCOL, Netlink, family};
 
 /// Metric of an IPv6 route that has none of its own (IP6_RT_PRIO_USER of the kernel).
 pub(crate) const METRIC_V6: u32 = 1024;
 
-/// Where a route stands among others to the same destination. These are in ip-route(8)'s words.
-pub(crate) enum Beside {
+/// The place of a route among others to the same destination, which are in ip-route(8)'s words.
+pub(crate) enum Precedence {
     /// It is used, and no other one had to give way.
     First,
     /// It is used instead of this one, which is the best of the others.
@@ -28,70 +36,129 @@ pub(crate) enum Beside {
 }
 
 impl Netlink {
-    /// Routes `destination`, which has no host bits, to a device, in the main table, and says where
-    /// that route stands.
-    ///
+    /// Adds a route, and says where it stands. `tun` is the index of the TUN device.
+    pub(crate) fn add_route(
+        &mut self,
+        tun: u32,
+        route: &Route,
+    ) -> io::Result<(Effect, Precedence)> {
+        match route.protocol {
+            Protocol::Static => self.add_route_before_others(tun, route),
+            Protocol::Clat => Ok((self.add_only_route(tun, route)?, Precedence::First)),
+        }
+    }
+
+    fn add_only_route(&mut self, tun: u32, route: &Route) -> io::Result<Effect> {
+        let message = RouteNetlinkMessage::NewRoute(route_message(tun, route));
+        let effect = self.tell(message, NLM_F_CREATE | NLM_F_EXCL)?;
+        if effect == Effect::Unchanged && !self.has_route(tun, route)? {
+            return Err(io::Error::other(
+                "another route to the same destination is there already (ip route show table all)",
+            ));
+        }
+        Ok(effect)
+    }
+
     /// IPv4 routes of the same destination and metric stand in a row, and the kernel uses the
     /// first: ours goes before the others, also if it is there already. Among those of IPv6 the
     /// kernel divides packets, or uses the oldest: ours gets a metric that is better by the least.
     /// It does not go before a route that has a better metric than that.
-    pub(crate) fn add_route(
+    fn add_route_before_others(
         &mut self,
-        index: u32,
-        destination: IpPrefix,
-    ) -> io::Result<(Done, Beside)> {
-        let mut message = route_message(index, destination);
+        tun: u32,
+        route: &Route,
+    ) -> io::Result<(Effect, Precedence)> {
+        let mut message = route_message(tun, route);
         let add = |message: &RouteMessage| RouteNetlinkMessage::NewRoute(message.clone());
-        let mut done = self.tell(add(&message), NLM_F_CREATE | NLM_F_EXCL)?;
-        if let (Done::Now, IpPrefix::V4(..)) = (done, destination) {
-            return Ok((done, Beside::First)); // no metric is better than 0
+        let mut effect = self.tell(add(&message), NLM_F_CREATE | NLM_F_EXCL)?;
+        let is_v4 = matches!(route.destination, IpPrefix::V4(..));
+        if effect == Effect::Changed && is_v4 {
+            return Ok((effect, Precedence::First)); // no metric is better than 0
         }
-        let routes = self.routes_to(destination)?;
-        let own = routes.iter().position(|route| is_through(route, index));
-        let metric = match (own, destination) {
-            (Some(0), _) => return Ok((done, Beside::First)),
-            (Some(own), IpPrefix::V6(..)) => metric_of(&routes[own]),
-            (None, IpPrefix::V6(..)) => {
-                let metric = free_metric(&routes, destination).ok_or_else(no_metric)?;
-                message.attributes.push(RouteAttribute::Priority(metric));
-                self.request(add(&message), NLM_F_CREATE | NLM_F_EXCL)?;
-                done = Done::Now;
-                metric
-            }
-            (_, IpPrefix::V4(..)) => {
-                if self.tell(add(&message), NLM_F_CREATE)? == Done::Before {
+        let routes = self.routes_beside(route)?;
+        let own = routes.iter().position(|route| is_through(route, tun));
+        let metric = match own {
+            Some(0) => return Ok((effect, Precedence::First)),
+            _ if is_v4 => {
+                if self.tell(add(&message), NLM_F_CREATE)? == Effect::Unchanged {
                     // The kernel moves no route.
-                    let _ = self.remove_route(index, destination)?;
+                    let _ = self.remove_route(tun, route)?;
                     self.request(add(&message), NLM_F_CREATE)?;
                 }
-                done = Done::Now;
+                effect = Effect::Changed;
                 0
             }
+            Some(own) => metric_of(&routes[own]),
+            None => {
+                let metric = free_metric(&routes, route.destination).ok_or_else(no_metric)?;
+                message.attributes.push(RouteAttribute::Priority(metric));
+                self.request(add(&message), NLM_F_CREATE | NLM_F_EXCL)?;
+                effect = Effect::Changed;
+                metric
+            }
         };
-        let Some(best) = routes.iter().find(|route| !is_through(route, index)) else {
-            return Ok((done, Beside::First));
+        let Some(best) = routes.iter().find(|route| !is_through(route, tun)) else {
+            return Ok((effect, Precedence::First));
         };
-        let other = self.describe(best, destination)?;
-        let goes_before = matches!(destination, IpPrefix::V4(..)) || metric < metric_of(best);
-        Ok(match goes_before {
-            true => (done, Beside::Before(other)),
-            false => (done, Beside::Behind { other, metric }),
+        let other = self.describe(best, route.destination)?;
+        Ok(match is_v4 || metric < metric_of(best) {
+            true => (effect, Precedence::Before(other)),
+            false => (effect, Precedence::Behind { other, metric }),
         })
+    }
+
+    pub(crate) fn remove_route(&mut self, tun: u32, route: &Route) -> io::Result<Effect> {
+        self.tell(RouteNetlinkMessage::DelRoute(route_message(tun, route)), 0)
+    }
+
+    /// Whether there is such a route. One of `tun-route` may be another program's, and of any metric.
+    pub(crate) fn has_route(&mut self, tun: u32, route: &Route) -> io::Result<bool> {
+        let wanted = route_message(tun, route);
+        let mut filter = RouteMessage::default();
+        filter.header.address_family = wanted.header.address_family;
+        // There may be hundreds of thousands in other tables and by other devices.
+        filter.attributes.push(RouteAttribute::Table(route.table));
+        let device = wanted.attributes.iter();
+        let device = device.filter(|one| matches!(one, RouteAttribute::Oif(_)));
+        filter.attributes.extend(device.cloned());
+        let routes = match self.request(RouteNetlinkMessage::GetRoute(filter), NLM_F_DUMP) {
+            // There is no such table.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Vec::new(),
+            routes => routes?,
+        };
+        Ok(routes.iter().any(|found| match found {
+            RouteNetlinkMessage::NewRoute(found) => {
+                let is_ours = match route.protocol {
+                    Protocol::Static => true,
+                    Protocol::Clat => found.header.protocol == CLAT_PROTOCOL,
+                };
+                is_ours
+                    && found.header.destination_prefix_length
+                        == wanted.header.destination_prefix_length
+                    && wanted
+                        .attributes
+                        .iter()
+                        // The kernel puts metrics together with some of its own.
+                        .filter(|one| !matches!(one, RouteAttribute::Metrics(_)))
+                        .all(|one| found.attributes.contains(one))
+            }
+            _ => false,
+        }))
     }
 
     /// The metric of a route that goes before those of the same metric as one without: the worst
     /// that is free, and for IPv4 none but 0.
-    pub(crate) fn free_metric(&mut self, destination: IpPrefix) -> io::Result<Option<u32>> {
-        Ok(free_metric(&self.routes_to(destination)?, destination))
+    pub(crate) fn free_metric(&mut self, route: &Route) -> io::Result<Option<u32>> {
+        Ok(free_metric(&self.routes_beside(route)?, route.destination))
     }
 
-    /// The routes of the main table with this destination, in the order in which the kernel prefers
+    /// The routes with this destination in the same table, in the order in which the kernel prefers
     /// them.
-    fn routes_to(&mut self, destination: IpPrefix) -> io::Result<Vec<RouteMessage>> {
-        let wanted = route_message(0, destination);
+    fn routes_beside(&mut self, route: &Route) -> io::Result<Vec<RouteMessage>> {
+        let wanted = route_message(0, route);
         let mut filter = RouteMessage::default();
         filter.header.address_family = wanted.header.address_family;
-        filter.header.table = RouteHeader::RT_TABLE_MAIN;
+        filter.attributes.push(RouteAttribute::Table(route.table));
         let mut routes = Vec::new();
         // A table may be large.
         self.request_each(
@@ -154,6 +221,48 @@ impl Netlink {
     }
 }
 
+/// A route as a message. `tun` is the index of the TUN device.
+fn route_message(tun: u32, route: &Route) -> RouteMessage {
+    let ip = route.destination.address();
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(ip);
+    message.header.destination_prefix_length = route.destination.length();
+    message.header.protocol = match route.protocol {
+        Protocol::Static => RouteProtocol::Static,
+        Protocol::Clat => CLAT_PROTOCOL,
+    };
+    let (kind, device) = match &route.target {
+        Target::Device(link) if link.index == 0 => (RouteType::Unicast, Some(tun)),
+        Target::Device(link) => (RouteType::Unicast, Some(link.index)),
+        Target::Local(link) => (RouteType::Local, Some(link.index)),
+        Target::Unreachable => (RouteType::Unreachable, None),
+    };
+    message.header.kind = kind;
+    message.header.scope = match (ip, device) {
+        (IpAddr::V4(_), Some(_)) => RouteScope::Link,
+        _ => RouteScope::Universe, // IPv6 routes have no other
+    };
+    let attributes = &mut message.attributes;
+    attributes.push(RouteAttribute::Table(route.table));
+    if route.destination.length() != 0 {
+        let ip = RouteAddress::from(ip);
+        attributes.push(RouteAttribute::Destination(ip));
+    }
+    attributes.extend(device.map(RouteAttribute::Oif));
+    if route.metric != 0 {
+        attributes.push(RouteAttribute::Priority(route.metric));
+    }
+    let metrics = [
+        route.mtu.map(RouteMetric::Mtu),
+        route.advmss.map(RouteMetric::Advmss),
+    ];
+    let metrics: Vec<_> = metrics.into_iter().flatten().collect();
+    if !metrics.is_empty() {
+        attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    message
+}
+
 /// Whether a route of a dump, for packets of any source, has the destination and table of ours.
 fn has_same_destination(route: &RouteMessage, ours: &RouteMessage) -> bool {
     let destination = |route: &RouteMessage| {
@@ -161,7 +270,9 @@ fn has_same_destination(route: &RouteMessage, ours: &RouteMessage) -> bool {
         let destination = attributes.find(|one| matches!(one, RouteAttribute::Destination(_)));
         (route.header.destination_prefix_length, destination.cloned())
     };
-    route.header.table == ours.header.table
+    let mut table = ours.attributes.iter();
+    let table = table.find(|one| matches!(one, RouteAttribute::Table(_)));
+    table.is_none_or(|table| route.attributes.contains(table))
         && route.header.tos == ours.header.tos
         && route.header.source_prefix_length == 0
         && destination(route) == destination(ours)

@@ -1,0 +1,143 @@
+//! Network devices, and IPv6 settings of them (Documentation/networking/ip-sysctl.rst of Linux).
+
+use std::fmt;
+
+use super::Effect;
+
+/// The setting of a device by which packets that come in by it are forwarded (Linux 6.17).
+pub const FORCE_FORWARDING: &str = "force_forwarding";
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkRef {
+    /// Stays while the device exists. Zero is the TUN device, whose index is known once it is
+    /// attached.
+    pub index: u32,
+    /// Its name when the plan was made.
+    pub name: String,
+}
+
+impl LinkRef {
+    /// The TUN device.
+    pub fn tun(name: &str) -> Self {
+        Self::new(0, name)
+    }
+
+    /// Another device.
+    pub fn new(index: u32, name: &str) -> Self {
+        let name = name.to_owned();
+        Self { index, name }
+    }
+
+    /// Whether both are one device, which may have got another name.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self.index, other.index) {
+            (0, _) | (_, 0) => self.name == other.name,
+            (index, other) => index == other,
+        }
+    }
+}
+
+impl fmt::Display for LinkRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// An IPv6 setting of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sysctl {
+    /// The device.
+    pub link: LinkRef,
+    /// The name of the setting.
+    pub name: String,
+    /// The value to be written.
+    pub value: String,
+}
+
+impl Sysctl {
+    /// Its path below /proc/sys, by the name that the device has in the plan.
+    pub fn path(&self) -> String {
+        conf_path(&self.link.name, &self.name)
+    }
+
+    /// The effect of writing the value where another one is found.
+    pub fn apply(&self, found: &str) -> Effect {
+        match found == self.value {
+            true => Effect::Unchanged,
+            false => Effect::Changed,
+        }
+    }
+
+    /// The effect of writing the value of before where another one is found. A value that neither
+    /// of both is another program's; and so is forwarding by a device once all devices are to
+    /// forward, which another program has asked for.
+    pub fn restore(&self, before: &str, found: &str, all_forward: bool) -> Effect {
+        let is_wanted = self.name == FORCE_FORWARDING && before == "0" && all_forward;
+        match found {
+            found if found == before => Effect::Unchanged,
+            found if found != self.value || is_wanted => Effect::LeftAlone,
+            _ => Effect::Changed,
+        }
+    }
+
+    /// Whether both are one setting of one device.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.name == other.name && self.link.is_same(&other.link)
+    }
+}
+
+/// The path below /proc/sys of an IPv6 setting of a device, or of `all` devices.
+pub fn conf_path(device: &str, name: &str) -> String {
+    format!("net/ipv6/conf/{device}/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sysctl(link: LinkRef, value: &str) -> Sysctl {
+        Sysctl {
+            link,
+            name: FORCE_FORWARDING.to_owned(),
+            value: value.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_setting_is_restored_only_as_it_was_set() {
+        let set = sysctl(LinkRef::new(2, "eth0"), "1");
+        for (before, found, all_forward, effect) in [
+            ("0", "1", false, Effect::Changed),
+            ("0", "0", false, Effect::Unchanged),
+            ("0", "2", false, Effect::LeftAlone),
+            ("1", "1", false, Effect::Unchanged),
+            // Another program wants this device to forward with all others.
+            ("0", "1", true, Effect::LeftAlone),
+            ("0", "0", true, Effect::Unchanged),
+        ] {
+            let found_effect = set.restore(before, found, all_forward);
+            assert_eq!(found_effect, effect, "{before} {found} {all_forward}");
+        }
+        let other = Sysctl {
+            name: "addr_gen_mode".to_owned(),
+            ..set.clone()
+        };
+        assert_eq!(other.restore("0", "1", true), Effect::Changed);
+        assert_eq!(set.apply("1"), Effect::Unchanged);
+        assert_eq!(set.apply("0"), Effect::Changed);
+    }
+
+    /// A device may get another name, or its name another device.
+    #[test]
+    fn a_setting_is_known_by_the_index_of_its_device() {
+        let setting = |link| sysctl(link, "1");
+        let eth0 = setting(LinkRef::new(2, "eth0"));
+        assert!(eth0.is_same(&setting(LinkRef::new(2, "lan0"))));
+        assert!(!eth0.is_same(&setting(LinkRef::new(3, "eth0"))));
+        let tun = setting(LinkRef::tun("clat"));
+        assert!(tun.is_same(&setting(LinkRef::tun("clat"))));
+        assert!(!tun.is_same(&setting(LinkRef::tun("clat2"))));
+        assert!(!tun.is_same(&eth0));
+    }
+}

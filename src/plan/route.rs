@@ -1,0 +1,122 @@
+//! Routes, and the rules that say which packets use which routing table.
+
+use std::fmt;
+
+use super::LinkRef;
+use crate::config::IpPrefix;
+
+/// The main routing table (ip-route(8)).
+pub(super) const MAIN_TABLE: u32 = 254;
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Without host bits, which the kernel refuses (EINVAL).
+    pub destination: IpPrefix,
+    /// Where it leads.
+    pub target: Target,
+    /// The number of the routing table.
+    pub table: u32,
+    /// The lowest is preferred; zero is the kernel's default.
+    pub metric: u32,
+    /// The largest packet, in octets.
+    pub mtu: Option<u32>,
+    /// The largest TCP segment to announce, in octets.
+    pub advmss: Option<u32>,
+    /// Who has added it.
+    pub protocol: Protocol,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A device. The kernel refuses a device that is down (ENETDOWN).
+    Device(LinkRef),
+    /// This host, as if the device had the address.
+    Local(LinkRef),
+    /// Nowhere: packets are refused.
+    Unreachable,
+}
+
+/// The program or person that has added a route, which the kernel keeps with it (rtm_protocol of
+/// rtnetlink(7)), and thereby how the route stands beside others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// The administrator, by `tun-route`: goes before other routes of the same destination and
+    /// metric, which stay.
+    Static,
+    /// A CLAT: another route of the same destination and metric is an error.
+    Clat,
+}
+
+/// A routing rule: packets that match all of this use the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Source of the packets; `/0` is any.
+    pub from: IpPrefix,
+    /// Destination of the packets, of the same family; `/0` is any.
+    pub to: IpPrefix,
+    /// Mark of the packets; zero is any.
+    pub mark: u32,
+    /// The number of the routing table.
+    pub table: u32,
+    /// The lowest comes first.
+    pub priority: u32,
+}
+
+impl Route {
+    /// As ip-route(8) takes it.
+    pub(super) fn arguments(&self) -> String {
+        let destination = self.destination;
+        let options = self.options();
+        match &self.target {
+            Target::Device(link) => format!("{destination} dev {link}{options}"),
+            Target::Local(link) => format!("local {destination} dev {link}{options}"),
+            Target::Unreachable => format!("unreachable {destination}{options}"),
+        }
+    }
+
+    /// What is not as by default.
+    fn options(&self) -> String {
+        let table = Some(self.table).filter(|table| *table != MAIN_TABLE);
+        let metric = Some(self.metric).filter(|metric| *metric != 0);
+        [
+            ("table", table),
+            ("metric", metric),
+            ("mtu", self.mtu),
+            ("advmss", self.advmss),
+        ]
+        .iter()
+        .filter_map(|(name, value)| Some(format!(" {name} {}", (*value)?)))
+        .collect()
+    }
+}
+
+impl fmt::Display for Route {
+    /// `64:ff9b::/96 to nat64`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to ", self.destination)?;
+        match &self.target {
+            Target::Device(link) => write!(f, "{link}")?,
+            Target::Local(_) => f.write_str("this host")?,
+            Target::Unreachable => f.write_str("nowhere")?,
+        }
+        f.write_str(&self.options())
+    }
+}
+
+impl fmt::Display for Rule {
+    /// As ip-rule(8) has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.from.length() {
+            0 => write!(f, "from all")?,
+            _ => write!(f, "from {}", self.from)?,
+        }
+        if self.to.length() != 0 {
+            write!(f, " to {}", self.to)?;
+        }
+        if self.mark != 0 {
+            write!(f, " fwmark {:#x}", self.mark)?;
+        }
+        write!(f, " lookup {} priority {}", self.table, self.priority)
+    }
+}
