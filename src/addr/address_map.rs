@@ -360,9 +360,9 @@ mod tests {
         assert_eq!(map.to_v4(v6(host)), Ok(Mapped { address, via }), "{host}");
     }
 
-    /// EAM-04, X46-06, S6-01, S6-02: own addresses, explicit mappings, the prefix.
+    /// RFC 7757 section 3.3: own addresses, explicit mappings, the prefix.
     #[test]
-    fn eam_04_order_of_precedence() {
+    fn order_of_precedence() {
         // The mappings also cover the translator's own addresses, the second lies below the prefix.
         let map = map(
             PREFIX,
@@ -389,9 +389,9 @@ mod tests {
         assert_eq!(map.to_v4(v6("2001:db8:3::1")), Err(Unmapped::NoMapping));
     }
 
-    /// EAM-04: without a prefix, what has no mapping has none.
+    /// RFC 7757 section 3.3: without a prefix, only explicit mappings are left.
     #[test]
-    fn eam_04_nothing_to_fall_back_to() {
+    fn nothing_to_fall_back_to() {
         let map = map(None, true, &[("192.0.2.1", "2001:db8:2::1")]);
         to_v6(&map, "192.0.2.1", "2001:db8:2::1", Via::Explicit);
         assert_eq!(map.to_v6(v4("192.0.2.2")), Err(Unmapped::NoMapping));
@@ -411,9 +411,9 @@ mod tests {
         assert_eq!(map.embed(v4("192.0.2.1")), Ok(v6("2001:db8:64::c000:201")));
     }
 
-    /// X46-07, X64-09, A52-09, G-02: neither a packet's address nor what it maps to is one that no host has.
+    /// RFC 7915 sections 4.1 and 5.1: neither an address nor what it maps to is illegal.
     #[test]
-    fn x46_07_x64_09_a52_09_illegal_on_either_side() {
+    fn x64_09_a52_09_illegal_on_either_side() {
         let map = map(
             PREFIX,
             true,
@@ -454,10 +454,10 @@ mod tests {
         to_v4(&map, "2001:db8:64::f000:1", "240.0.0.1", Via::Prefix);
     }
 
-    /// X46-07, A52-05: the prefix does not reach link-local addresses (RFC 3927 section 7), but for
+    /// The prefix does not reach link-local addresses (RFC 3927 section 7), but for
     /// those that are the translator's own or have a host; mappings and leases do.
     #[test]
-    fn x46_07_a52_05_link_local() {
+    fn a52_05_link_local() {
         let eams = [("169.254.0.0/24", "2001:db8:a::/120")];
         for (prefix, wkpf_strict, embedded) in [
             (PREFIX, true, "2001:db8:64::"),
@@ -512,9 +512,9 @@ mod tests {
         );
     }
 
-    /// X46-08: sources of ICMP errors are embedded whatever they are.
+    /// RFC 7915 section 4.1: sources of ICMP errors are embedded whatever they are.
     #[test]
-    fn x46_08_embed_takes_illegal_sources() {
+    fn embed_takes_illegal_sources() {
         let map = map(PREFIX, true, &[]);
         for (host, address) in [
             ("0.0.0.0", "2001:db8:64::"),
@@ -525,9 +525,9 @@ mod tests {
         }
     }
 
-    /// A52-05: `wkpf-strict` keeps private addresses out of 64:ff9b::/96.
+    /// RFC 6052 section 3.1: `wkpf-strict` keeps private addresses out of 64:ff9b::/96.
     #[test]
-    fn a52_05_wkpf_strict() {
+    fn wkpf_strict() {
         let eams = [("10.0.0.1", "2001:db8:2::1")];
         let strict = map(WELL_KNOWN, true, &eams);
         for (host4, host6) in [
@@ -565,9 +565,9 @@ mod tests {
         to_v4(&strict, "2001:db8:2::1", "10.0.0.1", Via::Explicit);
     }
 
-    /// A52-07: other prefixes take private addresses, the one for local use next to the well-known one included.
+    /// Other prefixes take private addresses, 64:ff9b:1::/48 (RFC 8215) included.
     #[test]
-    fn a52_07_wkpf_strict_is_about_one_prefix() {
+    fn wkpf_strict_is_about_one_prefix() {
         to_v6(
             &map(Some("64:ff9b:1::/96"), true, &[]),
             "10.0.0.1",
@@ -582,9 +582,9 @@ mod tests {
         );
     }
 
-    /// A52-02, A52-03
+    /// RFC 6052 section 2.2: the reserved octet and the suffix are ignored in what is read.
     #[test]
-    fn a52_02_a52_03_reserved_octet_and_suffix() {
+    fn a52_03_reserved_octet_and_suffix() {
         let mut map = map(Some("2001:db8:64::/64"), true, &[]);
         map.set_pool("192.0.2.0/24".parse().unwrap());
         to_v4(

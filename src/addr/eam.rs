@@ -273,9 +273,9 @@ mod tests {
         ])
     }
 
-    /// EAM-11, EAM-02, EAM-03, S6-02
+    /// The vectors of RFC 7757 section 3.1.
     #[test]
-    fn eam_11_vectors() {
+    fn vectors() {
         let table = rfc_table();
         for (host4, host6) in [
             ("192.0.2.1", "2001:db8:aaaa::"),
@@ -317,9 +317,9 @@ mod tests {
         }
     }
 
-    /// EAM-03: surplus bits do not matter, suffix bits do.
+    /// RFC 7757 section 3.3.2: surplus bits do not matter, suffix bits do.
     #[test]
-    fn eam_03_surplus_bits_are_ignored() {
+    fn surplus_bits_are_ignored() {
         let table = rfc_table();
         for (host6, host4) in [
             ("2001:db8:dddd:0:6000::1", "192.0.2.152"),
@@ -331,9 +331,9 @@ mod tests {
         }
     }
 
-    /// EAM-01: at every pair of lengths.
+    /// RFC 7757 section 3.2, at every pair of lengths.
     #[test]
-    fn eam_01_ipv6_suffix_is_not_shorter() {
+    fn ipv6_suffix_is_not_shorter() {
         for n in 0..=32 {
             for m in 0..=128 {
                 let v4 = Prefix4::from_first_bits(0, n);
@@ -344,9 +344,9 @@ mod tests {
         }
     }
 
-    /// EAM-05: the longest prefix decides, on either side without regard to the other.
+    /// RFC 7757 section 5: the longest prefix decides, on either side without regard to the other.
     #[test]
-    fn eam_05_each_side_has_its_own_longest_match() {
+    fn each_side_has_its_own_longest_match() {
         let table = table(&[
             ("192.0.2.0/24", "2001:db8::/64"),
             // Longer in IPv4; its IPv6 prefix is longer too, and within the first one's.
@@ -367,7 +367,7 @@ mod tests {
 
     /// The lengths at which all bits are suffix, or none is.
     #[test]
-    fn eam_02_eam_03_extreme_lengths() {
+    fn eam_03_extreme_lengths() {
         let everyone = table(&[("0.0.0.0/0", "2001:db8::/96")]);
         assert_eq!(
             everyone.to_v6(v4("255.0.0.1")),
@@ -489,9 +489,9 @@ mod tests {
     }
 
     proptest! {
-        /// EAM-02, EAM-03, EAM-05: a search finds what looking at every mapping finds.
+        /// RFC 7757 section 3.3: a search finds what looking at every mapping finds.
         #[test]
-        fn eam_05_longest_match_equals_a_linear_search(
+        fn longest_match_equals_a_linear_search(
             candidates in vec(any_eam(), 0..40),
             hosts in vec((sparse(), sparse()), 1..40),
         ) {
@@ -522,9 +522,9 @@ mod tests {
         // A case is 3,729 pairs.
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// EAM-02, EAM-03, SEC-04: there and back is the same host, at every pair of lengths.
+        /// RFC 7757 section 3.3: there and back is the same host, at every pair of lengths.
         #[test]
-        fn eam_02_eam_03_there_and_back_at_every_pair_of_lengths(host: u32, network: u128, surplus_bits: u128) {
+        fn eam_03_there_and_back_at_every_pair_of_lengths(host: u32, network: u128, surplus_bits: u128) {
             for n in 0..=32_u8 {
                 for m in 0..=96 + n {
                     let host = Ipv4Addr::from_bits(host);
@@ -548,10 +548,10 @@ mod tests {
         }
     }
 
-    /// EAM-05: RFC 7757 section 5 leaves overlapping mappings to the operator. Those that lie
+    /// RFC 7757 section 5 leaves overlapping mappings to the operator. Those that lie
     /// within each other are told apart by whether addresses come back to themselves.
     #[test]
-    fn eam_05_mappings_that_disagree() {
+    fn mappings_that_disagree() {
         let outer = ("192.168.2.0/30", "2001:db8:1::/126");
         for (inner, expected) in [
             // Says the same, for a host and for a network.
@@ -622,10 +622,10 @@ mod tests {
     }
 
     proptest! {
-        /// EAM-05: what is said to disagree does; where nothing is, each address comes back to
+        /// RFC 7757 section 5: what is said to disagree does; where nothing is, each address comes back to
         /// itself.
         #[test]
-        fn eam_05_disagreements_are_found(candidates in vec(small_eam(), 0..6)) {
+        fn disagreements_are_found(candidates in vec(small_eam(), 0..6)) {
             let mut table = EamTable::default();
             for eam in candidates {
                 let _ = table.insert(eam);

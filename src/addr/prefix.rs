@@ -247,9 +247,8 @@ mod tests {
     }
 
     proptest! {
-        /// SEC-04
         #[test]
-        fn sec_04_every_length_masks_right_v4(a: u32, flip in 0..33_u32) {
+        fn every_length_masks_right_v4(a: u32, flip in 0..33_u32) {
             let a = Ipv4Addr::from_bits(a);
             // Differs in one bit, or with 32 in none.
             let b = Ipv4Addr::from_bits(a.to_bits() ^ 1_u32.checked_shl(flip).unwrap_or(0));
@@ -265,9 +264,8 @@ mod tests {
             }
         }
 
-        /// SEC-04
         #[test]
-        fn sec_04_every_length_masks_right_v6(a: u128, flip in 0..129_u32) {
+        fn every_length_masks_right_v6(a: u128, flip in 0..129_u32) {
             let a = Ipv6Addr::from_bits(a);
             let b = Ipv6Addr::from_bits(a.to_bits() ^ 1_u128.checked_shl(flip).unwrap_or(0));
             for length in 0..=128 {
@@ -296,9 +294,9 @@ mod tests {
         }
     }
 
-    /// SEC-04: the lengths at which a mask shifts by nothing, and by all.
+    /// The lengths at which a mask shifts by nothing, and by all.
     #[test]
-    fn sec_04_first_and_last_length() {
+    fn first_and_last_length() {
         let everyone: Prefix4 = "0.0.0.0/0".parse().unwrap();
         assert!(everyone.contains(Ipv4Addr::BROADCAST) && everyone.contains(Ipv4Addr::UNSPECIFIED));
         let one: Prefix4 = "192.0.2.1/32".parse().unwrap();

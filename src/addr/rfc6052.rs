@@ -147,9 +147,9 @@ mod tests {
         }
     }
 
-    /// A52-04: the vectors of RFC 6052 section 2.4, there and back.
+    /// The vectors of RFC 6052 section 2.4, there and back.
     #[test]
-    fn a52_04_vectors() {
+    fn vectors() {
         let host = Ipv4Addr::new(192, 0, 2, 33);
         for (prefix, address) in [
             ("2001:db8::/32", "2001:db8:c000:221::"),
@@ -166,9 +166,9 @@ mod tests {
         }
     }
 
-    /// A52-01
+    /// RFC 6052 section 2.2
     #[test]
-    fn a52_01_six_lengths_only() {
+    fn six_lengths_only() {
         for length in 0..=128 {
             // No host bits at any length, and unicast at those that are allowed.
             let prefix = Prefix6::new(Ipv6Addr::from_bits(0), length).unwrap();
@@ -203,9 +203,9 @@ mod tests {
         }
     }
 
-    /// A52-07: the whole prefix decides, not its first 32 bits.
+    /// RFC 8215: the whole prefix decides, not its first 32 bits.
     #[test]
-    fn a52_07_only_one_prefix_is_well_known() {
+    fn only_one_prefix_is_well_known() {
         assert!(nat64("64:ff9b::/96").is_well_known());
         for prefix in [
             "64:ff9b:1::/48",
@@ -218,9 +218,9 @@ mod tests {
         }
     }
 
-    /// A52-02: in a /96 the octet is part of the prefix, and known to be set.
+    /// RFC 6052 section 2.2: in a /96 the octet is part of the prefix, and known to be set.
     #[test]
-    fn a52_02_reserved_octet_in_a_96() {
+    fn reserved_octet_in_a_96() {
         let odd = nat64("2001:db8:0:0:100::/96");
         assert!(odd.has_reserved_bits());
         let host = Ipv4Addr::new(192, 0, 2, 33);
@@ -230,10 +230,10 @@ mod tests {
     }
 
     proptest! {
-        /// A52-01, A52-02, A52-03, S6-01: at every length the octets lie where the figure has them, and all else is
+        /// RFC 6052 section 2.2: at every length the octets lie where the figure has them, and all else is
         /// zero.
         #[test]
-        fn s6_01_a52_02_octets_lie_as_in_the_figure(prefix: u128, host: u32) {
+        fn a52_02_octets_lie_as_in_the_figure(prefix: u128, host: u32) {
             let host = Ipv4Addr::from_bits(host);
             for length in LENGTHS {
                 let nat64 = prefix_of(prefix, length);
@@ -246,10 +246,10 @@ mod tests {
             }
         }
 
-        /// A52-02, A52-03: neither suffix bits nor reserved bits change anything; in a /96 the
+        /// RFC 6052 section 2.2: neither suffix bits nor reserved bits change anything; in a /96 the
         /// latter are of the prefix.
         #[test]
-        fn a52_02_a52_03_reserved_octet_and_suffix_are_ignored(
+        fn a52_03_reserved_octet_and_suffix_are_ignored(
             prefix: u128, host: u32, suffix: u128, reserved in 1..=u8::MAX,
         ) {
             let host = Ipv4Addr::from_bits(host);

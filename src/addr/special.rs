@@ -294,10 +294,10 @@ mod tests {
         })
     }
 
-    /// X46-07, X64-09, A52-05: the rows of the tables end where the registries say, have no host
+    /// The rows of the tables end where the registries say, have no host
     /// bits, and stand before those that enclose them.
     #[test]
-    fn x46_07_x64_09_a52_05_rows_of_the_tables() {
+    fn x64_09_a52_05_rows_of_the_tables() {
         for bits in edges(IPV4) {
             check4(Ipv4Addr::from_bits((bits >> 32) as u32));
         }
@@ -348,9 +348,9 @@ mod tests {
         );
     }
 
-    /// X46-07, X64-09, A52-05: each range ends where its registry says, on both sides.
+    /// Each range ends where its registry says, on both sides.
     #[test]
-    fn x46_07_x64_09_a52_05_edges_of_the_ranges() {
+    fn x64_09_a52_05_edges_of_the_ranges() {
         for prefix in ILLEGAL_V4.iter().chain(PRIVATE) {
             let prefix: Prefix4 = prefix.parse().unwrap();
             let first = prefix.address().to_bits();
@@ -376,25 +376,25 @@ mod tests {
         }
     }
 
-    /// X46-07: what is not illegal, though special.
+    /// Special addresses that are not illegal.
     #[test]
-    fn x46_07_class_e_passes() {
+    fn class_e_passes() {
         for address in ["240.0.0.0", "255.255.255.254", "192.0.0.8"] {
             assert_eq!(treatment_v4(address.parse().unwrap()), Passes, "{address}");
         }
     }
 
-    /// A52-05: what tayga lets through although it is not global.
+    /// Addresses that tayga lets through although they are not global (RFC 6052 section 3.1).
     #[test]
-    fn a52_05_the_list_is_taygas() {
+    fn the_list_is_taygas() {
         for address in ["192.0.0.1", "192.88.99.1", "240.0.0.1", "8.8.8.8"] {
             assert_eq!(treatment_v4(address.parse().unwrap()), Passes, "{address}");
         }
     }
 
-    /// X64-09, A52-07: translators' prefixes are usable, other addresses with an IPv4 address in them are not.
+    /// RFC 6052 section 2.1, RFC 8215: translators' prefixes are usable, other addresses with an IPv4 address in them are not.
     #[test]
-    fn x64_09_a52_07_translators_prefixes_pass() {
+    fn a52_07_translators_prefixes_pass() {
         for address in [
             "64:ff9b::1",
             "64:ff9b::c000:201",
@@ -420,7 +420,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn x46_07_x64_09_anywhere(v4: u32, v6: u128, first in 0..0x200_u128) {
+        fn x64_09_anywhere(v4: u32, v6: u128, first in 0..0x200_u128) {
             check4(Ipv4Addr::from_bits(v4));
             check6(Ipv6Addr::from_bits(v6));
             check6(Ipv6Addr::from_bits(first << 112 | v6 >> 16));

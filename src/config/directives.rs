@@ -587,7 +587,7 @@ mod tests {
         );
     }
 
-    /// EAM-01: the IPv6 suffix is at least as long as the IPv4 suffix (RFC 7757 section 3.2).
+    /// The IPv6 suffix is at least as long as the IPv4 suffix (RFC 7757 section 3.2).
     #[test]
     fn map_leaves_room_for_the_ipv4_suffix() {
         for v4 in 0..=32_u8 {

@@ -205,7 +205,8 @@ mod tests {
         }
     }
 
-    /// EAM-05, and what tayga refuses: prefixes within each other on both sides, longer IPv6 suffixes.
+    /// RFC 7757 section 5: prefixes within each other on both sides; tayga refuses these, and longer
+    /// IPv6 suffixes.
     #[test]
     fn maps_may_overlap() {
         let (config, notices) = read(&format!(
@@ -282,7 +283,7 @@ mod tests {
             .iter()
             .map(|notice| (notice.line, notice.level))
             .collect();
-        // A52-02: bits 64 to 71 of a /96.
+        // Bits 64 to 71 of a /96 (RFC 6052 section 2.2).
         assert_eq!(lines, [(2, Level::Warning), (3, Level::Warning)]);
 
         let (config, notices) = read("tun-device n\nipv4-addr 100.64.0.1\nprefix 64:ff9b::/96");

@@ -389,7 +389,7 @@ mod tests {
         }
     }
 
-    /// A52-01, A52-07: the six lengths of RFC 6052 section 2.2; 64:ff9b:1::/48 is as good as any.
+    /// The six lengths of RFC 6052 section 2.2; 64:ff9b:1::/48 (RFC 8215) is as good as any.
     #[test]
     fn prefix_has_one_of_six_lengths() {
         for length in 0..=128 {
