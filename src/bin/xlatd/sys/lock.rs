@@ -10,7 +10,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{AtFlags, Flock, OFlag, openat},
+    fcntl::{AtFlags, OFlag, openat},
     sys::stat::{FileStat, Mode, SFlag, fstat, fstatat},
     unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat},
 };
@@ -22,19 +22,19 @@ pub(crate) const NAME: &str = "dynamic.map.lock";
 /// the process ends.
 pub(crate) struct Lock {
     directory: OwnedFd,
-    file: Flock<File>,
+    file: File,
 }
 
 impl Lock {
     /// The lock of `directory`, by its [lock file](open), which has been locked. `None` if the file
     /// is not in the directory any more: whoever had locked it before has removed it.
-    pub(crate) fn new(directory: BorrowedFd<'_>, file: Flock<File>) -> io::Result<Option<Self>> {
+    pub(crate) fn new(directory: BorrowedFd<'_>, file: File) -> io::Result<Option<Self>> {
         let identity = |stat: FileStat| (stat.st_dev, stat.st_ino);
         let named = match stat(directory) {
             Err(Errno::ENOENT) => return Ok(None),
             result => result?,
         };
-        if identity(named) != identity(fstat(&*file)?) {
+        if identity(named) != identity(fstat(&file)?) {
             return Ok(None);
         }
         let directory = directory.try_clone_to_owned()?;
@@ -43,7 +43,7 @@ impl Lock {
 
     /// Makes the file somebody's: the new owner of the directory must be able to lock it.
     pub(crate) fn give(&self, uid: Uid, gid: Option<Gid>) -> io::Result<()> {
-        Ok(fchown(&*self.file, Some(uid), gid)?)
+        Ok(fchown(&self.file, Some(uid), gid)?)
     }
 }
 

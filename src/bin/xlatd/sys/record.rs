@@ -1,7 +1,7 @@
 //! The file that outlives us, if we do not come to clean up (flock(2)).
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown},
     path::{Path, PathBuf},
@@ -9,12 +9,7 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
-    libc,
-    unistd::geteuid,
-};
+use nix::{libc, unistd::geteuid};
 
 /// The longest record that is read, in octets: an instance writes a hundredth of it.
 const MAX_LEN: u64 = 1 << 20;
@@ -22,7 +17,7 @@ const MAX_LEN: u64 = 1 << 20;
 /// A file that nobody else writes while we live.
 pub(crate) struct Record {
     path: PathBuf,
-    file: Flock<File>,
+    file: File,
 }
 
 /// The record of somebody else.
@@ -80,7 +75,7 @@ impl Record {
 
     /// Holds off all other instances, until it is dropped, while undos are carried out or handed over. Not for ever: one that
     /// hangs keeps nobody from ending.
-    pub(crate) fn hold_off(&self) -> io::Result<Option<Flock<File>>> {
+    pub(crate) fn hold_off(&self) -> io::Result<Option<File>> {
         let directory = self.path.parent().unwrap_or(Path::new("."));
         locked(File::open(directory)?, 500)
     }
@@ -100,7 +95,7 @@ impl Record {
             };
             others.push(Other {
                 text,
-                lives: Flock::lock(file, FlockArg::LockSharedNonblock).is_err(),
+                lives: file.try_lock_shared().is_err(),
                 path,
             });
         }
@@ -153,15 +148,14 @@ fn read(mut file: &File) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&octets).into_owned())
 }
 
-/// Locks a file for us alone, within so many tries of 10 ms.
-pub(crate) fn locked(mut file: File, tries: u32) -> io::Result<Option<Flock<File>>> {
+/// Locks a file for this process alone, within so many tries of 10 ms. Dropping the file unlocks it.
+pub(crate) fn locked(file: File, tries: u32) -> io::Result<Option<File>> {
     for _ in 0..tries {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => return Ok(Some(file)),
-            Err((file, Errno::EWOULDBLOCK)) => file,
-            Err((_, errno)) => return Err(errno.into()),
-        };
-        thread::sleep(Duration::from_millis(10));
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
     }
     Ok(None)
 }
