@@ -14,7 +14,7 @@ use log::error;
 use crate::{
     cli::{
         clat, say,
-        tayga::{Arguments, Name},
+        tayga::{Name, TaygaArguments},
         translator,
     },
     error::Error,
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             }
         };
     }
-    let error = match Arguments::parse(name, words) {
+    let error = match TaygaArguments::parse(name, words) {
         Ok(arguments) => match translator::run(name, &arguments) {
             Ok(status) => return status,
             Err(error) => {

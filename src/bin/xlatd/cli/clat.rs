@@ -15,7 +15,7 @@ use xlatd::config::{
 };
 
 use super::{
-    clatd::{Arguments, Command, DEFAULT_CONFIG, HELP},
+    clatd::{ClatdArguments, ClatdCommand, DEFAULT_CONFIG, HELP},
     print,
     tayga::Name,
 };
@@ -32,13 +32,13 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
         help: name.clat_help(),
         error,
     };
-    let arguments = Arguments::parse(words).map_err(usage)?;
+    let arguments = ClatdArguments::parse(words).map_err(usage)?;
     match arguments.command {
-        Command::Help => return print(HELP),
-        Command::Version => {
+        ClatdCommand::Help => return print(HELP),
+        ClatdCommand::Version => {
             return print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"));
         }
-        Command::Run | Command::CleanUp => {}
+        ClatdCommand::Run | ClatdCommand::CleanUp => {}
     }
     let (config, lines) = configure_clat(&arguments, usage)?;
     sys::log::start(Destination::Stdout, "xlatd", config.debug).map_err(system("log to stdout"))?;
@@ -56,7 +56,7 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
         sys::firewall::ufw::use_program(program);
     }
     let directory = runtime_directory();
-    if arguments.command == Command::CleanUp {
+    if arguments.command == ClatdCommand::CleanUp {
         return Host::clean_up(&directory, &config.clat.device);
     }
     info!("Starting xlatd {} as a CLAT", env!("CARGO_PKG_VERSION"));
@@ -83,7 +83,7 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
 
 /// Reads the configuration, and returns it with the lines to log.
 fn configure_clat(
-    arguments: &Arguments,
+    arguments: &ClatdArguments,
     usage: impl Fn(lexopt::Error) -> Error,
 ) -> Result<(ClatConfig, Vec<(Level, String)>), Error> {
     let mut config = ClatConfig::default();

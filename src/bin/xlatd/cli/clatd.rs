@@ -25,8 +25,8 @@ pub(crate) const DEFAULT_CONFIG: &str = "/etc/clatd.conf";
 
 /// A parsed command line.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Arguments {
-    pub(crate) command: Command,
+pub(crate) struct ClatdArguments {
+    pub(crate) command: ClatdCommand,
     /// `None`: the default configuration, if it exists.
     pub(crate) config: Option<PathBuf>,
     /// Keys and values; of several with the same key the last one counts.
@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
 
 /// A command of `xlatd clat`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Command {
+pub(crate) enum ClatdCommand {
     #[default]
     Run,
     CleanUp,
@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Version,
 }
 
-impl Arguments {
+impl ClatdArguments {
     /// Reads the arguments after `clat`, or after the name `clatd`.
     pub(crate) fn parse(
         arguments: impl IntoIterator<Item: Into<OsString>>,
@@ -58,13 +58,13 @@ impl Arguments {
                 }
                 Arg::Short('d') | Arg::Long("debug") => set("debug", "1"),
                 Arg::Short('q') | Arg::Long("quiet") => set("quiet", "1"),
-                Arg::Long("cleanup") => parsed.command = Command::CleanUp,
+                Arg::Long("cleanup") => parsed.command = ClatdCommand::CleanUp,
                 Arg::Short('h') | Arg::Long("help") => {
-                    parsed.command = Command::Help;
+                    parsed.command = ClatdCommand::Help;
                     return Ok(parsed);
                 }
                 Arg::Short('V') | Arg::Long("version") => {
-                    parsed.command = Command::Version;
+                    parsed.command = ClatdCommand::Version;
                     return Ok(parsed);
                 }
                 Arg::Value(word) => {
@@ -87,8 +87,8 @@ mod tests {
 
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Result<Arguments, String> {
-        Arguments::parse(arguments).map_err(|error| error.to_string())
+    fn parse(arguments: &[&str]) -> Result<ClatdArguments, String> {
+        ClatdArguments::parse(arguments).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
                 ("plat-dev", ""),
             ]
         );
-        assert_eq!(parse(&["--help"]).unwrap().command, Command::Help);
+        assert_eq!(parse(&["--help"]).unwrap().command, ClatdCommand::Help);
         assert_eq!(
             parse(&["word"]),
             Err("expected key=value, found \"word\"".to_owned())

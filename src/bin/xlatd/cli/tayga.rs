@@ -83,8 +83,8 @@ impl Name {
 
 /// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Arguments {
-    pub(crate) command: Command,
+pub(crate) struct TaygaArguments {
+    pub(crate) command: TaygaCommand,
     /// The tayga.conf.
     pub(crate) config: PathBuf,
     pub(crate) debug: bool,
@@ -105,7 +105,7 @@ pub(crate) struct Arguments {
 
 /// A command of xlatd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Command {
+pub(crate) enum TaygaCommand {
     /// Translates.
     Run,
     /// Prints what the configuration means.
@@ -129,7 +129,7 @@ enum Effect {
     Chroot,
     PidFile,
     Destination(Destination),
-    Command(Command),
+    Command(TaygaCommand),
 }
 
 /// Long name, short name, effect.
@@ -144,20 +144,20 @@ const OPTIONS: [(&str, Option<char>, Effect); 14] = [
     ("syslog", None, Effect::Destination(Destination::Syslog)),
     ("stdout", None, Effect::Destination(Destination::Stdout)),
     ("journal", None, Effect::Destination(Destination::Journal)),
-    ("mktun", None, Effect::Command(Command::MakeTun)),
-    ("rmtun", None, Effect::Command(Command::RemoveTun)),
-    ("help", Some('h'), Effect::Command(Command::Help)),
-    ("version", Some('V'), Effect::Command(Command::Version)),
+    ("mktun", None, Effect::Command(TaygaCommand::MakeTun)),
+    ("rmtun", None, Effect::Command(TaygaCommand::RemoveTun)),
+    ("help", Some('h'), Effect::Command(TaygaCommand::Help)),
+    ("version", Some('V'), Effect::Command(TaygaCommand::Version)),
 ];
 
-impl Arguments {
+impl TaygaArguments {
     /// Parses the arguments after the name of the program. `--help` and `--version` end parsing.
     pub(crate) fn parse(
         name: Name,
         arguments: impl IntoIterator<Item: Into<OsString>>,
     ) -> Result<Self, lexopt::Error> {
         let mut parsed = Self {
-            command: Command::Run,
+            command: TaygaCommand::Run,
             config: "/etc/tayga.conf".into(),
             debug: false,
             foreground: false,
@@ -178,7 +178,7 @@ impl Arguments {
                 Arg::Long(long) => by_long_name(long)?,
                 Arg::Value(value) => {
                     if first && value == "check" {
-                        parsed.set_command(Command::Check)?;
+                        parsed.set_command(TaygaCommand::Check)?;
                     } else if !value.is_empty() {
                         parsed.ignored.push(value);
                     }
@@ -198,7 +198,7 @@ impl Arguments {
                 Effect::Chroot => parsed.chroot = true,
                 Effect::PidFile => parsed.pidfile = Some(parser.value()?.parse()?),
                 Effect::Destination(asked_for) => destination = Some(asked_for),
-                Effect::Command(command @ (Command::Help | Command::Version)) => {
+                Effect::Command(command @ (TaygaCommand::Help | TaygaCommand::Version)) => {
                     parsed.command = command;
                     return Ok(parsed);
                 }
@@ -206,20 +206,20 @@ impl Arguments {
             }
         }
         let becomes = parsed.user.is_some() || parsed.group.is_some() || parsed.chroot;
-        if becomes && parsed.command != Command::Run {
+        if becomes && parsed.command != TaygaCommand::Run {
             return Err("--user, --group and --chroot are for a daemon only".into());
         }
         // Unlike xlatd, tayga logs to syslog with --nodetach.
         let on_terminal = parsed.debug || parsed.foreground && name == Name::Xlatd;
         parsed.destination = destination.unwrap_or(match parsed.command {
-            Command::Run if !on_terminal => Destination::Syslog,
+            TaygaCommand::Run if !on_terminal => Destination::Syslog,
             _ => Destination::Stdout,
         });
         Ok(parsed)
     }
 
-    fn set_command(&mut self, command: Command) -> Result<(), lexopt::Error> {
-        if !matches!(self.command, Command::Run) && self.command != command {
+    fn set_command(&mut self, command: TaygaCommand) -> Result<(), lexopt::Error> {
+        if !matches!(self.command, TaygaCommand::Run) && self.command != command {
             return Err("only one of --mktun, --rmtun and check can be done at a time".into());
         }
         self.command = command;
@@ -261,17 +261,17 @@ mod tests {
 
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Result<Arguments, String> {
+    fn parse(arguments: &[&str]) -> Result<TaygaArguments, String> {
         parse_as(Name::Xlatd, arguments)
     }
 
-    fn parse_as(name: Name, arguments: &[&str]) -> Result<Arguments, String> {
-        Arguments::parse(name, arguments).map_err(|error| error.to_string())
+    fn parse_as(name: Name, arguments: &[&str]) -> Result<TaygaArguments, String> {
+        TaygaArguments::parse(name, arguments).map_err(|error| error.to_string())
     }
 
-    fn defaults() -> Arguments {
-        Arguments {
-            command: Command::Run,
+    fn defaults() -> TaygaArguments {
+        TaygaArguments {
+            command: TaygaCommand::Run,
             config: "/etc/tayga.conf".into(),
             debug: false,
             foreground: false,
@@ -296,14 +296,14 @@ mod tests {
             &["--co", "file"],
             &["-c", "other", "-cfile"],
         ] {
-            let expected = Arguments {
+            let expected = TaygaArguments {
                 config: "file".into(),
                 ..defaults()
             };
             assert_eq!(parse(config), Ok(expected), "{config:?}");
         }
         assert_eq!(parse(&["-c=x"]).unwrap().config.to_str(), Some("=x"));
-        let bundled = Arguments {
+        let bundled = TaygaArguments {
             config: "file".into(),
             debug: true,
             foreground: true,
@@ -317,7 +317,7 @@ mod tests {
             &["--ch", "-p", "file"],
             &["--chroot", "--pid=file"],
         ] {
-            let expected = Arguments {
+            let expected = TaygaArguments {
                 chroot: true,
                 pidfile: Some("file".into()),
                 ..defaults()
@@ -329,7 +329,7 @@ mod tests {
             &["--us", "tayga", "--g=nogroup"],
             &["-u", "x", "--user", "tayga", "-g", "nogroup"],
         ] {
-            let expected = Arguments {
+            let expected = TaygaArguments {
                 user: Some("tayga".into()),
                 group: Some("nogroup".into()),
                 ..defaults()
@@ -385,11 +385,11 @@ mod tests {
     fn parses_the_command_lines_of_clatd() {
         use Destination::{Stdout, Syslog};
         for (last, command, foreground, destination) in [
-            (&["--mktun", ""][..], Command::MakeTun, false, Stdout),
-            (&["--nodetach", ""], Command::Run, true, Syslog),
-            (&["--rmtun"], Command::RemoveTun, false, Stdout),
+            (&["--mktun", ""][..], TaygaCommand::MakeTun, false, Stdout),
+            (&["--nodetach", ""], TaygaCommand::Run, true, Syslog),
+            (&["--rmtun"], TaygaCommand::RemoveTun, false, Stdout),
         ] {
-            let expected = Arguments {
+            let expected = TaygaArguments {
                 command,
                 config: "F".into(),
                 foreground,
@@ -404,24 +404,27 @@ mod tests {
     #[test]
     fn only_the_first_positional_argument_is_a_command() {
         let command = |arguments: &[&str]| parse(arguments).unwrap().command;
-        assert_eq!(command(&["check"]), Command::Check);
-        assert_eq!(command(&["-d", "check", "x"]), Command::Check);
-        assert_eq!(command(&["--", "check"]), Command::Check);
+        assert_eq!(command(&["check"]), TaygaCommand::Check);
+        assert_eq!(command(&["-d", "check", "x"]), TaygaCommand::Check);
+        assert_eq!(command(&["--", "check"]), TaygaCommand::Check);
         let ignored = parse(&["", "check", "-d", "", "--", "-x"]).unwrap();
-        assert_eq!(ignored.command, Command::Run);
+        assert_eq!(ignored.command, TaygaCommand::Run);
         assert_eq!(ignored.ignored, ["check", "-x"]);
         assert!(ignored.debug);
         let tayga = parse_as(Name::Tayga, &["check", ""]).unwrap();
-        assert_eq!(tayga.command, Command::Run);
+        assert_eq!(tayga.command, TaygaCommand::Run);
         assert_eq!(tayga.ignored, ["check"]);
     }
 
     #[test]
     fn help_and_version_end_parsing() {
-        assert_eq!(parse(&["-dh", "--bad"]).unwrap().command, Command::Help);
+        assert_eq!(
+            parse(&["-dh", "--bad"]).unwrap().command,
+            TaygaCommand::Help
+        );
         assert_eq!(
             parse(&["--vers", "--bad"]).unwrap().command,
-            Command::Version
+            TaygaCommand::Version
         );
     }
 

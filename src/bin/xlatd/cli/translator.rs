@@ -15,7 +15,7 @@ use xlatd::{
 
 use super::{
     print, say,
-    tayga::{Arguments, Command, HELP, Name},
+    tayga::{HELP, Name, TaygaArguments, TaygaCommand},
 };
 use crate::{
     daemon::{
@@ -33,29 +33,29 @@ use crate::{
 };
 
 /// Runs the command of the arguments, and returns the exit status of the process.
-pub(crate) fn run(name: Name, arguments: &Arguments) -> Result<ExitCode, Error> {
+pub(crate) fn run(name: Name, arguments: &TaygaArguments) -> Result<ExitCode, Error> {
     match arguments.command {
-        Command::Help if name == Name::Tayga => {
+        TaygaCommand::Help if name == Name::Tayga => {
             let _ = io::stderr().write_all(HELP.as_bytes());
             return Ok(ExitCode::FAILURE); // as tayga
         }
-        Command::Help => print(HELP)?,
-        Command::Version => print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"))?,
-        Command::Check => {
+        TaygaCommand::Help => print(HELP)?,
+        TaygaCommand::Version => print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"))?,
+        TaygaCommand::Check => {
             let (config, notices) = read_config(&arguments.config)?;
             start_log(name, arguments)?; // for warnings about the map-file
             map_file::check(&config)?;
             print(&plan::describe(&config, &notices))?;
         }
-        Command::MakeTun => {
+        TaygaCommand::MakeTun => {
             start_log(name, arguments)?;
             device::make_tun(&configure(arguments)?)?;
         }
-        Command::RemoveTun => {
+        TaygaCommand::RemoveTun => {
             start_log(name, arguments)?;
             device::remove_tun(&configure(arguments)?)?;
         }
-        Command::Run => {
+        TaygaCommand::Run => {
             start_log(name, arguments)?;
             let config = configure(arguments)?;
             return start(arguments, config);
@@ -65,7 +65,7 @@ pub(crate) fn run(name: Name, arguments: &Arguments) -> Result<ExitCode, Error> 
 }
 
 /// Runs the daemon in the foreground or in the background.
-fn start(arguments: &Arguments, config: Config) -> Result<ExitCode, Error> {
+fn start(arguments: &TaygaArguments, config: Config) -> Result<ExitCode, Error> {
     let options = Options {
         debug: arguments.debug,
         pidfile: arguments
@@ -107,7 +107,7 @@ fn start(arguments: &Arguments, config: Config) -> Result<ExitCode, Error> {
 }
 
 /// Starts logging to the destination of the arguments.
-fn start_log(name: Name, arguments: &Arguments) -> Result<(), Error> {
+fn start_log(name: Name, arguments: &TaygaArguments) -> Result<(), Error> {
     let mut destination = arguments.destination;
     if destination == Destination::Syslog && !sys::log::has_syslog() {
         if arguments.foreground {
@@ -128,7 +128,7 @@ fn start_log(name: Name, arguments: &Arguments) -> Result<(), Error> {
 }
 
 /// The user and group to become.
-fn identity(arguments: &Arguments) -> Result<Identity, Error> {
+fn identity(arguments: &TaygaArguments) -> Result<Identity, Error> {
     let mut identity = Identity::default();
     let no_such_user = |kind, name: &String| Error::NoSuchUser {
         kind,
@@ -156,7 +156,7 @@ fn identity(arguments: &Arguments) -> Result<Identity, Error> {
 }
 
 /// Reads the configuration, and logs its notices.
-fn configure(arguments: &Arguments) -> Result<Config, Error> {
+fn configure(arguments: &TaygaArguments) -> Result<Config, Error> {
     for ignored in &arguments.ignored {
         warn!("The argument {ignored:?} is ignored");
     }
