@@ -7,7 +7,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::Netlink;
 
-/// How many rules there are in the table of family inet of this name; none, if there is no such table.
+/// The number of rules in a table of family inet; zero, if there is no such table.
 pub(crate) fn count_rules(table: &str) -> io::Result<usize> {
     let rules =
         Netlink::of(NETLINK_NETFILTER)?.request(AskForRules(table.to_owned()), NLM_F_DUMP)?;

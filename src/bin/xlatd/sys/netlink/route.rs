@@ -1,8 +1,8 @@
 //! Routes to a TUN device, or to nowhere, beside those of others.
 //!
-//! Where another route has the same destination and metric, one of `tun-route` takes its packets, as
-//! tayga's does, but the other one stays: the kernel uses it again as soon as ours is gone, also
-//! after a crash.
+//! Where another route has the same destination and metric, that of a `tun-route` takes its
+//! packets, as tayga's does, but the other one stays: the kernel uses it again as soon as ours is
+//! gone, also after a crash.
 
 use std::{io, net::IpAddr};
 
@@ -111,7 +111,8 @@ impl Netlink {
         self.tell(RouteNetlinkMessage::DelRoute(route_message(tun, route)), 0)
     }
 
-    /// Whether there is such a route. One of `tun-route` may be another program's, and of any metric.
+    /// Whether there is such a route. That of a `tun-route` may be another program's, and of any
+    /// metric.
     pub(crate) fn has_route(&mut self, tun: u32, route: &Route) -> io::Result<bool> {
         let wanted = route_message(tun, route);
         let mut filter = RouteMessage::default();

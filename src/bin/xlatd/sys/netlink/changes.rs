@@ -1,0 +1,92 @@
+//! Notifications of changes to the network (the multicast groups of rtnetlink(7)).
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::{
+    Socket, SocketAddr,
+    protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
+};
+use nix::libc;
+
+use super::{LinkState, RECEIVE_BUFFER, borrowed, messages};
+
+/// Multicast group of link changes, as a bit: RTMGRP_LINK.
+const LINK_GROUP: u32 = 1;
+/// Those of links, IPv4 and IPv6 addresses, routes and rules, and forwarding: RTMGRP_LINK,
+/// RTMGRP_IPV4_IFADDR and so on, RTNLGRP_IPV6_RULE and RTNLGRP_IPV6_NETCONF.
+const NETWORK_GROUPS: u32 = LINK_GROUP | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18 | 1 << 24;
+/// That of tables of nftables: NFNLGRP_NFTABLES of linux/netfilter/nfnetlink.h.
+const NFTABLES_GROUP: u32 = 1 << 6;
+/// A socket that says when links change.
+pub(crate) struct LinkChanges {
+    socket: Socket,
+    buffer: Box<[u8]>,
+}
+
+/// A change of links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The state of those that changed. Links of other namespaces, and those that were removed, are
+    /// not among them.
+    To(Vec<LinkState>),
+    /// More happened than there was room for: links have to be looked at.
+    Missed,
+}
+
+impl LinkChanges {
+    pub(crate) fn new() -> io::Result<Self> {
+        Self::of(NETLINK_ROUTE, LINK_GROUP)
+    }
+
+    /// The same for addresses, routes and rules, of which it only says that something changed.
+    pub(crate) fn of_the_network() -> io::Result<Self> {
+        Self::of(NETLINK_ROUTE, NETWORK_GROUPS)
+    }
+
+    /// The same for tables of nftables. Needs CAP_NET_ADMIN, and a kernel that has them.
+    pub(crate) fn of_nftables() -> io::Result<Self> {
+        Self::of(NETLINK_NETFILTER, NFTABLES_GROUP)
+    }
+
+    fn of(protocol: isize, groups: u32) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
+        socket.bind(&SocketAddr::new(0, groups))?;
+        socket.set_non_blocking(true)?;
+        Ok(Self {
+            socket,
+            buffer: vec![0; RECEIVE_BUFFER].into_boxed_slice(),
+        })
+    }
+
+    /// The next change; `None` if there was none since.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Change>> {
+        match self.socket.recv(&mut &mut *self.buffer, 0) {
+            // What cannot be read is about another kind of link.
+            Ok(len) => Ok(Some(Change::To(
+                messages(&self.buffer[..len.min(self.buffer.len())])
+                    .flatten()
+                    .filter_map(|message| match message.payload {
+                        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                            LinkState::read(&link)
+                        }
+                        _ => None,
+                    })
+                    .collect(),
+            ))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(Some(Change::Missed)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for LinkChanges {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        borrowed(&self.socket)
+    }
+}
