@@ -11,7 +11,7 @@
 //!
 //! | layer | part | what it is |
 //! |---|---|---|
-//! | 3 | [`plan`] | what is to be done to the system, as ordered steps, each with its undo; and the record of what a CLAT has to undo |
+//! | 3 | [`plan`] | what is to be there on the system, each resource with its undo; the ledger of what was done, and the undo journal |
 //! | 3 | [`report`] | what became of packets: counters, lines for the log, and hints |
 //! | 2 | [`config`] | tayga.conf: text to settings, with every mistake in it, and back |
 //! | 1 | [`translate`] | one packet in, one decision out |
@@ -44,14 +44,22 @@
 //!
 //! [`config`] reads every line of a tayga.conf and reports every mistake with line and column, or gives a
 //! [`config::Config`]. Out of that come the [`translate::Settings`], the [`addr::AddressMap`], and by [`plan`] the
-//! steps to set up the device, which `xlatd check` prints and the daemon runs.
+//! resources of the host, which `xlatd check` prints and the daemon applies.
 //!
 //! # How an event of a CLAT goes through them
 //!
 //! Router Advertisements and answers of name servers ([`wire::ndp`], [`wire::dns`]), and what the network is, come to
-//! [`clat::Clat`] as events, with the time. It says what to ask, and how the host is to be set up; `plan` makes the
-//! steps of it, of which the daemon takes those that are new and undoes those that are no more. [`translate`] and [`clat`] do
-//! not know each other: the daemon gives the translator another [`addr::AddressMap`].
+//! [`clat::Clat`] as events, with the time. It says what to ask, and how the host is to be set up; [`plan::clat`] makes a
+//! plan of it, of which the [`plan::Ledger`] has the host do the difference. [`translate`] and [`clat`] do not know each
+//! other: the daemon gives the translator another [`addr::AddressMap`].
+//!
+//! # How an undo goes through them
+//!
+//! A plan is a list of [`plan::Resource`]s. Before one is applied, the host looks what is there, from which
+//! [`plan::Resource::undo`] makes the [`plan::Undo`]; its line ([`plan::record`]) is written to the undo journal. Once it is
+//! applied, the [`plan::Ledger`] keeps the undo if something was changed. When the resource is not wanted any more, or the
+//! daemon ends, the undo is carried out, last first, or handed over to another CLAT that needs the resource, too
+//! ([`plan::ledger::heir`]). After a crash the next start carries out what it finds in the journal.
 #![forbid(unsafe_code)]
 
 pub mod addr;

@@ -1,8 +1,8 @@
 //! The ledger of what is to be there on the host, what was done for it, and what undoes it.
 //!
 //! It decides what to do next; the host does it and tells the result. Resources are applied in the
-//! order of the plan, and undone last first. The translator's plan never changes; a CLAT's does with
-//! the network, and other programs may remove what it has set up: that is repaired.
+//! order of the plan, and undone last first. The translator's plan never changes; a CLAT's changes
+//! with the network, and what other programs remove of it is repaired.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -81,13 +81,13 @@ impl Ledger {
     /// The next step: an undo of what is not in the plan any more, last first; else the first
     /// resource that was not applied. `None` if all is as in the plan.
     ///
-    /// Each step is followed by [`undone`](Self::undone) or by [`applied`](Self::applied); a
-    /// resource whose step failed is not applied, and stays the next.
+    /// Each step is followed by [`undone`](Self::undone), [`applied`](Self::applied) or
+    /// [`attached`](Self::attached); a resource whose step failed stays the next.
     pub fn next_step(&mut self) -> Option<Step> {
         let is_wanted = |entry: &Entry| {
             let resource = &entry.resource;
             let mut wanted = self.wanted.iter();
-            wanted.any(|wanted| wanted == resource || wanted.replaces(resource))
+            wanted.any(|wanted| wanted.is_met_by(resource) || wanted.replaces(resource))
         };
         while let Some(at) = self.entries.iter().rposition(|entry| !is_wanted(entry)) {
             let entry = self.entries.remove(at);
@@ -103,21 +103,22 @@ impl Ledger {
         missing.cloned().map(Step::Apply)
     }
 
-    /// The line to be written to the undo journal before a resource with this undo is applied.
-    /// `None` if there is none, or it is written already.
-    pub fn line_before(&mut self, undo: Option<&Undo>) -> Option<String> {
+    /// The line to write to the undo journal before a resource with this undo is applied. `None` if
+    /// there is none, or it is written already.
+    pub fn journal_line(&mut self, undo: Option<&Undo>) -> Option<String> {
         let line = record::line(undo?)?;
         self.journal.insert(line.clone()).then_some(line)
     }
 
-    /// Takes down that a resource was applied, and what undoes it.
+    /// Notes that a resource was applied, and what undoes it.
     pub fn applied(&mut self, resource: Resource, undo: Option<Undo>, effect: Effect) {
         let mut entries = self.entries.iter_mut();
         if let Some(replaced) = entries.find(|entry| resource.replaces(&entry.resource)) {
             replaced.resource = resource;
             return;
         }
-        let before = self.wanted.iter().take_while(|wanted| **wanted != resource);
+        let wanted = self.wanted.iter();
+        let before = wanted.take_while(|wanted| !wanted.is_met_by(&resource));
         let at = before.filter_map(|wanted| self.place(wanted)).max();
         let entry = Entry {
             resource,
@@ -129,14 +130,14 @@ impl Ledger {
         self.entries.insert(at.map_or(0, |at| at + 1), entry);
     }
 
-    /// Takes down that the TUN device is attached.
+    /// Notes that the TUN device is attached.
     pub fn attached(&mut self, device: LinkRef) {
         let name = device.name.clone();
         self.applied(Resource::Device { name }, None, Effect::Unchanged);
         self.device = Some(device);
     }
 
-    /// Takes down whether an undo has left nothing.
+    /// Notes whether an undo has left nothing.
     pub fn undone(&mut self, completely: bool) {
         self.leaves_something |= !completely;
     }
@@ -161,8 +162,8 @@ impl Ledger {
         self.leaves_something
     }
 
-    /// Takes down whether a resource is still there. Returns whether it is to be repaired now: not
-    /// if it was [too often](MAX_REPAIRS) of late.
+    /// Notes whether a resource is still there. Returns whether it is to be repaired now: not if it
+    /// was repaired [too often](MAX_REPAIRS) of late.
     pub fn found(&mut self, resource: &Resource, is_there: bool, now: Instant) -> bool {
         let Some(entry) = self.entry(resource) else {
             return false;
@@ -181,8 +182,8 @@ impl Ledger {
         true
     }
 
-    /// Takes down how a repair ended, and returns what is to be logged about it. A failure is
-    /// logged once for each reason.
+    /// Notes how a repair ended, and returns what is to be logged about it. A failure is logged
+    /// once for each reason.
     pub fn repaired(
         &mut self,
         resource: &Resource,
@@ -194,17 +195,18 @@ impl Ledger {
         match &entry.failure {
             Some(failure) => {
                 entry.look_at = Some(now + REPAIR_INTERVAL);
-                let text = format!("Another program removed it; retrying every 10 s: {failure}");
-                (failure_before.as_ref() != Some(failure)).then_some((Level::Warning, text))
+                let is_new = failure_before.as_ref() != Some(failure);
+                let text = format!("Cannot repair this, retrying every 10 s: {failure}");
+                is_new.then_some((Level::Warning, text))
             }
             None if entry.repairs.len() >= MAX_REPAIRS => {
                 let is_networkds = matches!(resource, Resource::Route(_) | Resource::Rule(_));
                 let hint = if is_networkds { NETWORKD } else { "" };
-                let text = format!("Another program keeps removing it; repaired: {resource}{hint}");
-                Some((Level::Warning, text))
+                let text = "Repaired again, another program keeps undoing it";
+                Some((Level::Warning, format!("{text}: {resource}{hint}")))
             }
             None => {
-                let text = format!("Another program removed it; repaired: {resource}");
+                let text = format!("Repaired after a change by another program: {resource}");
                 Some((Level::Info, text))
             }
         }
@@ -215,8 +217,10 @@ impl Ledger {
         self.entries.iter().filter_map(|entry| entry.look_at).min()
     }
 
-    fn place(&self, resource: &Resource) -> Option<usize> {
-        self.resources().position(|applied| applied == resource)
+    /// The place among the entries of what meets a want.
+    fn place(&self, wanted: &Resource) -> Option<usize> {
+        self.resources()
+            .position(|applied| wanted.is_met_by(applied))
     }
 
     fn entry(&mut self, resource: &Resource) -> Option<&mut Entry> {
@@ -311,7 +315,7 @@ mod tests {
                     }
                     Step::Apply(resource) => {
                         let undo = resource.undo(Before::Value("0".to_owned()));
-                        let line = self.ledger.line_before(undo.as_ref());
+                        let line = self.ledger.journal_line(undo.as_ref());
                         let log = self.log.len() - 1;
                         self.log
                             .splice(log..log, line.map(|line| format!("journal: {line}")));
@@ -348,6 +352,24 @@ mod tests {
         assert_eq!(system.ledger.device(), None);
         assert!(!system.ledger.leaves_something());
         assert!(system.change(&[]).is_empty(), "nothing is undone twice");
+    }
+
+    /// dev_alloc_name of Linux: the device has another name than the plan says.
+    #[test]
+    fn a_device_is_attached_once_whatever_its_name() {
+        let mut ledger = Ledger::default();
+        let numbered = Resource::Device {
+            name: "nat%d".to_owned(),
+        };
+        ledger.want(vec![numbered.clone()]);
+        assert_eq!(ledger.next_step(), Some(Step::Apply(numbered)));
+        ledger.attached(LinkRef::new(7, "nat0"));
+        assert_eq!(ledger.next_step(), None);
+        ledger.want(vec![device()]);
+        assert_eq!(ledger.next_step(), None);
+        ledger.want(vec![]);
+        assert_eq!(ledger.next_step(), None);
+        assert_eq!(ledger.device(), None);
     }
 
     #[test]
@@ -438,7 +460,7 @@ mod tests {
                 let (level, text) = ledger.repaired(&up(), None, now).unwrap();
                 let keeps = after == 2;
                 assert_eq!(level == Level::Warning, keeps, "{text}");
-                assert_eq!(text.contains("keeps removing"), keeps, "{text}");
+                assert_eq!(text.contains("keeps undoing"), keeps, "{text}");
             }
             assert_eq!(ledger.look_at().is_some(), !is_repaired);
         }

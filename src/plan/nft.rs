@@ -3,8 +3,8 @@
 use super::Facts;
 use crate::clat::{HostSetup, PRIVATE, Settings, Source};
 
-/// Mark of Neighbour Solicitations for the CLAT address, which the kernel does not know for its own.
-/// It is that of clatd.
+/// Mark of Neighbour Solicitations for the CLAT address, which the kernel does not know as its own.
+/// clatd uses the same mark.
 pub(super) const MARK: u32 = 0xc1a7;
 /// Packets that belong to no connection, also by their form.
 const UNASKED: &str = "meta nfproto ipv6 ct state new,invalid,untracked";

@@ -118,6 +118,15 @@ impl Resource {
         })
     }
 
+    /// Whether this one is there once the other one is applied: there is one TUN device, and the
+    /// kernel may have given it another name.
+    pub fn is_met_by(&self, applied: &Self) -> bool {
+        match (self, applied) {
+            (Self::Device { .. }, Self::Device { .. }) => true,
+            _ => self == applied,
+        }
+    }
+
     /// Whether applying this resource replaces another one, which needs no undo before.
     pub fn replaces(&self, other: &Self) -> bool {
         match (self, other) {

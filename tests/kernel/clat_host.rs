@@ -82,12 +82,7 @@ fn what_others_delete_comes_back() {
         ]) {
             let state = || filter(&net.host.run(is_there));
             let before = state();
-            let repaired = || {
-                daemon
-                    .log()
-                    .matches("Another program removed it; repaired")
-                    .count()
-            };
+            let repaired = || daemon.log().matches("Repaired after a change").count();
             let repaired_before = repaired();
             net.host.run(delete);
             wait_for(delete, || {

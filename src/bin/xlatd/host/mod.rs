@@ -129,7 +129,7 @@ impl Host {
         let tun = self.index().unwrap_or(0);
         let undo = resource.undo(apply::before(&mut self.netlink, tun, &resource));
         if let Some(journal) = &mut self.journal
-            && let Some(line) = self.ledger.line_before(undo.as_ref())
+            && let Some(line) = self.ledger.journal_line(undo.as_ref())
             && let Err(error) = journal.add(&line)
         {
             warn!("cannot write to the undo journal: {error}");

@@ -1,4 +1,4 @@
-//! The file that outlives us, if we do not come to clean up (flock(2)).
+//! The file of an undo journal, kept across a crash, and locked while its owner lives (flock(2)).
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -14,26 +14,26 @@ use nix::{libc, unistd::geteuid};
 /// The longest record that is read, in octets: an instance writes a hundredth of it.
 const MAX_LEN: u64 = 1 << 20;
 
-/// A file that nobody else writes while we live.
+/// The file of this process, which has it locked.
 pub(crate) struct Record {
     path: PathBuf,
     file: File,
 }
 
-/// The record of somebody else.
+/// The file of another process.
 pub(crate) struct Other {
     pub(crate) path: PathBuf,
     pub(crate) text: String,
-    /// Whether its owner does.
+    /// Whether its owner lives.
     pub(crate) lives: bool,
 }
 
 impl Record {
-    /// Opens the file, which is made with its directory if it is not there, and returns what is in it. `None` if somebody
-    /// who lives has it.
+    /// Opens the file, which is made with its directory if it is not there, and returns its text.
+    /// `None` if another process that lives has it.
     pub(crate) fn open(path: &Path) -> io::Result<Option<(Self, String)>> {
         let directory = path.parent().unwrap_or(Path::new("."));
-        // For nobody else: whoever may read the directory or a record may lock it.
+        // For the owner alone: whoever may read the directory or a record may lock it.
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -44,7 +44,7 @@ impl Record {
                 OpenOptions::new().read(true).append(true).create(true),
             )?;
             give_to_owner_of(directory, &file)?;
-            // Somebody may only be looking whether we live.
+            // Another process may only be looking whether the owner lives.
             let Some(file) = locked(file, 5)? else {
                 return Ok(None);
             };
@@ -68,19 +68,19 @@ impl Record {
         self.file.write_all(format!("{line}\n").as_bytes())
     }
 
-    /// Whatever is in the file now.
+    /// The text that is in the file now.
     pub(crate) fn text(&self) -> io::Result<String> {
         read(&self.file)
     }
 
-    /// Holds off all other instances, until it is dropped, while undos are carried out or handed over. Not for ever: one that
-    /// hangs keeps nobody from ending.
+    /// Holds off all other instances, until it is dropped, while undos are carried out or handed
+    /// over. It waits for 5 s at most: one that hangs keeps no other from ending.
     pub(crate) fn hold_off(&self) -> io::Result<Option<File>> {
         let directory = self.path.parent().unwrap_or(Path::new("."));
         locked(File::open(directory)?, 500)
     }
 
-    /// Other records of the same directory. One that has just gone is none.
+    /// Other records of the same directory. One that was just removed is left out.
     pub(crate) fn others(&self) -> io::Result<Vec<Other>> {
         let mut others = Vec::new();
         let directory = self.path.parent().unwrap_or(Path::new("."));
@@ -102,7 +102,7 @@ impl Record {
         Ok(others)
     }
 
-    /// There is nothing left to record.
+    /// Removes the file: there is nothing left to undo.
     pub(crate) fn remove(self) -> io::Result<()> {
         fs::remove_file(&self.path)
     }
@@ -160,13 +160,13 @@ pub(crate) fn locked(file: File, tries: u32) -> io::Result<Option<File>> {
     Ok(None)
 }
 
-/// Adds a line to the record of another one.
+/// Adds a line to the record of another process.
 pub(crate) fn hand_over(path: &Path, line: &str) -> io::Result<()> {
     let mut file = open(path, OpenOptions::new().append(true))?;
     file.write_all(format!("{line}\n").as_bytes())
 }
 
-/// What the kernel calls this boot.
+/// The identifier of this boot.
 pub(crate) fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?
         .trim()
