@@ -13,11 +13,11 @@
 //! |---|---|---|
 //! | 3 | [`plan`] | what is to be there on the system, each resource with its undo; the ledger of what was done, and the undo journal |
 //! | 3 | [`report`] | what became of packets: counters, lines for the log, and hints |
-//! | 2 | [`config`] | tayga.conf: text to settings, with every mistake in it, and back |
+//! | 2 | [`config`] | text to settings, with every mistake in it: tayga.conf, map-file, dynamic.map, clatd.conf, resolv.conf |
 //! | 1 | [`translate`] | one packet in, one decision out |
 //! | 1 | [`clat`] | what happens to the network in, what is to be done about IPv4 out (464XLAT, RFC 6877) |
 //! | 0 | [`wire`] | packet formats: octets to values and back |
-//! | 0 | [`addr`] | who is whom: own addresses, explicit mappings (RFC 7757), leases, prefix (RFC 6052) |
+//! | 0 | [`addr`] | address mapping: own addresses, explicit mappings (RFC 7757), leases, prefix (RFC 6052) |
 //! | 0 | [`pace`] | rate limiting: token buckets (GCRA) |
 //!
 //! The binary has rooms of its own, which know the library and those below them: `cli` on top, `daemon`, `host` (what is

@@ -1,4 +1,5 @@
-//! `tests/broken/*.conf` are refused, each with exactly the messages in the `.expected` file beside it.
+//! `tests/broken/*.conf` are refused, each with exactly the messages in the `.expected` file beside
+//! it.
 
 #![allow(
     clippy::unwrap_used,

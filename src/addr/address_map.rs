@@ -37,20 +37,22 @@ pub struct Mapped<A> {
 pub enum Unmapped {
     /// No explicit mapping and no prefix covers it.
     NoMapping,
-    /// Never an address of a host on a wire: "this network", loopback, multicast, broadcast, link-local IPv6, ...
-    /// (RFC 7915 sections 4.1 and 5.1; [`special`]). Also: its counterpart would be such an address.
+    /// Never an address of a host on a wire: "this network", loopback, multicast, broadcast,
+    /// link-local IPv6, ... (RFC 7915 sections 4.1 and 5.1; [`special`]). Also: its counterpart
+    /// would be such an address.
     Illegal,
     /// An IPv4 link-local address is not written with a prefix (RFC 3927 sections 2.7 and 7).
     LinkLocal,
-    /// A private address may not be written with 64:ff9b::/96 while `wkpf-strict` is on (RFC 6052 section 3.1).
+    /// A private address may not be written with 64:ff9b::/96 while `wkpf-strict` is on (RFC 6052
+    /// section 3.1).
     WkpfStrict,
 }
 
 /// The address mapping of a translator: everything that decides which address is whose.
 ///
-/// Precedence: the translator's own addresses, explicit mappings by longest match, leases of the pool, the prefix
-/// ([RFC 7757 section 3.3](https://www.rfc-editor.org/rfc/rfc7757#section-3.3)).
-/// A search takes the same time with any number of mappings.
+/// Precedence: the translator's own addresses, explicit mappings by longest match, leases of the
+/// pool, the prefix ([RFC 7757 section 3.3](https://www.rfc-editor.org/rfc/rfc7757#section-3.3)). A
+/// search takes the same time with any number of mappings.
 #[derive(Clone, Debug)]
 pub struct AddressMap {
     own_v4: Ipv4Addr,
@@ -64,7 +66,8 @@ pub struct AddressMap {
 }
 
 impl AddressMap {
-    /// Only the translator's own addresses and the prefix. `wkpf_strict` concerns 64:ff9b::/96 alone.
+    /// Only the translator's own addresses and the prefix. `wkpf_strict` concerns 64:ff9b::/96
+    /// alone.
     pub fn new(
         own_v4: Ipv4Addr,
         own_v6: Ipv6Addr,
@@ -82,7 +85,8 @@ impl AddressMap {
         }
     }
 
-    /// Lends addresses of `pool` to IPv6 hosts, but none that something else maps: this comes after all mappings.
+    /// Lends addresses of `pool` to IPv6 hosts, but none that is mapped: to be called after all
+    /// explicit mappings are in.
     pub fn set_pool(&mut self, pool: Prefix4) {
         let mut pool = Pool::new(pool);
         pool.reserve(Prefix4::host(self.own_v4));
@@ -96,17 +100,18 @@ impl AddressMap {
         self.pool = Some(pool);
     }
 
-    /// The second since 1970 in which leases are used from now on.
+    /// Sets the time for the leases, in seconds since 1970.
     pub fn set_now(&mut self, now: u64) {
         self.now = now;
     }
 
-    /// As [`set_now`](Self::set_now) has it.
+    /// The time that was [set](Self::set_now).
     pub fn now(&self) -> u64 {
         self.now
     }
 
-    /// Lends an IPv4 address to an IPv6 host that nothing maps; `None` if it can have none, or there is no pool.
+    /// Lends an IPv4 address to an IPv6 host that nothing maps; `None` if it can have none, or
+    /// there is no pool.
     pub fn lend(&mut self, host: Ipv6Addr) -> Option<Result<Lent, PoolFull>> {
         if self.pool.is_none() || !self.may_have_lease(host) {
             return None;
@@ -156,8 +161,8 @@ impl AddressMap {
                 .is_some_and(|prefix| prefix.prefix().contains(host))
     }
 
-    /// Adds an explicit mapping; the mapping that has the same prefix on either side is returned if there is one,
-    /// and nothing changes.
+    /// Adds an explicit mapping; the mapping that has the same prefix on either side is returned if
+    /// there is one, and nothing changes.
     pub fn insert(&mut self, eam: Eam) -> Result<(), Eam> {
         self.explicit.insert(eam)
     }
@@ -190,7 +195,7 @@ impl AddressMap {
                     via: Via::Lease,
                 });
             }
-            // In the prefix it would be nobody's: a packet to it would come back here, and go round until it expires.
+            // In the prefix, a packet to it would come back here, and loop until it expires.
             if pool.prefix().contains(address) {
                 return Err(Unmapped::NoMapping);
             }
@@ -206,8 +211,9 @@ impl AddressMap {
 
     /// The IPv4 address of an IPv6 host.
     ///
-    /// An address below the prefix is taken for what it embeds, also if that has an explicit mapping: whether the
-    /// host may be addressed so is the translator's question (hairpinning and spoofed sources, RFC 7757 section 4).
+    /// An address below the prefix is taken for what it embeds, also if that has an explicit
+    /// mapping: whether the host may be addressed so is the translator's question (hairpinning and
+    /// spoofed sources, RFC 7757 section 4).
     pub fn to_v4(&self, address: Ipv6Addr) -> Result<Mapped<Ipv4Addr>, Unmapped> {
         if address == self.own_v6 {
             return Ok(Mapped {
@@ -257,7 +263,8 @@ impl AddressMap {
         }
     }
 
-    /// `address` in the prefix, whatever explicit mapping it has (hairpinning, RFC 7757 section 4).
+    /// `address` in the prefix, also where it has an explicit mapping (hairpinning, RFC 7757
+    /// section 4).
     ///
     /// Illegal and link-local addresses are embedded as well: sources of ICMP errors may be such
     /// (RFC 7915 section 4.1). Only the well-known prefix with `wkpf-strict` takes neither them nor
@@ -270,13 +277,13 @@ impl AddressMap {
         Ok(prefix.embed(address))
     }
 
-    /// The IPv6 host that `address` belongs to by an explicit mapping or a lease, whatever else it is.
+    /// The IPv6 host that `address` belongs to by an explicit mapping or a lease.
     pub fn host_v6(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
         let lease = || self.pool.as_ref()?.to_v6(address, self.now);
         self.explicit.to_v6(address).or_else(lease)
     }
 
-    /// Whether `address` is the translator's own or somebody's by an explicit mapping or a lease.
+    /// Whether `address` is the translator's own, or has an explicit mapping or a lease.
     fn has_host(&self, address: Ipv4Addr) -> bool {
         address == self.own_v4 || self.host_v6(address).is_some()
     }
@@ -399,9 +406,10 @@ mod tests {
         assert_eq!(map.embed(v4("192.0.2.1")), Err(Unmapped::NoMapping));
     }
 
-    /// What the prefix embeds is the translator itself, or a host that has an explicit mapping (hairpinning).
+    /// An address in the prefix may be the translator's, or that of a host with an explicit mapping
+    /// (hairpinning).
     #[test]
-    fn below_the_prefix_are_own_address_and_mapped_hosts() {
+    fn own_and_mapped_addresses_are_in_the_prefix_too() {
         let map = map(PREFIX, true, &[("192.0.2.1", "2001:db8:2::1")]);
         to_v4(&map, "2001:db8:64::c0a8:ff01", OWN_V4, Via::Own);
         to_v4(&map, "2001:db8:64::c000:201", "192.0.2.1", Via::Prefix);
@@ -413,7 +421,7 @@ mod tests {
 
     /// RFC 7915 sections 4.1 and 5.1: neither an address nor what it maps to is illegal.
     #[test]
-    fn x64_09_a52_09_illegal_on_either_side() {
+    fn illegal_on_either_side() {
         let map = map(
             PREFIX,
             true,
@@ -457,7 +465,7 @@ mod tests {
     /// The prefix does not reach link-local addresses (RFC 3927 section 7), but for
     /// those that are the translator's own or have a host; mappings and leases do.
     #[test]
-    fn a52_05_link_local() {
+    fn link_local() {
         let eams = [("169.254.0.0/24", "2001:db8:a::/120")];
         for (prefix, wkpf_strict, embedded) in [
             (PREFIX, true, "2001:db8:64::"),
@@ -512,7 +520,7 @@ mod tests {
         );
     }
 
-    /// RFC 7915 section 4.1: sources of ICMP errors are embedded whatever they are.
+    /// RFC 7915 section 4.1: sources of ICMP errors are embedded without exception.
     #[test]
     fn embed_takes_illegal_sources() {
         let map = map(PREFIX, true, &[]);
@@ -584,7 +592,7 @@ mod tests {
 
     /// RFC 6052 section 2.2: the reserved octet and the suffix are ignored in what is read.
     #[test]
-    fn a52_03_reserved_octet_and_suffix() {
+    fn reserved_octet_and_suffix() {
         let mut map = map(Some("2001:db8:64::/64"), true, &[]);
         map.set_pool("192.0.2.0/24".parse().unwrap());
         to_v4(
@@ -612,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_can_be_read() {
+    fn settings_can_be_read_back() {
         let map = map(WELL_KNOWN, true, &[("192.0.2.1", "2001:db8:2::1")]);
         assert_eq!((map.own_v4(), map.own_v6()), (v4(OWN_V4), v6(OWN_V6)));
         assert!(map.wkpf_strict() && map.prefix().unwrap().is_well_known());

@@ -13,8 +13,8 @@ use super::{
 /// One explicit address mapping: a prefix of each family
 /// ([RFC 7757 section 3.1](https://www.rfc-editor.org/rfc/rfc7757#section-3.1)).
 ///
-/// What follows the prefix in an IPv4 address follows it in the IPv6 address as well; if there is more room, the rest
-/// is zero, and ignored on the way back (sections 3.3.1 and 3.3.2).
+/// The bits after the prefix of an IPv4 address follow the prefix of the IPv6 address; if there is
+/// more room, the rest is zero, and ignored on the way back (sections 3.3.1 and 3.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Eam {
     v4: Prefix4,
@@ -68,27 +68,29 @@ pub struct Disagreement {
     pub outer: Eam,
     /// An address of the enclosing mapping.
     pub host: IpAddr,
-    /// What it is translated to.
+    /// The address that it is translated to.
     pub there: IpAddr,
-    /// What that is translated to: another address than `host`.
+    /// The address that `there` is translated to: another one than `host`.
     pub back: IpAddr,
 }
 
-/// Explicit mappings, found from either side by the longest prefix of that side (RFC 7757 section 3.3).
+/// Explicit mappings, found from either side by the longest prefix of that side (RFC 7757 section
+/// 3.3).
 ///
-/// The two sides are independent: with overlapping mappings, which section 5 allows, the way there may take another
-/// mapping than the way back.
+/// The two sides are independent: with overlapping mappings, which section 5 allows, the way there
+/// may take another mapping than the way back.
 #[derive(Clone, Debug, Default)]
 pub(super) struct EamTable {
     by_v4: LongestMatch<u32, Prefix6>,
-    // As octets, not as a number: FxHasher multiplies a number half by half and keeps the low halves of the products,
-    // so addresses that differ only in the top 16 bits of either half would meet in a few buckets. Octets it mixes in
-    // full.
+    // As octets, not as a number: FxHasher multiplies a number half by half and keeps the low
+    // halves of the products, so addresses that differ only in the top 16 bits of either half would
+    // meet in a few buckets. Octets it mixes in full.
     by_v6: LongestMatch<[u8; 16], Prefix4>,
 }
 
 impl EamTable {
-    /// Adds a mapping; one that has the same prefix on either side is returned if there is one, and nothing changes.
+    /// Adds a mapping; one that has the same prefix on either side is returned if there is one, and
+    /// nothing changes.
     pub(super) fn insert(&mut self, eam: Eam) -> Result<(), Eam> {
         let Eam { v4, v6 } = eam;
         let key4 = key4(v4.address(), v4.length());
@@ -205,7 +207,8 @@ fn v4_of(v4: Prefix4, length: u8, address: Ipv6Addr) -> Ipv4Addr {
     Ipv4Addr::from_bits(v4.address().to_bits() | suffix as u32)
 }
 
-/// The first `length` bits of `address`. Host bits are shifted out, not masked: the low bits of a key spread best.
+/// The first `length` bits of `address`. Host bits are shifted out, not masked: the low bits of a
+/// key spread best.
 fn key4(address: Ipv4Addr, length: u8) -> u32 {
     address.first_bits(length)
 }
@@ -225,7 +228,7 @@ fn suffix6(length: u8) -> u8 {
     128 - length
 }
 
-/// How many more host bits the IPv6 prefix of a mapping leaves, 0 to 128.
+/// The number of host bits that the IPv6 prefix of a mapping leaves beyond those of IPv4, 0 to 128.
 fn surplus(length4: u8, length6: u8) -> u32 {
     u32::from(suffix6(length6)) - u32::from(suffix4(length4))
 }
@@ -367,7 +370,7 @@ mod tests {
 
     /// The lengths at which all bits are suffix, or none is.
     #[test]
-    fn eam_03_extreme_lengths() {
+    fn extreme_lengths() {
         let everyone = table(&[("0.0.0.0/0", "2001:db8::/96")]);
         assert_eq!(
             everyone.to_v6(v4("255.0.0.1")),
@@ -416,7 +419,8 @@ mod tests {
         octets[index / 8] & (0x80 >> (index % 8)) != 0
     }
 
-    /// RFC 7757 sections 3.3.1 and 3.3.2 bit by bit: prefix, then the suffix of the other, then zeros or nothing.
+    /// RFC 7757 sections 3.3.1 and 3.3.2 bit by bit: prefix, then the suffix of the other, then
+    /// zeros or nothing.
     fn rejoin<const N: usize>(
         prefix: [u8; N],
         length: u8,
@@ -506,7 +510,8 @@ mod tests {
                 }
             }
             for (host4, host6) in hosts {
-                let (host4, host6) = (Ipv4Addr::from_bits((host4 >> 96) as u32), Ipv6Addr::from_bits(host6));
+                let host4 = Ipv4Addr::from_bits((host4 >> 96) as u32);
+                let host6 = Ipv6Addr::from_bits(host6);
                 let (to_v6, to_v4) = linear(&eams, host4, host6);
                 prop_assert_eq!(table.to_v6(host4), to_v6);
                 prop_assert_eq!(table.to_v4(host6), to_v4);
@@ -524,12 +529,12 @@ mod tests {
 
         /// RFC 7757 section 3.3: there and back is the same host, at every pair of lengths.
         #[test]
-        fn eam_03_there_and_back_at_every_pair_of_lengths(host: u32, network: u128, surplus_bits: u128) {
+        fn there_and_back_at_every_pair_of_lengths(host: u32, network: u128, surplus_bits: u128) {
             for n in 0..=32_u8 {
                 for m in 0..=96 + n {
                     let host = Ipv4Addr::from_bits(host);
                     let v4 = Prefix4::from_first_bits(host.first_bits(n), n);
-                    let v6 = Prefix6::from_first_bits(Ipv6Addr::from_bits(network).first_bits(m), m);
+                    let v6 = Prefix6::around(Ipv6Addr::from_bits(network), m);
                     let mut table = EamTable::default();
                     table.insert(Eam::new(v4, v6).unwrap()).unwrap();
 
@@ -622,8 +627,8 @@ mod tests {
     }
 
     proptest! {
-        /// RFC 7757 section 5: what is said to disagree does; where nothing is, each address comes back to
-        /// itself.
+        /// RFC 7757 section 5: what is said to disagree does; where nothing is, each address comes
+        /// back to itself.
         #[test]
         fn disagreements_are_found(candidates in vec(small_eam(), 0..6)) {
             let mut table = EamTable::default();
@@ -666,7 +671,7 @@ mod tests {
         }
     }
 
-    /// How many of 65,536 keys have a place of their own among 65,536; by chance it is 63 %.
+    /// The number of 65,536 keys that have a place of their own among 65,536; by chance it is 63 %.
     fn places<K: Hash>(key: impl Fn(u32) -> K) -> usize {
         let hasher = FxBuildHasher;
         let mut taken = vec![false; 0x10000];
@@ -676,8 +681,8 @@ mod tests {
         taken.iter().filter(|taken| **taken).count()
     }
 
-    /// Networks and hosts spread over the table, wherever in the address they differ: a search costs the same for any
-    /// number of mappings.
+    /// Networks and hosts spread over the table, wherever in the address they differ: a search
+    /// costs the same for any number of mappings.
     #[test]
     fn keys_spread_wherever_they_differ() {
         for length in (16..=32).step_by(4) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Free addresses. Every operation costs a few steps in a tree, whatever the size of the pool.
+/// Free addresses. Every operation costs a few steps in a tree, also in a pool of four million.
 #[derive(Clone, Debug)]
 pub(super) struct FreeAddresses {
     /// The last address of each range, by its first. No two ranges touch.

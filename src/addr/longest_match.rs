@@ -6,7 +6,8 @@ use rustc_hash::FxHashMap;
 
 /// Prefixes by length, each with its value.
 ///
-/// A search costs a probe for each length that occurs, whatever the number of prefixes; tables have few lengths.
+/// A search costs a probe for each length that occurs, with any number of prefixes; tables have few
+/// lengths.
 #[derive(Clone, Debug)]
 pub(super) struct LongestMatch<K, V> {
     /// The longest first.
@@ -20,7 +21,8 @@ struct Level<K, V> {
 }
 
 impl<K: Eq + Hash, V> LongestMatch<K, V> {
-    /// The value of the longest prefix, with its length; `key` makes the key of the first so many bits of an address.
+    /// The value of the longest prefix, with its length; `key` makes a key of the first bits of an
+    /// address, by their number.
     pub(super) fn longest(&self, key: impl Fn(u8) -> K) -> Option<(u8, &V)> {
         self.levels.iter().find_map(|level| {
             let value = level.values.get(&key(level.length))?;
@@ -65,7 +67,7 @@ impl<K: Eq + Hash, V> LongestMatch<K, V> {
         })
     }
 
-    /// Where the level of `length` is, or else where it would have to be.
+    /// The index of the level of `length`, or else the one that it would have.
     fn level(&self, length: u8) -> Result<usize, usize> {
         self.levels
             .binary_search_by(|level| length.cmp(&level.length))

@@ -1,8 +1,8 @@
 //! The dynamic pool: IPv4 addresses lent to IPv6 hosts, as tayga lends them.
 //!
 //! A lease is active for 124 minutes after its last use. Then it is dormant: packets to the address
-//! reach no host, but the host gets the same address again when it comes back. After 14 days, or when
-//! all other addresses are taken, a dormant lease is freed, the least recently used first.
+//! reach no host, but the host gets the same address again when it comes back. After 14 days, or
+//! when all other addresses are taken, a dormant lease is freed, the least recently used first.
 //!
 //! Times are seconds since 1970, as in the file of the leases; the time is an argument.
 
@@ -22,16 +22,17 @@ pub const KEPT_FOR: u64 = 14 * 24 * 60 * 60;
 
 /// Leases of one IPv4 prefix.
 ///
-/// A search costs the same with any number of leases. To lend or to give up an address costs a few steps in trees, also
-/// in a pool of four million.
+/// A search costs the same with any number of leases. To lend or to give up an address costs a few
+/// steps in trees, also in a pool of four million.
 #[derive(Clone, Debug)]
 pub struct Pool {
     prefix: Prefix4,
     free: FreeAddresses,
-    // Hashed with keys that nobody outside can guess: what is in here comes from the wire.
+    // Hashed with keys that cannot be guessed: the addresses come from the wire.
     leases: HashMap<u32, Entry>,
     addresses: HashMap<Ipv6Addr, u32>,
-    /// Active leases by the time of their use when that was last looked at: it may have been used since.
+    /// Active leases by the time of their use when that was last looked at: it may have been used
+    /// since.
     active: BTreeSet<(u64, u32)>,
     /// Dormant leases by their last use.
     dormant: BTreeSet<(u64, u32)>,
@@ -83,34 +84,35 @@ struct Entry {
 pub struct Lent {
     /// The address.
     pub address: Ipv4Addr,
-    /// How the host came to it.
-    pub how: How,
+    /// The origin of the lease.
+    pub origin: Origin,
 }
 
-/// How a host came to an address.
+/// The origin of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// Nobody had it.
+pub enum Origin {
+    /// The address was free.
     Assigned,
     /// The host had it before.
     Reactivated,
     /// Another host, which has not been heard for longer than any other, had it before.
     Reassigned {
-        /// Who lost it.
+        /// The host that lost it.
         from: Ipv6Addr,
     },
 }
 
-/// Why a lease is not taken over.
+/// The reason that a lease is not taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotRestored {
     /// Its address is not in the pool.
     Outside,
     /// Its address or its host has a lease already.
     Duplicate,
-    /// Its address is somebody's for good, or the network address.
+    /// Its address has an explicit mapping, or is the translator's or the network address.
     Reserved,
-    /// Its host is none that can have a lease: it has a mapping, or is in the prefix, or no host has such an address.
+    /// Its host is none that can have a lease: it has a mapping, or is in the prefix, or no host
+    /// has such an address.
     Host,
 }
 
@@ -129,21 +131,21 @@ impl fmt::Display for NotRestored {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolFull;
 
-/// What became of a lease with time.
+/// The change of a lease with time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aged {
     /// It is dormant now.
     Dormant {
-        /// Whose it is.
+        /// The host of the lease.
         host: Ipv6Addr,
-        /// What is kept for the host.
+        /// The address that is kept for the host.
         address: Ipv4Addr,
     },
-    /// It is no more.
+    /// It has ended.
     Freed {
-        /// Whose it was.
+        /// The host of the lease that ended.
         host: Ipv6Addr,
-        /// What is free again.
+        /// The address that is free again.
         address: Ipv4Addr,
     },
 }
@@ -163,58 +165,58 @@ impl Pool {
         pool
     }
 
-    /// Keeps addresses out of the pool, of which none is lent yet: somebody has them for good.
+    /// Keeps addresses out of the pool, of which none is lent yet.
     pub fn reserve(&mut self, prefix: Prefix4) {
         debug_assert!(self.leases.is_empty(), "addresses may be lent already");
         self.free.take(first(prefix), last(prefix));
     }
 
-    /// Where the addresses are from.
+    /// The prefix of the pool.
     pub const fn prefix(&self) -> Prefix4 {
         self.prefix
     }
 
-    /// How many leases are active, and how many dormant.
+    /// The number of active leases, and that of dormant ones.
     pub fn counts(&self) -> (usize, usize) {
         (self.active.len(), self.dormant.len())
     }
 
-    /// The host that uses `address`. It is heard with that.
+    /// The host that uses `address`. This is a use of the lease.
     pub fn to_v6(&self, address: Ipv4Addr, now: u64) -> Option<Ipv6Addr> {
         // Most addresses are of the internet: they cost no search.
         if !self.prefix.contains(address) {
             return None;
         }
         let lease = self.leases.get(&address.to_bits())?;
-        lease.heard(now)
+        lease.used(now)
     }
 
-    /// The address that `host` uses. It is heard with that.
+    /// The address that `host` uses. This is a use of the lease.
     pub fn to_v4(&self, host: Ipv6Addr, now: u64) -> Option<Ipv4Addr> {
         let &address = self.addresses.get(&host)?;
-        self.leases.get(&address)?.heard(now)?;
+        self.leases.get(&address)?.used(now)?;
         Some(Ipv4Addr::from_bits(address))
     }
 
-    /// Lends an address to `host`, which uses none: the one it had, one that is free, or the one whose host has not been
-    /// heard for longest.
+    /// Lends an address to `host`, which uses none: the one it had, one that is free, or the one
+    /// whose host has not been heard for longest.
     ///
     /// Which free address is tayga's choice, so that a host gets the same from either: the first
     /// one upwards from a sum over the host's address, and then from the start of the pool.
     pub fn lend(&mut self, host: Ipv6Addr, now: u64) -> Result<Lent, PoolFull> {
         if let Some(&address) = self.addresses.get(&host) {
             self.set(address, LeaseState::Active, now);
-            return Ok(lent(address, How::Reactivated));
+            return Ok(lent(address, Origin::Reactivated));
         }
         if let Some(address) = self.free.next(preferred(self.prefix, host)) {
             self.free.take(address, address);
             self.insert(address, host, LeaseState::Active, now);
-            return Ok(lent(address, How::Assigned));
+            return Ok(lent(address, Origin::Assigned));
         }
         let &(_, address) = self.dormant.first().ok_or(PoolFull)?;
         let from = self.remove(address).ok_or(PoolFull)?;
         self.insert(address, host, LeaseState::Active, now);
-        Ok(lent(address, How::Reassigned { from }))
+        Ok(lent(address, Origin::Reassigned { from }))
     }
 
     /// Takes over a lease from before.
@@ -234,7 +236,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Looks at no more than `most` leases that may be due, and says what became of them; when it says nothing, none is.
+    /// Looks at no more than `most` leases that may be due, and returns the changes: none if no
+    /// lease is due.
     pub fn age(&mut self, now: u64, most: usize) -> Vec<Aged> {
         let mut aged = Vec::new();
         for _ in 0..most {
@@ -288,7 +291,7 @@ impl Pool {
         self.list(state).insert((now, address));
     }
 
-    /// Ends a lease, and leaves its address to whoever asked. The host is returned.
+    /// Ends a lease without freeing its address. The host is returned.
     fn remove(&mut self, address: u32) -> Option<Ipv6Addr> {
         let lease = self.leases.remove(&address)?;
         self.list(lease.state).remove(&(lease.listed, address));
@@ -319,7 +322,7 @@ impl Pool {
 
 impl Entry {
     /// The host, if it uses the lease.
-    fn heard(&self, now: u64) -> Option<Ipv6Addr> {
+    fn used(&self, now: u64) -> Option<Ipv6Addr> {
         if self.state == LeaseState::Dormant {
             return None;
         }
@@ -328,9 +331,9 @@ impl Entry {
     }
 }
 
-fn lent(address: u32, how: How) -> Lent {
+fn lent(address: u32, origin: Origin) -> Lent {
     let address = Ipv4Addr::from_bits(address);
-    Lent { address, how }
+    Lent { address, origin }
 }
 
 /// The address at which tayga starts to look for a free one.
@@ -401,7 +404,7 @@ mod tests {
         ] {
             let lent = pool(prefix).lend(host.parse().unwrap(), NOW).unwrap();
             assert_eq!(lent.address, v4(address), "{host} in {prefix}");
-            assert_eq!(lent.how, How::Assigned);
+            assert_eq!(lent.origin, Origin::Assigned);
         }
     }
 
@@ -458,7 +461,7 @@ mod tests {
         assert_eq!(pool.to_v4(host(1), now), None);
         // The same address when it comes back.
         let lent = pool.lend(host(1), now).unwrap();
-        assert_eq!((lent.address, lent.how), (address, How::Reactivated));
+        assert_eq!((lent.address, lent.origin), (address, Origin::Reactivated));
     }
 
     #[test]
@@ -475,8 +478,8 @@ mod tests {
         assert_eq!(pool.age(NOW + KEPT_FOR, 9), [freed]);
         assert_eq!(pool.counts(), (0, 0));
         assert_eq!(
-            pool.lend(host(1), NOW + KEPT_FOR).unwrap().how,
-            How::Assigned
+            pool.lend(host(1), NOW + KEPT_FOR).unwrap().origin,
+            Origin::Assigned
         );
     }
 
@@ -489,7 +492,7 @@ mod tests {
         let now = NOW + 2 + ACTIVE_FOR;
         assert_eq!(pool.age(now, 9).len(), 2);
         let lent = pool.lend(host(4), now).unwrap();
-        assert_eq!(lent.how, How::Reassigned { from: host(1) });
+        assert_eq!(lent.origin, Origin::Reassigned { from: host(1) });
         assert_eq!(pool.to_v6(lent.address, now), Some(host(4)));
         assert_eq!(pool.to_v4(host(1), now), None);
         pool.lend(host(5), now).unwrap();
@@ -498,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_addresses_are_lent_to_nobody() {
+    fn reserved_addresses_are_not_lent() {
         let mut pool = pool("192.0.2.0/29");
         for reserved in ["192.0.2.2/32", "192.0.2.4/31", "198.51.100.0/24"] {
             pool.reserve(reserved.parse().unwrap());
@@ -519,7 +522,8 @@ mod tests {
         assert_eq!(pool.counts(), (0, 0));
     }
 
-    /// What is due is worked off in portions: a pool that falls asleep all at once does not hold up packets.
+    /// Ageing is done in portions: a pool whose leases are all due at once does not hold up
+    /// packets.
     #[test]
     fn ageing_is_done_in_portions() {
         let mut pool = pool("10.0.0.0/16");
@@ -531,8 +535,8 @@ mod tests {
         assert_eq!(portions, [300, 300, 300, 100]);
     }
 
-    /// A /14 full of leases, or what `POOL_LENGTH` says. The bound is wide for a slow machine, and would not hold for anything
-    /// that grows with the pool.
+    /// A /14 full of leases, or what `POOL_LENGTH` says. The bound is wide for a slow machine, and
+    /// would not hold for anything that grows with the pool.
     #[test]
     fn a_full_pool_is_as_fast_as_an_empty_one() {
         use std::{env, hint::black_box, time::Instant};
@@ -557,24 +561,25 @@ mod tests {
         for number in 0..hosts {
             pool.lend(host(number), NOW).unwrap();
         }
-        step("who has no address", &mut pool, &|pool, number| {
+        step("a host without an address", &mut pool, &|pool, number| {
             pool.lend(host(hosts + number), NOW) == Err(PoolFull)
         });
-        step("who has one", &mut pool, &|pool, number| {
+        step("a host with one", &mut pool, &|pool, number| {
             pool.to_v4(host(number), NOW).is_some()
         });
-        step("whose it is", &mut pool, &|pool, number| {
+        step("the host of an address", &mut pool, &|pool, number| {
             pool.to_v6(Ipv4Addr::from_bits(0x0a00_0001 + number), NOW)
                 .is_some()
         });
         let later = NOW + ACTIVE_FOR;
-        step("falls asleep", &mut pool, &|pool, _| {
+        step("becomes dormant", &mut pool, &|pool, _| {
             pool.age(later, 1).len() == 1
         });
         assert!(start.elapsed().as_secs() < 120, "{:?}", start.elapsed());
     }
 
-    /// A million hosts want the addresses of a /16: those that came first keep theirs, and nothing grows for the others.
+    /// A million hosts want the addresses of a /16: those that came first keep theirs, and nothing
+    /// grows for the others.
     #[test]
     fn a_million_hosts_take_no_more_than_there_is() {
         let mut pool = pool("10.0.0.0/16");
@@ -593,9 +598,11 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, the parts of a pool agree with each other, and no address is lost or lent twice.
+        /// The parts of a pool agree with each other, and no address is lost or lent twice.
         #[test]
-        fn the_books_balance(steps in vec((0_u8..4, 0_u32..12, 0_u64..9000), 1..200)) {
+        fn no_address_is_lost_or_lent_twice(
+            steps in vec((0_u8..4, 0_u32..12, 0_u64..9000), 1..200),
+        ) {
             let mut pool = pool("192.0.2.0/29");
             let mut now = NOW;
             pool.reserve("192.0.2.7/32".parse().unwrap());

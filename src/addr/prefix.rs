@@ -53,8 +53,8 @@ address!(Ipv6Addr, u128);
 /// A prefix without host bits.
 ///
 /// As text it is `192.0.2.0/24` ([RFC 4632 section 3.1]) or `2001:db8::/32` ([RFC 4291 section
-/// 2.3]); an address alone reads as the prefix of this one host. Prefixes sort by address, a shorter
-/// one before those in it.
+/// 2.3]); an address alone reads as the prefix of this one host. Prefixes sort by address, a
+/// shorter one before those in it.
 ///
 /// [RFC 4632 section 3.1]: https://www.rfc-editor.org/rfc/rfc4632#section-3.1
 /// [RFC 4291 section 2.3]: https://www.rfc-editor.org/rfc/rfc4291#section-2.3
@@ -191,7 +191,7 @@ impl FromStr for IpPrefix {
 /// Why a text, or an address and a length, is not a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrefixError {
-    /// What should be an address of this family is none.
+    /// The text is no address of this family.
     NotAnAddress,
     /// The length is not a number, or too long for the family.
     Length,
@@ -257,7 +257,8 @@ mod tests {
                     .fold(0, |sum, bit| sum | (a.to_bits() & (1 << (31 - bit))));
                 let prefix = Prefix4::new(Ipv4Addr::from_bits(network), length).unwrap();
                 prop_assert!(prefix.contains(a));
-                prop_assert_eq!(prefix.contains(b), first_bits_equal(&a.octets(), &b.octets(), length));
+                let same = first_bits_equal(&a.octets(), &b.octets(), length);
+                prop_assert_eq!(prefix.contains(b), same);
                 // It takes the address itself exactly if no host bit is set.
                 prop_assert_eq!(Prefix4::new(a, length).is_ok(), network == a.to_bits());
                 prop_assert_eq!(prefix.to_string().parse(), Ok(prefix));
@@ -273,7 +274,8 @@ mod tests {
                     .fold(0, |sum, bit| sum | (a.to_bits() & (1 << (127 - bit))));
                 let prefix = Prefix6::new(Ipv6Addr::from_bits(network), length).unwrap();
                 prop_assert!(prefix.contains(a));
-                prop_assert_eq!(prefix.contains(b), first_bits_equal(&a.octets(), &b.octets(), length));
+                let same = first_bits_equal(&a.octets(), &b.octets(), length);
+                prop_assert_eq!(prefix.contains(b), same);
                 prop_assert_eq!(Prefix6::new(a, length).is_ok(), network == a.to_bits());
                 prop_assert_eq!(prefix.to_string().parse(), Ok(prefix));
             }

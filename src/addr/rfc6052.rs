@@ -28,14 +28,16 @@ const WELL_KNOWN: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Nat64Prefix {
     prefix: Prefix6,
-    /// How far the IPv4 address is from the low end, in bits, if the reserved octet were not there.
+    /// Distance of the IPv4 address from the low end, in bits, if the reserved octet were not
+    /// there.
     shift: u8,
     /// Width of the reserved octet, in bits: 8, or 0 in a /96, where it is part of the prefix.
     reserved: u8,
 }
 
 impl Nat64Prefix {
-    /// Checks the length, and that addresses in the prefix can be a host's ([`special::is_illegal_v6`]).
+    /// Checks the length, and that addresses in the prefix can be a host's
+    /// ([`special::is_illegal_v6`]).
     pub fn new(prefix: Prefix6) -> Result<Self, Nat64PrefixError> {
         let length = prefix.length();
         if !matches!(length, 32 | 40 | 48 | 56 | 64 | 96) {
@@ -57,8 +59,8 @@ impl Nat64Prefix {
         self.prefix
     }
 
-    /// `address` in this prefix; the suffix is zero. Any address is embedded: which ones may be is the caller's to
-    /// say.
+    /// `address` in this prefix; the suffix is zero. Any address is embedded: which ones may be is
+    /// the caller's to say.
     pub fn embed(&self, address: Ipv4Addr) -> Ipv6Addr {
         let embedded = u128::from(address.to_bits()) << self.shift;
         // What lies in the low half makes room for the reserved octet.
@@ -82,14 +84,14 @@ impl Nat64Prefix {
         Some(Ipv4Addr::from_bits(embedded as u32))
     }
 
-    /// Whether this is 64:ff9b::/96 (RFC 6052 section 2.1). Its neighbour for local use, 64:ff9b:1::/48 (RFC 8215),
-    /// is not.
+    /// Whether this is 64:ff9b::/96 (RFC 6052 section 2.1). Its neighbour for local use,
+    /// 64:ff9b:1::/48 (RFC 8215), is not.
     pub fn is_well_known(&self) -> bool {
         self.prefix.length() == 96 && self.prefix.address() == WELL_KNOWN
     }
 
-    /// Whether this is a /96 with a bit of 64 to 71 set, against RFC 6052 section 2.2. It works, but is worth a
-    /// warning.
+    /// Whether this is a /96 with a bit of 64 to 71 set, against RFC 6052 section 2.2. It works,
+    /// but is worth a warning.
     pub fn has_reserved_bits(&self) -> bool {
         self.prefix.address().octets()[8] != 0
     }
@@ -101,7 +103,7 @@ impl fmt::Display for Nat64Prefix {
     }
 }
 
-/// Why a prefix cannot embed IPv4 addresses.
+/// The reason that a prefix cannot embed IPv4 addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nat64PrefixError {
     /// The length is none of 32, 40, 48, 56, 64, 96.
@@ -230,8 +232,8 @@ mod tests {
     }
 
     proptest! {
-        /// RFC 6052 section 2.2: at every length the octets lie where the figure has them, and all else is
-        /// zero.
+        /// RFC 6052 section 2.2: at every length the octets lie where the figure has them, and all
+        /// else is zero.
         #[test]
         fn a52_02_octets_lie_as_in_the_figure(prefix: u128, host: u32) {
             let host = Ipv4Addr::from_bits(host);
@@ -246,8 +248,8 @@ mod tests {
             }
         }
 
-        /// RFC 6052 section 2.2: neither suffix bits nor reserved bits change anything; in a /96 the
-        /// latter are of the prefix.
+        /// RFC 6052 section 2.2: neither suffix bits nor reserved bits change anything; in a /96
+        /// the latter are of the prefix.
         #[test]
         fn a52_03_reserved_octet_and_suffix_are_ignored(
             prefix: u128, host: u32, suffix: u128, reserved in 1..=u8::MAX,
@@ -267,7 +269,11 @@ mod tests {
 
         /// One changed bit of the prefix is another prefix.
         #[test]
-        fn addresses_outside_of_the_prefix_are_not_in_it(prefix: u128, host: u32, flip in 0..96_u32) {
+        fn addresses_outside_of_the_prefix_are_not_in_it(
+            prefix: u128,
+            host: u32,
+            flip in 0..96_u32,
+        ) {
             for length in LENGTHS {
                 let nat64 = prefix_of(prefix, length);
                 let bits = nat64.embed(Ipv4Addr::from_bits(host)).to_bits();

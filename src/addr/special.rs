@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use self::Treatment::{Illegal, LinkLocal, Passes, Private};
 use super::Prefix4;
 
-/// What becomes of packets from and to an address.
+/// The treatment of packets from and to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Treatment {
     /// It is translated as any other.
@@ -37,7 +37,7 @@ pub struct Range {
     bits: u64,
     /// In bits, 4 to 64.
     length: u8,
-    /// What becomes of packets from and to its addresses.
+    /// The treatment of packets from and to its addresses.
     pub treatment: Treatment,
     /// The name that the registry has for it.
     pub name: &'static str,
@@ -90,24 +90,24 @@ pub const IPV6: &[Range] = &[
     v6([0xff00, 0, 0, 0], 8, Illegal, "multicast", "RFC 4291 section 2.7"),
 ];
 
-/// What becomes of packets from and to `address`.
+/// The treatment of packets from and to `address`.
 pub fn treatment_v4(address: Ipv4Addr) -> Treatment {
     static INDEX: [FirstOctet; 256] = by_first_octet(IPV4);
     treatment(IPV4, &INDEX, left_aligned(address))
 }
 
-/// What becomes of packets from and to `address`.
+/// The treatment of packets from and to `address`.
 pub fn treatment_v6(address: Ipv6Addr) -> Treatment {
     static INDEX: [FirstOctet; 256] = by_first_octet(IPV6);
     treatment(IPV6, &INDEX, (address.to_bits() >> 64) as u64)
 }
 
-/// Whether packets from and to `address` are dropped whatever maps it.
+/// Whether packets from and to `address` are dropped, mapped or not.
 pub fn is_illegal_v4(address: Ipv4Addr) -> bool {
     treatment_v4(address) == Illegal
 }
 
-/// Whether packets from and to `address` are dropped whatever maps it.
+/// Whether packets from and to `address` are dropped, mapped or not.
 pub fn is_illegal_v6(address: Ipv6Addr) -> bool {
     treatment_v6(address) == Illegal
 }
@@ -129,7 +129,7 @@ impl Range {
     }
 }
 
-/// What the first octet of an address says about it.
+/// The decision by the first octet of an address.
 #[derive(Clone, Copy)]
 enum FirstOctet {
     /// All addresses that begin with it are treated so: most packets have to look no further.
@@ -297,7 +297,7 @@ mod tests {
     /// The rows of the tables end where the registries say, have no host
     /// bits, and stand before those that enclose them.
     #[test]
-    fn x64_09_a52_05_rows_of_the_tables() {
+    fn rows_of_the_tables() {
         for bits in edges(IPV4) {
             check4(Ipv4Addr::from_bits((bits >> 32) as u32));
         }
@@ -350,7 +350,7 @@ mod tests {
 
     /// Each range ends where its registry says, on both sides.
     #[test]
-    fn x64_09_a52_05_edges_of_the_ranges() {
+    fn edges_of_the_ranges() {
         for prefix in ILLEGAL_V4.iter().chain(PRIVATE) {
             let prefix: Prefix4 = prefix.parse().unwrap();
             let first = prefix.address().to_bits();
@@ -386,15 +386,16 @@ mod tests {
 
     /// Addresses that tayga lets through although they are not global (RFC 6052 section 3.1).
     #[test]
-    fn the_list_is_taygas() {
+    fn private_ranges_are_those_of_tayga() {
         for address in ["192.0.0.1", "192.88.99.1", "240.0.0.1", "8.8.8.8"] {
             assert_eq!(treatment_v4(address.parse().unwrap()), Passes, "{address}");
         }
     }
 
-    /// RFC 6052 section 2.1, RFC 8215: translators' prefixes are usable, other addresses with an IPv4 address in them are not.
+    /// RFC 6052 section 2.1, RFC 8215: translators' prefixes are usable, other addresses with an
+    /// IPv4 address in them are not.
     #[test]
-    fn a52_07_translators_prefixes_pass() {
+    fn translators_prefixes_pass() {
         for address in [
             "64:ff9b::1",
             "64:ff9b::c000:201",

@@ -36,7 +36,7 @@ pub struct Upkeep {
 pub struct Checked {
     /// The number of seconds by which the system's clock was set since the last check.
     pub clock_step: Option<i64>,
-    /// What became of leases.
+    /// The leases that changed with time.
     pub aged: Vec<Aged>,
     /// Whether the file is to be written now.
     pub write: bool,

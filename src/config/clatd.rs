@@ -13,10 +13,10 @@ use crate::{
     clat::{self, Source},
 };
 
-/// What a clatd.conf and a command line say.
+/// The settings of a clatd.conf and a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClatConfig {
-    /// What the CLAT is to be.
+    /// The settings of the CLAT itself.
     pub clat: clat::Settings,
     /// `quiet`: only warnings are logged.
     pub quiet: bool,
@@ -276,7 +276,7 @@ impl ClatConfig {
     }
 }
 
-/// What became of a key.
+/// The use that is made of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyUse {
     /// It is set.
@@ -288,7 +288,8 @@ pub enum KeyUse {
 }
 
 impl KeyUse {
-    /// The notice about a key where an unknown one is no mistake. `line` is zero where it is in none.
+    /// The notice about a key where an unknown one is no mistake. `line` is zero where it is in
+    /// none.
     pub fn notice(self, key: &str, line: usize) -> Option<Notice> {
         match self {
             Self::Set => None,

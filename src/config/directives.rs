@@ -1,7 +1,7 @@
 //! The directives of tayga.conf: one row each, with its name, how it is read and how it is shown.
 //!
-//! Names are read in any case. tayga's limits on the length of a line and on its number of words are
-//! not kept.
+//! Names are read in any case. tayga's limits on the length of a line and on its number of words
+//! are not kept.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ use crate::{addr::Eam, translate::IcmpErrors};
 /// A directive.
 pub(super) struct Directive {
     pub(super) name: &'static str,
-    /// What becomes of a second line with it.
+    /// The meaning of a second line with it.
     repeated: Repeated,
     /// Reads the arguments, and changes the draft if all of them are right.
     read: for<'a> fn(&mut Draft<'a>, &DirectiveLine<'a>) -> Result<(), LineError>,
@@ -102,7 +102,8 @@ const TABLE: &[Directive] = &[
             if address.is_link_local() {
                 draft.warn(
                     &line.name,
-                    "hosts and routers may refuse packets from a link-local ipv4-addr (169.254.0.0/16)",
+                    "hosts and routers may refuse packets from a link-local ipv4-addr \
+                     (169.254.0.0/16)",
                 );
             }
             Ok(())
@@ -435,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn blank_lines_and_comments_say_nothing() {
+    fn blank_lines_and_comments_are_skipped() {
         for text in ["", " \t\r", "#", "  # map", "#map 192.0.2.1", "\r"] {
             assert!(matches!(read(1, text.as_bytes()), Ok(None)), "{text:?}");
         }
@@ -465,7 +466,7 @@ mod tests {
 
     /// tayga stops at 10 words and 511 octets; nothing is gained by that.
     #[test]
-    fn long_lines_are_lines() {
+    fn a_line_may_be_of_any_length() {
         let comment = format!("tun-up yes #{}", " word".repeat(1000));
         assert!(parsed(comment.as_bytes()).tun_up);
         let log = format!("log {}", "drop ".repeat(1000));
@@ -570,9 +571,10 @@ mod tests {
         assert_eq!(traffic_class(b"0"), Ok(TrafficClass::Fixed(0)));
     }
 
-    /// TAYGA-compatible files have `map` with host bits or a length over 32: tayga maps other addresses than they say.
+    /// tayga takes host bits and a length over 32, and then maps other addresses than the line
+    /// says.
     #[test]
-    fn map_says_what_it_means() {
+    fn map_has_no_host_bits() {
         assert_eq!(
             message(b"map 10.0.0.0/33 2001:db8::/129"),
             "7:5: expected an IPv4 prefix length from 0 to 32, found \"10.0.0.0/33\""
@@ -593,7 +595,7 @@ mod tests {
         for v4 in 0..=32_u8 {
             for v6 in 0..=128_u8 {
                 let text = format!("map 0.0.0.0/{v4} ::/{v6}");
-                // Only the lengths matter here: ::/8 and longer prefixes of it, and 0.0.0.0/8, are refused for another reason.
+                // Only the lengths matter here: ::/8 and 0.0.0.0/8 are refused for another reason.
                 let text = text.replace("0.0.0.0", if v4 < 8 { "0.0.0.0" } else { "1.0.0.0" });
                 let text = text.replace("::/", if v6 < 8 { "::/" } else { "2000::/" });
                 let taken = read(1, text.as_bytes()).is_ok();
@@ -613,7 +615,7 @@ mod tests {
         );
     }
 
-    /// A file from elsewhere cannot move the cursor of whoever reads the messages, nor fill the screen.
+    /// A word of the file can neither move the cursor of a terminal nor fill its screen.
     #[test]
     fn a_found_word_is_printable_and_short() {
         assert_eq!(

@@ -21,7 +21,8 @@ pub(super) struct Draft<'a> {
     pub(super) config: Config,
     errors: Vec<LineError>,
     notices: Vec<Notice>,
-    /// The first line of each directive, be it right or wrong: one that is wrong is not also missing.
+    /// The first line of each directive, be it right or wrong: one that is wrong is not also
+    /// missing.
     first: HashMap<&'static str, usize>,
     /// Directives whose name was misspelt, as far as can be guessed: they are not also missing.
     meant: HashSet<&'static str>,
@@ -33,7 +34,7 @@ pub(super) struct Draft<'a> {
     on_device: HashMap<(&'static str, IpPrefix), usize>,
 }
 
-/// What becomes of a second line with the same directive.
+/// The meaning of a second line with the same directive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Repeated {
     /// It is a mistake.
@@ -278,7 +279,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// What the kernel would make of the `tun-` lines.
+    /// Checks `tun-` lines against what the kernel does with them.
     fn check_device(&mut self) {
         let own: [IpAddr; 2] = [self.config.ipv4_addr.into(), self.config.ipv6_addr.into()];
         for ((name, address), &line) in &self.on_device {

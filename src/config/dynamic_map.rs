@@ -1,4 +1,5 @@
-//! dynamic.map, tayga's file of leases: `IPv4 address, IPv6 address, second of the last use`, a lease a line.
+//! dynamic.map, tayga's file of leases: `IPv4 address, IPv6 address, second of the last use`, a
+//! lease a line.
 
 use std::fmt::Write;
 
@@ -27,9 +28,9 @@ pub struct Loaded {
 
 /// Takes over the leases of a file.
 ///
-/// A lease that was used less than 124 minutes before the time of the map is active. A file from the
-/// future is of no use as a clock: all of its leases are dormant then, as with tayga; which is the
-/// oldest can still be told.
+/// A lease that was used less than 124 minutes before the time of the map is active. A file from
+/// the future is of no use as a clock: all of its leases are dormant then, as with tayga; which is
+/// the oldest can still be told.
 ///
 /// A lease of time 0 is taken as one that has just become dormant: newer versions of tayga write
 /// this for hosts that are active.
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
     use crate::addr::{
         Eam,
-        pool::{How, KEPT_FOR},
+        pool::{KEPT_FOR, Origin},
     };
     use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -237,7 +238,7 @@ mod tests {
         assert_eq!(map.age_leases(9).len(), 1, "192.0.2.11 alone");
         let lent = map.lend("2001:db8::9".parse().unwrap()).unwrap().unwrap();
         assert_eq!(lent.address, Ipv4Addr::new(192, 0, 2, 9));
-        assert_eq!(lent.how, How::Reactivated);
+        assert_eq!(lent.origin, Origin::Reactivated);
         map.set_now(NOW + KEPT_FOR - ACTIVE_FOR);
         assert_eq!(map.age_leases(9).len(), 1, "192.0.2.10 alone");
     }
@@ -295,7 +296,8 @@ mod tests {
         assert_eq!(times, [NOW - 1, NOW]);
     }
 
-    /// A machine without a clock of its own starts in 1970, and is told the time later: no lease is lost by that.
+    /// A machine without a clock of its own starts in 1970, and gets the time later: no lease is
+    /// lost by that.
     #[test]
     fn leases_keep_their_age_when_the_clock_is_set() {
         const WEEK: u64 = 7 * 24 * 3600;

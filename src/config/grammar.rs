@@ -16,7 +16,7 @@ use nom::{
 
 use super::{LineError, Problem};
 
-/// What should be in the place of a word, as it reads after "expected".
+/// The thing that should be in the place of a word, as it reads after "expected".
 pub(crate) type Expected = Cow<'static, str>;
 
 /// Says what a word means, or what is expected in its place.
@@ -59,7 +59,7 @@ pub(crate) fn lines(text: &[u8]) -> impl Iterator<Item = Line<'_>> {
 }
 
 impl<'a> Line<'a> {
-    /// The end of the line is the column after its last word, whatever blanks follow.
+    /// The end of the line is the column after its last word; blanks after it do not count.
     pub(crate) fn new(number: usize, text: &'a [u8]) -> Self {
         let last = text.iter().rposition(|&octet| !is_blank(octet));
         let text = &text[..last.map_or(0, |last| last + 1)];

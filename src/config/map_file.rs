@@ -23,12 +23,14 @@ struct Lines {
 }
 
 impl Config {
-    /// The address mapping by these settings and the text of the map-file, which has `map` lines and comments, and nothing else.
+    /// The address mapping by these settings and the text of the map-file, which has `map` lines
+    /// and comments, and nothing else.
     ///
-    /// Of several lines that map the same prefix of either family the last one counts, as with tayga. What tayga.conf
-    /// says of a prefix stays in force, and so do the translator's own addresses. Each line that does not count for
-    /// one of these reasons is a notice, and so is the first of those that overlap by mistake. One
-    /// mistake is enough to refuse the text; all of them are returned.
+    /// Of several lines that map the same prefix of either family the last one counts, as with
+    /// tayga. What tayga.conf says of a prefix stays in force, and so do the translator's own
+    /// addresses. Each line that does not count for one of these reasons is a notice, and so is the
+    /// first of those that overlap by mistake. One mistake is enough to refuse the text; all of
+    /// them are returned.
     pub fn with_map_file(
         &self,
         text: impl AsRef<[u8]>,
@@ -216,18 +218,20 @@ mod tests {
         assert_eq!(notices.len(), 4);
         assert_eq!(
             notices[0],
-            "1: map of 192.0.2.1/32 2001:db8::9/128 is ignored: tayga.conf has 192.0.2.1/32 2001:db8::1/128"
+            "1: map of 192.0.2.1/32 2001:db8::9/128 is ignored: tayga.conf has \
+             192.0.2.1/32 2001:db8::1/128"
         );
         assert_eq!(
             notices[2],
-            "3: map of 192.0.2.254/32 2001:db8::8/128 is ignored: tayga.conf has 192.0.2.254, 2001:db8:ffff::1"
+            "3: map of 192.0.2.254/32 2001:db8::8/128 is ignored: tayga.conf has \
+             192.0.2.254, 2001:db8:ffff::1"
         );
     }
 
     /// Maps that overlap by mistake are a warning for the first line of each kind, also where the
     /// other line is in tayga.conf (RFC 7757 section 5).
     #[test]
-    fn overlaps_are_told_once() {
+    fn overlaps_are_one_notice_of_each_kind() {
         let config = Config::read(
             "tun-device nat64\nipv4-addr 192.0.2.254\nipv6-addr 2001:db8:ffff::1\n\
              prefix 2001:db8:64::/96\n\
@@ -245,8 +249,8 @@ mod tests {
                 &[
                     "1: map 198.51.100.7 2001:db8:5::8 overlaps map 198.51.100.0/24 \
                    2001:db8:5::/120 of tayga.conf, and the two directions disagree: 2001:db8:5::7 \
-                   is translated to 198.51.100.7, but 198.51.100.7 to 2001:db8:5::8 (and 1 more map \
-                   like it)",
+                   is translated to 198.51.100.7, but 198.51.100.7 to 2001:db8:5::8 (and 1 more \
+                   map like it)",
                 ],
             ),
             (

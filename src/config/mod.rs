@@ -1,9 +1,10 @@
-//! Every text that is read: tayga.conf, its map-file and its file of leases, clatd.conf, resolv.conf.
+//! Every text that is read: tayga.conf, its map-file and its file of leases, clatd.conf,
+//! resolv.conf.
 //!
-//! [`Config::read`] goes through a tayga.conf line by line. `grammar` takes a line apart into words,
-//! `word` has a value for each word or says what is expected in its place, `directives` has a row for
-//! each directive, and `draft` compares the lines with each other. None stops at a mistake: one run
-//! shows all of them.
+//! [`Config::read`] goes through a tayga.conf line by line. `grammar` takes a line apart into
+//! words, `word` has a value for each word or says what is expected in its place, `directives` has
+//! a row for each directive, and `draft` compares the lines with each other. None stops at a
+//! mistake: one run shows all of them.
 
 pub mod clatd;
 mod directives;
@@ -33,13 +34,14 @@ pub(crate) use values::{counted, map_words};
 impl Config {
     /// Reads the text of a tayga.conf.
     ///
-    /// Octets that are not UTF-8 are as good as any other in comments and paths. All mistakes of the
-    /// text are returned, in the order of the lines; those without a line come last.
+    /// Octets that are not UTF-8 are as good as any other in comments and paths. All mistakes of
+    /// the text are returned, in the order of the lines; those without a line come last.
     pub fn read(text: impl AsRef<[u8]>) -> Result<(Self, Vec<Notice>), Vec<LineError>> {
         Self::read_in(text, None)
     }
 
-    /// The same; `state_directory`, a service manager's, is used for `data-dir` if the text has none.
+    /// The same; `state_directory`, a service manager's, is used for `data-dir` if the text has
+    /// none.
     pub fn read_in(
         text: impl AsRef<[u8]>,
         state_directory: Option<PathBuf>,
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_taygas() {
+    fn defaults_are_those_of_tayga() {
         let (config, notices) = read(SHORTEST);
         assert_eq!(notices, []);
         let Config {
@@ -169,11 +171,12 @@ mod tests {
         );
     }
 
-    /// What clatd writes for tayga: no `ipv6-addr`, also with the well-known prefix.
+    /// The file that clatd writes for tayga: no `ipv6-addr`, also with the well-known prefix.
     #[test]
     fn clatd_is_understood() {
         let (config, notices) = read(
-            "tun-device clat\nprefix 64:ff9b::/96\nipv4-addr 192.0.0.2\nmap 192.0.0.1 2001:db8::c1a7\n",
+            "tun-device clat\nprefix 64:ff9b::/96\nipv4-addr 192.0.0.2\n\
+             map 192.0.0.1 2001:db8::c1a7\n",
         );
         assert_eq!(notices, []);
         assert_eq!(
@@ -188,7 +191,7 @@ mod tests {
 
     /// Files that tayga 0.9.2 starts with, by trial.
     #[test]
-    fn what_starts_tayga_starts() {
+    fn files_that_start_tayga_are_accepted() {
         for text in [
             "tun-device 0123456789abcde\nipv4-addr 192.168.255.1\nprefix 2001:db8::/96",
             "tun-device a%d\nipv4-addr 192.168.255.1\nprefix 2001:db8:1:ff00:ff00::/96",
@@ -199,14 +202,15 @@ mod tests {
             "tun-device n\nipv4-addr 192.168.255.1\nprefix 2001:db8::/32\nipv6-addr 2001:db9::1",
             "tun-device n\nipv4-addr 192.168.255.1\nprefix 2001:db8:1:ffff::/96\n\
              dynamic-pool 192.168.255.0/24\nmap 192.168.255.7 2001:db8::1",
-            "tun-device n\nipv4-addr 192.168.255.1\nprefix 2001:db8:1:ffff::/96\nmap 192.168.255.0 2001:db8::1",
+            "tun-device n\nipv4-addr 192.168.255.1\nprefix 2001:db8:1:ffff::/96\n\
+             map 192.168.255.0 2001:db8::1",
         ] {
             read(text);
         }
     }
 
-    /// RFC 7757 section 5: prefixes within each other on both sides; tayga refuses these, and longer
-    /// IPv6 suffixes.
+    /// RFC 7757 section 5: prefixes within each other on both sides; tayga refuses these, and
+    /// longer IPv6 suffixes.
     #[test]
     fn maps_may_overlap() {
         let (config, notices) = read(&format!(
@@ -226,7 +230,7 @@ mod tests {
         assert_eq!(to_v6([192, 0, 2, 1]), "2001:db8:5::1");
         assert_eq!(to_v6([192, 0, 2, 2]), "2001:db8:5:0:200::");
         assert_eq!(to_v6([9, 9, 9, 9]), "2001:db8:6::909:909");
-        // An own address is its own, whatever encloses it.
+        // An own address stays its own in a map that encloses it.
         assert_eq!(to_v6([192, 168, 255, 1]), "2001:db8:1:ffff::c0a8:ff01");
     }
 
@@ -263,11 +267,13 @@ mod tests {
             ),
             (
                 "tun-ip 192.168.255.1/24",
-                "Warning 4: tun-ip 192.168.255.1/24 is the translator's own address: the kernel will take its packets",
+                "Warning 4: tun-ip 192.168.255.1/24 is the translator's own address: the \
+                 kernel will take its packets",
             ),
             (
                 "tun-route 192.0.2.0/24",
-                "Info 4: tun-route needs the device to be up: say tun-up yes, or set it up before the start",
+                "Info 4: tun-route needs the device to be up: say tun-up yes, or set it up \
+                 before the start",
             ),
         ] {
             assert_eq!(notices(line), [notice], "{line}");
@@ -301,16 +307,18 @@ mod tests {
     #[test]
     fn order_does_not_matter() {
         read(
-            "wkpf-strict yes\nprefix 64:ff9b::/96\nwkpf-strict no\nipv4-addr 10.0.0.1\ntun-device n\n",
+            "wkpf-strict yes\nprefix 64:ff9b::/96\nwkpf-strict no\nipv4-addr 10.0.0.1\n\
+             tun-device n\n",
         );
         read(
-            "ipv6-addr 64:ff9b::1\nmap 192.0.2.1 2001:db8::1\nwkpf-strict no\nipv4-addr 10.0.0.1\ntun-device n\n",
+            "ipv6-addr 64:ff9b::1\nmap 192.0.2.1 2001:db8::1\nwkpf-strict no\nipv4-addr 10.0.0.1\n\
+             tun-device n\n",
         );
     }
 
     /// RFC 7757 lets maps overlap the prefix and each other; both are usually mistakes.
     #[test]
-    fn maps_that_overlap_are_told_once() {
+    fn maps_that_overlap_are_one_notice() {
         let start = "tun-device n\nipv4-addr 192.168.255.1\nipv6-addr 2001:db8:1:ffff::1\n\
                      prefix 2001:db8:64::/96\n";
         for (maps, expected) in [
@@ -361,7 +369,7 @@ mod tests {
     /// link-local ones (RFC 3927 section 7), and with `wkpf-strict` private ones (RFC 6052 section
     /// 3.1).
     #[test]
-    fn what_a_map_lets_pass_in_the_prefix_is_told() {
+    fn a_map_that_lets_refused_addresses_pass_is_a_notice() {
         let (well_known, other) = ("64:ff9b::/96", "2001:db8:64::/96");
         for (prefix, strict, map, refused) in [
             (
@@ -445,7 +453,8 @@ mod tests {
         }
     }
 
-    /// tayga takes 26 s for these. The bound is wide for a slow machine, and would not hold for anything quadratic.
+    /// tayga takes 26 s for these. The bound is wide for a slow machine, and would not hold for
+    /// anything quadratic.
     #[test]
     fn a_hundred_thousand_maps_load() {
         use std::fmt::Write;
@@ -471,7 +480,7 @@ mod tests {
         assert_eq!(last.address.to_string(), "2001:db8::1:869f");
     }
 
-    /// A guess at what a misspelt name was meant to be is good for not calling that missing, and for nothing else.
+    /// A directive that was misspelt is not also reported as missing.
     #[test]
     fn a_misspelt_directive_is_one_mistake() {
         let errors = |text| {
@@ -491,7 +500,11 @@ mod tests {
     /// One run shows all mistakes; what is missing comes last.
     #[test]
     fn mistakes_are_in_the_order_of_the_lines() {
-        let errors = Config::read("tun-up maybe\nipv4-addr 1\nmap 1.1.1.1 2001:db8::1\nmap 1.1.1.1 x\nmap 1.1.1.1 2001:db8::2\n\u{7f}").unwrap_err();
+        let errors = Config::read(
+            "tun-up maybe\nipv4-addr 1\nmap 1.1.1.1 2001:db8::1\nmap 1.1.1.1 x\n\
+             map 1.1.1.1 2001:db8::2\n\u{7f}",
+        )
+        .unwrap_err();
         let lines: Vec<_> = errors.iter().map(|error| error.line).collect();
         assert_eq!(lines, [1, 2, 4, 5, 6, 0, 0]);
     }

@@ -1,17 +1,19 @@
-//! What there is to say about a configuration: mistakes, and what is to be known.
+//! Messages about a configuration: mistakes, and notices about what is accepted.
 
 use std::{borrow::Cow, fmt, path::Path};
 
 /// Why a line of the configuration is refused.
 ///
-/// As text it is `7:8: expected an IPv6 prefix, found "64:ff9b:/96"`: line, column, and the mistake.
+/// As text it is `7:8: expected an IPv6 prefix, found "64:ff9b:/96"`: line, column, and the
+/// mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineError {
     /// From 1; 0 if the mistake is in no line, as with a directive that is not there.
     pub line: usize,
-    /// Where in the line the wrong word starts: in octets from 1, as editors count in ASCII text. 0 if `line` is.
+    /// Start of the wrong word in the line: in octets from 1, as editors count in ASCII text. 0 if
+    /// `line` is.
     pub column: usize,
-    /// What is wrong there.
+    /// The mistake.
     pub problem: Problem,
 }
 
@@ -34,15 +36,15 @@ impl fmt::Display for LineError {
 
 impl std::error::Error for LineError {}
 
-/// What is wrong with a line.
+/// A mistake in a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// One thing should be there, and another is.
     Expected {
         /// As it reads after "expected".
         expected: Cow<'static, str>,
-        /// As it reads after "found": the word in quotes, made printable and cut to a sane length; or `end of line`,
-        /// `a comment`, `none`.
+        /// As it reads after "found": the word in quotes, made printable and cut to a sane length;
+        /// or `end of line`, `a comment`, `none`.
         found: String,
     },
     /// The first word is the name of no directive.
@@ -54,7 +56,7 @@ pub enum Problem {
     },
     /// It was said before.
     Repeats {
-        /// What: the name of the directive, or which mapping.
+        /// The name of the directive, or the mapping.
         what: Cow<'static, str>,
         /// The line that had it first.
         line: usize,
@@ -82,7 +84,7 @@ impl fmt::Display for Problem {
 pub struct Notice {
     /// From 1; 0 if it is about the text as a whole.
     pub line: usize,
-    /// How much it matters.
+    /// Its importance.
     pub level: Level,
     /// As a sentence without its end.
     pub text: Cow<'static, str>,
@@ -118,7 +120,7 @@ impl fmt::Display for Notice {
     }
 }
 
-/// How much a [`Notice`] matters.
+/// The importance of a [`Notice`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// The line does not do what it seems to say, or is likely a mistake.

@@ -1,5 +1,5 @@
-//! Maps that are legal (RFC 7757), but usually mistakes: those that overlap the prefix, and those that overlap
-//! each other so that the two directions disagree.
+//! Maps that are legal (RFC 7757), but usually mistakes: those that overlap the prefix, and those
+//! that overlap each other so that the two directions disagree.
 
 use super::{Notice, values::map_words};
 use crate::addr::{
@@ -23,8 +23,8 @@ pub(super) fn with_prefix(
 }
 
 /// A warning about the first of the maps, which are all in `map`, of which the two directions
-/// disagree. `line_of` says where one is; those without a line are in tayga.conf, and nothing is said
-/// about two of them.
+/// disagree. `line_of` says where one is; those without a line are in tayga.conf, and nothing is
+/// said about two of them.
 pub(super) fn with_each_other(
     map: &AddressMap,
     maps: impl Iterator<Item = Eam>,
@@ -92,8 +92,8 @@ fn about_prefix(nat64: &Nat64Prefix, strict: bool, eam: &Eam, line: Option<usize
     );
     let (Some(first), Some(last)) = embedded else {
         return format!(
-            "map {v4} {v6} encloses prefix {nat64} of {place}: the map wins, and no IPv6 packet reaches \
-             an IPv4 address through the prefix"
+            "map {v4} {v6} encloses prefix {nat64} of {place}: the map wins, and no IPv6 packet \
+             reaches an IPv4 address through the prefix"
         );
     };
     let (mapped_first, mapped_last) = (eam.v4().address(), eam.v4().last());
@@ -118,8 +118,8 @@ fn about_prefix(nat64: &Nat64Prefix, strict: bool, eam: &Eam, line: Option<usize
     )
 }
 
-/// What of a map that says the same the prefix does not translate (RFC 3927 section 7, RFC 6052
-/// section 3.1).
+/// The addresses of a map in the prefix that the prefix itself refuses (RFC 3927 section 7, RFC
+/// 6052 section 3.1).
 fn refused(nat64: &Nat64Prefix, strict: bool, eam: &Eam) -> Vec<String> {
     let hosts = eam.v4();
     let private = (strict && nat64.is_well_known()).then_some(Treatment::Private);
@@ -146,8 +146,8 @@ fn about_maps(eam: &Eam, other: &Eam, line: Option<usize>, found: &Disagreement)
         host, there, back, ..
     } = found;
     format!(
-        "map {eam} overlaps map {other} of {}, and the two directions disagree: {host} is translated \
-         to {there}, but {there} to {back}",
+        "map {eam} overlaps map {other} of {}, and the two directions disagree: {host} is \
+         translated to {there}, but {there} to {back}",
         place(line)
     )
 }

@@ -89,7 +89,7 @@ mod tests {
 
     /// RFC 4007 section 11: the zone of a link-local address is a device, by name or index.
     #[test]
-    fn a_zone_says_at_which_link_a_server_is() {
+    fn the_zone_is_the_link_of_the_server() {
         for (word, scope) in [
             ("fe80::1", 2),
             ("fe80::1%eth1", 3),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_has_a_reason() {
+    fn a_server_that_cannot_be_asked_is_an_error() {
         let text = "nameserver fe80::1%eth9\nnameserver fe80::1%0\nnameserver dns.example\n\
                     nameserver 192.0.2.53\n";
         let (servers, others) = read(text);

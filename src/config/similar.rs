@@ -55,8 +55,8 @@ mod tests {
             .collect()
     }
 
-    /// Every name is found by whatever is one slip away from it. A word that is one slip away from
-    /// two names, such as ipv-addr, may be either.
+    /// Every name is found by every word that is one slip away from it. A word that is one slip
+    /// away from two names, such as ipv-addr, may be either.
     #[test]
     fn a_name_is_found_after_one_slip() {
         let keys: Vec<_> = clatd::keys().chain(clatd::ignored_keys()).collect();

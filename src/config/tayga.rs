@@ -13,15 +13,17 @@ use crate::{
 
 /// A tayga.conf, read and checked.
 ///
-/// [`Display`](std::fmt::Display) writes it as a tayga.conf: what must be there, and what differs from its default. Reading
-/// that gives an equal `Config`, unless a path in it is not UTF-8.
+/// [`Display`](std::fmt::Display) writes it as a tayga.conf: what must be there, and what differs
+/// from its default. Reading that gives an equal `Config`, unless a path in it is not UTF-8.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `tun-device`: name of the TUN device, 1 to 15 octets; it may be a [format](super::is_name_format).
+    /// `tun-device`: name of the TUN device, 1 to 15 octets; it may be a
+    /// [format](super::is_name_format).
     pub tun_device: String,
     /// `ipv4-addr`: the translator's own IPv4 address.
     pub ipv4_addr: Ipv4Addr,
-    /// `ipv6-addr`: the translator's own IPv6 address; where it is not given, `ipv4-addr` in the prefix.
+    /// `ipv6-addr`: the translator's own IPv6 address; where it is not given, `ipv4-addr` in the
+    /// prefix.
     pub ipv6_addr: Ipv6Addr,
     /// `prefix`: where the IPv4 addresses without a mapping of their own are.
     pub prefix: Option<Nat64Prefix>,
@@ -34,7 +36,8 @@ pub struct Config {
     pub map_file: Option<PathBuf>,
     /// `data-dir`: where leases are kept; absolute.
     pub data_dir: Option<PathBuf>,
-    /// `wkpf-strict`: private IPv4 addresses are not written with 64:ff9b::/96 (RFC 6052 section 3.1). On by default.
+    /// `wkpf-strict`: private IPv4 addresses are not written with 64:ff9b::/96 (RFC 6052 section
+    /// 3.1). On by default.
     pub wkpf_strict: bool,
     /// `log`: which packets are logged.
     pub log: LogClasses,
@@ -44,15 +47,20 @@ pub struct Config {
     pub tun_ip: Vec<IpPrefix>,
     /// `tun-route`: routes to the device, none twice; host bits are as in the file.
     pub tun_route: Vec<IpPrefix>,
-    /// `tun-queue-length`: packets that wait for the translator at most. `None`: as many as with the device now.
+    /// `tun-queue-length`: packets that wait for the translator at most. `None`: as many as with
+    /// the device now.
     pub tun_queue_length: Option<u32>,
-    /// `keep-net-admin`: addresses and routes that are lost may be brought back later. Off by default.
+    /// `keep-net-admin`: addresses and routes that are lost may be brought back later. Off by
+    /// default.
     pub keep_net_admin: bool,
-    /// `offload`: the kernel leaves checksums and segmentation to be done once, at the end. On by default.
+    /// `offload`: the kernel leaves checksums and segmentation to be done once, at the end. On by
+    /// default.
     pub offload: bool,
-    /// `sandbox`: once packets can flow, the kernel refuses what a translator does not need. On by default.
+    /// `sandbox`: once packets can flow, the kernel refuses what a translator does not need. On by
+    /// default.
     pub sandbox: bool,
-    /// Everything the translator itself is told; its `mtu` is the device's and filled in by the daemon.
+    /// Everything the translator itself is told; its `mtu` is the device's and filled in by the
+    /// daemon.
     pub translation: Settings,
 }
 
@@ -98,7 +106,7 @@ impl Config {
         directory.join(path)
     }
 
-    /// The address mapping by these settings: the own addresses, `map`, `dynamic-pool` and `prefix`.
+    /// The address mapping by these settings: own addresses, `map`, `dynamic-pool` and `prefix`.
     pub fn address_map(&self) -> AddressMap {
         let mut map = self.fixed_address_map();
         if let Some(pool) = self.dynamic_pool {

@@ -25,7 +25,7 @@ pub struct LogClasses {
     pub icmp: bool,
     /// Packets to the translator's own addresses.
     pub own: bool,
-    /// What happens to leases of the dynamic pool.
+    /// Changes of leases of the dynamic pool.
     pub dynamic: bool,
 }
 

@@ -1,7 +1,7 @@
 //! One word to one value.
 //!
-//! A reader says what a word means, or what is expected in its place. Every reader refuses the empty
-//! word, which stands for a word that is not there.
+//! A reader says what a word means, or what is expected in its place. Every reader refuses the
+//! empty word, which stands for a word that is not there.
 
 use std::{
     ffi::OsStr,
@@ -135,7 +135,7 @@ fn prefix_word<A: Address>(
     parse_prefix(text(word)).map_err(|error| refused(word, error, address, length))
 }
 
-/// What is expected in the place of a prefix: `address` or `length`, whichever is wrong.
+/// The text that is expected in the place of a prefix: `address` or `length`, whichever is wrong.
 fn refused(
     word: &[u8],
     error: PrefixError,
@@ -275,7 +275,7 @@ fn number<N: FromStr + PartialOrd>(word: &[u8], range: RangeInclusive<N>) -> Opt
     decimal(text(word)).filter(|number| range.contains(number))
 }
 
-/// Whatever its type reads of itself.
+/// Any value that can be read from text.
 pub(super) fn parsed<T: FromStr>(word: &[u8], expected: &'static str) -> Result<T, Expected> {
     from_text(word).ok_or(expected.into())
 }
@@ -284,7 +284,8 @@ fn from_text<T: FromStr>(word: &[u8]) -> Option<T> {
     text(word).parse().ok()
 }
 
-/// What is not UTF-8 is no address, number or name: it reads as nothing.
+/// The word as text. One that is not UTF-8 is no address, number or name: it reads as the empty
+/// one.
 pub(super) fn text(word: &[u8]) -> &str {
     str::from_utf8(word).unwrap_or_default()
 }
@@ -441,9 +442,9 @@ mod tests {
         }
     }
 
-    /// What Linux refuses as the name of a device, and what would name another file.
+    /// Linux refuses these names, and some of them would be the path of another file.
     #[test]
-    fn device_names_are_the_kernels() {
+    fn a_device_has_a_name_that_linux_takes() {
         for word in ["a", "fifteen-octets-", "nat64.1", "nat%d", "%d", "nat%dx"] {
             assert!(device(word.as_bytes()).is_ok(), "{word}");
         }

@@ -11,8 +11,8 @@ use crate::{
     config::{Config, Level, Notice, counted, map_words},
 };
 
-/// A configuration as it was understood, for people: the settings, whose address is whose, and the steps that would be
-/// taken. Ends with a newline.
+/// A configuration as it was understood, for people: the settings, the address mapping, and the
+/// steps that would be taken. Ends with a newline.
 pub fn describe(config: &Config, notices: &[Notice]) -> String {
     let mut text = String::new();
     let settings = config.settings();
@@ -44,7 +44,7 @@ pub fn describe(config: &Config, notices: &[Notice]) -> String {
     text
 }
 
-/// Whose address is whose, in the order of precedence: IPv4, IPv6, and why.
+/// The address mapping, in the order of precedence: IPv4, IPv6, and the rule.
 fn addresses(config: &Config) -> Vec<[String; 3]> {
     /// More maps than this are only counted.
     const MAX_MAPS: usize = 20;
@@ -70,7 +70,8 @@ fn addresses(config: &Config) -> Vec<[String; 3]> {
     }
     if let Some(prefix) = config.prefix {
         rows.push(row(&"all others", &prefix, "prefix"));
-        // A documentation address, and one that wkpf-strict has nothing against: a.root-servers.net.
+        // A documentation address, and one that wkpf-strict has nothing against:
+        // a.root-servers.net.
         let examples = [Ipv4Addr::new(198, 51, 100, 1), Ipv4Addr::new(198, 41, 0, 4)];
         for v4 in examples {
             if let Ok(mapped) = map.to_v6(v4)

@@ -19,7 +19,7 @@ use log::{info, warn};
 use xlatd::{
     addr::{
         AddressMap,
-        pool::{Aged, How, Lent, PoolFull},
+        pool::{Aged, Lent, Origin, PoolFull},
         upkeep::Upkeep,
     },
     config::{Config, dynamic_map},
@@ -180,10 +180,10 @@ impl Leases {
             return None;
         };
         self.upkeep.changed();
-        let kind = match lent.how {
-            How::Assigned => "assigned",
-            How::Reactivated => "reactivated",
-            How::Reassigned { .. } => "reassigned",
+        let kind = match lent.origin {
+            Origin::Assigned => "assigned",
+            Origin::Reactivated => "reactivated",
+            Origin::Reassigned { .. } => "reassigned",
         };
         let address = lent.address;
         Some(LeaseEvent {

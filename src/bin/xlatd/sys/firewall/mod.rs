@@ -16,10 +16,11 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-/// No program may keep us from all else for longer.
+/// The longest that a program may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs a program with an input, and returns what it says. If it fails, the first line of that is the error.
+/// Runs a program with an input, and returns its output. If it fails, the first line of that is the
+/// error.
 fn run(program: &str, arguments: &[&str], input: &str) -> io::Result<String> {
     let (reader, writer) = io::pipe()?;
     let mut child = Command::new(program)
@@ -46,7 +47,7 @@ fn run(program: &str, arguments: &[&str], input: &str) -> io::Result<String> {
     Err(io::Error::other(format!("{program}: {status}: {first}")))
 }
 
-/// What a program says until it ends.
+/// The output of a program until it ends.
 fn read_to_the_end(
     mut reader: PipeReader,
     child: &mut Child,
@@ -89,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    /// What it says counts, and not that it did not read on.
+    /// Its output is the error, and not that it did not read its input.
     #[test]
     fn a_program_that_does_not_read_says_why() {
         let input = "x".repeat(1 << 20); // more than a pipe holds

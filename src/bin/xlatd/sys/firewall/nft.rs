@@ -4,7 +4,7 @@ use std::{io, sync::OnceLock};
 
 use super::run;
 
-/// What is run.
+/// The program.
 static PROGRAM: OnceLock<String> = OnceLock::new();
 
 /// Has another program run than the nft of PATH. Only the first call counts.

@@ -2,10 +2,10 @@
 
 use std::{fs, io, sync::OnceLock};
 
-/// Says whether it is at work, to who cannot run it.
+/// The file that has ENABLED=yes while ufw is at work; all users may read it.
 const CONFIG: &str = "/etc/ufw/ufw.conf";
 
-/// What is run; empty: nothing.
+/// The program.
 static PROGRAM: OnceLock<String> = OnceLock::new();
 
 /// Has another program run than the ufw of PATH. Only the first call counts.
