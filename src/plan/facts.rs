@@ -1,6 +1,6 @@
 //! The facts about the host that the plan of a CLAT depends on.
 
-/// See the [module](self).
+/// The facts about a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Whether the kernel has `force_forwarding` for each device (Linux 6.17).

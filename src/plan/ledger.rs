@@ -43,7 +43,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// See the [module](self).
+/// The ledger of one host.
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// In the order in which it is applied.

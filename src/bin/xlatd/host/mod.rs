@@ -22,7 +22,7 @@ use crate::{
     sys::netlink::Netlink,
 };
 
-/// See the [module](self).
+/// The host, with what was set up on it.
 pub(crate) struct Host {
     pub(crate) netlink: Netlink,
     ledger: Ledger,
@@ -90,6 +90,11 @@ impl Host {
         self.ledger.device().map(|link| link.index)
     }
 
+    /// The same for requests, where zero is no device.
+    fn tun(&self) -> u32 {
+        self.index().unwrap_or(0)
+    }
+
     /// Attaches to the TUN device, and returns its name.
     pub(crate) fn attach(&mut self, name: &str) -> Result<String, Error> {
         let device = attach(&mut self.netlink, name, self.offload)?;
@@ -126,7 +131,7 @@ impl Host {
     }
 
     fn apply(&mut self, resource: Resource) -> Result<(), Error> {
-        let tun = self.index().unwrap_or(0);
+        let tun = self.tun();
         let undo = resource.undo(apply::before(&mut self.netlink, tun, &resource));
         if let Some(journal) = &mut self.journal
             && let Some(line) = self.ledger.journal_line(undo.as_ref())
@@ -142,7 +147,7 @@ impl Host {
     /// Applies again what other programs have removed. Returns when to look again at what could not
     /// be repaired yet.
     pub(crate) fn repair(&mut self, now: Instant) -> Option<Instant> {
-        let tun = self.index().unwrap_or(0);
+        let tun = self.tun();
         for resource in self.ledger.resources().cloned().collect::<Vec<_>>() {
             // What cannot be seen is taken to be there.
             let is_there = apply::is_there(&mut self.netlink, tun, &resource).unwrap_or(true);
@@ -214,7 +219,7 @@ impl Host {
             debug!("{undo}: handed over to {}", heir.journal.display());
             return true;
         }
-        let tun = self.index().unwrap_or(0);
+        let tun = self.tun();
         match apply::undo(&mut self.netlink, tun, undo) {
             Ok(_) => true,
             // Already gone; and after a crash it may never have been there.
