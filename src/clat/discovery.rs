@@ -152,7 +152,7 @@ impl Discovery {
         for &(address, lifetime) in &advertisement.dns_servers {
             self.dns_servers
                 .retain(|one| (one.link, one.address) != (link, address));
-            if !lifetime.is_zero() && self.dns_servers.len() < ndp::MOST {
+            if !lifetime.is_zero() && self.dns_servers.len() < ndp::MAX_OPTIONS {
                 self.dns_servers.push(DnsServer {
                     link,
                     address,
@@ -188,7 +188,7 @@ impl Discovery {
         if self.networks.contains(&announced) {
             return;
         }
-        if self.networks.len() >= ndp::MOST {
+        if self.networks.len() >= ndp::MAX_OPTIONS {
             // The oldest goes, before those in which the host is: not even a router that makes them up takes these away.
             let is_left = |(link, left): &(u32, Ipv6Addr)| {
                 let there = network.link(*link).map_or(&[][..], |link| &link.addresses);
@@ -262,7 +262,7 @@ impl Discovery {
             told,
             why,
         };
-        if self.refused.len() < ndp::MOST && !self.refused.contains(&refusal) {
+        if self.refused.len() < ndp::MAX_OPTIONS && !self.refused.contains(&refusal) {
             self.refused.push(refusal.clone());
             self.refusals.push(refusal);
         }

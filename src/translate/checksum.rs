@@ -5,7 +5,11 @@ use super::{
     DropReason, Settings, UdpChecksum,
     offload::{Transport, Treatment},
 };
-use crate::wire::{checksum::Sum, icmp, protocol, transport};
+use crate::wire::{
+    checksum::Sum,
+    icmp, protocol, transport,
+    udp::{self, UdpDatagram},
+};
 
 /// A change of the checksum.
 pub(super) enum Checksum {
@@ -71,7 +75,8 @@ impl Checksum {
             UdpChecksum::Forward => Ok(Self::Leave),
             _ if !place.is_whole() => Err(DropReason::UdpFragmentChecksum),
             UdpChecksum::Calculate => {
-                let len = transport::udp_len(octets).ok_or(DropReason::TransportTruncated)?;
+                let udp = UdpDatagram::parse(octets).map_err(|_| DropReason::TransportTruncated)?;
+                let len = udp.total_len();
                 let pseudo = added + Sum::word(protocol::UDP.into()) + Sum::word(len as u16);
                 Ok(Self::ComputeUdp { len, pseudo })
             }
@@ -96,7 +101,7 @@ impl Checksum {
                 }
             }
             Self::ComputeUdp { len, pseudo } => {
-                transport::put_udp_checksum(&mut upper[..len], pseudo);
+                udp::put_checksum(&mut upper[..len], pseudo);
             }
             Self::Echo {
                 kind,

@@ -1,4 +1,4 @@
-//! The buffer that a packet is read into, translated in, and written from.
+//! The buffer into which a packet is read, in which it is translated, and from which it is written.
 
 use crate::wire::{
     Malformed,
@@ -7,17 +7,18 @@ use crate::wire::{
     virtio::{self, Offload, PartialChecksum},
 };
 
-/// Room before a packet as it was read: for the headers that a translation (28 octets more), or an ICMP error about it
-/// (48), puts before it, and for what the kernel is told about it. The rest keeps packets aligned to cache lines.
+/// Room before a packet as it was read, in octets: for the growth of its headers (28), or the
+/// headers of an ICMP error about it (48), and for the `virtio_net_hdr`. The rest aligns packets to
+/// cache lines.
 const HEADROOM: usize = 128;
 
-/// The largest packet there is: an IPv6 header and 65535 octets of payload.
+/// Longest packet, in octets: an IPv6 header and 65535 octets of payload.
 const MAX_LEN: usize = 40 + 65535;
 
 /// One packet in one buffer, with headroom before it: headers change, the payload never moves.
 #[derive(Debug)]
 pub struct Packet {
-    /// As much of it as was ever used: a buffer in which only small packets wait is a page of memory.
+    /// Grows to what was used: a buffer that only ever held small packets takes a page of memory.
     storage: Vec<u8>,
     start: usize,
     end: usize,
@@ -31,7 +32,7 @@ impl Default for Packet {
 }
 
 impl Packet {
-    /// An empty packet, with room for the largest there is.
+    /// An empty packet, with room for the longest.
     pub fn new() -> Self {
         let mut storage = Vec::with_capacity(HEADROOM + MAX_LEN);
         storage.resize(HEADROOM, 0);
@@ -43,18 +44,19 @@ impl Packet {
         }
     }
 
-    /// Where the next packet is to be read to, a `virtio_net_hdr` before it. The packet is empty until
-    /// [`received`](Self::received) says how long it is.
-    pub fn space(&mut self) -> &mut [u8] {
+    /// The buffer for the next read: a `virtio_net_hdr`, then a packet. The packet is empty until
+    /// [`received`](Self::received) sets its length.
+    pub fn read_buffer(&mut self) -> &mut [u8] {
         self.start = HEADROOM;
         self.end = HEADROOM;
         self.make_room(HEADROOM + MAX_LEN);
         &mut self.storage[HEADROOM - virtio::HEADER_LEN..]
     }
 
-    /// Says how many octets were read into [`space`](Self::space), with the header; no more than its length count.
+    /// Sets the number of octets that were read into [`read_buffer`](Self::read_buffer), with the
+    /// header; octets past its end do not count.
     ///
-    /// Fails if the header makes no sense. The packet is there then, too, as if nothing were left to do.
+    /// Fails if the header is malformed; the packet then counts as one without offloaded work.
     pub fn received(&mut self, len: usize) -> Result<(), Malformed> {
         self.start = HEADROOM;
         let len = len.saturating_sub(virtio::HEADER_LEN).min(MAX_LEN);
@@ -66,7 +68,7 @@ impl Packet {
         Ok(())
     }
 
-    /// The packet with a `virtio_net_hdr` before it, for the kernel to do the rest: what is to be written.
+    /// The octets to write: the packet with a `virtio_net_hdr` before it.
     pub fn with_header(&mut self) -> &[u8] {
         let header = self.offload_header();
         let before = self.start - header.len(); // the headroom is for this, too
@@ -80,7 +82,7 @@ impl Packet {
         }
         let bytes = self.bytes();
         let Offload { checksum, segments } = self.offload;
-        // Of a super-packet the kernel wants to know where the payload starts that it cuts.
+        // Of a super-packet the kernel needs the offset of the payload that it cuts.
         let headers = segments.zip(checksum).map_or(0, |(segments, checksum)| {
             let transport = &bytes[checksum.start..];
             let len = transport::header_len(segments.transport.protocol(), transport);
@@ -89,7 +91,7 @@ impl Packet {
         self.offload.octets(bytes[0] >> 4, headers)
     }
 
-    /// Puts a packet in the place of this one, of which nothing is left to do.
+    /// Replaces this packet by the concatenation of `parts`, without offloaded work.
     pub(super) fn put(&mut self, parts: &[&[u8]]) {
         self.start = HEADROOM;
         self.end = HEADROOM;
@@ -99,13 +101,13 @@ impl Packet {
         }
     }
 
-    /// Puts a copy of another packet in the place of this one, with what is left to do.
+    /// Replaces this packet by a copy of another one, with its offloaded work.
     pub(super) fn copy(&mut self, packet: &Self) {
         self.put(&[packet.bytes()]);
         self.offload = packet.offload;
     }
 
-    /// Puts more payload after that which is there. There is room for the longest packet.
+    /// Appends payload. There is room for the longest packet.
     pub(super) fn append(&mut self, payload: &[u8]) {
         let end = self.end + payload.len();
         self.make_room(end);
@@ -119,28 +121,28 @@ impl Packet {
         }
     }
 
-    /// Says what is left to do.
-    pub(super) fn leave(&mut self, offload: Offload) {
+    /// Sets the work that is left to do.
+    pub(super) fn set_offload(&mut self, offload: Offload) {
         self.offload = offload;
     }
 
-    /// What is left to do.
+    /// The work that is left to do.
     pub(super) fn offload(&self) -> Offload {
         self.offload
     }
 
-    /// Whether it is several packets with one header.
+    /// Whether this is a super-packet: several packets with one header.
     pub(super) fn is_super(&self) -> bool {
         self.offload.segments.is_some()
     }
 
-    /// Forgets what was left to do: this is another packet now.
+    /// Forgets the offloaded work: this is another packet now.
     pub(super) fn forget_offload(&mut self) {
         self.offload = Offload::default();
     }
 
-    /// Does itself what was left to do for the checksum, and says whether nothing is left: a super-packet has one checksum
-    /// for many packets, and must be cut first.
+    /// Completes an offloaded checksum in software. `false` if work is left: a super-packet has one
+    /// checksum for many packets, and must be cut first.
     pub(super) fn complete_checksum(&mut self) -> bool {
         if self.is_super() {
             return false;
@@ -151,11 +153,12 @@ impl Packet {
         true
     }
 
-    /// Makes a whole checksum of a partial one.
+    /// Completes a partial checksum.
     pub(super) fn finish(&mut self, PartialChecksum { start, field }: PartialChecksum) {
         let octets = self.tail_mut(0);
         let mut checksum = Sum::of(&octets[start..]).checksum();
-        // Zero is none for UDP (RFC 768), and all ones is as good as zero for the others, as for the kernel.
+        // Zero is none for UDP (RFC 768), and all ones is as good as zero for the others, as for
+        // the kernel.
         if checksum == 0 && Some(field - start) == transport::checksum_at(protocol::UDP) {
             checksum = 0xffff;
         }
@@ -172,13 +175,12 @@ impl Packet {
         &mut self.storage[self.start + from..self.end]
     }
 
-    /// Forgets what lies behind the first `len` octets.
+    /// Cuts off all but the first `len` octets.
     pub(super) fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.start + len);
     }
 
-    /// Puts `header` in the place of the first `len` octets. The headroom is for this: it is larger than all headers
-    /// that are ever put before a packet.
+    /// Replaces the first `len` octets by `header`, which may be longer by the headroom.
     pub(super) fn replace_front(&mut self, len: usize, header: &[u8]) {
         let payload = self.start + len;
         let start = payload - header.len();
@@ -191,7 +193,7 @@ impl Packet {
         self.storage[self.start..payload].copy_from_slice(header);
     }
 
-    /// Puts another packet in the place of this one: of 65575 octets at most, with nothing left to do.
+    /// Replaces this packet by another one, of 65575 octets at most, without offloaded work.
     pub fn replace(&mut self, octets: &[u8]) {
         self.put(&[octets]);
     }
@@ -204,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_change_and_the_payload_stays_where_it_is() {
+    fn headers_change_and_the_payload_does_not_move() {
         let mut packet = Packet::new();
         packet.replace(b"hhhhload");
         let payload = packet.bytes()[4..].as_ptr();
@@ -219,9 +221,9 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_received_than_there_is_room_for() {
+    fn a_packet_is_not_longer_than_the_buffer() {
         let mut packet = Packet::new();
-        let room = packet.space().len();
+        let room = packet.read_buffer().len();
         packet.received(usize::MAX / 2).unwrap();
         assert_eq!(packet.bytes().len(), room - virtio::HEADER_LEN);
         assert_eq!(packet.with_header().len(), room);

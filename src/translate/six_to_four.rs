@@ -321,7 +321,7 @@ impl<'a> Received<'a> {
             Some(Icmpv6::EchoRequest) => Ok(Admission::AnswerEcho),
             Some(_) => Err(DropReason::OwnAddress.into()),
             None => {
-                let unrecognized = parameter_problem(1, self.upper.named_at);
+                let unrecognized = parameter_problem(1, self.upper.next_header_at);
                 Err(Refusal::answered(DropReason::OwnAddress, unrecognized))
             }
         }

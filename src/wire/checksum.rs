@@ -1,10 +1,11 @@
-//! The Internet checksum: sums (RFC 1071), incremental update (RFC 1624), pseudo-headers of both families.
+//! The Internet checksum: sums (RFC 1071), incremental update (RFC 1624), and the pseudo-headers of
+//! both families.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A one's complement sum of 16-bit words, carries not yet folded in (RFC 1071 section 2).
 ///
-/// It holds 2^32 words of 32 bits without overflow: more than any packet has.
+/// It holds 2^32 words of 32 bits without overflow, more than any packet has.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum(u64);
 
@@ -12,7 +13,8 @@ impl Sum {
     /// The sum of `octets`, an odd last octet padded with zero on its right.
     pub fn of(octets: &[u8]) -> Self {
         let mut words = octets.chunks_exact(4);
-        // 2^16 = 1 modulo 2^16 - 1, so 32-bit words may be added and folded later (RFC 1071 section 2 (C)).
+        // 2^16 = 1 modulo 2^16 - 1, so 32-bit words may be added and folded later (RFC 1071
+        // section 2 (C)).
         let mut sum: u64 = words
             .by_ref()
             .map(|w| u64::from(u32::from_be_bytes([w[0], w[1], w[2], w[3]])))
@@ -83,8 +85,9 @@ impl std::ops::Add for Sum {
     }
 }
 
-/// The checksum field after `removed` was replaced by `added` in what it covers: equation 3 of RFC 1624,
-/// `HC' = ~(~HC + ~m + m')`. A wrong checksum stays wrong by the same difference.
+/// The checksum field after `removed` was replaced by `added` in the octets that it covers:
+/// equation 3 of RFC 1624, `HC' = ~(~HC + ~m + m')`. A wrong checksum stays wrong by the same
+/// difference.
 pub fn update(checksum: u16, removed: Sum, added: Sum) -> u16 {
     (Sum::word(!checksum) + Sum::word(!removed.fold()) + added).checksum()
 }
@@ -136,7 +139,7 @@ mod tests {
 
     #[test]
     fn rfc_1624_section_4_example() {
-        // m = 0x5555 becomes m' = 0x3285; equation 2 gives 0xffff here, equation 3 the right 0x0000.
+        // m = 0x5555 becomes m' = 0x3285; equation 2 gives 0xffff, equation 3 the right 0x0000.
         assert_eq!(update(0xdd2f, Sum::word(0x5555), Sum::word(0x3285)), 0x0000);
     }
 

@@ -1,4 +1,5 @@
-//! The one question of RFC 7050 (section 3), and the reading of its answer.
+//! The DNS query of RFC 7050 (section 3) and its answer. `simple-dns` knows the format (RFC 1035
+//! section 4).
 
 use std::{net::Ipv6Addr, time::Duration};
 
@@ -6,25 +7,25 @@ use simple_dns::{
     CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE, rdata::RData,
 };
 
-/// The name that has no IPv6 address but those that a DNS64 makes (RFC 7050 section 8.2).
+/// The name whose only IPv6 addresses are those that a DNS64 synthesises (RFC 7050 section 8.2).
 pub const NAME: &str = "ipv4only.arpa";
 
-/// So many addresses of an answer are looked at, and no more.
-pub const MOST: usize = 16;
+/// Most addresses that are taken from an answer.
+pub const MAX_ADDRESSES: usize = 16;
 
-/// What a name server says.
+/// The answer of a name server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Addresses of the name, and how long the first to expire may be kept.
+    /// Addresses of the name, and the shortest of their lifetimes.
     Addresses(Vec<Ipv6Addr>, Duration),
     /// The name has none: there is no DNS64.
     None,
-    /// The server cannot or will not say (SERVFAIL, REFUSED ...), or what it says was cut.
+    /// The server failed or refused (SERVFAIL, REFUSED ...), or its answer was truncated.
     Failed,
 }
 
-/// AAAA of [`NAME`], with recursion, and with CD=0: a DNS64 leaves answers alone for who validates himself (RFC 7050
-/// section 3).
+/// The query for AAAA of [`NAME`], with recursion, and with CD=0: a DNS64 does not synthesise
+/// addresses for a resolver that validates by itself (RFC 7050 section 3).
 pub fn query(id: u16) -> Vec<u8> {
     let mut packet = Packet::new_query(id);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
@@ -37,7 +38,8 @@ pub fn query(id: u16) -> Vec<u8> {
     packet.build_bytes_vec().unwrap_or_default() // always the same, and short
 }
 
-/// The answer to the query of this `id`. `None` if it is none: another id, no response, another question, not DNS.
+/// Reads the answer to the query with this `id`. `None` if it is none: another id, no response,
+/// another question, not DNS.
 pub fn answer(octets: &[u8], id: u16) -> Option<Answer> {
     let packet = Packet::parse(octets).ok()?;
     let [question] = packet.questions.as_slice() else {
@@ -62,11 +64,11 @@ pub fn answer(octets: &[u8], id: u16) -> Option<Answer> {
     let mut addresses = Vec::new();
     let mut shortest = u32::MAX;
     for record in &packet.answers {
-        // No alias leads anywhere else: what is synthesised is of the name itself.
+        // Aliases are not followed: synthesised addresses belong to the name itself.
         if is_name(&record.name)
             && record.class == CLASS::IN
             && let RData::AAAA(address) = &record.rdata
-            && addresses.len() < MOST
+            && addresses.len() < MAX_ADDRESSES
         {
             addresses.push(Ipv6Addr::from(address.address));
             shortest = shortest.min(record.ttl);
@@ -87,7 +89,7 @@ fn is_name(name: &Name) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-    use proptest::prelude::*;
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
@@ -124,9 +126,9 @@ mod tests {
 
     const OK: u16 = 0x8180;
 
-    /// D50-01: absolute, recursion desired, CD=0.
+    /// RFC 7050 section 3: an absolute name, recursion desired, CD=0.
     #[test]
-    fn the_question_is_that_of_rfc_7050() {
+    fn the_query_is_that_of_rfc_7050() {
         let expected = [
             b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00",
             QUESTION,
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn no_dns64_is_told_from_no_answer() {
+    fn no_dns64_differs_from_no_answer() {
         assert_eq!(
             answer(&response(OK, QUESTION, &[]), 0x1234),
             Some(Answer::None)
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_asked_is_not_an_answer() {
+    fn a_message_that_does_not_match_the_query_is_ignored() {
         let octets = response(OK, QUESTION, &[aaaa("64:ff9b::c000:aa", 600)]);
         assert_eq!(answer(&octets, 0x1235), None, "another id");
         assert_eq!(answer(&octets[..octets.len() - 1], 0x1234), None, "cut");
@@ -180,7 +182,7 @@ mod tests {
         assert_eq!(answer(&response(OK, other, &[]), 0x1234), None);
     }
 
-    /// A chain of aliases leads to somebody else's addresses.
+    /// A chain of aliases leads to the addresses of another name.
     #[test]
     fn addresses_of_other_names_are_left_out() {
         let target = b"\x04evil\x00";
@@ -196,14 +198,14 @@ mod tests {
         assert_eq!(answer(&octets, 0x1234), Some(Answer::None));
         let many = vec![aaaa("64:ff9b::c000:aa", 600); 1000];
         match answer(&response(OK, QUESTION, &many), 0x1234) {
-            Some(Answer::Addresses(addresses, _)) => assert_eq!(addresses.len(), MOST),
+            Some(Answer::Addresses(addresses, _)) => assert_eq!(addresses.len(), MAX_ADDRESSES),
             other => panic!("{other:?}"),
         }
     }
 
     proptest! {
         #[test]
-        fn any_octets_are_read_or_refused(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_octets_are_read_or_refused(octets in vec(any::<u8>(), 0..200)) {
             let _ = answer(&octets, 0x1234);
             let _ = answer(&[&[0x12, 0x34, 0x81, 0x80], &*octets].concat(), 0x1234);
         }

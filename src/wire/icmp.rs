@@ -1,23 +1,70 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443) messages, and the extensions of their errors (RFC 4884).
+//!
+//! All messages that are translated begin with the same 8 octets. The last four hold an identifier
+//! and a sequence number (echo), an MTU, or a pointer; Length is that of the quoted datagram:
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |     Type      |     Code      |          Checksum             |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |    Pointer    |    Length     |         Next-Hop MTU          | ICMPv4 errors
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |    Length     |                   unused                      | ICMPv6 types 1 and 3
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |                        MTU or Pointer                         | ICMPv6 types 2 and 4
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! ```
+//!
+//! Extension structure, behind the quoted datagram (RFC 4884 section 7), and each object in it:
+//!
+//! ```text
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |Version|      (Reserved)       |           Checksum            |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |             Length            |   Class-Num   |   C-Type      |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! ```
 
 use super::{
     Malformed,
     checksum::{self, Sum},
     ipv4::Ipv4Packet,
     ipv6::Ipv6Packet,
-    u16_at,
+    put_u16, u16_at,
 };
 
-/// Length of the header that all messages translated here have, in octets: type, code, checksum, four octets more.
+/// Length of the header of all messages that are translated, in octets.
 pub const HEADER_LEN: usize = 8;
-/// An extended message quotes at least this much of the datagram, in octets (RFC 4884 section 4).
+/// Shortest quote of the datagram in an extended message, in octets (RFC 4884 section 4).
 pub const MIN_EXTENDED_QUOTE: usize = 128;
 
-/// Where messages and extension structures have their checksum.
+const TYPE_AT: usize = 0;
+const CODE_AT: usize = 1;
+/// Offset of the checksum in a message, and in an extension structure, in octets.
 const CHECKSUM_AT: usize = 2;
+const V4_POINTER_AT: usize = 4;
+const V4_LENGTH_AT: usize = 5;
+const V4_MTU_AT: usize = 6;
+const V6_LENGTH_AT: usize = 4;
+const V6_MTU_OR_POINTER_AT: usize = 4;
+
 const EXTENSION_HEADER_LEN: usize = 4;
+const EXTENSION_VERSION_AT: usize = 0;
 const EXTENSION_VERSION: u8 = 2;
 const OBJECT_HEADER_LEN: usize = 4;
+const OBJECT_LENGTH_AT: usize = 0;
+
+/// Fragmentation needed and DF set: a code of Destination Unreachable (RFC 792).
+const V4_FRAGMENTATION_NEEDED: u8 = 4;
+const V4_UNREACHABLE: u8 = 3;
+const V4_TIME_EXCEEDED: u8 = 11;
+const V4_PARAMETER_PROBLEM: u8 = 12;
+const V6_UNREACHABLE: u8 = 1;
+const V6_PACKET_TOO_BIG: u8 = 2;
+const V6_TIME_EXCEEDED: u8 = 3;
+const V6_PARAMETER_PROBLEM: u8 = 4;
 
 /// ICMPv4 echo, type of the request.
 pub const V4_ECHO_REQUEST: u8 = 8;
@@ -28,7 +75,7 @@ pub const V6_ECHO_REQUEST: u8 = 128;
 /// ICMPv6 echo, type of the reply.
 pub const V6_ECHO_REPLY: u8 = 129;
 
-/// An ICMPv4 message, as far as a translator cares.
+/// An ICMPv4 message, as far as a translator tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Icmpv4 {
     /// Type 8.
@@ -68,7 +115,7 @@ pub enum Icmpv4Error {
     },
 }
 
-/// An ICMPv6 message, as far as a translator cares.
+/// An ICMPv6 message, as far as a translator tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Icmpv6 {
     /// Type 128.
@@ -112,18 +159,21 @@ impl Icmpv4 {
     /// Reads the header of a message.
     pub fn parse(message: &[u8]) -> Result<Self, Malformed> {
         let header: &[u8; HEADER_LEN] = message.first_chunk().ok_or(Malformed::Truncated)?;
-        let code = header[1];
-        Ok(match header[0] {
+        let code = header[CODE_AT];
+        Ok(match header[TYPE_AT] {
             V4_ECHO_REQUEST => Self::EchoRequest,
             V4_ECHO_REPLY => Self::EchoReply,
-            3 if code == 4 => Self::Error(Icmpv4Error::FragmentationNeeded {
-                mtu: u16::from_be_bytes([header[6], header[7]]),
-            }),
-            3 => Self::Error(Icmpv4Error::Unreachable { code }),
-            11 => Self::Error(Icmpv4Error::TimeExceeded { code }),
-            12 => Self::Error(Icmpv4Error::ParameterProblem {
+            V4_UNREACHABLE if code == V4_FRAGMENTATION_NEEDED => {
+                let mtu = [header[V4_MTU_AT], header[V4_MTU_AT + 1]];
+                Self::Error(Icmpv4Error::FragmentationNeeded {
+                    mtu: u16::from_be_bytes(mtu),
+                })
+            }
+            V4_UNREACHABLE => Self::Error(Icmpv4Error::Unreachable { code }),
+            V4_TIME_EXCEEDED => Self::Error(Icmpv4Error::TimeExceeded { code }),
+            V4_PARAMETER_PROBLEM => Self::Error(Icmpv4Error::ParameterProblem {
                 code,
-                pointer: header[4],
+                pointer: header[V4_POINTER_AT],
             }),
             _ => Self::Other,
         })
@@ -134,17 +184,19 @@ impl Icmpv6 {
     /// Reads the header of a message.
     pub fn parse(message: &[u8]) -> Result<Self, Malformed> {
         let header: &[u8; HEADER_LEN] = message.first_chunk().ok_or(Malformed::Truncated)?;
-        let code = header[1];
-        let word = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-        Ok(match header[0] {
+        let [kind, code, _, _, mtu_or_pointer @ ..] = *header;
+        let mtu_or_pointer = u32::from_be_bytes(mtu_or_pointer);
+        Ok(match kind {
             V6_ECHO_REQUEST => Self::EchoRequest,
             V6_ECHO_REPLY => Self::EchoReply,
-            1 => Self::Error(Icmpv6Error::Unreachable { code }),
-            2 => Self::Error(Icmpv6Error::PacketTooBig { mtu: word }),
-            3 => Self::Error(Icmpv6Error::TimeExceeded { code }),
-            4 => Self::Error(Icmpv6Error::ParameterProblem {
+            V6_UNREACHABLE => Self::Error(Icmpv6Error::Unreachable { code }),
+            V6_PACKET_TOO_BIG => Self::Error(Icmpv6Error::PacketTooBig {
+                mtu: mtu_or_pointer,
+            }),
+            V6_TIME_EXCEEDED => Self::Error(Icmpv6Error::TimeExceeded { code }),
+            V6_PARAMETER_PROBLEM => Self::Error(Icmpv6Error::ParameterProblem {
                 code,
-                pointer: word,
+                pointer: mtu_or_pointer,
             }),
             _ => Self::Other,
         })
@@ -152,60 +204,63 @@ impl Icmpv6 {
 }
 
 impl Icmpv4Error {
-    /// The header, its checksum zero. `quoted_len` is the length of the quoted datagram if an extension follows it, in
-    /// octets, else 0.
+    /// The header, its checksum zero. `quoted_len` is the length of the quoted datagram if an
+    /// extension follows it, in octets, else 0.
     pub fn octets(self, quoted_len: usize) -> [u8; HEADER_LEN] {
         let mut octets = [0; HEADER_LEN];
-        octets[5] = (quoted_len / Self::LENGTH_UNIT) as u8;
-        (octets[0], octets[1]) = match self {
-            Self::Unreachable { code } => (3, code),
+        octets[V4_LENGTH_AT] = (quoted_len / Self::LENGTH_UNIT) as u8;
+        (octets[TYPE_AT], octets[CODE_AT]) = match self {
+            Self::Unreachable { code } => (V4_UNREACHABLE, code),
             Self::FragmentationNeeded { mtu } => {
-                octets[6..8].copy_from_slice(&mtu.to_be_bytes());
-                (3, 4)
+                put_u16(&mut octets, V4_MTU_AT, mtu);
+                (V4_UNREACHABLE, V4_FRAGMENTATION_NEEDED)
             }
-            Self::TimeExceeded { code } => (11, code),
+            Self::TimeExceeded { code } => (V4_TIME_EXCEEDED, code),
             Self::ParameterProblem { code, pointer } => {
-                octets[4] = pointer;
-                (12, code)
+                octets[V4_POINTER_AT] = pointer;
+                (V4_PARAMETER_PROBLEM, code)
             }
         };
         octets
     }
 
-    /// What the length attribute counts in, in octets (RFC 4884 section 5.1).
+    /// Unit of the length attribute, in octets (RFC 4884 section 5.1).
     pub const LENGTH_UNIT: usize = 4;
 
-    /// What follows the header of this message: all its types are extensible (RFC 4884 section 4).
+    /// The quote that follows the header of this message: all its types are extensible (RFC 4884
+    /// section 4).
     pub fn quote(message: &[u8]) -> Quote<'_> {
         let header_len = |datagram| Ok(Ipv4Packet::parse_quoted(datagram)?.header_len());
-        Quote::split(message, 5, Self::LENGTH_UNIT, header_len)
+        Quote::split(message, V4_LENGTH_AT, Self::LENGTH_UNIT, header_len)
     }
 }
 
 impl Icmpv6Error {
-    /// The header, its checksum zero. `quoted_len` is the length of the quoted datagram if an extension follows it, in
-    /// octets, else 0; only extensible messages have one.
+    /// The header, its checksum zero. `quoted_len` is the length of the quoted datagram if an
+    /// extension follows it, in octets, else 0; only extensible messages have one.
     pub fn octets(self, quoted_len: usize) -> [u8; HEADER_LEN] {
         let mut octets = [0; HEADER_LEN];
-        let (code, word) = match self {
-            Self::Unreachable { code } | Self::TimeExceeded { code } => {
-                (code, ((quoted_len / Self::LENGTH_UNIT) as u32) << 24)
+        (octets[TYPE_AT], octets[CODE_AT]) = match self {
+            Self::Unreachable { code } => (V6_UNREACHABLE, code),
+            Self::PacketTooBig { .. } => (V6_PACKET_TOO_BIG, 0),
+            Self::TimeExceeded { code } => (V6_TIME_EXCEEDED, code),
+            Self::ParameterProblem { code, .. } => (V6_PARAMETER_PROBLEM, code),
+        };
+        match self {
+            Self::Unreachable { .. } | Self::TimeExceeded { .. } => {
+                octets[V6_LENGTH_AT] = (quoted_len / Self::LENGTH_UNIT) as u8;
             }
-            Self::PacketTooBig { mtu } => (0, mtu),
-            Self::ParameterProblem { code, pointer } => (code, pointer),
-        };
-        octets[0] = match self {
-            Self::Unreachable { .. } => 1,
-            Self::PacketTooBig { .. } => 2,
-            Self::TimeExceeded { .. } => 3,
-            Self::ParameterProblem { .. } => 4,
-        };
-        octets[1] = code;
-        octets[4..8].copy_from_slice(&word.to_be_bytes());
+            Self::PacketTooBig { mtu: number }
+            | Self::ParameterProblem {
+                pointer: number, ..
+            } => {
+                octets[V6_MTU_OR_POINTER_AT..].copy_from_slice(&number.to_be_bytes());
+            }
+        }
         octets
     }
 
-    /// What the length attribute counts in, in octets (RFC 4884 section 5.2).
+    /// Unit of the length attribute, in octets (RFC 4884 section 5.2).
     pub const LENGTH_UNIT: usize = 8;
 
     /// Whether an extension may follow the quoted datagram (RFC 4884 section 4).
@@ -213,14 +268,14 @@ impl Icmpv6Error {
         matches!(self, Self::Unreachable { .. } | Self::TimeExceeded { .. })
     }
 
-    /// What follows the header of this message.
+    /// The quote that follows the header of this message.
     pub fn quote(self, message: &[u8]) -> Quote<'_> {
         if self.is_extensible() {
             let header_len = |datagram| {
                 let upper = Ipv6Packet::parse_quoted(datagram)?.upper_layer()?;
                 Ok(upper.offset)
             };
-            Quote::split(message, 4, Self::LENGTH_UNIT, header_len)
+            Quote::split(message, V6_LENGTH_AT, Self::LENGTH_UNIT, header_len)
         } else {
             Quote {
                 datagram: &message[HEADER_LEN..],
@@ -230,10 +285,11 @@ impl Icmpv6Error {
     }
 }
 
-/// What an error message quotes.
+/// The quote in an error message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quote<'a> {
-    /// The beginning of the packet it is about; padded with zeros where an extension follows.
+    /// Beginning of the packet that the error is about; padded with zeros where an extension
+    /// follows.
     pub datagram: &'a [u8],
     /// The extension structure, with its header (RFC 4884 section 7).
     pub extension: Option<&'a [u8]>,
@@ -277,7 +333,7 @@ impl<'a> Quote<'a> {
         }
         let found = [stated, MIN_EXTENDED_QUOTE].into_iter().find_map(|at| {
             let (datagram, rest) = body.split_at_checked(at)?;
-            is_extension_for_sure(rest).then_some((datagram, rest))
+            is_proven_extension(rest).then_some((datagram, rest))
         });
         let end = stated.max(header_len(body).unwrap_or(0) + 8);
         let Some((datagram, extension)) = found else {
@@ -305,7 +361,7 @@ impl<'a> Quote<'a> {
 
 /// Whether `octets` prove to be an extension structure: version 2, and a checksum that is right. A
 /// checksum of zero, which says that there is none (RFC 4884 section 7), proves nothing.
-fn is_extension_for_sure(octets: &[u8]) -> bool {
+fn is_proven_extension(octets: &[u8]) -> bool {
     extension_version(octets) == Some(EXTENSION_VERSION)
         && u16_at(octets, CHECKSUM_AT).is_some_and(|checksum| checksum != 0)
         && Sum::of(octets).verifies()
@@ -314,10 +370,10 @@ fn is_extension_for_sure(octets: &[u8]) -> bool {
 /// Version of an extension structure, which is known here if it is 2; `None` if there is no header.
 fn extension_version(extension: &[u8]) -> Option<u8> {
     let header: &[u8; EXTENSION_HEADER_LEN] = extension.first_chunk()?;
-    Some(header[0] >> 4)
+    Some(header[EXTENSION_VERSION_AT] >> 4)
 }
 
-/// How much of an extension structure fits in `room` octets without cutting an object in two.
+/// Length of an extension structure that fits in `room` octets without an object cut in two.
 /// `None` if no object does, or if the structure would have to be cut and is of another version
 /// than 2: where its objects and its checksum are is not known.
 pub fn extension_fitting(extension: &[u8], room: usize) -> Option<usize> {
@@ -328,8 +384,8 @@ pub fn extension_fitting(extension: &[u8], room: usize) -> Option<usize> {
         return None;
     }
     let mut end = EXTENSION_HEADER_LEN;
-    while let Some(&[high, low]) = extension.get(end..end + 2) {
-        let len = usize::from(u16::from_be_bytes([high, low]));
+    while let Some(len) = u16_at(extension, end + OBJECT_LENGTH_AT) {
+        let len = usize::from(len);
         if len < OBJECT_HEADER_LEN || end + len > room.min(extension.len()) {
             break;
         }
@@ -338,18 +394,19 @@ pub fn extension_fitting(extension: &[u8], room: usize) -> Option<usize> {
     (end > EXTENSION_HEADER_LEN).then_some(end)
 }
 
-/// Writes the checksum of a message or of an extension structure (RFC 4884 section 7), which is in the same place.
-/// `pseudo` is the pseudo-header of an ICMPv6 message, else zero.
+/// Writes the checksum of a message, or of an extension structure, which has it at the same offset
+/// (RFC 4884 section 7). `pseudo` is the pseudo-header of an ICMPv6 message, else zero.
 pub fn put_checksum(octets: &mut [u8], pseudo: Sum) {
-    octets[CHECKSUM_AT..CHECKSUM_AT + 2].fill(0);
+    put_u16(octets, CHECKSUM_AT, 0);
     let checksum = (Sum::of(octets) + pseudo).checksum();
-    octets[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&checksum.to_be_bytes());
+    put_u16(octets, CHECKSUM_AT, checksum);
 }
 
-/// Changes the type of a message, and replaces `removed` by `added` in what its checksum covers besides. Of a message
-/// that was cut off before its checksum (in a quoted packet), only the type is changed.
+/// Changes the type of a message, and replaces `removed` by `added` in the other octets that its
+/// checksum covers. Of a message that is cut off before its checksum (in a quoted packet), only the
+/// type changes.
 pub fn replace_type(message: &mut [u8], kind: u8, removed: Sum, added: Sum) {
-    let Some(first) = message.first_mut() else {
+    let Some(first) = message.get_mut(TYPE_AT) else {
         return;
     };
     let removed = removed + Sum::word(u16::from(*first) << 8);
@@ -357,7 +414,7 @@ pub fn replace_type(message: &mut [u8], kind: u8, removed: Sum, added: Sum) {
     *first = kind;
     if let Some(old) = u16_at(message, CHECKSUM_AT) {
         let new = checksum::update(old, removed, added);
-        message[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&new.to_be_bytes());
+        put_u16(message, CHECKSUM_AT, new);
     }
 }
 
@@ -368,7 +425,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_that_were_written_are_read_back() {
+    fn written_errors_are_read_back() {
         for error in [
             Icmpv4Error::Unreachable { code: 13 },
             Icmpv4Error::FragmentationNeeded { mtu: 1480 },
@@ -407,7 +464,7 @@ mod tests {
         }
     }
 
-    /// E84-01
+    /// RFC 4884 sections 5.1 and 5.2.
     #[test]
     fn length_attributes_have_their_place_and_unit() {
         assert_eq!(
@@ -445,7 +502,7 @@ mod tests {
         extension
     }
 
-    /// E84-05: RFC 4884 section 5.4 has a length attribute of zero alone say that there is none.
+    /// RFC 4884 section 5.4: a length attribute of zero alone says that there is none.
     #[test]
     fn extension_of_any_version_is_opaque() {
         for version in 0..16 {
@@ -457,7 +514,7 @@ mod tests {
         }
     }
 
-    /// E84-05: as routers send it whose quoted datagram is shorter than 128 octets.
+    /// Some routers send an extension behind a quoted datagram of less than 128 octets.
     #[test]
     fn extension_is_looked_for_where_the_length_attribute_is_too_small() {
         let extension = summed([0x20, 0, 0, 0, 0, 8, 1, 1, 0, 1, 2, 3]);
@@ -492,7 +549,7 @@ mod tests {
         }
     }
 
-    /// E84-02, E84-05: it is not taken for a checksum that is to be updated.
+    /// RFC 4884 section 4: padding must not be taken for a checksum that is to be updated.
     #[test]
     fn padding_is_no_part_of_the_datagram_where_the_length_attribute_tells_it() {
         let extension = summed([0x20, 0, 0, 0, 0, 8, 1, 1, 0, 1, 2, 3]);
@@ -505,7 +562,7 @@ mod tests {
         }
     }
 
-    /// E84-05: a guess needs proof, and what may be an extension is not part of the datagram.
+    /// A guess needs proof, and octets that may be an extension are not part of the datagram.
     #[test]
     fn without_proof_the_datagram_ends_where_the_length_attribute_says() {
         let right = summed([0x20, 0, 0, 0, 0, 8, 1, 1, 0, 1, 2, 3]);
@@ -539,7 +596,7 @@ mod tests {
         }
     }
 
-    /// E84-04, E84-05
+    /// RFC 4884 sections 4 and 5.5.
     #[test]
     fn length_attributes_that_leave_no_room_say_that_there_is_no_extension() {
         let whole = summed([0x20, 0, 0, 0, 0, 8, 1, 1, 0, 1, 2, 3]);
@@ -549,7 +606,7 @@ mod tests {
             (32, &whole[..3], 128),  // no room for an extension header
             (33, &whole[..3], 131),  // past the end
             (255, &whole[..8], 136), // likewise
-            (255, &whole[..], 128),  // likewise, but what is there is an extension for sure
+            (255, &whole[..], 128),  // likewise, but what is there is proven
         ] {
             let message = extended(length, extension);
             let quote = Icmpv4Error::quote(&message);
@@ -584,7 +641,7 @@ mod tests {
         replace_type(&mut [], 128, Sum::default(), Sum::default());
     }
 
-    /// E84-07
+    /// RFC 7915 section 4.2: objects that do not fit are left out whole.
     #[test]
     fn extensions_are_cut_between_objects() {
         let extension = [0x20, 0, 0, 0, 0, 8, 1, 1, 1, 2, 3, 4, 0, 4, 9, 9];

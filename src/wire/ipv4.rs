@@ -1,16 +1,51 @@
-//! IPv4 packets (RFC 791).
+//! IPv4 packets (RFC 791 section 3.1).
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |Version|  IHL  |Type of Service|          Total Length         |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |         Identification        |Flags|      Fragment Offset    |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |  Time to Live |    Protocol   |         Header Checksum       |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |                       Source Address                          |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |                    Destination Address                        |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |                    Options                    |    Padding    |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! ```
 
 use std::net::Ipv4Addr;
 
-use super::{FragmentPlace, Malformed, checksum::Sum};
+use super::{FragmentPlace, Malformed, checksum::Sum, put_u16};
 
 /// Length of a header without options, in octets.
 pub const HEADER_LEN: usize = 20;
+/// Offset of the protocol, in octets.
+pub const PROTOCOL_AT: usize = 9;
+/// Offset of the source address, which the destination follows, in octets.
+pub const SOURCE_AT: usize = 12;
 
+const VERSION_AND_IHL_AT: usize = 0;
+const TOS_AT: usize = 1;
+const TOTAL_LEN_AT: usize = 2;
+const IDENTIFICATION_AT: usize = 4;
+const FLAGS_AND_OFFSET_AT: usize = 6;
+const TTL_AT: usize = 8;
+const CHECKSUM_AT: usize = 10;
+const DESTINATION_AT: usize = 16;
+
+/// Version 4, and a header of five 32-bit words.
+const VERSION_AND_MIN_IHL: u8 = 0x45;
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET_MASK: u16 = 0x1fff;
 
+/// Offset of the pointer in a source route option, in octets.
+const OPTION_POINTER_AT: usize = 2;
 const OPTION_END: u8 = 0;
 const OPTION_NOP: u8 = 1;
 const OPTION_LOOSE_SOURCE_ROUTE: u8 = 131;
@@ -35,15 +70,17 @@ impl<'a> Ipv4Packet<'a> {
         Ok(packet)
     }
 
-    /// Reads the packet that an ICMP error quotes: its payload is as much of it as is there, which may be nothing.
+    /// Reads the packet that an ICMP error quotes: its payload is as much of it as is there, which
+    /// may be nothing.
     pub fn parse_quoted(octets: &'a [u8]) -> Result<Self, Malformed> {
         let (header, rest) = octets.split_first_chunk().ok_or(Malformed::Truncated)?;
         let header: &[u8; HEADER_LEN] = header;
-        if header[0] >> 4 != 4 {
+        if header[VERSION_AND_IHL_AT] >> 4 != 4 {
             return Err(Malformed::Version);
         }
-        let header_len = usize::from(header[0] & 0x0f) * 4; // IHL is in 32-bit words
-        let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        let header_len = header_len(header);
+        let total_len = [header[TOTAL_LEN_AT], header[TOTAL_LEN_AT + 1]];
+        let total_len = usize::from(u16::from_be_bytes(total_len));
         if header_len < HEADER_LEN || total_len < header_len {
             return Err(Malformed::Length);
         }
@@ -66,27 +103,27 @@ impl<'a> Ipv4Packet<'a> {
 
     /// Type of service: DSCP and ECN (RFC 2474, RFC 3168).
     pub fn tos(&self) -> u8 {
-        self.header[1]
+        self.header[TOS_AT]
     }
 
     /// Length of header and payload as the header says, in octets.
     pub fn total_len(&self) -> u16 {
-        self.field(2)
+        self.field(TOTAL_LEN_AT)
     }
 
     /// Identifies the fragments of one datagram.
     pub fn identification(&self) -> u16 {
-        self.field(4)
+        self.field(IDENTIFICATION_AT)
     }
 
     /// Whether routers may not fragment this packet (DF).
     pub fn dont_fragment(&self) -> bool {
-        self.field(6) & DONT_FRAGMENT != 0
+        self.field(FLAGS_AND_OFFSET_AT) & DONT_FRAGMENT != 0
     }
 
     /// Its place in its datagram.
     pub fn fragment(&self) -> FragmentPlace {
-        let field = self.field(6);
+        let field = self.field(FLAGS_AND_OFFSET_AT);
         FragmentPlace {
             offset: (field & OFFSET_MASK) << 3,
             more: field & MORE_FRAGMENTS != 0,
@@ -95,35 +132,25 @@ impl<'a> Ipv4Packet<'a> {
 
     /// Time to live, in hops.
     pub fn ttl(&self) -> u8 {
-        self.header[8]
+        self.header[TTL_AT]
     }
 
     /// Protocol of the payload.
     pub fn protocol(&self) -> u8 {
-        self.header[9]
+        self.header[PROTOCOL_AT]
     }
 
     /// Source address.
     pub fn source(&self) -> Ipv4Addr {
-        Ipv4Addr::from_octets([
-            self.header[12],
-            self.header[13],
-            self.header[14],
-            self.header[15],
-        ])
+        self.address(SOURCE_AT)
     }
 
     /// Destination address.
     pub fn destination(&self) -> Ipv4Addr {
-        Ipv4Addr::from_octets([
-            self.header[16],
-            self.header[17],
-            self.header[18],
-            self.header[19],
-        ])
+        self.address(DESTINATION_AT)
     }
 
-    /// What the header carries.
+    /// All that follows the header and its options.
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
@@ -137,7 +164,8 @@ impl<'a> Ipv4Packet<'a> {
         }
     }
 
-    /// Whether a loose or strict source route has addresses left to visit (RFC 791 section 3.1; RFC 7915 section 4.1).
+    /// Whether a loose or strict source route has addresses left to visit (RFC 791 section 3.1,
+    /// RFC 7915 section 4.1).
     pub fn has_unexpired_source_route(&self) -> Result<bool, Malformed> {
         let mut options = self.options;
         while let [kind, rest @ ..] = options {
@@ -150,7 +178,9 @@ impl<'a> Ipv4Packet<'a> {
                         return Err(Malformed::Options);
                     }
                     if kind == OPTION_LOOSE_SOURCE_ROUTE || kind == OPTION_STRICT_SOURCE_ROUTE {
-                        let pointer = *options[..len].get(2).ok_or(Malformed::Options)?;
+                        let pointer = *options[..len]
+                            .get(OPTION_POINTER_AT)
+                            .ok_or(Malformed::Options)?;
                         if usize::from(pointer) <= len {
                             return Ok(true);
                         }
@@ -165,6 +195,40 @@ impl<'a> Ipv4Packet<'a> {
     fn field(&self, at: usize) -> u16 {
         u16::from_be_bytes([self.header[at], self.header[at + 1]])
     }
+
+    fn address(&self, at: usize) -> Ipv4Addr {
+        let mut octets = [0; 4];
+        octets.copy_from_slice(&self.header[at..at + 4]);
+        Ipv4Addr::from_octets(octets)
+    }
+}
+
+/// Length of a header with its options, in octets, as its IHL says in 32-bit words.
+fn header_len(header: &[u8; HEADER_LEN]) -> usize {
+    usize::from(header[VERSION_AND_IHL_AT] & 0x0f) * 4
+}
+
+/// Whether two headers, both whole, are the same but for total length, identification and checksum.
+pub fn is_same_but_for_length(one: &[u8], other: &[u8]) -> bool {
+    one[..TOTAL_LEN_AT] == other[..TOTAL_LEN_AT]
+        && one[FLAGS_AND_OFFSET_AT..CHECKSUM_AT] == other[FLAGS_AND_OFFSET_AT..CHECKSUM_AT]
+        && one[SOURCE_AT..] == other[SOURCE_AT..]
+}
+
+/// Makes the total length of a packet, whose header is whole, that of `packet`, and adds `step` to
+/// its identification.
+pub fn put_len(packet: &mut [u8], step: u16) {
+    let (total_len, mut header_end) = (packet.len(), HEADER_LEN);
+    if let Some(header) = packet.first_chunk_mut() {
+        header_end = header_len(header).clamp(HEADER_LEN, total_len);
+        let old = [header[IDENTIFICATION_AT], header[IDENTIFICATION_AT + 1]];
+        let identification = u16::from_be_bytes(old).wrapping_add(step);
+        put_u16(header, TOTAL_LEN_AT, total_len as u16); // no packet is longer
+        put_u16(header, IDENTIFICATION_AT, identification);
+        put_u16(header, CHECKSUM_AT, 0);
+    }
+    let checksum = Sum::of(&packet[..header_end]).checksum();
+    put_u16(packet, CHECKSUM_AT, checksum);
 }
 
 /// A header to send, without options.
@@ -193,25 +257,25 @@ pub struct Ipv4Header {
 impl Ipv4Header {
     /// The header, with its checksum.
     pub fn octets(&self) -> [u8; HEADER_LEN] {
-        let mut flags = self.fragment.offset >> 3; // 8-octet units on the wire
+        let mut flags_and_offset = self.fragment.offset >> 3; // 8-octet units on the wire
         if self.fragment.more {
-            flags |= MORE_FRAGMENTS;
+            flags_and_offset |= MORE_FRAGMENTS;
         }
         if self.dont_fragment {
-            flags |= DONT_FRAGMENT;
+            flags_and_offset |= DONT_FRAGMENT;
         }
         let mut octets = [0; HEADER_LEN];
-        octets[0] = 0x45;
-        octets[1] = self.tos;
-        octets[2..4].copy_from_slice(&self.total_len.to_be_bytes());
-        octets[4..6].copy_from_slice(&self.identification.to_be_bytes());
-        octets[6..8].copy_from_slice(&flags.to_be_bytes());
-        octets[8] = self.ttl;
-        octets[9] = self.protocol;
-        octets[12..16].copy_from_slice(&self.source.octets());
-        octets[16..20].copy_from_slice(&self.destination.octets());
+        octets[VERSION_AND_IHL_AT] = VERSION_AND_MIN_IHL;
+        octets[TOS_AT] = self.tos;
+        put_u16(&mut octets, TOTAL_LEN_AT, self.total_len);
+        put_u16(&mut octets, IDENTIFICATION_AT, self.identification);
+        put_u16(&mut octets, FLAGS_AND_OFFSET_AT, flags_and_offset);
+        octets[TTL_AT] = self.ttl;
+        octets[PROTOCOL_AT] = self.protocol;
+        octets[SOURCE_AT..DESTINATION_AT].copy_from_slice(&self.source.octets());
+        octets[DESTINATION_AT..].copy_from_slice(&self.destination.octets());
         let checksum = Sum::of(&octets).checksum();
-        octets[10..12].copy_from_slice(&checksum.to_be_bytes());
+        put_u16(&mut octets, CHECKSUM_AT, checksum);
         octets
     }
 }
@@ -222,7 +286,8 @@ mod tests {
 
     use super::*;
 
-    // ping -c 1 -s 4 -p 6162 -T tsonly 192.0.2.2 (with a timestamp option of 8 octets), 36 octets in all
+    // ping -c 1 -s 4 -p 6162 -T tsonly 192.0.2.2 (with a timestamp option of 8 octets), 36 octets
+    // in all
     const PING: [u8; 40] = [
         0x47, 0x00, 0x00, 0x28, 0x1c, 0x46, 0x40, 0x00, 0x40, 0x01, 0x00, 0x00, 192, 0, 2, 1, 192,
         0, 2, 2, // header
@@ -266,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_was_written_is_read_back() {
+    fn a_written_header_is_read_back() {
         let mut octets = header().octets().to_vec();
         octets.resize(576, 0xa5);
         let packet = Ipv4Packet::parse(&octets).unwrap();
@@ -278,6 +343,29 @@ mod tests {
         assert_eq!((packet.ttl(), packet.protocol()), (3, 17));
         assert_eq!(packet.source(), header().source);
         assert_eq!(packet.destination(), header().destination);
+    }
+
+    /// Every octet counts but those of total length, identification and checksum.
+    #[test]
+    fn headers_of_a_flow_differ_in_length_identification_and_checksum() {
+        let one = header().octets();
+        for at in 0..HEADER_LEN {
+            let mut other = one;
+            other[at] ^= 1;
+            let expected = matches!(at, 2..=5 | 10 | 11);
+            assert_eq!(is_same_but_for_length(&one, &other), expected, "octet {at}");
+        }
+    }
+
+    #[test]
+    fn a_new_length_comes_with_identification_and_checksum() {
+        let mut octets = PING;
+        put_len(&mut octets[..36], 3);
+        let packet = Ipv4Packet::parse(&octets).unwrap();
+        assert_eq!(packet.total_len(), 36);
+        assert_eq!(packet.identification(), 0x1c49);
+        assert_eq!(packet.verify_checksum(), Ok(()), "options and all");
+        assert_eq!(packet.payload(), &PING[28..36]);
     }
 
     #[test]

@@ -1,8 +1,39 @@
-//! IPv6 packets and their extension headers (RFC 8200).
+//! IPv6 packets and their extension headers (RFC 8200 sections 3 and 4).
+//!
+//! ```text
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |Version| Traffic Class |           Flow Label                  |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |         Payload Length        |  Next Header  |   Hop Limit   |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |                 Source Address (16 octets)                    |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |               Destination Address (16 octets)                 |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! ```
+//!
+//! Hop-by-Hop Options, Routing and Destination Options headers; octet 3 is Segments Left in a
+//! Routing header:
+//!
+//! ```text
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |  Next Header  |  Hdr Ext Len  |  Routing Type | Segments Left |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! ```
+//!
+//! Fragment header:
+//!
+//! ```text
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |  Next Header  |   Reserved    |      Fragment Offset    |Res|M|
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |                         Identification                        |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! ```
 
 use std::net::Ipv6Addr;
 
-use super::{FragmentPlace, Malformed, protocol};
+use super::{FragmentPlace, Malformed, protocol, put_u16};
 
 /// Length of the fixed header, in octets.
 pub const HEADER_LEN: usize = 40;
@@ -10,11 +41,27 @@ pub const HEADER_LEN: usize = 40;
 pub const FRAGMENT_LEN: usize = 8;
 /// Every link carries IPv6 packets of this many octets (RFC 8200 section 5).
 pub const MIN_MTU: u16 = 1280;
-/// Where the fixed header names what follows it.
+/// Offset of Next Header in the fixed header, in octets.
 pub const NEXT_HEADER_AT: usize = 6;
+/// Offset of the source address, which the destination follows, in octets.
+pub const SOURCE_AT: usize = 8;
 
-/// More extension headers than this are refused: no sender has a use for them, and to walk 8,000 of them in every
-/// packet would be work that an attacker gets for nothing (RFC 8504 section 5.3 lets a node limit them).
+const VERSION_AND_CLASS_AT: usize = 0;
+const PAYLOAD_LEN_AT: usize = 4;
+const HOP_LIMIT_AT: usize = 7;
+const DESTINATION_AT: usize = 24;
+
+/// Offset of Next Header in each extension header, in octets.
+const EXTENSION_NEXT_HEADER_AT: usize = 0;
+/// Offset of the length in each extension header but the Fragment header, in octets.
+const EXTENSION_LEN_AT: usize = 1;
+const SEGMENTS_LEFT_AT: usize = 3;
+const FRAGMENT_OFFSET_AT: usize = 2;
+const FRAGMENT_IDENTIFICATION_AT: usize = 4;
+
+/// Most extension headers of a packet. No sender has a use for more, and to walk 8,000 of them in
+/// every packet would be work that an attacker gets for nothing (RFC 8504 section 5.3 lets a node
+/// limit them).
 const MAX_EXTENSION_HEADERS: usize = 8;
 
 const MORE_FRAGMENTS: u16 = 0x0001;
@@ -27,18 +74,18 @@ pub struct Ipv6Packet<'a> {
     payload: &'a [u8],
 }
 
-/// What the extension headers led to.
+/// The upper layer of a packet, behind its extension headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpperLayer {
     /// Protocol of what follows the extension headers.
     pub protocol: u8,
-    /// Where it starts, in octets from the start of the packet.
+    /// Its offset in the packet, in octets.
     pub offset: usize,
-    /// Where the octet is that names it, in octets from the start of the packet.
-    pub named_at: usize,
-    /// The Fragment header, if there was one; nothing after it has been looked at.
+    /// Offset in the packet of the Next Header field that names it, in octets.
+    pub next_header_at: usize,
+    /// The Fragment header, if there is one; headers after it are not walked.
     pub fragment: Option<FragmentHeader>,
-    /// Where the first Routing header with segments left says so, in octets from the start of the packet.
+    /// Offset in the packet of the first Segments Left field that is not zero, in octets.
     pub segments_left_at: Option<usize>,
 }
 
@@ -52,14 +99,16 @@ impl<'a> Ipv6Packet<'a> {
         Ok(packet)
     }
 
-    /// Reads the packet that an ICMPv6 error quotes: its payload is as much of it as is there, which may be nothing.
+    /// Reads the packet that an ICMPv6 error quotes: its payload is as much of it as is there,
+    /// which may be nothing.
     pub fn parse_quoted(octets: &'a [u8]) -> Result<Self, Malformed> {
         let (header, rest) = octets.split_first_chunk().ok_or(Malformed::Truncated)?;
         let header: &[u8; HEADER_LEN] = header;
-        if header[0] >> 4 != 6 {
+        if header[VERSION_AND_CLASS_AT] >> 4 != 6 {
             return Err(Malformed::Version);
         }
-        let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+        let payload_len = [header[PAYLOAD_LEN_AT], header[PAYLOAD_LEN_AT + 1]];
+        let payload_len = usize::from(u16::from_be_bytes(payload_len));
         Ok(Self {
             header,
             payload: &rest[..rest.len().min(payload_len)],
@@ -68,41 +117,42 @@ impl<'a> Ipv6Packet<'a> {
 
     /// Traffic Class: DSCP and ECN.
     pub fn traffic_class(&self) -> u8 {
-        self.header[0] << 4 | self.header[1] >> 4
+        (self.field(VERSION_AND_CLASS_AT) >> 4) as u8
     }
 
     /// Length of all that follows the fixed header, as the header says, in octets.
     pub fn payload_len(&self) -> u16 {
-        u16::from_be_bytes([self.header[4], self.header[5]])
+        self.field(PAYLOAD_LEN_AT)
     }
 
     /// Hop limit.
     pub fn hop_limit(&self) -> u8 {
-        self.header[7]
+        self.header[HOP_LIMIT_AT]
     }
 
     /// Source address.
     pub fn source(&self) -> Ipv6Addr {
-        self.address(8)
+        self.address(SOURCE_AT)
     }
 
     /// Destination address.
     pub fn destination(&self) -> Ipv6Addr {
-        self.address(24)
+        self.address(DESTINATION_AT)
     }
 
-    /// What follows the fixed header: extension headers and all.
+    /// All that follows the fixed header, extension headers too.
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
 
-    /// Walks Hop-by-Hop Options, Routing and Destination Options headers, up to and including a Fragment header.
-    /// Everything else is the upper layer: ESP, AH and No Next Header too (RFC 7915 section 5.1).
+    /// Walks Hop-by-Hop Options, Routing and Destination Options headers, up to and including a
+    /// Fragment header. Everything else is the upper layer: ESP, AH and No Next Header too (RFC
+    /// 7915 section 5.1).
     pub fn upper_layer(&self) -> Result<UpperLayer, Malformed> {
         let mut upper = UpperLayer {
             protocol: self.header[NEXT_HEADER_AT],
             offset: HEADER_LEN,
-            named_at: NEXT_HEADER_AT,
+            next_header_at: NEXT_HEADER_AT,
             fragment: None,
             segments_left_at: None,
         };
@@ -115,30 +165,34 @@ impl<'a> Ipv6Packet<'a> {
                     FRAGMENT_LEN
                 }
                 protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS => {
-                    let len = rest.get(1).ok_or(Malformed::Truncated)?;
-                    let len = (usize::from(*len) + 1) * 8; // in 8-octet units, the first not counted
+                    let len = rest.get(EXTENSION_LEN_AT).ok_or(Malformed::Truncated)?;
+                    // In 8-octet units, the first not counted.
+                    let len = (usize::from(*len) + 1) * 8;
                     if len > rest.len() {
                         return Err(Malformed::ExtensionHeaders);
                     }
-                    // Segments Left is the fourth octet (RFC 8200 section 4.4).
                     if upper.protocol == protocol::ROUTING
-                        && rest[3] != 0
+                        && rest[SEGMENTS_LEFT_AT] != 0
                         && upper.segments_left_at.is_none()
                     {
-                        upper.segments_left_at = Some(upper.offset + 3);
+                        upper.segments_left_at = Some(upper.offset + SEGMENTS_LEFT_AT);
                     }
                     len
                 }
                 _ => return Ok(upper),
             };
-            upper.protocol = rest[0];
-            upper.named_at = upper.offset;
+            upper.protocol = rest[EXTENSION_NEXT_HEADER_AT];
+            upper.next_header_at = upper.offset + EXTENSION_NEXT_HEADER_AT;
             upper.offset += len;
             if upper.fragment.is_some() {
                 return Ok(upper);
             }
         }
         Err(Malformed::ExtensionHeaders)
+    }
+
+    fn field(&self, at: usize) -> u16 {
+        u16::from_be_bytes([self.header[at], self.header[at + 1]])
     }
 
     fn address(&self, at: usize) -> Ipv6Addr {
@@ -148,8 +202,8 @@ impl<'a> Ipv6Packet<'a> {
     }
 }
 
-/// Whether a protocol number names an extension header: what may not follow a Fragment header in a packet to be
-/// translated (RFC 7915 section 5.1.1; ESP is excepted there, as IPv4 has it too).
+/// Whether a protocol number names an extension header that may not follow a Fragment header in a
+/// packet to be translated (RFC 7915 section 5.1.1, which excepts ESP, since IPv4 has it too).
 pub fn is_extension_header(number: u8) -> bool {
     matches!(
         number,
@@ -164,21 +218,34 @@ pub fn is_extension_header(number: u8) -> bool {
     )
 }
 
-/// What is behind extension headers of all kinds, of which `number` is the first, with its protocol: where
-/// [`Ipv6Packet::upper_layer`] stops at what is not translated, or at too many, this goes on. `None` if it is not there.
+/// Walks extension headers of all kinds, of which `number` is the first, to the upper layer, and
+/// returns its protocol and its octets; `None` if they are cut off. Unlike
+/// [`Ipv6Packet::upper_layer`] this goes on behind a Fragment header, and however many there are.
 pub fn behind_extension_headers(mut number: u8, mut octets: &[u8]) -> Option<(u8, &[u8])> {
     // Each has 8 octets or more, so the end of the packet is the end of this.
     while is_extension_header(number) {
         let len = match number {
             protocol::FRAGMENT => FRAGMENT_LEN,
             // In 4-octet units, two of them not counted (RFC 4302 section 2.2).
-            protocol::AUTHENTICATION => (usize::from(*octets.get(1)?) + 2) * 4,
-            _ => (usize::from(*octets.get(1)?) + 1) * 8,
+            protocol::AUTHENTICATION => (usize::from(*octets.get(EXTENSION_LEN_AT)?) + 2) * 4,
+            _ => (usize::from(*octets.get(EXTENSION_LEN_AT)?) + 1) * 8,
         };
-        number = *octets.first()?;
+        number = *octets.get(EXTENSION_NEXT_HEADER_AT)?;
         octets = octets.get(len..)?;
     }
     Some((number, octets))
+}
+
+/// Whether two fixed headers, both whole, are the same but for the payload length.
+pub fn is_same_but_for_length(one: &[u8], other: &[u8]) -> bool {
+    one[..PAYLOAD_LEN_AT] == other[..PAYLOAD_LEN_AT]
+        && one[NEXT_HEADER_AT..] == other[NEXT_HEADER_AT..]
+}
+
+/// Makes the payload length of a packet, whose fixed header is whole, that of `packet`.
+pub fn put_len(packet: &mut [u8]) {
+    let len = packet.len() - HEADER_LEN;
+    put_u16(packet, PAYLOAD_LEN_AT, len as u16); // no packet is longer
 }
 
 /// A fixed header to send, with flow label zero.
@@ -202,13 +269,13 @@ impl Ipv6Header {
     /// The header.
     pub fn octets(&self) -> [u8; HEADER_LEN] {
         let mut octets = [0; HEADER_LEN];
-        octets[0] = 0x60 | self.traffic_class >> 4;
-        octets[1] = self.traffic_class << 4;
-        octets[4..6].copy_from_slice(&self.payload_len.to_be_bytes());
-        octets[6] = self.next_header;
-        octets[7] = self.hop_limit;
-        octets[8..24].copy_from_slice(&self.source.octets());
-        octets[24..40].copy_from_slice(&self.destination.octets());
+        let version_and_class = 0x6000 | u16::from(self.traffic_class) << 4;
+        put_u16(&mut octets, VERSION_AND_CLASS_AT, version_and_class);
+        put_u16(&mut octets, PAYLOAD_LEN_AT, self.payload_len);
+        octets[NEXT_HEADER_AT] = self.next_header;
+        octets[HOP_LIMIT_AT] = self.hop_limit;
+        octets[SOURCE_AT..DESTINATION_AT].copy_from_slice(&self.source.octets());
+        octets[DESTINATION_AT..].copy_from_slice(&self.destination.octets());
         octets
     }
 }
@@ -226,14 +293,15 @@ pub struct FragmentHeader {
 
 impl FragmentHeader {
     fn parse(octets: &[u8; FRAGMENT_LEN]) -> Self {
-        let field = u16::from_be_bytes([octets[2], octets[3]]);
+        let [next_header, _, high, low, identification @ ..] = *octets;
+        let field = u16::from_be_bytes([high, low]);
         Self {
-            next_header: octets[0],
+            next_header,
             place: FragmentPlace {
                 offset: field & OFFSET_MASK,
                 more: field & MORE_FRAGMENTS != 0,
             },
-            identification: u32::from_be_bytes([octets[4], octets[5], octets[6], octets[7]]),
+            identification: u32::from_be_bytes(identification),
         }
     }
 
@@ -241,9 +309,9 @@ impl FragmentHeader {
     pub fn octets(&self) -> [u8; FRAGMENT_LEN] {
         let field = self.place.offset | u16::from(self.place.more);
         let mut octets = [0; FRAGMENT_LEN];
-        octets[0] = self.next_header;
-        octets[2..4].copy_from_slice(&field.to_be_bytes());
-        octets[4..8].copy_from_slice(&self.identification.to_be_bytes());
+        octets[EXTENSION_NEXT_HEADER_AT] = self.next_header;
+        put_u16(&mut octets, FRAGMENT_OFFSET_AT, field);
+        octets[FRAGMENT_IDENTIFICATION_AT..].copy_from_slice(&self.identification.to_be_bytes());
         octets
     }
 }
@@ -276,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_was_written_is_read_back() {
+    fn a_written_header_is_read_back() {
         let octets = packet(17, &[0xa5; 8]);
         assert_eq!(&octets[..4], &[0x6b, 0x90, 0, 0], "flow label zero");
         let read = Ipv6Packet::parse(&octets).unwrap();
@@ -288,11 +356,30 @@ mod tests {
         let upper = UpperLayer {
             protocol: 17,
             offset: 40,
-            named_at: 6,
+            next_header_at: 6,
             fragment: None,
             segments_left_at: None,
         };
         assert_eq!(read.upper_layer().unwrap(), upper);
+    }
+
+    /// Every octet counts but those of the payload length.
+    #[test]
+    fn headers_of_a_flow_differ_in_payload_length() {
+        let one = header(17, 8).octets();
+        for at in 0..HEADER_LEN {
+            let mut other = one;
+            other[at] ^= 1;
+            let expected = matches!(at, 4 | 5);
+            assert_eq!(is_same_but_for_length(&one, &other), expected, "octet {at}");
+        }
+    }
+
+    #[test]
+    fn a_new_length_is_read_back() {
+        let mut octets = packet(17, &[0xa5; 8]);
+        put_len(&mut octets[..45]);
+        assert_eq!(Ipv6Packet::parse(&octets).unwrap().payload().len(), 5);
     }
 
     #[test]
@@ -312,14 +399,15 @@ mod tests {
 
     #[test]
     fn extension_headers_are_walked_to_the_upper_layer() {
-        let mut payload = vec![60, 0, 1, 4, 0, 0, 0, 0]; // hop-by-hop, then destination options of 16 octets
+        // Hop-by-hop options, then destination options of 16 octets.
+        let mut payload = vec![60, 0, 1, 4, 0, 0, 0, 0];
         payload.extend([43, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         payload.extend([6, 0, 4, 0, 0, 0, 0, 0]); // routing, no segments left
         payload.extend([0xa5; 20]);
         let octets = packet(0, &payload);
         let upper = Ipv6Packet::parse(&octets).unwrap().upper_layer().unwrap();
         assert_eq!(
-            (upper.protocol, upper.offset, upper.named_at),
+            (upper.protocol, upper.offset, upper.next_header_at),
             (6, 40 + 32, 40 + 24)
         );
         assert_eq!((upper.fragment, upper.segments_left_at), (None, None));
@@ -348,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn the_walk_ends_at_a_fragment_header() {
+    fn the_walk_ends_behind_a_fragment_header() {
         let fragment = FragmentHeader {
             next_header: 60,
             place: FragmentPlace {
@@ -360,7 +448,10 @@ mod tests {
         let octets = packet(44, &[fragment.octets().as_slice(), &[0xa5; 8]].concat());
         let upper = Ipv6Packet::parse(&octets).unwrap().upper_layer().unwrap();
         assert_eq!(upper.fragment, Some(fragment));
-        assert_eq!((upper.protocol, upper.offset, upper.named_at), (60, 48, 40));
+        assert_eq!(
+            (upper.protocol, upper.offset, upper.next_header_at),
+            (60, 48, 40)
+        );
     }
 
     #[test]
@@ -388,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_extension_header_can_be_stepped_over() {
+    fn every_kind_of_extension_header_is_walked() {
         let mut octets = Vec::new();
         // Each names the next. A Fragment header has no length, and that of AH counts in 4 octets.
         for (next, length, len) in [(44, 1, 16), (60, 0xff, 8), (51, 0, 8), (58, 4, 24)] {

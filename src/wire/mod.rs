@@ -1,7 +1,9 @@
 //! Octets to values and back: packet formats, no policy.
 //!
-//! A view (`Ipv4Packet`, `Ipv6Packet`) checks every length once, in its only constructor, and splits the buffer there;
-//! its accessors cannot fail. A header to send is a plain value with `octets()`, so no half-written header exists.
+//! A view ([`Ipv4Packet`](ipv4::Ipv4Packet), [`TcpSegment`](tcp::TcpSegment)) checks every length
+//! once, in its constructor, and splits the buffer there; its accessors cannot fail. A header to
+//! send is a plain value with `octets()`, so no half-written header exists. Each file opens with
+//! the diagram of its format; offsets have names that end in `_AT`.
 
 pub mod checksum;
 pub mod dns;
@@ -10,14 +12,16 @@ pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod ndp;
+pub mod tcp;
 pub mod transport;
+pub mod udp;
 pub mod virtio;
 
 use std::fmt;
 
 pub use fragment::FragmentPlace;
 
-/// Protocol numbers (IANA "Assigned Internet Protocol Numbers") that are treated specially.
+/// Protocol numbers that have a meaning here (IANA "Assigned Internet Protocol Numbers").
 pub mod protocol {
     /// IPv6 Hop-by-Hop Options.
     pub const HOP_BY_HOP: u8 = 0;
@@ -41,6 +45,8 @@ pub mod protocol {
     pub const ICMPV6: u8 = 58;
     /// Destination Options for IPv6.
     pub const DESTINATION_OPTIONS: u8 = 60;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
     /// Mobility header.
     pub const MOBILITY: u8 = 135;
     /// UDP-Lite.
@@ -58,7 +64,7 @@ pub enum Malformed {
     Truncated,
     /// The version field is not the one that belongs here.
     Version,
-    /// A length field contradicts itself: IHL below 5, total length below the header's.
+    /// A length field contradicts another one, or is less than the header.
     Length,
     /// The IPv4 header checksum is wrong.
     HeaderChecksum,
@@ -66,20 +72,20 @@ pub enum Malformed {
     Options,
     /// An IPv6 extension header has an impossible length, or there are too many.
     ExtensionHeaders,
-    /// What the kernel said about checksum and segments is not about this packet.
+    /// The offload header of the kernel does not match the packet.
     Offload,
 }
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Truncated => "shorter than its headers say",
+            Self::Truncated => "packet shorter than its headers say",
             Self::Version => "neither IPv4 nor IPv6",
             Self::Length => "contradictory header lengths",
             Self::HeaderChecksum => "wrong IPv4 header checksum",
             Self::Options => "malformed IPv4 options",
             Self::ExtensionHeaders => "malformed IPv6 extension headers",
-            Self::Offload => "impossible offload",
+            Self::Offload => "malformed offload header",
         })
     }
 }
@@ -88,6 +94,11 @@ impl fmt::Display for Malformed {
 pub(crate) fn u16_at(octets: &[u8], at: usize) -> Option<u16> {
     let pair = octets.get(at..at + 2)?;
     Some(u16::from_be_bytes([pair[0], pair[1]]))
+}
+
+/// Writes a big-endian 16-bit number to `at`, where there must be one.
+pub(crate) fn put_u16(octets: &mut [u8], at: usize, number: u16) {
+    octets[at..at + 2].copy_from_slice(&number.to_be_bytes());
 }
 
 /// The big-endian 32-bit number at `at`, where there is one.

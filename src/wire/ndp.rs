@@ -1,12 +1,41 @@
-//! Neighbour Discovery: Router Advertisements (RFC 4861 section 4.2) with the options that a CLAT needs, and the messages
-//! that it sends itself.
+//! Neighbour Discovery: Router Advertisements (RFC 4861 section 4.2) with the options that a CLAT
+//! needs, and the messages that it sends.
 //!
-//! Only ICMPv6 messages are read here, from their type on. That they came from a neighbour - hop limit 255, and a link-local
-//! source - is for who has the IPv6 header to see (RFC 4861 section 6.1.2); the kernel has verified the checksum.
+//! Messages are read from their ICMPv6 type on. Whoever has the IPv6 header checks that they came
+//! from a neighbour, by hop limit 255 and a link-local source (RFC 4861 section 6.1.2); the kernel
+//! has verified the checksum.
+//!
+//! Router Advertisement; M, O and Prf (RFC 4191 section 2.2) are the flags:
+//!
+//! ```text
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |     Type      |     Code      |          Checksum             |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! | Cur Hop Limit |M|O|H|Prf|Resvd|       Router Lifetime         |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |                         Reachable Time                        |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |                          Retrans Timer                        |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |   Options ...
+//! ```
+//!
+//! Options begin with a type and a length in units of 8 octets. The fields behind those:
+//!
+//! ```text
+//! offset                   2          3          4                    8           12   16
+//! 3  Prefix Information    length     L|A flags  valid lifetime       preferred   -    prefix
+//! 5  MTU                   -          -          MTU
+//! 25 Recursive DNS Server  -          -          lifetime             addresses of 16 octets
+//! 38 PREF64                lifetime and code     96 bits of prefix
+//! ```
+//!
+//! Neighbour Solicitation and Advertisement have four octets of flags or none behind the checksum,
+//! then the target address, then options.
 
 use std::{net::Ipv6Addr, time::Duration};
 
-use super::{u16_at, u32_at};
+use super::{icmp, ipv6, u16_at, u32_at};
 
 /// Type of a Router Solicitation.
 pub const ROUTER_SOLICITATION: u8 = 133;
@@ -17,6 +46,28 @@ pub const NEIGHBOUR_SOLICITATION: u8 = 135;
 /// Type of a Neighbour Advertisement.
 pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
+/// Length of a Router Advertisement without options, in octets.
+const ADVERTISEMENT_LEN: usize = 16;
+const ADVERTISEMENT_FLAGS_AT: usize = 5;
+const ROUTER_LIFETIME_AT: usize = 6;
+/// Offset of the target in Neighbour Solicitations and Advertisements, in octets.
+const TARGET_AT: usize = 8;
+
+const OPTION_TYPE_AT: usize = 0;
+const OPTION_LEN_AT: usize = 1;
+const PREFIX_LENGTH_AT: usize = 2;
+const PREFIX_FLAGS_AT: usize = 3;
+const PREFIX_VALID_AT: usize = 4;
+const PREFIX_PREFERRED_AT: usize = 8;
+const PREFIX_AT: usize = 16;
+const MTU_AT: usize = 4;
+const DNS_LIFETIME_AT: usize = 4;
+const DNS_SERVERS_AT: usize = 8;
+const PREF64_LIFETIME_AND_CODE_AT: usize = 2;
+const PREF64_PREFIX_AT: usize = 4;
+/// Length of the prefix in a PREF64 option, in octets.
+const PREF64_PREFIX_LEN: usize = 12;
+
 const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
 const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
 const PREFIX_INFORMATION: u8 = 3;
@@ -24,21 +75,21 @@ const MTU: u8 = 5;
 const RECURSIVE_DNS_SERVER: u8 = 25;
 const PREF64: u8 = 38;
 
-/// So many options of a kind are kept, and no more: an RA has room for hundreds.
-pub const MOST: usize = 16;
+/// Most options of one kind that are kept: an RA has room for hundreds.
+pub const MAX_OPTIONS: usize = 16;
 
-/// What a Router Advertisement says, as far as a CLAT wants to know.
+/// A Router Advertisement, as far as a CLAT needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouterAdvertisement {
-    /// How long the sender is a default router; zero: it is none.
+    /// Time for which the sender is a default router; zero if it is none.
     pub router_lifetime: Duration,
     /// Higher is better, from -1 to 1 (RFC 4191 section 2.2).
     pub preference: i8,
     /// Prefixes of the link.
     pub prefixes: Vec<PrefixInformation>,
-    /// MTU of the link, in octets, if it is said.
+    /// MTU of the link, in octets, if there is an option for it.
     pub mtu: Option<u32>,
-    /// Recursive DNS servers, and how long they may be used (RFC 8106 section 5.1).
+    /// Recursive DNS servers with their lifetimes (RFC 8106 section 5.1).
     pub dns_servers: Vec<(Ipv6Addr, Duration)>,
     /// NAT64 prefixes (RFC 8781).
     pub pref64: Vec<Pref64>,
@@ -47,15 +98,15 @@ pub struct RouterAdvertisement {
 /// A Prefix Information option (RFC 4861 section 4.6.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrefixInformation {
-    /// With what stands behind the prefix length.
+    /// The prefix, with any bits behind its length.
     pub prefix: Ipv6Addr,
-    /// In bits, 0 to 128.
+    /// Length of the prefix, in bits, 0 to 128.
     pub length: u8,
-    /// Whether hosts may make themselves an address in it (the A flag, RFC 4862).
+    /// Whether hosts may configure an address in it (the A flag, RFC 4862).
     pub autonomous: bool,
-    /// How long an address in it is valid.
+    /// Valid lifetime of addresses in it.
     pub valid: Duration,
-    /// How long an address in it is used for new connections.
+    /// Preferred lifetime of addresses in it: the time for which new connections use them.
     pub preferred: Duration,
 }
 
@@ -64,36 +115,36 @@ pub struct PrefixInformation {
 pub struct Pref64 {
     /// Bits behind the prefix length are zero.
     pub prefix: Ipv6Addr,
-    /// In bits: 96, 64, 56, 48, 40 or 32.
+    /// Length of the prefix, in bits: 96, 64, 56, 48, 40 or 32.
     pub length: u8,
-    /// How long it may be used, to 65528 s; zero: no longer.
+    /// Lifetime, up to 65528 s; zero withdraws the prefix.
     pub lifetime: Duration,
 }
 
 impl RouterAdvertisement {
-    /// Reads a message from its type on. What is not known, or does not have the length that it must have, is left out, as RFC
-    /// 4861 section 9 wants it.
+    /// Reads a message from its type on. Options that are not known, or have a wrong length, are
+    /// ignored (RFC 4861 section 9).
     ///
-    /// `None` if it is another message, or not as long as it says, or has an option of no length (RFC 4861 section 4.6).
+    /// `None` if it is another message, is cut off, or has an option of length zero (RFC 4861
+    /// section 4.6).
     pub fn parse(message: &[u8]) -> Option<Self> {
-        const HEADER_LEN: usize = 16;
-        let header = message.get(..HEADER_LEN)?;
+        let header = message.get(..ADVERTISEMENT_LEN)?;
         if header[..2] != [ROUTER_ADVERTISEMENT, 0] {
             return None;
         }
         let mut advertisement = Self {
-            router_lifetime: seconds(u16_at(header, 6).unwrap_or(0)),
-            // The middle of three values; the fourth is reserved, and means the middle (RFC 4191 section 2.2).
-            preference: match header[5] >> 3 & 3 {
+            router_lifetime: seconds(u16_at(header, ROUTER_LIFETIME_AT).unwrap_or(0)),
+            // The fourth value is reserved, and counts as medium (RFC 4191 section 2.2).
+            preference: match header[ADVERTISEMENT_FLAGS_AT] >> 3 & 3 {
                 0b01 => 1,
                 0b11 => -1,
                 _ => 0,
             },
             ..Self::default()
         };
-        let mut options = &message[HEADER_LEN..];
+        let mut options = &message[ADVERTISEMENT_LEN..];
         while !options.is_empty() {
-            let len = usize::from(*options.get(1)?) * 8;
+            let len = usize::from(*options.get(OPTION_LEN_AT)?) * 8;
             if len == 0 {
                 return None;
             }
@@ -106,16 +157,17 @@ impl RouterAdvertisement {
 
     /// Takes one option, of 8 octets or more.
     fn option(&mut self, option: &[u8]) {
-        match (option[0], option.len()) {
+        match (option[OPTION_TYPE_AT], option.len()) {
             (PREFIX_INFORMATION, 32) => {
                 if let Some(prefix) = prefix_information(option) {
                     put(&mut self.prefixes, prefix);
                 }
             }
-            (MTU, 8) => self.mtu = u32_at(option, 4),
+            (MTU, 8) => self.mtu = u32_at(option, MTU_AT),
             (RECURSIVE_DNS_SERVER, 24..) => {
-                let lifetime = Duration::from_secs(u32_at(option, 4).unwrap_or(0).into());
-                let (addresses, _) = option[8..].as_chunks::<16>();
+                let lifetime = u32_at(option, DNS_LIFETIME_AT).unwrap_or(0);
+                let lifetime = Duration::from_secs(lifetime.into());
+                let (addresses, _) = option[DNS_SERVERS_AT..].as_chunks::<16>();
                 for &address in addresses {
                     put(&mut self.dns_servers, (address.into(), lifetime));
                 }
@@ -132,30 +184,31 @@ impl RouterAdvertisement {
 }
 
 fn put<T>(list: &mut Vec<T>, item: T) {
-    if list.len() < MOST {
+    if list.len() < MAX_OPTIONS {
         list.push(item);
     }
 }
 
 fn prefix_information(option: &[u8]) -> Option<PrefixInformation> {
     const AUTONOMOUS: u8 = 0x40;
-    let length = option[2];
+    let length = option[PREFIX_LENGTH_AT];
     (length <= 128).then_some(PrefixInformation {
-        prefix: address(option, 16)?,
+        prefix: address(option, PREFIX_AT)?,
         length,
-        autonomous: option[3] & AUTONOMOUS != 0,
-        valid: Duration::from_secs(u32_at(option, 4)?.into()),
-        preferred: Duration::from_secs(u32_at(option, 8)?.into()),
+        autonomous: option[PREFIX_FLAGS_AT] & AUTONOMOUS != 0,
+        valid: Duration::from_secs(u32_at(option, PREFIX_VALID_AT)?.into()),
+        preferred: Duration::from_secs(u32_at(option, PREFIX_PREFERRED_AT)?.into()),
     })
 }
 
 fn pref64(option: &[u8]) -> Option<Pref64> {
-    /// By prefix length code.
+    /// Prefix lengths by their code, in bits.
     const LENGTHS: [u8; 6] = [96, 64, 56, 48, 40, 32];
-    let word = u16_at(option, 2)?;
+    let word = u16_at(option, PREF64_LIFETIME_AND_CODE_AT)?;
     let length = *LENGTHS.get(usize::from(word & 7))?;
     let mut octets = [0; 16];
-    octets[..12].copy_from_slice(&option[4..16]);
+    let prefix = option.get(PREF64_PREFIX_AT..)?.get(..PREF64_PREFIX_LEN)?;
+    octets[..PREF64_PREFIX_LEN].copy_from_slice(prefix);
     let mask = u128::MAX << (128 - u32::from(length));
     Some(Pref64 {
         prefix: (u128::from_be_bytes(octets) & mask).into(),
@@ -173,8 +226,8 @@ fn seconds(seconds: u16) -> Duration {
     Duration::from_secs(seconds.into())
 }
 
-/// A Router Solicitation from a device with this link-layer address, if it has one (RFC 4861 section 4.1). The checksum is
-/// left to the kernel.
+/// A Router Solicitation from a device with this link-layer address, if it has one (RFC 4861
+/// section 4.1). The kernel calculates the checksum.
 pub fn router_solicitation(link_layer_address: Option<[u8; 6]>) -> Vec<u8> {
     let mut message = vec![ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
     if let Some(address) = link_layer_address {
@@ -189,11 +242,11 @@ pub fn solicited_target(message: &[u8]) -> Option<Ipv6Addr> {
     if message.get(..2)? != [NEIGHBOUR_SOLICITATION, 0] {
         return None;
     }
-    address(message, 8)
+    address(message, TARGET_AT)
 }
 
-/// A Neighbour Advertisement for `target` (RFC 4861 section 4.4). `solicited` unless the solicitation came from `::`, by
-/// duplicate address detection. The checksum is left to the kernel.
+/// A Neighbour Advertisement for `target` (RFC 4861 section 4.4). `solicited` unless the
+/// solicitation came from `::`, by duplicate address detection. The kernel calculates the checksum.
 pub fn neighbour_advertisement(
     target: Ipv6Addr,
     solicited: bool,
@@ -211,31 +264,32 @@ pub fn neighbour_advertisement(
     message
 }
 
-/// Echo Request and Echo Reply (RFC 4443 section 4), and Time Exceeded.
-const ECHO_REQUEST: u8 = 128;
 /// Type of an Echo Reply.
-pub const ECHO_REPLY: u8 = 129;
+pub const ECHO_REPLY: u8 = icmp::V6_ECHO_REPLY;
 /// Type of a Time Exceeded.
 pub const TIME_EXCEEDED: u8 = 3;
+/// Offset of the identifier in echo messages, in octets (RFC 4443 section 4).
+const IDENTIFIER_AT: usize = 4;
 
-/// An Echo Request that asks the first router whether it hears us. The checksum is left to the kernel.
+/// An Echo Request that asks the first router whether it receives from us. The kernel calculates
+/// the checksum.
 pub fn probe(identifier: u16) -> Vec<u8> {
-    let [a, b] = identifier.to_be_bytes();
-    vec![ECHO_REQUEST, 0, 0, 0, a, b, 0, 1]
+    let [high, low] = identifier.to_be_bytes();
+    vec![icmp::V6_ECHO_REQUEST, 0, 0, 0, high, low, 0, 1]
 }
 
-/// Whether a message, read from its type on, answers a [`probe`]: by its end on the way (RFC 4443 section 3.3), or by arrival.
+/// Whether a message, read from its type on, answers a [`probe`]: with an Echo Reply, or with a
+/// Time Exceeded that quotes it (RFC 4443 section 3.3).
 pub fn answers_probe(message: &[u8], identifier: u16) -> bool {
-    const IPV6_HEADER_LEN: usize = 40;
-    let quoted = match message {
+    let echo = match message {
         [ECHO_REPLY, 0, ..] => message,
-        [TIME_EXCEEDED, 0, ..] => match message.get(8 + IPV6_HEADER_LEN..) {
-            Some(quoted @ [ECHO_REQUEST, ..]) => quoted,
+        [TIME_EXCEEDED, 0, ..] => match message.get(icmp::HEADER_LEN + ipv6::HEADER_LEN..) {
+            Some(quoted @ [icmp::V6_ECHO_REQUEST, ..]) => quoted,
             _ => return false,
         },
         _ => return false,
     };
-    u16_at(quoted, 4) == Some(identifier)
+    u16_at(echo, IDENTIFIER_AT) == Some(identifier)
 }
 
 /// The multicast group in which `address` is solicited (RFC 4291 section 2.7.1).
@@ -249,7 +303,7 @@ pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-    use proptest::prelude::*;
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
@@ -298,7 +352,7 @@ mod tests {
         );
     }
 
-    /// RA81-01 to RA81-03
+    /// RFC 8781 section 4.
     #[test]
     fn nat64_prefixes_of_every_length_are_read() {
         let written = "2001:db8:a:b:c:d:e:f";
@@ -334,9 +388,9 @@ mod tests {
         assert_eq!(longest.pref64[0].lifetime, Duration::from_secs(65528));
     }
 
-    /// RFC 4861 section 4.6: an option of no length ends it.
+    /// RFC 4861 section 4.6: an option of length zero invalidates it.
     #[test]
-    fn what_is_no_advertisement_is_refused() {
+    fn other_messages_are_refused() {
         assert!(read(&[]).is_some());
         assert!(read(&[&[38, 0, 0, 0, 0, 0, 0, 0]]).is_none(), "no length");
         assert!(read(&[&[38, 2, 0, 0, 0, 0, 0, 0]]).is_none(), "cut");
@@ -350,14 +404,14 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_kept_than_anybody_needs() {
+    fn options_of_a_kind_are_limited() {
         let many = option_pref64(75, 0, "2001:db8::").repeat(1000);
-        assert_eq!(read(&[&many]).unwrap().pref64.len(), MOST);
+        assert_eq!(read(&[&many]).unwrap().pref64.len(), MAX_OPTIONS);
     }
 
     /// RFC 4861 sections 4.1, 4.3 and 4.4.
     #[test]
-    fn messages_are_written_as_others_read_them() {
+    fn messages_are_written_as_neighbours_read_them() {
         let mac = [2, 0, 0, 0, 0, 1];
         assert_eq!(
             router_solicitation(Some(mac)),
@@ -379,7 +433,7 @@ mod tests {
 
     /// RFC 4443 sections 3.3, 4.1 and 4.2.
     #[test]
-    fn answers_to_probes_are_known() {
+    fn answers_to_probes_are_recognised() {
         let probe = probe(0x1234);
         assert_eq!(probe, [128, 0, 0, 0, 0x12, 0x34, 0, 1]);
         let exceeded = [&[3, 0, 0, 0, 0, 0, 0, 0], &[0; 40][..], &probe].concat();
@@ -393,7 +447,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_octets_are_read_or_refused(message in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_octets_are_read_or_refused(message in vec(any::<u8>(), 0..200)) {
             let message = [&[134, 0], &*message].concat();
             if let Some(read) = RouterAdvertisement::parse(&message) {
                 prop_assert!(read.pref64.len() + read.prefixes.len() <= message.len() / 16);

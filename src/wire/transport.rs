@@ -1,48 +1,74 @@
-//! The few fields of transport protocols that a translator touches.
+//! The fields that transport protocols share, by protocol number: ports and checksum.
 
 use super::{
     checksum::{self, Sum},
-    protocol, u16_at,
+    protocol, put_u16,
+    tcp::{self, TcpSegment},
+    u16_at, udp,
 };
 
-/// Length of a TCP header without options, in octets (RFC 9293 section 3.1).
-const TCP_HEADER_LEN: usize = 20;
-/// Length of a UDP or UDP-Lite header, in octets (RFC 768).
-const UDP_HEADER_LEN: usize = 8;
-/// Where UDP, UDP-Lite and DCCP have their checksum.
-const UDP_CHECKSUM_AT: usize = 6;
-/// Where TCP has its checksum.
-const TCP_CHECKSUM_AT: usize = 16;
+/// Shortest header of DCCP, without the extended sequence number, in octets (RFC 4340
+/// section 5.1).
+const DCCP_HEADER_LEN: usize = 12;
+
+const SOURCE_PORT_AT: usize = 0;
+const DESTINATION_PORT_AT: usize = 2;
+/// Length of both ports together, in octets.
+pub const PORTS_LEN: usize = 4;
 
 /// Shortest header of a protocol that is known here, in octets; zero for others.
 pub fn min_header_len(protocol: u8) -> usize {
     match protocol {
-        protocol::TCP => TCP_HEADER_LEN,
-        protocol::UDP | protocol::UDP_LITE => UDP_HEADER_LEN,
-        protocol::DCCP => 12, // without the extended sequence number (RFC 4340 section 5.1)
+        protocol::TCP => tcp::HEADER_LEN,
+        protocol::UDP | protocol::UDP_LITE => udp::HEADER_LEN,
+        protocol::DCCP => DCCP_HEADER_LEN,
         _ => 0,
     }
 }
 
-/// Whether a UDP packet comes without a checksum (RFC 768): its field is there, and zero.
-pub fn is_udp_without_checksum(protocol: u8, transport: &[u8]) -> bool {
-    protocol == protocol::UDP && u16_at(transport, UDP_CHECKSUM_AT) == Some(0)
+/// Length of the header of a TCP segment or a UDP datagram, in octets, if all of it is there.
+pub fn header_len(protocol: u8, transport: &[u8]) -> Option<usize> {
+    match protocol {
+        protocol::TCP => Some(TcpSegment::parse(transport).ok()?.header_len()),
+        protocol::UDP => (transport.len() >= udp::HEADER_LEN).then_some(udp::HEADER_LEN),
+        _ => None,
+    }
+}
+
+/// Offset of the checksum in the header of a protocol, in octets; `None` for protocols that are
+/// not known here. UDP-Lite (RFC 3828) and DCCP (RFC 4340) have theirs where UDP does.
+pub fn checksum_at(protocol: u8) -> Option<usize> {
+    match protocol {
+        protocol::TCP => Some(tcp::CHECKSUM_AT),
+        protocol::UDP | protocol::UDP_LITE | protocol::DCCP => Some(udp::CHECKSUM_AT),
+        _ => None,
+    }
 }
 
 /// Source and destination port, for protocols that begin with them.
 pub fn ports(protocol: u8, transport: &[u8]) -> Option<(u16, u16)> {
-    const SCTP: u8 = 132;
     match protocol {
-        protocol::TCP | protocol::UDP | protocol::DCCP | protocol::UDP_LITE | SCTP => {
-            Some((u16_at(transport, 0)?, u16_at(transport, 2)?))
+        protocol::TCP | protocol::UDP | protocol::DCCP | protocol::UDP_LITE | protocol::SCTP => {
+            Some((
+                u16_at(transport, SOURCE_PORT_AT)?,
+                u16_at(transport, DESTINATION_PORT_AT)?,
+            ))
         }
         _ => None,
     }
 }
 
-/// Replaces `removed` by `added` in the checksum of a packet whose pseudo-header changed (RFC 7915 sections 4.5, 5.5).
-/// Protocols whose checksum does not cover addresses (SCTP), or that are not known here, are left alone, as is a
-/// field that was cut off (in a packet quoted by an ICMP error), and a UDP packet without a checksum.
+/// Whether this is UDP without a checksum (RFC 768).
+pub fn is_udp_without_checksum(protocol: u8, transport: &[u8]) -> bool {
+    protocol == protocol::UDP && udp::lacks_checksum(transport)
+}
+
+/// Replaces `removed` by `added` in the checksum of a packet whose pseudo-header changed (RFC 7915
+/// sections 4.5 and 5.5).
+///
+/// A checksum that does not cover addresses (SCTP) or whose protocol is not known here stays as it
+/// is, as does a field that was cut off (in a packet quoted by an ICMP error), and UDP without a
+/// checksum stays without.
 pub fn update_checksum(protocol: u8, transport: &mut [u8], removed: Sum, added: Sum) {
     let Some(at) = checksum_at(protocol) else {
         return;
@@ -53,65 +79,21 @@ pub fn update_checksum(protocol: u8, transport: &mut [u8], removed: Sum, added: 
     let Some(old) = u16_at(transport, at) else {
         return;
     };
-    put_checksum(
-        protocol,
-        transport,
-        at,
-        checksum::update(old, removed, added),
-    );
-}
-
-/// Where a protocol has its checksum, in octets from the start of its header; `None` for those that are not known here.
-pub fn checksum_at(protocol: u8) -> Option<usize> {
-    match protocol {
-        protocol::TCP => Some(TCP_CHECKSUM_AT),
-        protocol::UDP | protocol::UDP_LITE | protocol::DCCP => Some(UDP_CHECKSUM_AT),
-        _ => None,
-    }
-}
-
-/// Length of the header of a TCP segment by its own word, or of a UDP datagram, in octets, if there is so much.
-pub fn header_len(protocol: u8, transport: &[u8]) -> Option<usize> {
-    let len = match protocol {
-        protocol::TCP => usize::from(transport.get(12)? >> 4) * 4,
-        protocol::UDP => UDP_HEADER_LEN,
-        _ => return None,
+    let new = checksum::update(old, removed, added);
+    let new = if protocol == protocol::TCP {
+        new
+    } else {
+        udp::sent(new)
     };
-    (min_header_len(protocol)..=transport.len())
-        .contains(&len)
-        .then_some(len)
+    put_u16(transport, at, new);
 }
 
-/// Replaces `removed` by `added` in a field that holds the sum of a pseudo-header, not its complement: the checksum is
-/// finished by the kernel, and what looks like none (UDP) is one.
+/// Replaces `removed` by `added` in a field that holds the sum of a pseudo-header, not its
+/// complement: the kernel finishes the checksum, and zero is a sum like any other, also for UDP.
 pub fn update_partial_checksum(field: &mut [u8; 2], removed: Sum, added: Sum) {
     let old = Sum::word(u16::from_be_bytes(*field));
     let new = old + Sum::word(!removed.fold()) + added;
     *field = new.fold().to_be_bytes();
-}
-
-/// The length of a UDP packet by its own header, in octets, if there is so much.
-pub fn udp_len(transport: &[u8]) -> Option<usize> {
-    let len = usize::from(u16_at(transport, 4)?);
-    (UDP_HEADER_LEN..=transport.len())
-        .contains(&len)
-        .then_some(len)
-}
-
-/// Gives a UDP packet that has none a checksum; `pseudo` is its pseudo-header.
-pub fn put_udp_checksum(udp: &mut [u8], pseudo: Sum) {
-    let sum = Sum::of(udp) + pseudo; // the field is zero
-    put_checksum(protocol::UDP, udp, UDP_CHECKSUM_AT, sum.checksum());
-}
-
-/// "If the computed checksum is zero, it is transmitted as all ones" (RFC 768): zero would say that there is none.
-fn put_checksum(protocol: u8, transport: &mut [u8], at: usize, checksum: u16) {
-    let checksum = if checksum == 0 && protocol != protocol::TCP {
-        0xffff
-    } else {
-        checksum
-    };
-    transport[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
 }
 
 #[cfg(test)]
@@ -135,7 +117,7 @@ mod tests {
         for (protocol, len) in [
             (protocol::UDP, 7),
             (protocol::TCP, 17),
-            (132, 20),
+            (protocol::SCTP, 20),
             (253, 20),
             (50, 20),
         ] {
@@ -156,31 +138,6 @@ mod tests {
             update_checksum(protocol, &mut octets, Sum::default(), Sum::word(1));
             assert_eq!(octets[at..at + 2], [0xa5, 0xa4], "protocol {protocol}");
         }
-    }
-
-    #[test]
-    fn a_computed_udp_checksum_verifies() {
-        let pseudo = Sum::word(0x8765);
-        let mut udp = [0, 7, 0, 9, 0, 11, 0, 0, b'a', b'b', b'c'];
-        assert_eq!(udp_len(&udp), Some(11));
-        put_udp_checksum(&mut udp, pseudo);
-        assert!((Sum::of(&udp) + pseudo).verifies());
-    }
-
-    #[test]
-    fn a_udp_length_is_believed_only_if_it_can_be() {
-        let mut udp = [0, 7, 0, 9, 0, 0, 0, 0, b'a', b'b', b'c'];
-        for (len, expected) in [
-            (7, None),
-            (8, Some(8)),
-            (11, Some(11)),
-            (12, None),
-            (255, None),
-        ] {
-            udp[5] = len;
-            assert_eq!(udp_len(&udp), expected);
-        }
-        assert_eq!(udp_len(&udp[..5]), None);
     }
 
     #[test]

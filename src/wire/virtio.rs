@@ -1,10 +1,28 @@
-//! What the kernel passes with a packet about work that is left to do: checksum and segmentation
-//! (struct virtio_net_hdr, VIRTIO 1.2 section 5.1.6; Documentation/networking/tuntap.rst).
+//! The header before each packet of a TUN device with offload: checksum and segmentation that are
+//! left to do (struct virtio_net_hdr, VIRTIO 1.2 section 5.1.6;
+//! Documentation/networking/tuntap.rst).
+//!
+//! ```text
+//!  0       1       2               4               6               8              10
+//! +-------+-------+---------------+---------------+---------------+---------------+
+//! | flags |  gso  |    hdr_len    |   gso_size    |  csum_start   |  csum_offset  |
+//! +-------+-------+---------------+---------------+---------------+---------------+
+//! ```
+//!
+//! Numbers are in the byte order of the machine. csum_start counts from the start of the packet,
+//! csum_offset from csum_start.
 
 use super::{Malformed, protocol};
 
-/// Length of the header before each packet, in octets.
+/// Length of the header, in octets.
 pub const HEADER_LEN: usize = 10;
+
+const FLAGS_AT: usize = 0;
+const GSO_TYPE_AT: usize = 1;
+const HDR_LEN_AT: usize = 2;
+const GSO_SIZE_AT: usize = 4;
+const CSUM_START_AT: usize = 6;
+const CSUM_OFFSET_AT: usize = 8;
 
 const NEEDS_CHECKSUM: u8 = 1;
 const GSO_NONE: u8 = 0;
@@ -13,7 +31,7 @@ const GSO_TCP6: u8 = 4;
 const GSO_UDP: u8 = 5;
 const GSO_ECN: u8 = 0x80;
 
-/// What is left to do for a packet. Nothing, by default.
+/// The work that is left to do for a packet: none by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offload {
     /// The transport checksum has the sum of the pseudo-header only, and not its complement.
@@ -22,16 +40,16 @@ pub struct Offload {
     pub segments: Option<SegmentKind>,
 }
 
-/// Where the transport header is, and its checksum, in octets from the start of the packet.
+/// Place of the transport header and of its checksum, in octets from the start of the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartialChecksum {
     /// Start of the transport header.
     pub start: usize,
-    /// The field of the checksum.
+    /// Start of the checksum.
     pub field: usize,
 }
 
-/// How a super-packet is cut.
+/// Kind and size of the segments of a super-packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentKind {
     /// TCP or UDP.
@@ -40,7 +58,7 @@ pub struct SegmentKind {
     pub size: u16,
 }
 
-/// What a super-packet is made of.
+/// Transport protocol of a super-packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentTransport {
     /// TCP segments; with `ecn`, the first has CWR set and the others have not.
@@ -68,14 +86,14 @@ impl Offload {
         *self == Self::default()
     }
 
-    /// Reads the header of a packet of `len` octets. What it says lies within the packet.
+    /// Reads the header of a packet of `len` octets. The checksum lies within the packet.
     pub fn read(header: &[u8; HEADER_LEN], len: usize) -> Result<Self, Malformed> {
-        // In the byte order of the machine.
-        let word = |at| usize::from(u16::from_ne_bytes([header[at], header[at + 1]]));
-        let (flags, kind) = (header[0], header[1]);
-        let checksum = (flags & NEEDS_CHECKSUM != 0).then(|| PartialChecksum {
-            start: word(6),
-            field: word(6) + word(8),
+        let number = |at| u16::from_ne_bytes([header[at], header[at + 1]]);
+        let kind = header[GSO_TYPE_AT];
+        let checksum = (header[FLAGS_AT] & NEEDS_CHECKSUM != 0).then(|| {
+            let start = usize::from(number(CSUM_START_AT));
+            let field = start + usize::from(number(CSUM_OFFSET_AT));
+            PartialChecksum { start, field }
         });
         if checksum.is_some_and(|checksum| checksum.field + 2 > len) {
             return Err(Malformed::Offload);
@@ -92,7 +110,7 @@ impl Offload {
             GSO_UDP => SegmentTransport::Udp,
             _ => return Err(Malformed::Offload),
         };
-        let size = word(4) as u16;
+        let size = number(GSO_SIZE_AT);
         if size == 0 || checksum.is_none() {
             return Err(Malformed::Offload);
         }
@@ -102,36 +120,33 @@ impl Offload {
         })
     }
 
-    /// The header of a packet of IP `version` 4 or 6, whose headers, up to the payload that is cut, have `headers` octets.
-    pub fn octets(&self, version: u8, headers: usize) -> [u8; HEADER_LEN] {
+    /// The header of a packet of IP `version` 4 or 6. Of a super-packet, `headers_len` is the
+    /// length of all that stands before the payload that is cut, in octets.
+    pub fn octets(&self, version: u8, headers_len: usize) -> [u8; HEADER_LEN] {
         let mut header = [0; HEADER_LEN];
-        let mut put = |at: usize, value: usize| {
-            header[at..at + 2].copy_from_slice(&(value as u16).to_ne_bytes()); // within a packet
-        };
         if let Some(checksum) = self.checksum {
-            put(6, checksum.start);
-            put(8, checksum.field - checksum.start);
+            put(&mut header, CSUM_START_AT, checksum.start);
+            put(&mut header, CSUM_OFFSET_AT, checksum.field - checksum.start);
+            header[FLAGS_AT] = NEEDS_CHECKSUM;
         }
-        let mut kind = GSO_NONE;
         if let Some(segments) = self.segments {
-            put(2, headers);
-            put(4, segments.size.into());
-            kind = match (segments.transport, version) {
-                (SegmentTransport::Tcp { ecn }, version) => {
+            put(&mut header, HDR_LEN_AT, headers_len);
+            put(&mut header, GSO_SIZE_AT, segments.size.into());
+            header[GSO_TYPE_AT] = match segments.transport {
+                SegmentTransport::Tcp { ecn } => {
                     let family = if version == 4 { GSO_TCP4 } else { GSO_TCP6 };
                     family | if ecn { GSO_ECN } else { 0 }
                 }
-                (SegmentTransport::Udp, _) => GSO_UDP,
+                SegmentTransport::Udp => GSO_UDP,
             };
         }
-        header[0] = if self.checksum.is_some() {
-            NEEDS_CHECKSUM
-        } else {
-            0
-        };
-        header[1] = kind;
         header
     }
+}
+
+fn put(header: &mut [u8; HEADER_LEN], at: usize, number: usize) {
+    let number = (number as u16).to_ne_bytes(); // within a packet
+    header[at..at + 2].copy_from_slice(&number);
 }
 
 #[cfg(test)]
@@ -140,7 +155,8 @@ mod tests {
 
     use super::*;
 
-    /// As a program in C would have it: flags, kind, and four words in the byte order of the machine.
+    /// A header as a C program writes it: flags, type, and four words in the byte order of the
+    /// machine.
     fn header(flags: u8, kind: u8, words: [u16; 4]) -> [u8; HEADER_LEN] {
         let mut header = [flags, kind, 0, 0, 0, 0, 0, 0, 0, 0];
         for (index, word) in words.iter().enumerate() {
@@ -150,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_to_do_by_a_header_of_zeros() {
+    fn a_header_of_zeros_leaves_nothing_to_do() {
         let none = Offload::read(&[0; HEADER_LEN], 0).unwrap();
         assert!(none.is_none());
         assert_eq!(none.octets(4, 40), [0; HEADER_LEN]);
@@ -159,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_written_for_the_other_family() {
+    fn a_header_that_was_read_is_written_for_the_other_family() {
         for (kind, there, version) in [
             (1, 4, 6),
             (4, 1, 4),
@@ -185,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn contradictory_headers_are_refused() {
         for (flags, kind, words, len) in [
             (1, 0, [0, 0, 40, 6], 47),          // past the end
             (1, 0, [0, 0, 65535, 65535], 2000), // far past it

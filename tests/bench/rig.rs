@@ -86,7 +86,7 @@ impl Sample {
 
     /// Puts it into the buffer, and translates it.
     pub(crate) fn translate(&self, translator: &mut Translator, packet: &mut Packet, now: Instant) {
-        packet.space()[..self.head.len()].copy_from_slice(&self.head);
+        packet.read_buffer()[..self.head.len()].copy_from_slice(&self.head);
         packet.received(self.len).unwrap();
         let outcome = translator.translate(packet, now);
         assert!(matches!(outcome, Outcome::Forward), "{outcome:?}");

@@ -182,7 +182,7 @@ fn the_hosts_networks_are_known_among_many() {
         rig.tell(announcement(&format!("2001:db8:{number:x}::")));
     }
     let network = |text: &str| (UPLINK, text.parse::<Ipv6Addr>().unwrap());
-    assert_eq!(rig.clat.discovery.networks().len(), ndp::MOST);
+    assert_eq!(rig.clat.discovery.networks().len(), ndp::MAX_OPTIONS);
     assert!(
         rig.clat
             .discovery

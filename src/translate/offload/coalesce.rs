@@ -1,11 +1,13 @@
-//! Joins packets that follow each other in a flow to one super-packet, as the kernel's own receive offload does (GRO), so
-//! that streams of small packets are few writes and not many.
+//! Receive offload (GRO): joins packets that follow each other in a flow to one super-packet, so
+//! that a stream of small packets needs few writes.
 //!
-//! Joined is only what the kernel can cut again into the very packets that came: same addresses, ports, traffic class, hop
-//! limit, DF and TCP flags, each as long as the first, no options that differ, no fragments, and a checksum that is
-//! right. A checksum that is wrong would be repaired on the way: such a packet goes out alone, and still wrong.
-//! Nothing overtakes anything of its flow: what cannot be joined is written after all of it that came before, and what is
-//! of no flow (ICMP, fragments) after everything.
+//! The kernel must be able to cut a super-packet into the very packets that were joined: they have
+//! the same addresses, ports, traffic class, hop limit, DF, TCP flags and options, each is as long
+//! as the first, none is a fragment, and their checksums are right. A wrong checksum would be
+//! repaired on the way: such a packet goes out alone, and still wrong.
+//!
+//! No packet overtakes another of its flow: one that cannot be joined is written after those of its
+//! flow that came before, and one of no flow (ICMP, fragments) after all others.
 
 use std::{collections::VecDeque, hash::Hasher};
 
@@ -17,36 +19,36 @@ use crate::{
         checksum::Sum,
         ipv4::{self, Ipv4Packet},
         ipv6::{self, Ipv6Packet},
-        protocol, transport,
+        protocol, put_u16,
+        tcp::{self, TcpSegment},
+        transport,
+        udp::{self, UdpDatagram},
         virtio::{Offload, PartialChecksum, SegmentKind, SegmentTransport},
     },
 };
 
-/// The kernel cuts UDP super-packets of up to so many segments (UDP_MAX_SEGMENTS of linux/udp.h, 64 before Linux 6.7).
-const MOST_SEGMENTS: usize = 64;
-/// The longest packet whose length IPv4 and IPv6 can say, in octets.
+/// Most segments of a UDP super-packet that the kernel cuts (UDP_MAX_SEGMENTS of linux/udp.h, 64
+/// before Linux 6.7).
+const MAX_SEGMENTS: usize = 64;
+/// Longest packet whose length IPv4 and IPv6 can state, in octets.
 const MAX_LEN: usize = 65535;
-
-const TCP_ACK: u8 = 0x10;
-const TCP_PSH: u8 = 0x08;
-
-/// So many flows wait at most; then the oldest is written for the newest.
-const FLOWS: usize = 128;
+/// Most flows that wait; then the oldest is written for the newest.
+const MAX_FLOWS: usize = 128;
 
 /// Packets that wait for more of their flows.
 #[derive(Debug, Default)]
 pub struct Coalescer {
     /// The oldest first.
     waiting: VecDeque<Waiting>,
-    /// Where each waits, by what its flow is known by: this is all that is looked through for a packet.
+    /// The key of each in `waiting`: all that is searched for a packet.
     keys: VecDeque<u64>,
-    /// What is being written.
+    /// The packet that is being written.
     written: Packet,
-    /// Buffers that are not in use. The last that was is the next to be: its memory is near.
+    /// Buffers that are not in use. The last that was used is the next: it is in the cache.
     spare: Vec<Packet>,
 }
 
-/// One flow.
+/// The packets of one flow.
 #[derive(Debug)]
 struct Waiting {
     /// Its first packet, with the payload of the others after its own.
@@ -54,46 +56,53 @@ struct Waiting {
     flow: Flow,
 }
 
-/// What is to be known of a flow whose packets wait.
+/// The state of a flow whose packets wait.
 #[derive(Clone, Copy, Debug)]
 struct Flow {
+    /// Of the first packet.
     shape: Shape,
     segments: usize,
-    /// Whether the last one was the last that can be joined: shorter than the others, or with PSH.
+    /// Whether no packet can follow: the last one was shorter than the others, or had PSH.
     ended: bool,
-    /// Whether the first checksum is known to be right.
+    /// Whether the checksum of the first packet has been verified.
     verified: bool,
 }
 
-/// Where things are in a packet that can be joined.
+/// The parts of a packet that can be joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape {
-    /// Where the transport header is, in octets.
+    /// Offset of the transport header, in octets.
     transport_at: usize,
-    /// Where the payload is, in octets.
+    /// Offset of the payload, in octets.
     payload_at: usize,
     /// Payload of each segment, in octets; not zero.
     size: usize,
-    is_tcp: bool,
+    protocol: FlowProtocol,
 }
 
-/// What to do with a packet that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FlowProtocol {
+    Tcp { push: bool },
+    Udp,
+}
+
+/// The answer to a packet that was offered.
 #[derive(Debug)]
 #[must_use]
 pub enum Offered<'c> {
-    /// Nothing: it waits, or has joined what waits.
+    /// The packet waits, alone or joined to others.
     Taken,
-    /// This is to be written first, and then the packet is to be offered again.
+    /// Write this packet first, then offer the other again.
     First(&'c mut Packet),
-    /// It is to be written: nothing waits that it might overtake, and it can be joined to nothing.
+    /// Write the packet: it can be joined to none, and none waits that it might overtake.
     Alone,
 }
 
 impl Coalescer {
-    /// A translated packet, which is about to be written.
+    /// Offers a translated packet, which is about to be written.
     pub fn offer(&mut self, packet: &Packet) -> Offered<'_> {
         let Some(transport_at) = transport_at(packet.bytes()) else {
-            // Nobody knows which flow it is of.
+            // Its flow is unknown.
             return match self.take() {
                 Some(waiting) => Offered::First(waiting),
                 None => Offered::Alone,
@@ -112,7 +121,7 @@ impl Coalescer {
         let Some(shape) = shape else {
             return Offered::Alone;
         };
-        if self.waiting.len() == FLOWS {
+        if self.waiting.len() == MAX_FLOWS {
             return self.remove(0);
         }
         let mut first = self.spare.pop().unwrap_or_default();
@@ -123,14 +132,14 @@ impl Coalescer {
             flow: Flow {
                 shape,
                 segments: 1,
-                ended: shape.is_tcp && has_push(packet, shape),
+                ended: shape.has_push(),
                 verified: false,
             },
         });
         Offered::Taken
     }
 
-    /// What has waited longest, to be written.
+    /// Takes the packet that has waited longest, to be written.
     pub fn take(&mut self) -> Option<&mut Packet> {
         self.keys.pop_front()?;
         let waiting = self.waiting.pop_front()?;
@@ -156,7 +165,7 @@ impl Coalescer {
 }
 
 impl Waiting {
-    /// Joins the next packet of the flow, if it is that.
+    /// Joins `next` to the packets of the flow, if it continues them.
     fn join(&mut self, next: &Packet, shape: Shape) -> bool {
         let Self { packet, flow } = self;
         if !flow.continues(packet, next, shape) {
@@ -173,148 +182,136 @@ impl Waiting {
         }
         packet.append(&next.bytes()[shape.payload_at..]);
         flow.segments += 1;
-        flow.ended = shape.size < flow.shape.size || shape.is_tcp && has_push(next, shape);
-        if flow.ended && shape.is_tcp {
-            // Of a super-packet it is the last segment that has the flag.
-            let flags = next.bytes()[shape.transport_at + 13];
-            packet.tail_mut(flow.shape.transport_at)[13] = flags;
+        flow.ended = shape.size < flow.shape.size || shape.has_push();
+        if shape.has_push() {
+            // Of the segments of a super-packet the last one has the flag.
+            tcp::set_push(packet.tail_mut(flow.shape.transport_at));
         }
         true
     }
 }
 
 impl Flow {
-    /// Whether a packet is the next one of the flow.
+    /// Whether `next`, of this `shape`, continues the flow whose first packet is `first`.
     fn continues(&self, first: &Packet, next: &Packet, shape: Shape) -> bool {
         let (first, next) = (first.bytes(), next.bytes());
-        let Shape {
-            transport_at,
-            payload_at,
-            size,
-            is_tcp,
-        } = self.shape;
         if self.ended
-            || self.segments == MOST_SEGMENTS
+            || self.segments == MAX_SEGMENTS
             || first.len() + shape.size > MAX_LEN
-            || shape.size > size
-            || (shape.transport_at, shape.payload_at, shape.is_tcp)
-                != (transport_at, payload_at, is_tcp)
+            || shape.size > self.shape.size
+            || shape.transport_at != self.shape.transport_at
         {
             return false;
         }
-        let same = |from: usize, to: usize| first[from..to] == next[from..to];
-        let same_ip = match first[0] >> 4 {
-            // Version, header length, TOS; flags; TTL and protocol; addresses. Lengths, identifications and checksums differ.
-            4 => same(0, 2) && same(6, 10) && same(12, 20),
-            // Version, traffic class, flow label; next header, hop limit, addresses.
-            _ => same(0, 4) && same(6, 40),
+        let (first_ip, first) = first.split_at(shape.transport_at);
+        let (next_ip, next) = next.split_at(shape.transport_at);
+        let same_ip = match shape.transport_at {
+            ipv4::HEADER_LEN => ipv4::is_same_but_for_length(first_ip, next_ip),
+            _ => ipv6::is_same_but_for_length(first_ip, next_ip),
         };
-        let at = transport_at;
-        if !same_ip || !same(at, at + 4) {
+        if !same_ip || first[..transport::PORTS_LEN] != next[..transport::PORTS_LEN] {
             return false;
         }
-        if !is_tcp {
-            return true;
+        match (self.shape.protocol, shape.protocol) {
+            (FlowProtocol::Udp, FlowProtocol::Udp) => true,
+            (FlowProtocol::Tcp { .. }, FlowProtocol::Tcp { .. }) => {
+                match (TcpSegment::parse(first), TcpSegment::parse(next)) {
+                    (Ok(first), Ok(next)) => first.is_continued_by(&next),
+                    _ => false,
+                }
+            }
+            _ => false,
         }
-        let sequence = |octets: &[u8]| {
-            let octets = &octets[at + 4..at + 8];
-            u32::from_be_bytes([octets[0], octets[1], octets[2], octets[3]])
-        };
-        let expected = sequence(first).wrapping_add((first.len() - payload_at) as u32);
-        // Acknowledgement and header length; window; urgent pointer and options. PSH may be with the last.
-        sequence(next) == expected
-            && same(at + 8, at + 13)
-            && first[at + 13] | TCP_PSH == next[at + 13] | TCP_PSH
-            && same(at + 14, at + 16)
-            && same(at + 18, payload_at)
     }
 }
 
 impl Shape {
-    /// `None` if it is a packet that is never joined.
+    /// The shape of a packet; `None` if it can never be joined.
     fn of(packet: &Packet, transport_at: usize) -> Option<Self> {
         let octets = packet.bytes();
         if packet.is_super() {
             return None;
         }
-        let protocol = protocol_of(octets);
-        let transport = &octets[transport_at..];
-        let header_len = transport::header_len(protocol, transport)?;
-        let size = transport.len() - header_len;
-        let is_tcp = protocol == protocol::TCP;
-        let joinable = if is_tcp {
-            transport[13] & !TCP_PSH == TCP_ACK
-        } else {
-            // Its length is that of the packet, and it has a checksum.
-            transport::udp_len(transport) == Some(transport.len())
-                && (packet.offload().checksum.is_some()
-                    || !transport::is_udp_without_checksum(protocol, transport))
+        let (protocol, len) = match protocol_of(octets) {
+            protocol::TCP => {
+                let segment = TcpSegment::parse(&octets[transport_at..]).ok()?;
+                let push = segment.flags() & tcp::PSH != 0;
+                let joinable = segment.flags() & !tcp::PSH == tcp::ACK;
+                (
+                    joinable.then_some(FlowProtocol::Tcp { push })?,
+                    segment.payload().len(),
+                )
+            }
+            _ => {
+                let datagram = UdpDatagram::parse(&octets[transport_at..]).ok()?;
+                let has_checksum = packet.offload().checksum.is_some() || datagram.has_checksum();
+                let is_all = datagram.total_len() == octets.len() - transport_at;
+                (
+                    (has_checksum && is_all).then_some(FlowProtocol::Udp)?,
+                    datagram.payload().len(),
+                )
+            }
         };
-        (joinable && size > 0).then_some(Self {
+        (len > 0).then_some(Self {
             transport_at,
-            payload_at: transport_at + header_len,
-            size,
-            is_tcp,
+            payload_at: octets.len() - len,
+            size: len,
+            protocol,
         })
     }
 
-    fn protocol(self) -> u8 {
-        if self.is_tcp {
-            protocol::TCP
-        } else {
-            protocol::UDP
+    fn protocol_number(self) -> u8 {
+        match self.protocol {
+            FlowProtocol::Tcp { .. } => protocol::TCP,
+            FlowProtocol::Udp => protocol::UDP,
         }
     }
 
-    /// Gives the packet, which has the payload of several by now, the lengths of all and a checksum that the kernel
-    /// finishes for each.
+    fn has_push(self) -> bool {
+        self.protocol == FlowProtocol::Tcp { push: true }
+    }
+
+    /// Makes a super-packet of a packet to which payload was appended: sets its lengths, and a
+    /// checksum that the kernel finishes for each segment.
     fn make_super(self, packet: &mut Packet) {
         let octets = packet.tail_mut(0);
-        let upper_len = octets.len() - self.transport_at;
         if octets[0] >> 4 == 4 {
-            let len = octets.len() as u16; // MAX_LEN at most
-            octets[2..4].copy_from_slice(&len.to_be_bytes());
-            octets[10..12].fill(0);
-            let checksum = Sum::of(&octets[..ipv4::HEADER_LEN]).checksum();
-            octets[10..12].copy_from_slice(&checksum.to_be_bytes());
+            ipv4::put_len(octets, 0);
         } else {
-            octets[4..6].copy_from_slice(&(upper_len as u16).to_be_bytes());
+            ipv6::put_len(octets);
         }
-        let pseudo = pseudo_header(octets, self.protocol(), upper_len);
+        let upper_len = octets.len() - self.transport_at;
+        let pseudo = pseudo_header(octets, self.protocol_number(), upper_len);
         let transport = &mut octets[self.transport_at..];
-        if !self.is_tcp {
-            transport[4..6].copy_from_slice(&(upper_len as u16).to_be_bytes());
-        }
-        let at = transport::checksum_at(self.protocol()).unwrap_or(0); // both have one
-        transport[at..at + 2].copy_from_slice(&pseudo.fold().to_be_bytes());
-        packet.leave(Offload {
+        let (transport, field) = match self.protocol {
+            FlowProtocol::Tcp { .. } => (SegmentTransport::Tcp { ecn: false }, tcp::CHECKSUM_AT),
+            FlowProtocol::Udp => {
+                udp::put_len(transport);
+                (SegmentTransport::Udp, udp::CHECKSUM_AT)
+            }
+        };
+        put_u16(octets, self.transport_at + field, pseudo.fold());
+        packet.set_offload(Offload {
             checksum: Some(PartialChecksum {
                 start: self.transport_at,
-                field: self.transport_at + at,
+                field: self.transport_at + field,
             }),
             segments: Some(SegmentKind {
-                transport: if self.is_tcp {
-                    SegmentTransport::Tcp { ecn: false }
-                } else {
-                    SegmentTransport::Udp
-                },
+                transport,
                 size: self.size as u16, // of a packet
             }),
         });
     }
 }
 
-/// Where the transport header of a TCP or UDP packet is, in octets, with its ports at least. `None` if there are options or
-/// extension headers before it, or if it is a fragment.
+/// Offset of the transport header of a TCP or UDP packet, in octets, if its ports are there. `None`
+/// if there are options or extension headers before it, or if it is a fragment.
 fn transport_at(octets: &[u8]) -> Option<usize> {
     let at = match octets.first()? >> 4 {
         4 => {
-            let header = octets.first_chunk::<{ ipv4::HEADER_LEN }>()?;
-            let is_fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
-            if header[0] != 0x45 || is_fragment {
-                return None;
-            }
-            ipv4::HEADER_LEN
+            let packet = Ipv4Packet::parse_quoted(octets).ok()?;
+            let is_plain = packet.header_len() == ipv4::HEADER_LEN && packet.fragment().is_whole();
+            is_plain.then_some(ipv4::HEADER_LEN)?
         }
         6 if octets.len() > ipv6::HEADER_LEN => ipv6::HEADER_LEN,
         _ => return None,
@@ -324,30 +321,26 @@ fn transport_at(octets: &[u8]) -> Option<usize> {
     (is_known && transport::ports(protocol, &octets[at..]).is_some()).then_some(at)
 }
 
-/// What follows the IP header, of which there is all.
+/// The protocol that the IP header names, all of which is there.
 fn protocol_of(octets: &[u8]) -> u8 {
     match octets[0] >> 4 {
-        4 => octets[9],
-        _ => octets[6],
+        4 => octets[ipv4::PROTOCOL_AT],
+        _ => octets[ipv6::NEXT_HEADER_AT],
     }
 }
 
-/// What a flow is known by: addresses, ports and protocol. Two flows with one key are taken apart where it matters.
+/// A hash of addresses, ports and protocol. Flows that share a key are told apart before they are
+/// joined.
 fn key(octets: &[u8], transport_at: usize) -> u64 {
-    // Addresses are the last that is in either header, and ports the first after them.
-    let from = if transport_at == ipv4::HEADER_LEN {
-        12
-    } else {
-        8
+    // In both headers the addresses come last, and the ports follow them.
+    let from = match transport_at {
+        ipv4::HEADER_LEN => ipv4::SOURCE_AT,
+        _ => ipv6::SOURCE_AT,
     };
     let mut hasher = FxHasher::default();
-    hasher.write(&octets[from..transport_at + 4]);
+    hasher.write(&octets[from..transport_at + transport::PORTS_LEN]);
     hasher.write_u8(protocol_of(octets));
     hasher.finish()
-}
-
-fn has_push(packet: &Packet, shape: Shape) -> bool {
-    packet.bytes()[shape.transport_at + 13] & TCP_PSH != 0
 }
 
 /// Whether the transport checksum is right, or is still to be calculated.
@@ -357,11 +350,11 @@ fn is_intact(packet: &Packet, shape: Shape) -> bool {
     }
     let octets = packet.bytes();
     let transport = &octets[shape.transport_at..];
-    let pseudo = pseudo_header(octets, shape.protocol(), transport.len());
+    let pseudo = pseudo_header(octets, shape.protocol_number(), transport.len());
     (Sum::of(transport) + pseudo).verifies()
 }
 
-/// Of a packet that has been translated: its header is whole.
+/// The sum of the pseudo-header of a translated packet, whose IP header is whole.
 fn pseudo_header(octets: &[u8], protocol: u8, len: usize) -> Sum {
     if let Ok(packet) = Ipv4Packet::parse_quoted(octets) {
         Sum::pseudo_v4(packet.source(), packet.destination(), protocol, len)
@@ -398,7 +391,7 @@ mod tests {
         df: bool,
         fragment: bool,
         len: usize,
-        /// What the checksum is.
+        /// Kind of checksum.
         checksum: Right,
     }
 
@@ -416,7 +409,7 @@ mod tests {
         is_tcp: false,
         port: 53,
         sequence: 0,
-        flags: TCP_ACK,
+        flags: tcp::ACK,
         options: 0,
         tos: 0,
         ttl: 9,
@@ -490,7 +483,7 @@ mod tests {
         let mut packet = Packet::new();
         packet.put(&[&header, &transport]);
         if spec.checksum == Right::Partial {
-            packet.leave(Offload {
+            packet.set_offload(Offload {
                 checksum: Some(PartialChecksum {
                     start: header.len(),
                     field: header.len() + at,
@@ -501,7 +494,7 @@ mod tests {
         packet
     }
 
-    /// What is written, as the kernel sends it: super-packets cut, checksums finished.
+    /// The packets that the kernel sends for a write: super-packets cut, checksums finished.
     fn written(packet: &Packet) -> Vec<Vec<u8>> {
         if let Some(mut segments) = Segments::of(packet) {
             let mut segment = Packet::new();
@@ -513,12 +506,12 @@ mod tests {
         }
         let mut alone = Packet::new();
         alone.put(&[packet.bytes()]);
-        alone.leave(packet.offload());
+        alone.set_offload(packet.offload());
         alone.complete_checksum();
         vec![alone.bytes().to_vec()]
     }
 
-    /// How many writes there are, and what is sent by them.
+    /// The number of writes, and the packets that the kernel sends for them.
     fn run(specs: &[Spec]) -> (usize, Vec<Vec<u8>>) {
         let mut coalescer = Coalescer::default();
         let (mut writes, mut sent) = (0, Vec::new());
@@ -542,7 +535,7 @@ mod tests {
         (writes, sent)
     }
 
-    /// Without the identification, which the kernel counts up.
+    /// A packet without its identification, which the kernel counts up.
     fn comparable(mut octets: Vec<u8>) -> Vec<u8> {
         if octets[0] >> 4 == 4 {
             octets[4..6].fill(0);
@@ -578,7 +571,7 @@ mod tests {
             assert_eq!(writes(&stream), 1);
             assert_eq!(writes(&[tcp(0), tcp(2)]), 2, "one is missing");
             let push = Spec {
-                flags: TCP_ACK | TCP_PSH,
+                flags: tcp::ACK | tcp::PSH,
                 ..tcp(1)
             };
             assert_eq!(
@@ -596,26 +589,26 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_a_write_each() {
+    fn each_stream_is_one_write() {
         let flow = |port: usize| Spec {
             port: port as u16,
             ..PLAIN
         };
         let turns = |flows: usize| (0..5 * flows).map(|number| flow(number % flows)).collect();
-        let all: Vec<_> = turns(FLOWS);
-        assert_eq!(writes(&all), FLOWS);
-        let more: Vec<_> = turns(FLOWS + 1);
+        let all: Vec<_> = turns(MAX_FLOWS);
+        assert_eq!(writes(&all), MAX_FLOWS);
+        let more: Vec<_> = turns(MAX_FLOWS + 1);
         assert_eq!(writes(&more), more.len(), "the oldest goes for the newest");
         let fragment = Spec {
             fragment: true,
             ..PLAIN
         };
         let all = [flow(1), flow(2), fragment, flow(1), flow(2)];
-        assert_eq!(writes(&all), 5, "nothing overtakes what is of no flow");
+        assert_eq!(writes(&all), 5, "nothing overtakes a packet of no flow");
     }
 
     #[test]
-    fn what_differs_is_not_joined() {
+    fn packets_that_differ_are_not_joined() {
         for version in [4, 6] {
             let udp = Spec { version, ..PLAIN };
             let tcp = Spec {
@@ -686,13 +679,13 @@ mod tests {
                 pairs.push((
                     first,
                     Spec {
-                        flags: TCP_ACK | flag,
+                        flags: tcp::ACK | flag,
                         ..tcp
                     },
                 ));
                 pairs.push((
                     Spec {
-                        flags: TCP_ACK | flag,
+                        flags: tcp::ACK | flag,
                         ..first
                     },
                     tcp,
@@ -719,7 +712,7 @@ mod tests {
                 any::<bool>(),
                 prop_oneof![9 => Just(53_u16), 1 => Just(54)],
             ),
-            (rare(4), rare(1), rare(TCP_PSH), rare(1), rare(1)),
+            (rare(4), rare(1), rare(tcp::PSH), rare(1), rare(1)),
             prop_oneof![9 => Just(100_usize), 1 => 1_usize..120],
             prop_oneof![
                 6 => Just(Right::Yes),
@@ -736,7 +729,7 @@ mod tests {
                         port,
                         tos,
                         ttl: 9 + ttl,
-                        flags: TCP_ACK | push,
+                        flags: tcp::ACK | push,
                         options,
                         fragment: fragment != 0,
                         len,
@@ -752,8 +745,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes, what the kernel sends is what would have been sent one by one, each flow in its order, and in
-        /// order with what is of no flow.
+        /// The kernel sends the same packets as without joining, in the order of each flow, and in
+        /// order with packets of no flow.
         #[test]
         fn nothing_is_lost_changed_or_overtaken(
             mut specs in proptest::collection::vec((spec(), 1_usize..6), 1..20)
@@ -774,7 +767,7 @@ mod tests {
         }
     }
 
-    /// Sorted by flow, up to each packet that is of none, and as far as they are to be the same.
+    /// Comparable packets, sorted by flow between those that are of no flow.
     fn by_flow(packets: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         let mut packets: Vec<_> = packets.into_iter().map(comparable).collect();
         for between in packets.split_mut(|octets| transport_at(octets).is_none()) {

@@ -4,31 +4,33 @@ use crate::{
     translate::Packet,
     wire::{
         checksum::Sum,
-        ipv4::{self, Ipv4Packet},
-        ipv6, transport,
+        ipv4, ipv6, put_u16,
+        tcp::{self, TcpSegment},
+        transport, u16_at, udp,
         virtio::{Offload, PartialChecksum, SegmentKind, SegmentTransport},
     },
 };
 
-/// The packets that a super-packet is made of, with nothing left to do.
+/// The segments of a super-packet, with no offloaded work left.
 ///
-/// What the kernel does in hardware's stead is done here where a super-packet cannot cross as it is: its header has
-/// options or extensions, or its segments would have to be fragmented. Rare, slow and correct.
+/// They are needed where a super-packet cannot be translated as one: its IP header has options or
+/// extension headers, or its segments would have to be fragmented. Rare, slow and correct.
 #[derive(Debug)]
 pub struct Segments<'p> {
     packet: &'p Packet,
     kind: SegmentKind,
     checksum: PartialChecksum,
-    /// Where the payload that is cut starts, in octets.
+    /// Offset of the payload that is cut, in octets.
     payload_at: usize,
-    /// How much of it has been taken, in octets.
+    /// Length of the payload that has been taken, in octets.
     taken: usize,
-    /// How many segments have been.
+    /// Number of segments that have been taken.
     count: u16,
 }
 
 impl<'p> Segments<'p> {
-    /// `None` if it is no super-packet, or not one that can be cut: what says how long its headers are makes no sense.
+    /// The segments of `packet`; `None` if it is no super-packet, or if its headers do not match
+    /// its offload header.
     pub(crate) fn of(packet: &'p Packet) -> Option<Self> {
         let Offload { checksum, segments } = packet.offload();
         let (kind, checksum) = (segments?, checksum?);
@@ -50,7 +52,7 @@ impl<'p> Segments<'p> {
         })
     }
 
-    /// Puts the next packet into `segment`. `false` if there is none any more.
+    /// Puts the next segment into `segment`. `false` if there is none any more.
     pub fn next(&mut self, segment: &mut Packet) -> bool {
         let octets = self.packet.bytes();
         let payload = &octets[self.payload_at..];
@@ -59,66 +61,47 @@ impl<'p> Segments<'p> {
         }
         let len = (payload.len() - self.taken).min(self.kind.size.into());
         let is_last = self.taken + len == payload.len();
-        segment.put(&[
-            &octets[..self.payload_at],
-            &payload[self.taken..self.taken + len],
-        ]);
+        let payload = &payload[self.taken..self.taken + len];
+        segment.put(&[&octets[..self.payload_at], payload]);
         let new = segment.tail_mut(0);
-        let new_len = new.len();
         if new[0] >> 4 == 4 {
-            set_ipv4_len(new, self.count);
+            ipv4::put_len(new, self.count);
         } else {
-            // Extension headers stay.
-            put_word(new, 4, new_len - ipv6::HEADER_LEN);
+            ipv6::put_len(new); // extension headers stay
         }
-        let start = self.checksum.start;
-        // The pseudo-header has the length of the transport packet in it, which is another now.
-        let (before, after) = (octets.len() - start, new_len - start);
+        let PartialChecksum { start, field } = self.checksum;
         let transport = &mut new[start..];
         match self.kind.transport {
-            SegmentTransport::Tcp { ecn } => {
-                let sequence =
-                    u32::from_be_bytes([transport[4], transport[5], transport[6], transport[7]]);
-                let sequence = sequence.wrapping_add(self.taken as u32); // less than 65536
-                transport[4..8].copy_from_slice(&sequence.to_be_bytes());
-                const FIN_AND_PSH: u8 = 0x09;
-                const CWR: u8 = 0x80;
-                if !is_last {
-                    transport[13] &= !FIN_AND_PSH;
-                }
-                if ecn && self.count > 0 {
-                    transport[13] &= !CWR;
-                }
-            }
-            SegmentTransport::Udp => put_word(transport, 4, after),
+            SegmentTransport::Tcp { ecn } => self.put_tcp(transport, ecn, is_last),
+            SegmentTransport::Udp => udp::put_len(transport),
         }
-        let field = self.checksum.field - start;
-        let pseudo = u16::from_be_bytes([transport[field], transport[field + 1]]);
-        let pseudo = Sum::word(pseudo) + Sum::word(!(before as u16)) + Sum::word(after as u16);
-        put_word(transport, field, pseudo.fold().into());
+        // The length in the pseudo-header is now that of the segment.
+        let (before, after) = (octets.len() - start, transport.len());
+        let pseudo = Sum::word(u16_at(transport, field - start).unwrap_or(0)); // it is there
+        let pseudo = pseudo + Sum::word(!(before as u16)) + Sum::word(after as u16);
+        put_u16(transport, field - start, pseudo.fold());
         segment.finish(self.checksum);
         self.taken += len;
         self.count += 1;
         true
     }
-}
 
-/// Each segment is a packet of its own: length, identification and checksum of the header.
-fn set_ipv4_len(packet: &mut [u8], count: u16) {
-    let len = packet.len();
-    put_word(packet, 2, len);
-    let identification = u16::from_be_bytes([packet[4], packet[5]]).wrapping_add(count);
-    put_word(packet, 4, identification.into());
-    put_word(packet, 10, 0);
-    let header_len =
-        Ipv4Packet::parse(packet).map_or(ipv4::HEADER_LEN, |packet| packet.header_len());
-    let checksum = Sum::of(&packet[..header_len]).checksum();
-    put_word(packet, 10, checksum.into());
-}
-
-/// No more than 16 bits of it are there.
-fn put_word(octets: &mut [u8], at: usize, word: usize) {
-    octets[at..at + 2].copy_from_slice(&(word as u16).to_be_bytes());
+    /// Writes the sequence number of the next segment. FIN and PSH are left to the last one, and
+    /// CWR to the first one (RFC 3168 section 6.1.2).
+    fn put_tcp(&self, segment: &mut [u8], ecn: bool, is_last: bool) {
+        let Ok(tcp) = TcpSegment::parse(segment) else {
+            return; // never: the header was read before
+        };
+        let sequence = tcp.sequence().wrapping_add(self.taken as u32); // less than 65536
+        let mut flags = tcp.flags();
+        if !is_last {
+            flags &= !(tcp::FIN | tcp::PSH);
+        }
+        if ecn && self.count > 0 {
+            flags &= !tcp::CWR;
+        }
+        tcp::put_sequence_and_flags(segment, sequence, flags);
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +114,13 @@ mod tests {
     use crate::{
         addr::{AddressMap, Eam, Nat64Prefix},
         translate::{Outcome, Reply, Settings, Translator},
-        wire::{FragmentPlace, ipv4::Ipv4Header, ipv6::Ipv6Header, protocol, virtio::HEADER_LEN},
+        wire::{
+            FragmentPlace,
+            ipv4::{Ipv4Header, Ipv4Packet},
+            ipv6::Ipv6Header,
+            protocol,
+            virtio::HEADER_LEN,
+        },
     };
 
     fn translator(settings: Settings) -> Translator {
@@ -151,7 +140,7 @@ mod tests {
         Translator::new(settings, map, 1)
     }
 
-    /// A super-packet of `segments` times `size` octets less 3, as the kernel gives it.
+    /// A super-packet of `segments` times `size` octets less 3, as the kernel passes it.
     fn super_packet(version: u8, protocol: u8, df: bool, size: usize, segments: usize) -> Packet {
         let len = size * segments - 3;
         let payload: Vec<u8> = (0..len).map(|at| (at / 7) as u8).collect();
@@ -220,7 +209,7 @@ mod tests {
     fn received(octets: &[u8], header: &[u8; HEADER_LEN]) -> Packet {
         let mut packet = Packet::new();
         let read = [header.as_slice(), octets].concat();
-        packet.space()[..read.len()].copy_from_slice(&read);
+        packet.read_buffer()[..read.len()].copy_from_slice(&read);
         packet.received(read.len()).unwrap();
         packet
     }
@@ -235,7 +224,7 @@ mod tests {
         octets
     }
 
-    /// The packets that a super-packet is made of.
+    /// The segments of a super-packet.
     fn cut(packet: &Packet) -> Vec<Vec<u8>> {
         let mut segments = Segments::of(packet).unwrap();
         let mut segment = Packet::new();
@@ -247,7 +236,7 @@ mod tests {
         all
     }
 
-    /// Without what is drawn by lot, and the header checksum over it.
+    /// A packet without its identification, which is random, and the header checksum.
     fn comparable(mut octets: Vec<u8>) -> Vec<u8> {
         if octets[0] >> 4 == 4 {
             octets[4..6].fill(0);
@@ -256,8 +245,8 @@ mod tests {
         octets
     }
 
-    /// The transport checksum and the header's are right.
-    fn is_right(octets: &[u8]) {
+    /// Fails unless lengths and checksums are right.
+    fn check(octets: &[u8]) {
         let sum = match octets[0] >> 4 {
             4 => {
                 let packet = Ipv4Packet::parse(octets).unwrap();
@@ -278,7 +267,7 @@ mod tests {
         assert!(sum.verifies(), "{octets:02x?}");
     }
 
-    /// To translate a super-packet and then to cut it gives the same packets as to cut it and then to translate each.
+    /// Translation before segmentation gives the same packets as segmentation before translation.
     #[test]
     fn a_super_packet_is_translated_as_its_segments_are() {
         for (version, protocol, df, size, segments) in [
@@ -296,11 +285,11 @@ mod tests {
             let mut one_by_one = Vec::new();
             let mut translator = translator(Settings::default());
             for octets in before {
-                is_right(&octets);
+                check(&octets);
                 let mut packet = received(&octets, &[0; HEADER_LEN]);
                 let outcome = translator.translate(&mut packet, Instant::now());
                 assert!(matches!(outcome, Outcome::Forward), "{outcome:?}");
-                is_right(packet.bytes());
+                check(packet.bytes());
                 one_by_one.push(comparable(packet.bytes().to_vec()));
             }
             let outcome = translator.translate(&mut whole, Instant::now());
@@ -315,16 +304,17 @@ mod tests {
             let at_once = received(whole.bytes(), &header);
             let at_once: Vec<_> = cut(&at_once)
                 .into_iter()
-                .inspect(|octets| is_right(octets))
+                .inspect(|octets| check(octets))
                 .map(comparable)
                 .collect();
             assert_eq!(at_once, one_by_one, "{version} {protocol} {size}");
         }
     }
 
-    /// RFC 9293 section 3.1, RFC 3168 section 6.1.2: sequence numbers go on, PSH is with the last segment, CWR with the first.
+    /// RFC 9293 section 3.1, RFC 3168 section 6.1.2: sequence numbers go on, the last segment has
+    /// PSH, the first one CWR.
     #[test]
-    fn flags_of_tcp_are_where_they_belong() {
+    fn segments_have_their_sequence_numbers_and_flags() {
         let segments = cut(&super_packet(4, protocol::TCP, true, 1000, 10));
         for (index, octets) in segments.iter().enumerate() {
             let sequence = u32::from_be_bytes(octets[24..28].try_into().unwrap());
@@ -336,7 +326,7 @@ mod tests {
         }
     }
 
-    /// What counts is the size of a segment, never that of the super-packet (RFC 7915 section 4.1).
+    /// RFC 7915 section 4.1: the size of a segment counts, never that of the super-packet.
     #[test]
     fn a_super_packet_is_too_big_if_its_segments_are() {
         let mut translator = translator(Settings::default());
@@ -362,9 +352,10 @@ mod tests {
         );
     }
 
-    /// Segments that would have to be fragmented, and headers with options or extensions, are cut in software first.
+    /// Segments that would have to be fragmented, and headers with options or extensions, are cut
+    /// in software first.
     #[test]
-    fn what_cannot_cross_whole_is_cut_first() {
+    fn a_super_packet_that_cannot_pass_as_one_is_cut_first() {
         let mut translator = translator(Settings::default());
         let mut packet = super_packet(4, protocol::UDP, false, 1400, 10); // offlink-mtu is 1280
         let before = cut(&packet);
@@ -392,19 +383,19 @@ mod tests {
                 while segments.next(&mut segment) {
                     let outcome = translator.translate(&mut segment, Instant::now());
                     assert!(matches!(outcome, Outcome::Forward), "{outcome:?}");
-                    is_right(segment.bytes());
+                    check(segment.bytes());
                 }
             }
             other => panic!("{other:?}"),
         }
     }
 
-    /// One packet with a partial checksum: it stays partial, and what looks like no checksum is one (RFC 768).
+    /// A partial checksum stays partial, and a partial one of zero is no missing one (RFC 768).
     #[test]
     fn a_partial_checksum_is_finished_for_the_other_family() {
         for version in [4, 6] {
             let mut packet = super_packet(version, protocol::UDP, true, 100, 1);
-            packet.leave(Offload {
+            packet.set_offload(Offload {
                 segments: None,
                 ..packet.offload()
             });
@@ -413,15 +404,15 @@ mod tests {
             assert!(matches!(outcome, Outcome::Forward), "{outcome:?}");
             assert_eq!(packet.with_header()[..2], [1, 0]);
             assert!(packet.complete_checksum());
-            is_right(packet.bytes());
+            check(packet.bytes());
         }
     }
 
-    /// Where it must be fragmented, the checksum is finished first: no fragment could be.
+    /// A checksum is completed before fragmentation: that of a fragment could not be.
     #[test]
     fn fragments_have_whole_checksums() {
         let mut packet = super_packet(4, protocol::UDP, false, 1400, 1);
-        packet.leave(Offload {
+        packet.set_offload(Offload {
             segments: None,
             ..packet.offload()
         });
@@ -446,12 +437,13 @@ mod tests {
         assert!((pseudo + Sum::of(&whole)).verifies());
     }
 
-    /// A host whose first packet needs work gets its address of the pool by it, and not only by the next.
+    /// A host gets an address of the pool by its first packet, also if that needs software first.
     #[test]
-    fn a_packet_that_needs_work_first_gets_a_lease() {
+    fn a_packet_that_needs_software_first_gets_a_lease() {
         let mut packet = super_packet(6, protocol::UDP, false, 100, 1);
         let mut octets = with_options(&packet);
-        // Another host, and the sum of its pseudo-header with it; the checksum is said to be where it is not.
+        // Another host, and the sum of its pseudo-header with it; the checksum is said to be where
+        // it is not.
         octets[23] = 10;
         let sum = Sum::word(u16::from_be_bytes([octets[54], octets[55]])) + Sum::word(1);
         octets[54..56].copy_from_slice(&sum.fold().to_be_bytes());

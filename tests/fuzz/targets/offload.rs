@@ -72,7 +72,7 @@ fn translator() -> Translator {
 fn through(translator: &mut Translator, octets: &[u8], depth: u8) -> Vec<Vec<u8>> {
     assert!(depth < 3, "work that is never done");
     let mut packet = Packet::new();
-    let space = packet.space();
+    let space = packet.read_buffer();
     let len = octets.len().min(space.len());
     space[..len].copy_from_slice(&octets[..len]);
     if packet.received(len).is_err() {

@@ -110,7 +110,7 @@ impl PacketPath {
         let mut packets = 0;
         self.spin.wake();
         while packets < MAX_BATCH {
-            match self.device.tun.read(self.packet.space()) {
+            match self.device.tun.read(self.packet.read_buffer()) {
                 Ok(len) => {
                     packets += 1;
                     self.spin.found();
