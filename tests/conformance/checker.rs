@@ -1,4 +1,5 @@
-//! Reads packets the plain way, and finds fault with what a translator must not emit. Shares nothing with the library.
+//! A plain parser of packets that fails on anything a translator must not emit. It shares no code
+//! with the library.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

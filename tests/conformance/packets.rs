@@ -25,7 +25,8 @@ pub(crate) const OWN6: &str = "2001:db8:1::1";
 /// Within the prefix of `SERVER6` and others.
 pub(crate) const PREFIX: &str = "2001:db8:64::/96";
 
-/// A packet to be built: IPv4 from the server to the client, or IPv6 from the client to the server, hop limit 64.
+/// A packet to build: by default IPv4 from the server to the client, or IPv6 from the client to the
+/// server, with hop limit 64.
 #[derive(Clone, Debug)]
 pub(crate) struct Builder {
     version: u8,
@@ -254,7 +255,7 @@ impl Builder {
         }
     }
 
-    /// The packet as two fragments, the second of which has what is behind octet `at` of the upper layer.
+    /// The packet as two fragments; the second starts at octet `at` of the upper layer.
     pub(crate) fn cut(&self, at: usize, id: u32) -> [Self; 2] {
         let upper = self.upper();
         let part = |octets: &[u8], offset, more| {

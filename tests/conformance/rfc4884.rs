@@ -6,46 +6,22 @@ use super::{
     checker::{self, Icmp},
     packets::{CLIENT4, CLIENT6, ROUTER4, SERVER4, SERVER6, fix_icmp_checksum, payload, v4, v6},
     rig::{Rig, rig},
-    rows::{Level, Row},
+    rows::rows,
 };
 
-pub(crate) const ROWS: &[Row] = &[
-    Row::test(
-        "E84-01",
-        Level::Must,
-        "RFC 4884 5.1, 5.2",
-        where_and_in_what_units,
-    ),
-    Row::test("E84-02", Level::Must, "RFC 4884 4", padding),
-    Row::test(
-        "E84-03",
-        Level::Derived,
-        "RFC 7915 4.2, 5.2",
-        length_follows_the_datagram,
-    ),
-    Row::test(
-        "E84-04",
-        Level::Derived,
-        "RFC 4884 5.5",
-        no_length_no_extension,
-    ),
-    Row::test(
-        "E84-05",
-        Level::Derived,
-        "RFC 4884 4, 5.4, 7",
-        length_attributes_and_structures,
-    ),
-    Row::test(
-        "E84-06",
-        Level::Derived,
-        "RFC 4884 4",
-        types_that_can_be_extended,
-    ),
-    Row::test("E84-07", Level::Derived, "RFC 4884 7", extension_checksum),
-    Row::test("E84-08", Level::Should, "RFC 7915 4.2", never_too_long),
-];
+rows! {
+    e84_01 Must "RFC 4884 5.1, 5.2" => where_and_in_what_units,
+    e84_02 Must "RFC 4884 4" => padding,
+    e84_03 Derived "RFC 7915 4.2, 5.2" => length_follows_the_datagram,
+    e84_04 Derived "RFC 4884 5.5" => no_length_no_extension,
+    e84_05 Derived "RFC 4884 4, 5.4, 7" => length_attributes_and_structures,
+    e84_06 Derived "RFC 4884 4" => types_that_can_be_extended,
+    e84_07 Derived "RFC 4884 7" => extension_checksum,
+    e84_08 Should "RFC 7915 4.2" => never_too_long,
+}
 
-/// An extension structure with an object of each of these lengths, in octets with its header (section 7).
+/// An extension structure with an object of each of these lengths, in octets with its header
+/// (section 7).
 pub(crate) fn extension(lengths: &[usize]) -> Vec<u8> {
     let mut octets = vec![0x20, 0, 0, 0];
     for (class, &len) in lengths.iter().enumerate() {
@@ -58,7 +34,8 @@ pub(crate) fn extension(lengths: &[usize]) -> Vec<u8> {
     octets
 }
 
-/// An ICMPv4 error that quotes `len` octets of a packet of the client, padded to `padded`, and the extension.
+/// An ICMPv4 error that quotes `len` octets of a packet of the client, padded to `padded`, and the
+/// extension.
 fn error4(kind: u8, code: u8, len: usize, padded: usize, extension: &[u8]) -> Vec<u8> {
     let mut quoted = v4()
         .from(CLIENT4)

@@ -11,46 +11,21 @@ use super::{
         payload, v4, v6,
     },
     rig::{map, map_with_strict, rig, rig_with},
-    rows::{Level, Row},
+    rows::rows,
 };
 
-pub(crate) const ROWS: &[Row] = &[
-    Row::test("A52-01", Level::Must, "RFC 6052 2.2", six_lengths),
-    Row::test("A52-02", Level::Must, "RFC 6052 2.2", reserved_octet),
-    Row::test("A52-03", Level::Should, "RFC 6052 2.2", suffix_is_ignored),
-    Row::test("A52-04", Level::Derived, "RFC 6052 2.4", vectors),
-    Row::test(
-        "A52-05",
-        Level::Must,
-        "RFC 6052 3.1",
-        well_known_prefix_is_for_global,
-    ),
-    Row::test(
-        "A52-06",
-        Level::Should,
-        "RFC 6052 3.1",
-        hosts_keep_their_own_addresses,
-    ),
-    Row::test(
-        "A52-07",
-        Level::Derived,
-        "RFC 8215",
-        local_use_prefix_is_free,
-    ),
-    Row::test(
-        "A52-08",
-        Level::Should,
-        "RFC 6052 3.3",
-        one_prefix_for_both_roles,
-    ),
-    Row::test(
-        "A52-09",
-        Level::Derived,
-        "RFC 6052 5.1-5.3",
-        spoofed_sources,
-    ),
-    Row::test("A52-10", Level::Derived, "RFC 6052 4.1", neutral_addresses),
-];
+rows! {
+    a52_01 Must "RFC 6052 2.2" => six_lengths,
+    a52_02 Must "RFC 6052 2.2" => reserved_octet,
+    a52_03 Should "RFC 6052 2.2" => suffix_is_ignored,
+    a52_04 Derived "RFC 6052 2.4" => vectors,
+    a52_05 Must "RFC 6052 3.1" => well_known_prefix_is_for_global,
+    a52_06 Should "RFC 6052 3.1" => hosts_keep_their_own_addresses,
+    a52_07 Derived "RFC 8215" => local_use_prefix_is_free,
+    a52_08 Should "RFC 6052 3.3" => one_prefix_for_both_roles,
+    a52_09 Derived "RFC 6052 5.1-5.3" => spoofed_sources,
+    a52_10 Derived "RFC 6052 4.1" => neutral_addresses,
+}
 
 /// 192.0.2.33 in each prefix.
 const VECTORS: &[(&str, &str)] = &[
@@ -236,7 +211,8 @@ fn well_known_prefix_is_for_global() {
     }
 }
 
-/// A host's IPv4 address comes from a mapping; nobody has to give it an address below the well-known prefix.
+/// The IPv4 address of a host comes from a mapping: the host needs no address in the well-known
+/// prefix.
 fn hosts_keep_their_own_addresses() {
     let map = map_with_strict(Some("64:ff9b::/96"), &[("192.88.99.7", CLIENT6)], true);
     let mut rig = rig_with(Settings::default(), map);

@@ -8,43 +8,21 @@ use super::{
     checker::Ip,
     packets::{CLIENT4, CLIENT6, OWN4, PEER6, ROUTER6, SERVER4, SERVER6, payload, v6},
     rig::{Rig, rig, rig_of},
-    rows::{Level, Row},
+    rows::rows,
 };
 
-pub(crate) const ROWS: &[Row] = &[
-    Row::test(
-        "I91-01",
-        Level::Should,
-        "RFC 6791 1, 3",
-        errors_are_not_dropped,
-    ),
-    Row::test("I91-02", Level::Should, "RFC 6791 3", own_address),
-    Row::test(
-        "I91-03",
-        Level::Should,
-        "draft-ietf-v6ops-icmpext-xlat-v6only-source, RFC 7600 4.8",
-        dummy_address,
-    ),
-    Row::test(
-        "I91-04",
-        Level::Must,
-        "draft-ietf-v6ops-icmpext-xlat-v6only-source",
-        translatable_sources_stay,
-    ),
-    Row::because(
-        "I91-05",
-        Level::Should,
-        "draft-ietf-v6ops-icmpext-xlat-v6only-source",
-        "the Node Identification object comes from an Internet-Draft whose code points are not final: none is appended",
-    ),
-    Row::because(
-        "I91-06",
-        Level::Must,
-        "draft-ietf-v6ops-icmpext-xlat-v6only-source",
+rows! {
+    i91_01 Should "RFC 6791 1, 3" => errors_are_not_dropped,
+    i91_02 Should "RFC 6791 3" => own_address,
+    i91_03 Should "draft-ietf-v6ops-icmpext-xlat-v6only-source, RFC 7600 4.8" => dummy_address,
+    i91_04 Must "draft-ietf-v6ops-icmpext-xlat-v6only-source" => translatable_sources_stay,
+    i91_05 Should "draft-ietf-v6ops-icmpext-xlat-v6only-source" unproven
+        "the Node Identification object comes from an Internet-Draft whose code points are not \
+         final: none is appended",
+    i91_06 Must "draft-ietf-v6ops-icmpext-xlat-v6only-source" unproven
         "no object is appended (I91-05); extensions that are there already pass (E84)",
-    ),
-    Row::test("I91-07", Level::Derived, "RFC 6791 1", traceroute),
-];
+    i91_07 Derived "RFC 6791 1" => traceroute,
+}
 
 /// Every kind of error that has a counterpart.
 const ERRORS: &[(u8, u8)] = &[
@@ -130,7 +108,8 @@ fn translatable_sources_stay() {
         .error(DropReason::NoSource, 1, 5);
 }
 
-/// Each hop of a traceroute from the IPv4 side is seen, also those between the translator and the host.
+/// Each hop of a traceroute from the IPv4 side is seen, also those between the translator and the
+/// host.
 fn traceroute() {
     let mut rig = with_source("192.0.0.8");
     for hop in 1..5u8 {

@@ -12,43 +12,26 @@ use super::{
         v4, v6,
     },
     rig::{Rig, map, map_with_strict, rig, rig_of, rig_with},
-    rows::{Level, Row},
+    rows::rows,
 };
 
-pub(crate) const ROWS: &[Row] = &[
-    Row::test("EAM-01", Level::Must, "RFC 7757 3.1, 3.2", suffix_lengths),
-    Row::test("EAM-02", Level::Must, "RFC 7757 3.3.1", four_to_six),
-    Row::test("EAM-03", Level::Must, "RFC 7757 3.3.2", six_to_four),
-    Row::test("EAM-04", Level::Must, "RFC 7757 3.3", before_the_prefix),
-    Row::test("EAM-05", Level::Must, "RFC 7757 5", overlapping_entries),
-    Row::test("EAM-06", Level::Must, "RFC 7757 4", hairpinning),
-    Row::because(
-        "EAM-07",
-        Level::Derived,
-        "RFC 7757 4.2.1",
-        "intrinsic hairpinning (EAM-08) is done instead: mapping the source by the prefix whenever both ends have explicit mappings would break those who map IPv4 servers to IPv6 addresses",
-    ),
-    Row::test(
-        "EAM-08",
-        Level::Derived,
-        "RFC 7757 4.2.2",
-        intrinsic_hairpinning,
-    ),
-    Row::test(
-        "EAM-09",
-        Level::Derived,
-        "RFC 7757 4",
-        errors_about_hairpinned_packets,
-    ),
-    Row::test("EAM-10", Level::Must, "RFC 7757 6", checksums_are_updated),
-    Row::test("EAM-11", Level::Derived, "RFC 7757 3, table", vectors),
-    Row::test(
-        "EAM-12",
-        Level::Derived,
-        "RFC 7915 4.3, 5.3",
-        roles_in_quoted_packets,
-    ),
-];
+rows! {
+    eam_01 Must "RFC 7757 3.1, 3.2" => suffix_lengths,
+    eam_02 Must "RFC 7757 3.3.1" => four_to_six,
+    eam_03 Must "RFC 7757 3.3.2" => six_to_four,
+    eam_04 Must "RFC 7757 3.3" => before_the_prefix,
+    eam_05 Must "RFC 7757 5" => overlapping_entries,
+    eam_06 Must "RFC 7757 4" => hairpinning,
+    eam_07 Derived "RFC 7757 4.2.1" unproven
+        "intrinsic hairpinning (EAM-08) is done instead: mapping the source by the prefix \
+         whenever both ends have explicit mappings would break those who map IPv4 servers to \
+         IPv6 addresses",
+    eam_08 Derived "RFC 7757 4.2.2" => intrinsic_hairpinning,
+    eam_09 Derived "RFC 7757 4" => errors_about_hairpinned_packets,
+    eam_10 Must "RFC 7757 6" => checksums_are_updated,
+    eam_11 Derived "RFC 7757 3, table" => vectors,
+    eam_12 Derived "RFC 7915 4.3, 5.3" => roles_in_quoted_packets,
+}
 
 /// `PEER6` as other IPv6 hosts must address it, and `CLIENT6` as it sees them.
 const PEER_BY_PREFIX: &str = "2001:db8:64::c633:6414";
@@ -396,7 +379,8 @@ fn roles_in_quoted_packets() {
         "what the server sent, to the octet"
     );
 
-    // Overlapping entries: each address by the longest match of its own side, in the quoted packet as in others.
+    // Overlapping entries: each address by the longest match of its own side, in the quoted packet
+    // as in others.
     let map: AddressMap = map(
         Some(PREFIX),
         &[

@@ -9,129 +9,49 @@ use super::{
         payload, v4, v6,
     },
     rig::{Rig, map, map_with_strict, rig, rig_of, rig_with},
-    rows::{Level, Row},
+    rows::rows,
 };
 
-pub(crate) const ROWS: &[Row] = &[
-    Row::test("X46-01", Level::Derived, "RFC 7915 4.1", lengths),
-    Row::test(
-        "X46-02",
-        Level::Derived,
-        "RFC 7915 4.1",
-        traffic_class_is_tos,
-    ),
-    Row::test(
-        "X46-03",
-        Level::Should,
-        "RFC 7915 4.1",
-        traffic_class_can_be_fixed,
-    ),
-    Row::test("X46-04", Level::Derived, "RFC 7915 4.1", next_header),
-    Row::test("X46-05", Level::Must, "RFC 7915 4.1", ttl),
-    Row::test(
-        "X46-06",
-        Level::Derived,
-        "RFC 7915 4.1, 6",
-        explicit_then_prefix,
-    ),
-    Row::test("X46-07", Level::Should, "RFC 7915 4.1", illegal_sources),
-    Row::test(
-        "X46-08",
-        Level::Derived,
-        "RFC 7915 4.1",
-        illegal_sources_of_errors,
-    ),
-    Row::test("X46-09", Level::Must, "RFC 7915 4.1", options_are_ignored),
-    Row::test(
-        "X46-10",
-        Level::Must,
-        "RFC 7915 4.1",
-        unexpired_source_routes,
-    ),
-    Row::test(
-        "X46-11",
-        Level::Should,
-        "RFC 7915 4.1",
-        what_may_be_cut_fits_1280,
-    ),
-    Row::test(
-        "X46-12",
-        Level::Must,
-        "RFC 7915 4, 4.1",
-        lowest_mtu_is_configurable,
-    ),
-    Row::test("X46-13", Level::Must, "RFC 7915 4.1", df_and_too_big),
-    Row::test("X46-14", Level::Must, "RFC 7915 4", no_atomic_fragments),
-    Row::test(
-        "X46-15",
-        Level::Derived,
-        "RFC 7915 4",
-        fragments_stay_fragments,
-    ),
-    Row::test("X46-16", Level::Derived, "RFC 7915 4.1", fragment_header),
-    Row::test("X46-17", Level::Must, "RFC 7915 4.2", icmp_checksum),
-    Row::test(
-        "X46-18",
-        Level::Must,
-        "RFC 7915 4.2",
-        type_and_quoted_packet,
-    ),
-    Row::test("X46-19", Level::Derived, "RFC 7915 4.2", echo),
-    Row::test(
-        "X46-20",
-        Level::Derived,
-        "RFC 7915 4.2",
-        types_without_counterpart,
-    ),
-    Row::test("X46-21", Level::Derived, "RFC 7915 4.2", unreachable_codes),
-    Row::test(
-        "X46-22",
-        Level::Derived,
-        "RFC 7915 4.2",
-        protocol_unreachable,
-    ),
-    Row::test("X46-23", Level::Must, "RFC 7915 4.2", fragmentation_needed),
-    Row::test("X46-24", Level::Must, "RFC 7915 4.2", plateaus),
-    Row::test("X46-25", Level::Derived, "RFC 7915 4.2", time_exceeded),
-    Row::test(
-        "X46-26",
-        Level::Derived,
-        "RFC 7915 4.2 fig. 3",
-        parameter_problem,
-    ),
-    Row::test("X46-27", Level::Must, "RFC 7915 4.2", extension_length),
-    Row::test("X46-28", Level::Should, "RFC 7915 4.2", extension_is_cut),
-    Row::test("X46-29", Level::Derived, "RFC 7915 4.2", objects_are_opaque),
-    Row::test("X46-30", Level::Must, "RFC 7915 4.3", quoted_ttl_stays),
-    Row::test("X46-31", Level::Must, "RFC 7915 4.3", outer_length),
-    Row::test("X46-32", Level::Must, "RFC 7915 4.3", errors_about_errors),
-    Row::test(
-        "X46-33",
-        Level::Derived,
-        "RFC 7915 4.3",
-        quoted_packets_are_cut_short,
-    ),
-    Row::test(
-        "X46-34",
-        Level::Should,
-        "RFC 7915 4.4",
-        what_is_discarded_is_answered,
-    ),
-    Row::test("X46-35", Level::Must, "RFC 7915 4.5", checksums_are_updated),
-    Row::test(
-        "X46-36",
-        Level::Should,
-        "RFC 7915 4.5",
-        udp_without_checksum,
-    ),
-    Row::test(
-        "X46-37",
-        Level::Should,
-        "RFC 7915 4.5",
-        udp_fragment_without_checksum,
-    ),
-    Row::test("X46-38", Level::Derived, "RFC 7915 4.5", wrong_stays_wrong),
-];
+rows! {
+    x46_01 Derived "RFC 7915 4.1" => lengths,
+    x46_02 Derived "RFC 7915 4.1" => traffic_class_is_tos,
+    x46_03 Should "RFC 7915 4.1" => traffic_class_can_be_fixed,
+    x46_04 Derived "RFC 7915 4.1" => next_header,
+    x46_05 Must "RFC 7915 4.1" => ttl,
+    x46_06 Derived "RFC 7915 4.1, 6" => explicit_then_prefix,
+    x46_07 Should "RFC 7915 4.1" => illegal_sources,
+    x46_08 Derived "RFC 7915 4.1" => illegal_sources_of_errors,
+    x46_09 Must "RFC 7915 4.1" => options_are_ignored,
+    x46_10 Must "RFC 7915 4.1" => unexpired_source_routes,
+    x46_11 Should "RFC 7915 4.1" => what_may_be_cut_fits_1280,
+    x46_12 Must "RFC 7915 4, 4.1" => lowest_mtu_is_configurable,
+    x46_13 Must "RFC 7915 4.1" => df_and_too_big,
+    x46_14 Must "RFC 7915 4" => no_atomic_fragments,
+    x46_15 Derived "RFC 7915 4" => fragments_stay_fragments,
+    x46_16 Derived "RFC 7915 4.1" => fragment_header,
+    x46_17 Must "RFC 7915 4.2" => icmp_checksum,
+    x46_18 Must "RFC 7915 4.2" => type_and_quoted_packet,
+    x46_19 Derived "RFC 7915 4.2" => echo,
+    x46_20 Derived "RFC 7915 4.2" => types_without_counterpart,
+    x46_21 Derived "RFC 7915 4.2" => unreachable_codes,
+    x46_22 Derived "RFC 7915 4.2" => protocol_unreachable,
+    x46_23 Must "RFC 7915 4.2" => fragmentation_needed,
+    x46_24 Must "RFC 7915 4.2" => plateaus,
+    x46_25 Derived "RFC 7915 4.2" => time_exceeded,
+    x46_26 Derived "RFC 7915 4.2 fig. 3" => parameter_problem,
+    x46_27 Must "RFC 7915 4.2" => extension_length,
+    x46_28 Should "RFC 7915 4.2" => extension_is_cut,
+    x46_29 Derived "RFC 7915 4.2" => objects_are_opaque,
+    x46_30 Must "RFC 7915 4.3" => quoted_ttl_stays,
+    x46_31 Must "RFC 7915 4.3" => outer_length,
+    x46_32 Must "RFC 7915 4.3" => errors_about_errors,
+    x46_33 Derived "RFC 7915 4.3" => quoted_packets_are_cut_short,
+    x46_34 Should "RFC 7915 4.4" => what_is_discarded_is_answered,
+    x46_35 Must "RFC 7915 4.5" => checksums_are_updated,
+    x46_36 Should "RFC 7915 4.5" => udp_without_checksum,
+    x46_37 Should "RFC 7915 4.5" => udp_fragment_without_checksum,
+    x46_38 Derived "RFC 7915 4.5" => wrong_stays_wrong,
+}
 
 /// What the client sent to the server, and somebody quotes in an error.
 fn inner() -> Builder {
@@ -155,7 +75,8 @@ fn translated(rig: &mut Rig, error: &Builder) -> (Icmp, Ip) {
     (icmp, quoted)
 }
 
-/// An extension structure (RFC 4884 section 7) with an object of each of these lengths, in octets with its header.
+/// An extension structure (RFC 4884 section 7) with an object of each of these lengths, in octets
+/// with its header.
 fn extension(lengths: &[usize]) -> Vec<u8> {
     super::rfc4884::extension(lengths)
 }
@@ -369,7 +290,7 @@ fn illegal_sources_of_errors() {
             );
             assert_eq!(found.octets()[12..], embedded);
         }
-        // Where the prefix cannot say it, and where there is no prefix, the translator speaks for itself.
+        // Where the prefix cannot hold the source, or there is none, it is the translator's own.
         let error = v4().from(source).icmp(11, 0, [0; 4], &public);
         let packet = strict.send(&error).forwarded();
         assert_eq!(packet.addresses(), (OWN6.into(), CLIENT6.into()));
@@ -664,7 +585,8 @@ fn type_and_quoted_packet() {
             let (icmp, inside) = translated(&mut rig, &error(kind, code, [0; 4], &quoted));
             assert_eq!((icmp.kind, icmp.code), expected);
             assert_eq!((inside.protocol, inside.class), (protocol, 7));
-            // It is whole, so its checksum can be verified, and is that of the packet the client sent.
+            // It is whole, so its checksum can be verified, and is that of the packet the client
+            // sent.
             assert!(matches!(
                 inside.verdict(),
                 Verdict::Right | Verdict::Unknown
@@ -730,7 +652,8 @@ fn protocol_unreachable() {
     assert_eq!(icmp.word(), 6);
 }
 
-/// What a router with an MTU of `reported` says about a packet of `len` octets, as the client hears it.
+/// The error that the client gets when a router reports an MTU of `reported` about a packet of
+/// `len` octets.
 fn mtu_heard(rig: &mut Rig, reported: u16, len: u16) -> u32 {
     let mut quoted = inner().df().udp(b"12345678").build();
     quoted[2..4].copy_from_slice(&len.to_be_bytes());
@@ -863,7 +786,7 @@ fn extension_is_cut() {
 }
 
 fn objects_are_opaque() {
-    // Interface information (RFC 5837) with an IPv4 address in it, MPLS labels, and a class that nobody knows.
+    // Interface information (RFC 5837) with an IPv4 address, MPLS labels, and an unknown class.
     let mut structure = vec![0x20, 0, 0, 0];
     structure.extend([0, 12, 2, 0x0c, 0, 1, 0, 0, 203, 0, 113, 1]);
     structure.extend([0, 8, 1, 1, 0, 1, 0xe1, 0xff]);

@@ -13,59 +13,26 @@ use super::{
         CLIENT4, CLIENT6, OWN4, OWN6, PREFIX, ROUTER4, ROUTER6, SERVER4, SERVER6, payload, v4, v6,
     },
     rig::{Seen, map, rig, rig_of, rig_with},
-    rows::{Level, Row},
+    rows::rows,
 };
 
-pub(crate) const ROWS: &[Row] = &[
-    Row::test("G-01", Level::Must, "RFC 7915 1.4", too_big_is_cut_or_told),
-    Row::test("G-02", Level::Must, "RFC 7915 4, 5", multicast_is_dropped),
-    Row::test("G-03", Level::Should, "RFC 7915 4, 5", order_is_kept),
-    Row::because(
-        "G-04",
-        Level::Must,
-        "RFC 7915 4.6, 5.6",
-        "the routing table of the kernel decides which packets reach the device; all that do are to be translated",
-    ),
-    Row::test("G-05", Level::Derived, "RFC 7915 4.1, 5.1", one_hop),
-    Row::test(
-        "G-06",
-        Level::Should,
-        "RFC 7915 4.4, 5.4",
-        errors_are_configurable,
-    ),
-    Row::test(
-        "G-07",
-        Level::Must,
-        "RFC 7915 4.5, 5.5",
-        every_protocol_passes,
-    ),
-    Row::test(
-        "G-08",
-        Level::Derived,
-        "RFC 7915 1.2",
-        fragmented_icmp_is_dropped,
-    ),
-    Row::test(
-        "G-09",
-        Level::Derived,
-        "RFC 1812 4.3.2, RFC 4443 2.4",
-        no_error_where_none_may_be,
-    ),
-    Row::test("S6-01", Level::Must, "RFC 7915 6", the_prefix_maps),
-    Row::test("S6-02", Level::Should, "RFC 7915 6", explicit_mappings_map),
-    Row::test(
-        "S6-03",
-        Level::Should,
-        "RFC 7915 6",
-        untranslatable_sources_are_replaced,
-    ),
-    Row::test(
-        "S6-04",
-        Level::Derived,
-        "RFC 7915 7",
-        size_errors_are_never_filtered,
-    ),
-];
+rows! {
+    g_01 Must "RFC 7915 1.4" => too_big_is_cut_or_told,
+    g_02 Must "RFC 7915 4, 5" => multicast_is_dropped,
+    g_03 Should "RFC 7915 4, 5" => order_is_kept,
+    g_04 Must "RFC 7915 4.6, 5.6" unproven
+        "the routing table of the kernel decides which packets reach the device; all that do \
+         are to be translated",
+    g_05 Derived "RFC 7915 4.1, 5.1" => one_hop,
+    g_06 Should "RFC 7915 4.4, 5.4" => errors_are_configurable,
+    g_07 Must "RFC 7915 4.5, 5.5" => every_protocol_passes,
+    g_08 Derived "RFC 7915 1.2" => fragmented_icmp_is_dropped,
+    g_09 Derived "RFC 1812 4.3.2, RFC 4443 2.4" => no_error_where_none_may_be,
+    s6_01 Must "RFC 7915 6" => the_prefix_maps,
+    s6_02 Should "RFC 7915 6" => explicit_mappings_map,
+    s6_03 Should "RFC 7915 6" => untranslatable_sources_are_replaced,
+    s6_04 Derived "RFC 7915 7" => size_errors_are_never_filtered,
+}
 
 fn too_big_is_cut_or_told() {
     let mut rig = rig();
@@ -114,7 +81,8 @@ fn multicast_is_dropped() {
     }
 }
 
-/// One packet in, its translation out before the next is looked at; fragments in the order of their octets (`reassemble`).
+/// Each packet is translated before the next is read; fragments go out in the order of their octets
+/// (`reassemble`).
 fn order_is_kept() {
     let mut rig = rig();
     for i in 0..50u8 {
@@ -365,7 +333,8 @@ fn untranslatable_sources_are_replaced() {
     assert_eq!(packet.addresses(), (OWN4.to_owned(), SERVER4.to_owned()));
 }
 
-/// However many, whoever sends them, and whatever else is limited: RFC 4890 is for the firewall, as the man page says.
+/// Translated errors have no rate limit, whoever sends them: RFC 4890 is for the firewall, as the
+/// man page says.
 fn size_errors_are_never_filtered() {
     let settings = Settings {
         icmp_errors: IcmpErrors::Off,

@@ -11,88 +11,38 @@ use super::{
     checker::{self, ICMP, Icmp, Ip, UDP, Verdict, reassemble},
     packets::{Builder, CLIENT4, CLIENT6, OWN4, OWN6, ROUTER6, SERVER4, SERVER6, payload, v4, v6},
     rig::{Rig, Seen, default_map, map, map_with_strict, rig, rig_of, rig_seeded, rig_with},
-    rows::{Level, Row},
+    rows::rows,
 };
 
-pub(crate) const ROWS: &[Row] = &[
-    Row::test("X64-01", Level::Derived, "RFC 7915 5.1", version_and_header),
-    Row::test("X64-02", Level::Derived, "RFC 7915 5.1", tos),
-    Row::test("X64-03", Level::Must, "RFC 7915 5, 5.1", df),
-    Row::test("X64-04", Level::Derived, "RFC 7915 5.1", identification),
-    Row::test("X64-05", Level::Derived, "RFC 7915 5.1", total_length),
-    Row::test(
-        "X64-06",
-        Level::Derived,
-        "RFC 7915 5.1",
-        extension_headers_are_skipped,
-    ),
-    Row::test("X64-07", Level::Must, "RFC 7915 5.1", segments_left),
-    Row::test("X64-08", Level::Must, "RFC 7915 5.1", hop_limit),
-    Row::test("X64-09", Level::Should, "RFC 7915 5.1", illegal_sources),
-    Row::test("X64-10", Level::Derived, "RFC 7915 5.1.1", fragments),
-    Row::test(
-        "X64-11",
-        Level::Should,
-        "RFC 7915 5.1.1",
-        header_after_fragment_header,
-    ),
-    Row::test(
-        "X64-12",
-        Level::Derived,
-        "RFC 7915 5, 5.1.1",
-        larger_than_the_mtu,
-    ),
-    Row::test(
-        "X64-13",
-        Level::Must,
-        "RFC 7915 5.2",
-        type_checksum_and_quoted_packet,
-    ),
-    Row::test("X64-14", Level::Derived, "RFC 7915 5.2", echo),
-    Row::test(
-        "X64-15",
-        Level::Derived,
-        "RFC 7915 5.2",
-        types_without_counterpart,
-    ),
-    Row::test("X64-16", Level::Derived, "RFC 7915 5.2", unreachable_codes),
-    Row::test("X64-17", Level::Must, "RFC 7915 5.2", packet_too_big),
-    Row::test("X64-18", Level::Derived, "RFC 7915 5.2", time_exceeded),
-    Row::test(
-        "X64-19",
-        Level::Derived,
-        "RFC 7915 5.2 fig. 6",
-        parameter_problem,
-    ),
-    Row::test("X64-20", Level::Must, "RFC 7915 5.2", extension_length),
-    Row::test(
-        "X64-21",
-        Level::Must,
-        "RFC 7915 5.3",
-        quoted_hop_limit_and_outer_length,
-    ),
-    Row::test("X64-22", Level::Must, "RFC 7915 5.3", errors_about_errors),
-    Row::test(
-        "X64-23",
-        Level::Must,
-        "RFC 7915 5.4",
-        what_is_discarded_is_answered,
-    ),
-    Row::test("X64-24", Level::Must, "RFC 7915 5.5", checksums_are_updated),
-    Row::test(
-        "X64-25",
-        Level::Derived,
-        "RFC 8200 8.1, RFC 6935",
-        udp_without_checksum,
-    ),
-    Row::test(
-        "X64-26",
-        Level::Derived,
-        "RFC 7915 5.2",
-        errors_from_anywhere,
-    ),
-    Row::test("X64-27", Level::Derived, "RFC 8200 4", chain_of_headers),
-];
+rows! {
+    x64_01 Derived "RFC 7915 5.1" => version_and_header,
+    x64_02 Derived "RFC 7915 5.1" => tos,
+    x64_03 Must "RFC 7915 5, 5.1" => df,
+    x64_04 Derived "RFC 7915 5.1" => identification,
+    x64_05 Derived "RFC 7915 5.1" => total_length,
+    x64_06 Derived "RFC 7915 5.1" => extension_headers_are_skipped,
+    x64_07 Must "RFC 7915 5.1" => segments_left,
+    x64_08 Must "RFC 7915 5.1" => hop_limit,
+    x64_09 Should "RFC 7915 5.1" => illegal_sources,
+    x64_10 Derived "RFC 7915 5.1.1" => fragments,
+    x64_11 Should "RFC 7915 5.1.1" => header_after_fragment_header,
+    x64_12 Derived "RFC 7915 5, 5.1.1" => larger_than_the_mtu,
+    x64_13 Must "RFC 7915 5.2" => type_checksum_and_quoted_packet,
+    x64_14 Derived "RFC 7915 5.2" => echo,
+    x64_15 Derived "RFC 7915 5.2" => types_without_counterpart,
+    x64_16 Derived "RFC 7915 5.2" => unreachable_codes,
+    x64_17 Must "RFC 7915 5.2" => packet_too_big,
+    x64_18 Derived "RFC 7915 5.2" => time_exceeded,
+    x64_19 Derived "RFC 7915 5.2 fig. 6" => parameter_problem,
+    x64_20 Must "RFC 7915 5.2" => extension_length,
+    x64_21 Must "RFC 7915 5.3" => quoted_hop_limit_and_outer_length,
+    x64_22 Must "RFC 7915 5.3" => errors_about_errors,
+    x64_23 Must "RFC 7915 5.4" => what_is_discarded_is_answered,
+    x64_24 Must "RFC 7915 5.5" => checksums_are_updated,
+    x64_25 Derived "RFC 8200 8.1, RFC 6935" => udp_without_checksum,
+    x64_26 Derived "RFC 7915 5.2" => errors_from_anywhere,
+    x64_27 Derived "RFC 8200 4" => chain_of_headers,
+}
 
 /// What the server sent to the client, and somebody quotes in an error.
 fn inner() -> Builder {
@@ -117,7 +67,8 @@ fn translated(rig: &mut Rig, error: &Builder) -> (Icmp, Ip) {
 
 fn version_and_header() {
     let mut rig = rig();
-    // `checker` verifies version, IHL, the reserved flag and the header checksum of all that comes out.
+    // `checker` verifies version, IHL, the reserved flag and the header checksum of all that comes
+    // out.
     for len in 0..300 {
         for packet in [v6().udp(&payload(len)), v6().tcp(&payload(len))] {
             let packet = rig.send(&packet).forwarded();
@@ -174,7 +125,7 @@ fn df() {
     // A fragment can be cut again.
     let large = v6().fragment(0, true, 7).raw(253, &payload(1400));
     assert!(!rig.send(&large).forwarded().df);
-    // An error that was long is short after translation (`rig` looks at DF and identification of all of them).
+    // A long error is short after translation (`rig` checks DF and identification).
     let long = inner().udp(&payload(1300)).build();
     let packet = rig.send(&error(1, 4, [0; 4], &long)).forwarded();
     assert_eq!((packet.len, packet.df), (576, false));

@@ -103,7 +103,7 @@ impl Rig {
         self.translator.set_mtu(576);
     }
 
-    /// Sends octets in, and only looks whether what comes out is a packet, since nobody knows what went in.
+    /// Sends octets in, and checks only that well-formed packets come out.
     pub(crate) fn send_unverified(&mut self, octets: &[u8]) {
         self.packet.replace(octets);
         match self.translator.translate(&mut self.packet, self.now) {
@@ -176,7 +176,7 @@ impl Rig {
             "{} octets, over the MTU",
             emitted.len
         );
-        // Whatever it is, an error as well (X64-03, X64-04). An atomic fragment has an identification of its own.
+        // Errors too (rows x64_03 and x64_04). An atomic fragment has an identification of its own.
         if emitted.version == 4 && !emitted.is_fragment() && !checker::has_fragment_header(input) {
             assert_eq!(
                 emitted.df,
@@ -286,7 +286,7 @@ impl Seen {
     }
 }
 
-/// What is behind the checksum field is what came in, and so is all of it but that field (and the type of ICMP).
+/// The payload is that of the input, but for the checksum field and the ICMP type.
 fn verify_payload(input: &[u8], emitted: &Ip) {
     let (protocol, expected) = checker::upper_layer(input);
     let expected_protocol = match (input[0] >> 4, emitted.version, protocol) {
@@ -331,8 +331,8 @@ fn verify_echo(input: &[u8], emitted: &Ip) {
     assert!(!emitted.is_fragment() && !emitted.df);
 }
 
-/// Of the family of the packet that it is about, from the translator to its sender, quoting all that may be quoted
-/// (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4 (c)).
+/// Of the family of the packet that it is about, from the translator to its sender, quoting all
+/// that may be quoted (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4 (c)).
 fn verify_error(input: &[u8], emitted: &Ip) {
     assert_eq!(input[0] >> 4, emitted.version, "family of an ICMP error");
     assert_eq!(

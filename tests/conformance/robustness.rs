@@ -1,4 +1,4 @@
-//! Bugs that translators have had: lengths that were believed, floods that were answered, shifts by a whole word.
+//! Bugs that translators have had: trusted lengths, answered floods, shifts by a whole word.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -13,41 +13,18 @@ use super::{
         fix_icmp_checksum, payload, v4, v6,
     },
     rig::{Rig, Seen, default_map, map, rig, rig_of, rig_with},
-    rows::{Level, Row},
+    rows::rows,
 };
 
-pub(crate) const ROWS: &[Row] = &[
-    Row::test(
-        "SEC-01",
-        Level::Derived,
-        "RFC 7915 4, 5",
-        every_length_is_checked,
-    ),
-    Row::because(
-        "SEC-02",
-        Level::Derived,
-        "RFC 7915",
-        "texts of interfaces and addresses have no fixed buffers that could overflow; names are checked where the configuration is read",
-    ),
-    Row::test(
-        "SEC-03",
-        Level::Derived,
-        "RFC 4443 2.4 (f)",
-        no_amplification,
-    ),
-    Row::test(
-        "SEC-04",
-        Level::Derived,
-        "RFC 7757 3.3",
-        every_prefix_length,
-    ),
-    Row::test(
-        "SEC-05",
-        Level::Derived,
-        "RFC 1812 4.3.2.8",
-        errors_are_limited,
-    ),
-];
+rows! {
+    sec_01 Derived "RFC 7915 4, 5" => every_length_is_checked,
+    sec_02 Derived "RFC 7915" unproven
+        "texts of interfaces and addresses have no fixed buffers that could overflow; names are \
+         checked where the configuration is read",
+    sec_03 Derived "RFC 4443 2.4 (f)" => no_amplification,
+    sec_04 Derived "RFC 7757 3.3" => every_prefix_length,
+    sec_05 Derived "RFC 1812 4.3.2.8" => errors_are_limited,
+}
 
 /// One good packet of every kind.
 pub(crate) fn kinds() -> Vec<Vec<u8>> {

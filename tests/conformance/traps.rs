@@ -1,4 +1,4 @@
-//! Where tayga falls, or does other than the RFCs say: rows that look at what comes out, as the others do.
+//! Mistakes of tayga, and places where it departs from the RFCs.
 
 use std::time::Duration;
 
@@ -12,70 +12,25 @@ use super::{
     },
     rig::{Seen, map, rig, rig_of, rig_with},
     robustness,
-    rows::{Level, Row},
+    rows::rows,
 };
 
-pub(crate) const ROWS: &[Row] = &[
-    Row::test(
-        "trap: pointers",
-        Level::Derived,
-        "RFC 7915 fig. 6",
-        pointers,
-    ),
-    Row::test(
-        "trap: length fields",
-        Level::Derived,
-        "RFC 7915",
-        length_fields,
-    ),
-    Row::test(
-        "trap: short quotes",
-        Level::Derived,
-        "RFC 792, RFC 7915 4.3, 5.3",
-        short_quotes,
-    ),
-    Row::test(
-        "trap: UDP checksum zero",
-        Level::Must,
-        "RFC 768, RFC 7915 4.5",
-        udp_checksums,
-    ),
-    Row::test(
-        "trap: errors about errors",
-        Level::Must,
-        "RFC 1812 4.3.2.7",
-        errors_about_errors,
-    ),
-    Row::test("trap: replies", Level::Derived, "RFC 1122 3.2.2.6", replies),
-    Row::test("trap: limits", Level::Must, "RFC 1812 4.3.2.8", limits),
-    Row::test(
-        "trap: header after Fragment header",
-        Level::Should,
-        "RFC 7915 5.1.1",
-        hidden_header,
-    ),
-    Row::test(
-        "trap: source routes",
-        Level::Must,
-        "RFC 7915 4.1",
-        source_routes,
-    ),
-    Row::test("trap: DF", Level::Must, "RFC 7915 5", df),
-    Row::test(
-        "trap: segments left",
-        Level::Should,
-        "RFC 7915 5.1",
-        segments_left,
-    ),
-    Row::test(
-        "trap: extensions",
-        Level::Must,
-        "RFC 4884, RFC 7915 4.2, 5.2",
-        extensions,
-    ),
-    Row::test("trap: maps", Level::Must, "RFC 7757, RFC 6052 2.2", maps),
-    Row::test("trap: MTU", Level::Must, "RFC 7915 1.4", mtu_is_followed),
-];
+rows! {
+    trap_pointers Derived "RFC 7915 fig. 6" => pointers,
+    trap_length_fields Derived "RFC 7915" => length_fields,
+    trap_short_quotes Derived "RFC 792, RFC 7915 4.3, 5.3" => short_quotes,
+    trap_udp_checksum_zero Must "RFC 768, RFC 7915 4.5" => udp_checksums,
+    trap_errors_about_errors Must "RFC 1812 4.3.2.7" => errors_about_errors,
+    trap_replies Derived "RFC 1122 3.2.2.6" => replies,
+    trap_limits Must "RFC 1812 4.3.2.8" => limits,
+    trap_header_after_fragment_header Should "RFC 7915 5.1.1" => hidden_header,
+    trap_source_routes Must "RFC 7915 4.1" => source_routes,
+    trap_df Must "RFC 7915 5" => df,
+    trap_segments_left Should "RFC 7915 5.1" => segments_left,
+    trap_extensions Must "RFC 4884, RFC 7915 4.2, 5.2" => extensions,
+    trap_maps Must "RFC 7757, RFC 6052 2.2" => maps,
+    trap_mtu Must "RFC 7915 1.4" => mtu_is_followed,
+}
 
 fn pointers() {
     let mut rig = rig();
@@ -99,8 +54,8 @@ fn pointers() {
     }
 }
 
-/// Every octet of every kind of packet takes every value, checksums made right again: nothing panics, and what comes
-/// out is a good packet (`rig`), or there is silence.
+/// Every octet of every kind of packet takes every value, with right checksums: nothing panics, and
+/// either a good packet comes out (`rig`) or none.
 fn length_fields() {
     let settings = Settings {
         udp_checksum: UdpChecksum::Calculate,
@@ -235,7 +190,7 @@ fn errors_about_errors() {
 }
 
 fn limits() {
-    // The figures are in SEC-03 and SEC-05; here, that Path MTU Discovery goes on while somebody scans.
+    // Path MTU Discovery goes on during a scan; the rates are in rows sec_03 and sec_05.
     let mut rig = rig();
     let flood = |n: u32| {
         let source = std::net::Ipv4Addr::from(0x0b00_0000 + n).to_string();
@@ -259,8 +214,8 @@ fn limits() {
     rig.send(&flood(1)).error(DropReason::HopLimit, 11, 0);
 }
 
-/// What is answered is the packet, not what a link put behind it; and a reply is treated on its way as the request was
-/// (RFC 1122 section 3.2.2.6).
+/// What is answered is the packet, not what a link put behind it; and a reply is treated on its way
+/// as the request was (RFC 1122 section 3.2.2.6).
 fn replies() {
     let mut rig = rig();
     for (request, expired) in [(v4().to(OWN4), v4().hops(1)), (v6().to(OWN6), v6().hops(1))] {
