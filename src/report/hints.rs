@@ -1,14 +1,14 @@
-//! Messages about refusals that surprise people, and what to do about them: each is said once.
+//! Hints about drops that surprise administrators, with the remedy. Each is given once.
 
 use super::packet_log::Summary;
 use crate::translate::DropReason;
 
-/// Who can change what the translator does with such packets.
+/// The place where an administrator can change the treatment of such packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settings {
-    /// The administrator, in tayga.conf.
+    /// tayga.conf.
     TaygaConf,
-    /// Nobody: those of a CLAT are given.
+    /// None: the settings of a CLAT are fixed.
     Clat,
 }
 
@@ -22,7 +22,7 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// None has been given.
+    /// No hint has been given yet.
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -47,26 +47,26 @@ impl Hints {
         let packet = Summary::of(packet);
         Some(match (reason, self.settings) {
             (DropReason::WkpfStrict, _) => {
-                "A packet was refused because 64:ff9b::/96 is not for private IPv4 addresses \
-                 (RFC 6052 section 3.1); with \"wkpf-strict no\" in the configuration they pass"
+                "Dropped a packet: 64:ff9b::/96 is not for private IPv4 addresses (RFC 6052 \
+                 section 3.1); \"wkpf-strict no\" in the configuration allows them"
                     .to_owned()
             }
             // RFC 7915 section 4.5 asks for addresses and ports.
             (DropReason::UdpChecksum, _) => format!(
-                "UDP without a checksum was dropped (RFC 7915 section 4.5): {packet}; with \
-                 \"udp-cksum-mode calc\" in the configuration such packets are given one"
+                "Dropped UDP without a checksum (RFC 7915 section 4.5): {packet}; \
+                 \"udp-cksum-mode calc\" in the configuration calculates one"
             ),
             (_, settings) => {
                 let help = match settings {
                     Settings::TaygaConf => {
-                        "; with \"udp-cksum-mode fwd\" in the configuration it passes without \
-                         one, as do whole packets, and IPv6 hosts refuse that unless they are \
-                         made to accept it (RFC 6935)"
+                        "; \"udp-cksum-mode fwd\" in the configuration forwards it without one, \
+                         as it does whole packets, which IPv6 hosts drop unless configured to \
+                         accept them (RFC 6935)"
                     }
                     Settings::Clat => "",
                 };
                 format!(
-                    "A fragment of UDP without a checksum was dropped (RFC 7915 section 4.5): \
+                    "Dropped a fragment of UDP without a checksum (RFC 7915 section 4.5): \
                      {packet}; none can be calculated without the other fragments{help}"
                 )
             }
@@ -85,7 +85,7 @@ mod tests {
     ];
     const ENDPOINTS: &str = "[192.0.2.1]->[198.51.100.7] (29 bytes) (proto 17) (ports 1024->53)";
 
-    /// X46-36: with addresses, ports and what helps, and once.
+    /// RFC 7915 section 4.5: addresses and ports, with the remedy, once.
     #[test]
     fn udp_without_checksum_has_one_hint() {
         let mut hints = Hints::new(Settings::TaygaConf);
@@ -101,9 +101,9 @@ mod tests {
         assert_eq!(hints.about(DropReason::WkpfStrict, &PACKET), None);
     }
 
-    /// X46-37: `calc` gives no checksum to a fragment, and a CLAT has no such directive.
+    /// `udp-cksum-mode calc` does not help a fragment, and a CLAT has no such directive.
     #[test]
-    fn a_fragment_without_checksum_has_a_hint_of_its_own_that_is_true() {
+    fn a_fragment_without_checksum_has_its_own_hint() {
         for (settings, names_fwd) in [(Settings::TaygaConf, true), (Settings::Clat, false)] {
             let mut hints = Hints::new(settings);
             let reason = DropReason::UdpFragmentChecksum;
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn no_other_refusal_has_a_hint() {
+    fn no_other_drop_has_a_hint() {
         let mut hints = Hints::new(Settings::TaygaConf);
         let hinted = |reason: &&DropReason| hints.about(**reason, &PACKET).is_some();
         let hinted: Vec<_> = DropReason::ALL.iter().filter(hinted).collect();

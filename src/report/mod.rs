@@ -1,4 +1,4 @@
-//! What became of packets, for people: counters, lines of the log, and hints.
+//! Reports on packets for people: counters, log lines, and hints.
 
 pub mod hints;
 pub mod packet_log;

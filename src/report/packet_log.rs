@@ -1,6 +1,7 @@
-//! The `log` directive: which packets get a line, and what it says.
+//! Log lines about packets, as the `log` directive asks.
 //!
-//! A packet is summed up before it is translated, since it holds its translation afterwards.
+//! A packet is summarised before it is translated, since its buffer holds the translation
+//! afterwards.
 
 use std::{
     fmt,
@@ -20,7 +21,7 @@ const RATE: Rate = Rate::new(50, Duration::from_secs(5));
 /// Time from the first suppressed line to the line with their count.
 const COUNT_FOR: Duration = Duration::from_secs(1);
 
-/// What the packets that are logged have in common.
+/// A class of packets that can be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     Own,
@@ -31,7 +32,7 @@ enum Class {
 }
 
 impl Class {
-    /// In tayga's order: a packet of several classes is logged as the first that is on.
+    /// All classes in tayga's order: a packet of several is logged as the first that is on.
     const ALL: [Self; 5] = [Self::Own, Self::Drop, Self::Reject, Self::Icmp, Self::Lease];
 }
 
@@ -47,7 +48,8 @@ impl fmt::Display for Class {
     }
 }
 
-/// Writes lines about packets, at most 50 of a class at once and 10 a second after that; what is left out is counted.
+/// Makes lines about packets, for each class 50 at once and then 10 a second. The others are
+/// suppressed and counted.
 #[derive(Debug)]
 pub struct PacketLog {
     classes: LogClasses,
@@ -55,7 +57,7 @@ pub struct PacketLog {
 }
 
 impl PacketLog {
-    /// `None` if no packet is to be logged.
+    /// A log of these classes; `None` if none is on.
     pub fn new(classes: LogClasses) -> Option<Self> {
         let LogClasses {
             drop,
@@ -70,7 +72,7 @@ impl PacketLog {
         })
     }
 
-    /// The line about a packet, if it gets one. `summary` was made before the packet was translated.
+    /// The line about a packet, if it gets one. `summary` was made before the translation.
     pub fn line(
         &mut self,
         summary: &Summary,
@@ -110,7 +112,8 @@ impl PacketLog {
             .then(|| format!("{class}: [{what}] [{address}]->[{host}]"))
     }
 
-    /// When [`left_out`](Self::left_out) has something to say; `None` as long as nothing is left out.
+    /// The time of the next line from [`left_out`](Self::left_out); `None` if no line has been
+    /// suppressed.
     pub fn deadline(&self) -> Option<Instant> {
         self.quotas
             .iter()
@@ -118,8 +121,8 @@ impl PacketLog {
             .min()
     }
 
-    /// A line for each class of which lines have been left out, once they were counted for a second. With `None`, at the
-    /// end, for all of them.
+    /// A line with the count for each class with suppressed lines, once they were counted for a
+    /// second. With `None`, at the end, for all of them.
     pub fn left_out(&mut self, now: Option<Instant>) -> Vec<String> {
         let mut lines = Vec::new();
         for class in Class::ALL {
@@ -127,10 +130,7 @@ impl PacketLog {
             if let Some(until) = quota.count_until
                 && now.is_none_or(|now| now >= until)
             {
-                lines.push(format!(
-                    "{class}: {} more, not logged one by one",
-                    quota.suppressed
-                ));
+                lines.push(format!("{class}: {} lines suppressed", quota.suppressed));
                 quota.suppressed = 0;
                 quota.count_until = None;
             }
@@ -165,12 +165,12 @@ fn belongs(class: Class, summary: &Summary, outcome: &Outcome<'_>) -> bool {
 /// A packet in a line: `[v4] [192.0.2.1]->[198.51.100.1] (29 bytes) (proto 17) (ports 1024->53)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// In octets, as received.
+    /// Length as received, in octets.
     len: usize,
-    /// `None` if there is not even a header.
+    /// `None` if the header is cut off.
     header: Option<Header>,
     ports: Option<(u16, u16)>,
-    /// Type and code.
+    /// ICMP type and code.
     icmp: Option<(u8, u8)>,
 }
 
@@ -182,7 +182,7 @@ struct Header {
 }
 
 impl Summary {
-    /// Sums up any octets. What cannot be read is left out.
+    /// Summarises any octets. Fields that cannot be read are left out.
     pub fn of(octets: &[u8]) -> Self {
         let mut summary = Self {
             len: octets.len(),
@@ -229,7 +229,7 @@ impl Summary {
         }
     }
 
-    /// The kernel sends such packets to every device by itself (RFC 3810, RFC 4861); they tell an administrator nothing.
+    /// The kernel sends multicast to every device (RFC 3810, RFC 4861); such drops mean nothing.
     fn is_ipv6_multicast(&self) -> bool {
         self.header.is_some_and(
             |header| matches!(header.destination, IpAddr::V6(address) if address.is_multicast()),
@@ -310,7 +310,7 @@ mod tests {
         dynamic: false,
     };
 
-    /// 192.0.2.1 to 198.51.100.7, with a header that says nothing else.
+    /// A packet from 192.0.2.1 to 198.51.100.7.
     fn v4(protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
         let mut packet = vec![0x45, 0, 0, 20 + payload.len() as u8, 0, 0];
         packet.extend(fragment.to_be_bytes());
@@ -319,7 +319,7 @@ mod tests {
         packet
     }
 
-    /// 2001:db8::1 to 64:ff9b::c633:6407.
+    /// A packet from 2001:db8::1 to 64:ff9b::c633:6407.
     fn v6(next_header: u8, payload: &[u8]) -> Vec<u8> {
         let mut packet = vec![0x60, 0, 0, 0, 0, payload.len() as u8, next_header, 64];
         for address in ["2001:db8::1", "64:ff9b::198.51.100.7"] {
@@ -335,7 +335,8 @@ mod tests {
 
     const UDP: [u8; 9] = [0x04, 0, 0, 53, 0, 9, 0, 0, b'x'];
 
-    /// X46-36, X46-37: what is dropped for its missing checksum is logged with addresses and ports.
+    /// RFC 7915 section 4.5: UDP that is dropped without a checksum is logged with addresses and
+    /// ports.
     #[test]
     fn a_dropped_udp_packet_without_checksum_is_logged_with_addresses_and_ports() {
         let text = "DROP: [v4] [192.0.2.1]->[198.51.100.7] (29 bytes) (proto 17) (ports 1024->53)";
@@ -357,7 +358,7 @@ mod tests {
         }
     }
 
-    /// As tayga: `TYPE: [v4|v6] [SRC]->[DST] (N bytes) (proto P) TEXT`.
+    /// The format of tayga: `TYPE: [v4|v6] [SRC]->[DST] (N bytes) (proto P) TEXT`.
     #[test]
     fn lines_read_as_with_tayga() {
         let echo = Outcome::Reply(Reply::Echo);
@@ -371,14 +372,15 @@ mod tests {
         assert_eq!(
             line(ALL, &v6(6, &[0, 1, 0, 2]), rejected).as_deref(),
             Some(
-                "REJECT: [v6] [2001:db8::1]->[64:ff9b::c633:6407] (44 bytes) (proto 6) (ports 1->2) \
-                 no mapping for the destination"
+                "REJECT: [v6] [2001:db8::1]->[64:ff9b::c633:6407] (44 bytes) (proto 6) \
+                 (ports 1->2) no mapping for the destination"
             )
         );
         assert_eq!(
             line(ALL, &v4(1, 0, &[3, 4, 0, 0, 0, 0, 0, 0]), Outcome::Forward).as_deref(),
             Some(
-                "ICMP: [v4] [192.0.2.1]->[198.51.100.7] (28 bytes) (proto 1) type 3 code 4 translated"
+                "ICMP: [v4] [192.0.2.1]->[198.51.100.7] (28 bytes) (proto 1) \
+                 type 3 code 4 translated"
             )
         );
         assert_eq!(
@@ -391,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_translated_and_no_icmp_error_is_not_logged() {
+    fn translated_packets_other_than_icmp_errors_are_not_logged() {
         for packet in [
             v4(17, 0, &UDP),
             v4(1, 0, &[8, 0]),
@@ -413,11 +415,11 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_left_out() {
+    fn unreadable_fields_are_left_out() {
         let dropped =
             |packet: &[u8]| line(ALL, packet, Outcome::Drop(DropReason::OwnAddress)).unwrap();
-        assert!(dropped(&[]).starts_with("SELF: (0 bytes) nothing"));
-        assert!(dropped(&[0x60; 39]).starts_with("SELF: (39 bytes) nothing"));
+        assert!(dropped(&[]).starts_with("SELF: (0 bytes) only echo"));
+        assert!(dropped(&[0x60; 39]).starts_with("SELF: (39 bytes) only echo"));
         // Ports are in no fragment but the first, and an extension header may be cut off.
         let no_ports = |packet: &[u8]| !dropped(packet).contains("ports");
         assert!(no_ports(&v4(17, 1, &UDP)));
@@ -454,9 +456,9 @@ mod tests {
         assert!(PacketLog::new(OFF).is_none());
     }
 
-    /// SEC-05: 50 lines at once, then 10 a second a class, and the count of the others.
+    /// 50 lines at once, then 10 a second, for each class, and the count of the others.
     #[test]
-    fn no_flood_of_packets_is_a_flood_of_lines() {
+    fn a_flood_of_packets_writes_few_lines() {
         let mut now = Instant::now();
         let mut log = PacketLog::new(ALL).unwrap();
         let summary = Summary::of(&v4(17, 0, &UDP));
@@ -479,18 +481,12 @@ mod tests {
         assert_eq!(flood(&mut log, now), 5);
         now += Duration::from_millis(500);
         assert_eq!(flood(&mut log, now), 5);
-        assert_eq!(
-            log.left_out(Some(now)),
-            ["DROP: 2940 more, not logged one by one"]
-        );
+        assert_eq!(log.left_out(Some(now)), ["DROP: 2940 lines suppressed"]);
         assert_eq!(log.deadline(), None);
 
         now += Duration::from_secs(3600);
         assert_eq!(flood(&mut log, now), 50);
-        assert_eq!(
-            log.left_out(None),
-            ["DROP: 950 more, not logged one by one"]
-        );
+        assert_eq!(log.left_out(None), ["DROP: 950 lines suppressed"]);
         assert_eq!(log.left_out(None), [""; 0]);
     }
 }

@@ -1,4 +1,4 @@
-//! What became of the packets: one counter for each reason and direction.
+//! Counters of packets, by outcome and direction.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::translate::{Direction, DropReason, Outcome, Reply};
 pub struct Stats {
     four_to_six: Counters,
     six_to_four: Counters,
-    /// Packets that are of neither family.
+    /// Packets of neither family.
     other: u64,
 }
 
@@ -36,16 +36,17 @@ impl Stats {
                 counters.drop(*reason);
             }
             Outcome::Drop(reason) => counters.drop(*reason),
-            Outcome::Segments(_) => {} // each of them comes by itself
+            Outcome::Segments(_) => {} // each segment is counted by itself
         }
     }
 
-    /// How many packets went on, in both directions.
+    /// Packets that were translated, in both directions.
     pub fn translated(&self) -> u64 {
         self.four_to_six.translated + self.six_to_four.translated
     }
 
-    /// A line of totals for each direction, each followed by a line for each reason for which packets were dropped.
+    /// A line of totals for each direction, each followed by a line for each reason for which
+    /// packets were dropped.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (direction, counters) in [
@@ -73,10 +74,10 @@ impl Stats {
 #[derive(Clone, Debug)]
 struct Counters {
     translated: u64,
-    /// Among the translated: those that were cut into several.
+    /// Packets among the translated that were fragmented.
     fragmented: u64,
     echo_replies: u64,
-    /// Among the dropped: those whose senders were told.
+    /// Packets among the dropped whose senders got an ICMP error.
     icmp_errors: u64,
     /// In the order of [`DropReason::ALL`].
     dropped: [u64; DropReason::ALL.len()],
@@ -84,7 +85,8 @@ struct Counters {
 
 impl Counters {
     fn drop(&mut self, reason: DropReason) {
-        // A search costs less than the system call that read the packet; only packets that go nowhere pay for it.
+        // A search costs less than the system call that read the packet; only packets that go
+        // nowhere pay for it.
         if let Some(index) = DropReason::ALL.iter().position(|&other| other == reason) {
             self.dropped[index] += 1;
         }
@@ -104,7 +106,8 @@ impl Default for Counters {
 }
 
 impl fmt::Display for Counters {
-    /// `7 packets translated (1 of them fragmented), 2 echo requests answered, 3 dropped (1 with an ICMP error)`
+    /// `7 packets translated (1 of them fragmented), 2 echo requests answered, 3 dropped (1 with an
+    /// ICMP error)`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} translated", packets(self.translated))?;
         if self.fragmented != 0 {
@@ -138,7 +141,7 @@ mod tests {
     const LAST: DropReason = DropReason::ALL[DropReason::ALL.len() - 1];
 
     #[test]
-    fn nothing_happened() {
+    fn no_packets_are_two_lines_of_zeros() {
         assert_eq!(
             Stats::default().lines(),
             [

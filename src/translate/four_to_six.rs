@@ -49,7 +49,7 @@ pub(super) fn translate<'p>(
     }
     match decision {
         Ok(Decision::NeedsSoftware) => Outcome::segments(packet),
-        Ok(Decision::AnswerEcho) => reply::echo_v4(translator, packet, now),
+        Ok(Decision::AnswerEcho) => reply::echo_v4(translator, packet, now).into(),
         Ok(Decision::Translate(translation)) => translation.apply(packet),
         Ok(Decision::TranslateError(error)) => error.apply(translator, packet, Pass::First),
         Err(refusal) => reply::refuse_v4(translator, packet, refusal, now),

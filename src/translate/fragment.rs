@@ -43,15 +43,15 @@ impl Size {
 pub struct Fragments<'p> {
     packet: &'p Packet,
     header: Header,
-    /// Where the payload of the next fragment starts in `packet`, in octets.
+    /// Offset in `packet` of the payload of the next fragment, in octets.
     at: usize,
     /// Payload of each fragment but the last, in octets; a multiple of 8.
     chunk: usize,
-    /// Place of all that is left to send.
+    /// Place of the payload that is left.
     place: FragmentPlace,
 }
 
-/// What stands before each fragment; lengths and place are filled in.
+/// The header of each fragment; lengths and place are filled in.
 #[derive(Debug)]
 enum Header {
     V4(Ipv4Header),
@@ -59,7 +59,8 @@ enum Header {
 }
 
 impl<'p> Fragments<'p> {
-    /// Cuts what `packet` holds from its octet `at` on into IPv6 packets of at most `mtu` octets, at least 1280.
+    /// Cuts what `packet` holds from its octet `at` on into IPv6 packets of at most `mtu` octets,
+    /// at least 1280.
     pub(super) fn v6(
         packet: &'p Packet,
         at: usize,
@@ -77,7 +78,8 @@ impl<'p> Fragments<'p> {
         }
     }
 
-    /// Cuts what `packet` holds from its octet `at` on into IPv4 packets of at most `mtu` octets, at least 68.
+    /// Cuts what `packet` holds from its octet `at` on into IPv4 packets of at most `mtu` octets,
+    /// at least 68.
     pub(super) fn v4(packet: &'p Packet, at: usize, header: Ipv4Header, mtu: usize) -> Self {
         let chunk = (mtu - ipv4::HEADER_LEN) & !7;
         Self {
@@ -89,7 +91,7 @@ impl<'p> Fragments<'p> {
         }
     }
 
-    /// Puts the next packet into `fragment`. `false` if there is none any more.
+    /// Puts the next fragment into `fragment`. `false` if there is none any more.
     pub fn next(&mut self, fragment: &mut Packet) -> bool {
         let payload = &self.packet.bytes()[self.at..];
         let left = payload.len();
@@ -131,13 +133,13 @@ impl<'p> Fragments<'p> {
     }
 }
 
-/// Identification of IPv4 packets that may be fragmented on their way: not zero, and not to be guessed from outside
-/// (RFC 7915 section 5.1, RFC 7739).
+/// Identification of IPv4 packets that may be fragmented on their way: not zero, and not to be
+/// guessed from outside (RFC 7915 section 5.1, RFC 7739).
 #[derive(Debug)]
 pub(super) struct Identification {
     seed: u64,
     drawn: u64,
-    /// What is left of the last draw, 16 bits a packet.
+    /// Bits left of the last draw, 16 a packet.
     stock: u64,
 }
 
@@ -185,9 +187,9 @@ mod tests {
         (0..len).map(|i| (i / 8) as u8).collect()
     }
 
-    /// X46-11, X46-16
+    /// RFC 7915 section 4.1: a fragment stays a fragment of the same datagram.
     #[test]
-    fn ipv6_fragments_put_together_are_the_payload() {
+    fn reassembled_ipv6_fragments_are_the_payload() {
         let payload = payload(3001);
         let packet = packet(&payload);
         let header = Ipv6Header {
@@ -227,13 +229,13 @@ mod tests {
         assert_eq!(
             mores,
             [true, true, true],
-            "the packet was not the last fragment itself"
+            "the packet was itself not the last fragment"
         );
     }
 
-    /// X64-12
+    /// RFC 7915 section 5.1.
     #[test]
-    fn ipv4_fragments_put_together_are_the_payload() {
+    fn reassembled_ipv4_fragments_are_the_payload() {
         let payload = payload(3001);
         let packet = packet(&payload);
         let header = Ipv4Header {
@@ -263,7 +265,7 @@ mod tests {
         assert_eq!(mores, [true, true, false]);
     }
 
-    /// X64-04
+    /// RFC 7915 section 5.1.
     #[test]
     fn identifications_are_not_zero_and_depend_on_the_seed() {
         let draw = |seed| {

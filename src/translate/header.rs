@@ -1,5 +1,5 @@
-//! The headers that take the place of headers, in both directions, and what no header can say. A
-//! quoted packet gets the same as one that is forwarded.
+//! Translation of IP headers, in both directions, and the protocols that no header can name. Quoted
+//! packets get the same headers as forwarded ones.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -15,11 +15,13 @@ use crate::wire::{
 /// Communication with the destination is administratively prohibited (RFC 4443 section 3.1).
 pub(super) const PROHIBITED: Icmpv6Error = Icmpv6Error::Unreachable { code: 1 };
 
-/// An IPv4 packet up to this long, in octets, may be fragmented on its way: the IPv6 packet that it was translated
-/// from fits everywhere, so its sender cannot be told to send smaller ones (RFC 7915 sections 5 and 5.1).
+/// Longest IPv4 packet without DF, in octets: the IPv6 packet that it is the translation of fits
+/// everywhere, so its sender cannot be asked to send smaller ones (RFC 7915 sections 5 and 5.1).
 const MAX_FRAGMENTABLE: usize = 1260;
-/// Whether a protocol number means something else in IPv6, where extension headers and ICMPv6 have theirs, or has no
-/// meaning there: IGMP is between neighbours, and "SHOULD also be silently dropped" (RFC 7915 section 4.2).
+
+/// Whether a protocol number means something else in IPv6, where extension headers and ICMPv6 have
+/// theirs, or has no meaning there: IGMP is between neighbours, and "SHOULD also be silently
+/// dropped" (RFC 7915 section 4.2).
 pub(super) fn is_untranslatable(protocol: u8) -> bool {
     matches!(
         protocol,
@@ -32,8 +34,9 @@ pub(super) fn is_untranslatable(protocol: u8) -> bool {
     )
 }
 
-/// The headers that take the place of the header of `packet`, with its hop limit as it is (RFC 7915 section 4.1).
-/// There is a Fragment header only if the packet is a fragment: no atomic fragments (RFC 8021).
+/// The headers that take the place of the header of `packet`, with its hop limit as it is (RFC 7915
+/// section 4.1). There is a Fragment header only if the packet is a fragment: no atomic fragments
+/// (RFC 8021).
 pub(super) fn to_v6(
     settings: &Settings,
     packet: &Ipv4Packet<'_>,
@@ -59,7 +62,7 @@ pub(super) fn to_v6(
     let upper_len = usize::from(packet.total_len()) - packet.header_len();
     let header = Ipv6Header {
         traffic_class: settings.traffic_class.of(packet.tos()),
-        payload_len: (upper_len + fragment_len) as u16, // total length, less 20 or more, plus 8 or 0
+        payload_len: (upper_len + fragment_len) as u16, // never over 65523
         next_header: if fragment.is_some() {
             protocol::FRAGMENT
         } else {
@@ -72,8 +75,8 @@ pub(super) fn to_v6(
     (header, fragment)
 }
 
-/// Refuses what has no meaning in IPv4: ICMP of the wrong family, and extension headers behind a Fragment header, which
-/// the translation cannot skip in all fragments (RFC 7915 section 5.1.1).
+/// Refuses what has no meaning in IPv4: ICMP of the wrong family, and extension headers behind a
+/// Fragment header, which the translation cannot skip in all fragments (RFC 7915 section 5.1.1).
 pub(super) fn refuse_untranslatable(upper: &UpperLayer) -> Result<(), Refusal<Icmpv6Error>> {
     if upper.protocol == protocol::ICMPV4 {
         return Err(DropReason::Protocol.into());
@@ -91,9 +94,10 @@ pub(super) fn refuse_header_after_fragment(upper: &UpperLayer) -> Result<(), Ref
     Ok(())
 }
 
-/// The header that takes the place of the headers of `packet`, with its hop limit as it is, and without an
-/// identification if the packet is not a fragment (RFC 7915 sections 5.1 and 5.1.1). `None` if IPv4 cannot say how long
-/// it is, or if the payload length is less than that of the extension headers.
+/// The header that takes the place of the headers of `packet`, with its hop limit as it is, and
+/// without an identification if the packet is not a fragment (RFC 7915 sections 5.1 and 5.1.1).
+/// `None` if IPv4 cannot say how long it is, or if the payload length is less than that of the
+/// extension headers.
 pub(super) fn to_v4(
     settings: &Settings,
     packet: &Ipv6Packet<'_>,
@@ -124,7 +128,7 @@ pub(super) fn to_v4(
     })
 }
 
-/// Whether a packet of so many octets of IPv4 may not be fragmented on its way (RFC 7915 section 5.1).
+/// Whether an IPv4 packet of `total_len` octets gets DF (RFC 7915 section 5.1).
 pub(super) fn has_df(upper: &UpperLayer, total_len: usize) -> bool {
     upper.fragment.is_none() && total_len > MAX_FRAGMENTABLE
 }

@@ -1,20 +1,23 @@
-//! Type, code, pointer and MTU of ICMP errors, both directions side by side (RFC 7915 sections 4.2 and 5.2).
+//! Type, code, pointer and MTU of ICMP errors, both directions side by side (RFC 7915 sections 4.2
+//! and 5.2).
 
 use crate::wire::{
     icmp::{self, Icmpv4Error, Icmpv6Error},
     ipv6,
 };
 
-/// The difference between the headers of the two families, in octets.
+/// Difference between the headers of the two families, in octets.
 const HEADER_GROWTH: u32 = 20;
-/// Every IPv4 link carries packets of this many octets (RFC 791 section 3.2).
+/// Smallest MTU of an IPv4 link, in octets (RFC 791 section 3.2).
 const MIN_MTU_V4: u16 = 68;
-/// Usual link MTUs, for "fragmentation needed" from routers that do not say theirs (RFC 1191 section 7).
+/// Usual link MTUs, in octets, for "fragmentation needed" from routers that do not report theirs
+/// (RFC 1191 section 7).
 const PLATEAUS: [u16; 11] = [
     65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68,
 ];
 
-/// The ICMPv6 type of an ICMPv4 echo message; other informational messages have none (RFC 7915 section 4.2).
+/// The ICMPv6 type of an ICMPv4 echo message; other informational messages have none (RFC 7915
+/// section 4.2).
 pub(super) fn echo_to_v6(kind: u8) -> Option<u8> {
     match kind {
         icmp::V4_ECHO_REQUEST => Some(icmp::V6_ECHO_REQUEST),
@@ -34,7 +37,8 @@ pub(super) fn echo_to_v4(kind: u8) -> Option<u8> {
 
 /// The ICMPv6 error for an ICMPv4 error, if there is one (RFC 7915 section 4.2).
 ///
-/// `quoted_len` is the total length of the quoted packet, `mtu` that of our device, both in octets.
+/// `quoted_len` is the total length of the quoted packet, `mtu` the MTU of the
+/// device, both in octets.
 pub(super) fn to_v6(error: Icmpv4Error, quoted_len: u16, mtu: u16) -> Option<Icmpv6Error> {
     use Icmpv6Error::{PacketTooBig, ParameterProblem, TimeExceeded, Unreachable};
     Some(match error {
@@ -74,8 +78,8 @@ pub(super) fn to_v6(error: Icmpv4Error, quoted_len: u16, mtu: u16) -> Option<Icm
 
 /// The ICMPv4 error for an ICMPv6 error, if there is one (RFC 7915 section 5.2).
 ///
-/// `fragmented` says whether the quoted packet has a Fragment header, which IPv4 does not; `mtu` is that of our device,
-/// in octets.
+/// `fragmented`: the quoted packet has a Fragment header, which IPv4 lacks. `mtu` is the MTU of the
+/// device, in octets.
 pub(super) fn to_v4(error: Icmpv6Error, fragmented: bool, mtu: u16) -> Option<Icmpv4Error> {
     use Icmpv4Error::{FragmentationNeeded, ParameterProblem, TimeExceeded, Unreachable};
     Some(match error {
@@ -110,7 +114,7 @@ pub(super) fn to_v4(error: Icmpv6Error, fragmented: bool, mtu: u16) -> Option<Ic
     })
 }
 
-/// Figure 3 of RFC 7915.
+/// The IPv6 counterpart of a pointer (figure 3 of RFC 7915).
 fn pointer_to_v6(pointer: u8) -> Option<u32> {
     Some(match pointer {
         0 => 0,        // version, IHL -> version, Traffic Class
@@ -124,7 +128,7 @@ fn pointer_to_v6(pointer: u8) -> Option<u32> {
     })
 }
 
-/// Figure 6 of RFC 7915.
+/// The IPv4 counterpart of a pointer (figure 6 of RFC 7915).
 fn pointer_to_v4(pointer: u32) -> Option<u8> {
     Some(match pointer {
         0 => 0,
@@ -138,7 +142,8 @@ fn pointer_to_v4(pointer: u32) -> Option<u8> {
     })
 }
 
-/// The largest plateau below the length of the packet that did not fit (RFC 7915 section 4.2, RFC 1191 section 5).
+/// The largest plateau below the length of the packet that did not fit (RFC 7915 section 4.2, RFC
+/// 1191 section 5).
 fn plateau_below(len: u16) -> u16 {
     PLATEAUS
         .into_iter()
@@ -150,7 +155,7 @@ fn plateau_below(len: u16) -> u16 {
 mod tests {
     use super::*;
 
-    /// X46-19, X46-20, X64-14, X64-15: every type there can be.
+    /// RFC 7915 sections 4.2 and 5.2, for every type.
     #[test]
     fn only_echo_has_a_counterpart_among_informational_messages() {
         let pairs = |map: fn(u8) -> Option<u8>| -> Vec<_> {
@@ -162,7 +167,7 @@ mod tests {
         assert_eq!(pairs(echo_to_v4), [(128, 8), (129, 0)]);
     }
 
-    /// X46-21, X46-22: every code there can be.
+    /// RFC 7915 section 4.2, for every code.
     #[test]
     fn unreachable_codes_to_v6() {
         for code in 0..=255 {
@@ -184,7 +189,7 @@ mod tests {
         }
     }
 
-    /// X64-16
+    /// RFC 7915 section 5.2, for every code.
     #[test]
     fn unreachable_codes_to_v4() {
         for code in 0..=255 {
@@ -203,7 +208,7 @@ mod tests {
         }
     }
 
-    /// X46-23, X46-24
+    /// RFC 7915 section 4.2: at most the MTU of the device, at least 1280.
     #[test]
     fn mtu_to_v6() {
         let mtu = |reported, quoted_len, device| {
@@ -220,7 +225,7 @@ mod tests {
             (0, 1480, 9000, 1280),  // plateau 1006
             (0, 1500, 9000, 1512),  // plateau 1492
             (0, 1492, 9000, 1280),  // below, not at, 1492
-            (67, 2003, 9000, 2022), // below any IPv4 MTU: as if it were not said
+            (67, 2003, 9000, 2022), // below any IPv4 MTU: as if none were reported
             (0, 65535, 65535, 32020),
             (0, 20, 1500, 1280),
             (65535, 65535, 65535, 65535),
@@ -234,7 +239,7 @@ mod tests {
         }
     }
 
-    /// X64-17
+    /// RFC 7915 section 5.2: 20 octets less, or 28 with a Fragment header.
     #[test]
     fn mtu_to_v4() {
         for (reported, fragmented, device, expected) in [
@@ -259,7 +264,7 @@ mod tests {
         }
     }
 
-    /// X46-26: every pointer there can be.
+    /// RFC 7915 figure 3, for every pointer.
     #[test]
     fn pointers_to_v6() {
         for pointer in 0..=255 {
@@ -290,7 +295,7 @@ mod tests {
         }
     }
 
-    /// X64-19: every pointer that can matter, and the largest ones.
+    /// RFC 7915 figure 6, for every pointer into a header, and the largest ones.
     #[test]
     fn pointers_to_v4() {
         for pointer in (0..100).chain([255, 256, 0x100 + 7, u32::MAX - 1, u32::MAX]) {
@@ -324,7 +329,7 @@ mod tests {
         assert_eq!(to_v4(option, false, 1500), None);
     }
 
-    /// X46-25, X64-18
+    /// RFC 7915 sections 4.2 and 5.2.
     #[test]
     fn time_exceeded_keeps_its_code() {
         for code in [0, 1] {

@@ -1,7 +1,10 @@
 //! One packet in, one decision out (RFC 7915).
 //!
-//! The two directions mirror each other: `four_to_six` is section 4 of the RFC, `six_to_four` section 5. Each first
-//! decides, from the packet as it is, and only then changes it: what is dropped or refused is still what came in.
+//! The two directions mirror each other: `four_to_six` is section 4 of the RFC, `six_to_four`
+//! section 5. Each decides first and changes the packet only then, so that a packet that is dropped
+//! or refused is still the one that came in. A decision has three steps: `read` parses the packet,
+//! `admit` maps its addresses and refuses what may not be passed on, and `size` compares it with
+//! the MTU.
 
 mod checksum;
 mod four_to_six;
@@ -33,7 +36,7 @@ use crate::wire::Malformed;
 impl Translator {
     /// Translates one IP packet of either family in place (RFC 7915 sections 4 and 5).
     ///
-    /// `now` is for the rate limits, and may be as old as the turn of the loop it is called in.
+    /// `now` is for the rate limits, and may be as old as the turn of the loop that calls it.
     pub fn translate<'p>(&mut self, packet: &'p mut Packet, now: Instant) -> Outcome<'p> {
         match Direction::of(packet.bytes()) {
             Some(Direction::FourToSix) => four_to_six::translate(self, packet, now),

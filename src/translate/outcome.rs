@@ -1,21 +1,21 @@
-//! What is to become of a packet, and why.
+//! The outcome of a translation, and the reasons why packets are dropped.
 
 use std::fmt;
 
 use super::{Fragments, Packet, Segments};
 use crate::wire::Malformed;
 
-/// Which way a packet goes.
+/// The direction of a translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// An IPv4 packet came in.
+    /// IPv4 to IPv6.
     FourToSix,
-    /// An IPv6 packet came in.
+    /// IPv6 to IPv4.
     SixToFour,
 }
 
 impl Direction {
-    /// By the version of the packet that came in.
+    /// The direction of a received packet, by its version.
     pub fn of(octets: &[u8]) -> Option<Self> {
         match octets.first()? >> 4 {
             4 => Some(Self::FourToSix),
@@ -25,19 +25,19 @@ impl Direction {
     }
 }
 
-/// What to do with a packet that was read from the TUN device.
+/// The action for a packet that was read from the TUN device.
 #[derive(Debug)]
 #[must_use]
 pub enum Outcome<'p> {
     /// The packet now holds its translation: write it.
     Forward,
-    /// It does not fit: write these, in order.
+    /// The translation does not fit: write these fragments, in order.
     Fragments(Fragments<'p>),
-    /// It is a super-packet that cannot be translated in one: translate these, one by one.
+    /// A super-packet cannot be translated as one: translate these segments, one by one.
     Segments(Segments<'p>),
     /// The packet now holds an ICMP message to its sender: write it.
     Reply(Reply),
-    /// Write nothing, and count why. The packet is as it was, but for one that was hairpinned.
+    /// Write nothing, and count the reason. The packet is unchanged, unless it was hairpinned.
     Drop(DropReason),
 }
 
@@ -51,70 +51,82 @@ impl<'p> Outcome<'p> {
     }
 }
 
-/// What a reply to the sender is.
+impl From<Result<Reply, DropReason>> for Outcome<'_> {
+    fn from(result: Result<Reply, DropReason>) -> Self {
+        match result {
+            Ok(reply) => Self::Reply(reply),
+            Err(reason) => Self::Drop(reason),
+        }
+    }
+}
+
+/// The kind of a reply to the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// An echo reply from one of the translator's own addresses.
     Echo,
-    /// An ICMP error: the packet was not passed on, for this reason.
+    /// An ICMP error: the packet was dropped, for this reason.
     Error(DropReason),
 }
 
-/// Why a packet was not passed on.
+/// The reason why a packet was dropped, with the rule of the RFC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DropReason {
-    /// It is not the packet it claims to be.
+    /// The packet is malformed.
     Malformed(Malformed),
-    /// A fragment that cannot be part of a datagram: not a multiple of 8 octets before the end, or
-    /// past what IPv4 can put together.
+    /// A fragment that cannot be part of a datagram: its length is no multiple of 8 octets though
+    /// more follow, or it ends past 65535 octets.
     FragmentLength,
     /// Shorter than the header of its transport protocol.
     TransportTruncated,
     /// An ICMP error with a wrong checksum.
     IcmpChecksum,
-    /// Source or destination is an address that a router may not forward: loopback, multicast, ...
-    /// (RFC 7915 sections 4.1 and 5.1), or an IPv4 link-local one through the prefix (RFC 3927
+    /// Source or destination is an address that routers do not forward: loopback, multicast, ...
+    /// (RFC 7915 sections 4.1 and 5.1), or an IPv4 link-local one in the prefix (RFC 3927
     /// section 7).
     IllegalAddress,
-    /// Nothing maps the destination.
+    /// The destination has no mapping.
     NoDestination,
-    /// Nothing maps the source.
+    /// The source has no mapping.
     NoSource,
-    /// Nothing maps the source, and no address of the pool is left for it.
+    /// The source has no mapping, and the pool has no address left for it.
     PoolFull,
     /// A private IPv4 address in 64:ff9b::/96, while `wkpf-strict` is on (RFC 6052 section 3.1).
     WkpfStrict,
-    /// The source claims, through the prefix, to be a host that has an explicit mapping (RFC 6052 section 5.1).
+    /// The source is an address in the prefix that stands for a host with an explicit mapping,
+    /// which uses another one (RFC 6052 section 5.1).
     SpoofedSource,
-    /// TTL or hop limit is used up.
+    /// TTL or hop limit expired.
     HopLimit,
-    /// An IPv4 source route with hops left (RFC 7915 section 4.1).
+    /// An unexpired IPv4 source route (RFC 7915 section 4.1).
     SourceRoute,
     /// An IPv6 Routing header with segments left (RFC 7915 section 5.1).
     RoutingHeader,
-    /// A protocol number that means something else in the other family, or nothing: IPv6 extension headers, the other's
-    /// ICMP, IGMP.
+    /// A protocol number that has another meaning in the other family, or none: IPv6 extension
+    /// headers, the ICMP of the other family, IGMP.
     Protocol,
     /// An extension header behind a Fragment header (RFC 7915 section 5.1.1).
     HeaderAfterFragment,
-    /// A fragment of an ICMP message: its checksum covers what is not here (RFC 7915 section 1.2).
+    /// A fragment of an ICMP message: its checksum covers octets of other fragments (RFC 7915
+    /// section 1.2).
     FragmentedIcmp,
-    /// An ICMP message that has no counterpart (RFC 7915 sections 4.2, 5.2).
+    /// An ICMP message that has no translation (RFC 7915 sections 4.2 and 5.2).
     IcmpType,
-    /// An ICMP error that quotes what cannot be translated (RFC 7915 sections 4.3, 5.3).
+    /// An ICMP error that quotes an untranslatable packet (RFC 7915 sections 4.3 and 5.3).
     QuotedPacket,
-    /// UDP without a checksum, and `udp-cksum-mode` forbids to pass it (RFC 7915 section 4.5).
+    /// UDP without a checksum, which `udp-cksum-mode` drops (RFC 7915 section 4.5).
     UdpChecksum,
-    /// A first fragment of UDP without a checksum, which can be calculated of a whole packet alone
+    /// A first fragment of UDP without a checksum: only that of a whole packet can be calculated
     /// (RFC 7915 section 4.5).
     UdpFragmentChecksum,
-    /// Too big for the next hop, and not to be fragmented.
+    /// Too big for the next hop, and fragmentation is not allowed.
     TooBig,
     /// Addressed to the translator itself, where only echo requests are answered.
     OwnAddress,
-    /// An echo request to the translator itself, while too many replies were sent.
+    /// An echo request to the translator itself, over the rate limit.
     EchoLimit,
-    /// To a host with an explicit mapping by way of the prefix, while `hairpin` is off (RFC 7757 section 4).
+    /// Addressed, by the prefix, to a host with an explicit mapping, while `hairpin` is off (RFC
+    /// 7757 section 4).
     Hairpin,
 }
 
@@ -158,8 +170,8 @@ impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed(malformed) => return malformed.fmt(f),
-            Self::FragmentLength => "impossible fragment length",
-            Self::TransportTruncated => "transport header cut short",
+            Self::FragmentLength => "invalid fragment length",
+            Self::TransportTruncated => "truncated transport header",
             Self::IcmpChecksum => "wrong ICMP checksum",
             Self::IllegalAddress => {
                 "multicast, loopback, link-local or another address that is not forwarded"
@@ -168,21 +180,21 @@ impl fmt::Display for DropReason {
             Self::NoSource => "no mapping for the source",
             Self::PoolFull => "no address left in dynamic-pool for the source",
             Self::WkpfStrict => "private address in 64:ff9b::/96 (wkpf-strict)",
-            Self::SpoofedSource => "source pretends to be an explicitly mapped host",
+            Self::SpoofedSource => "spoofed source: its host has an explicit mapping",
             Self::HopLimit => "TTL or hop limit expired",
-            Self::SourceRoute => "source route with hops left",
-            Self::RoutingHeader => "routing header with segments left",
-            Self::Protocol => "protocol number has another meaning in the other family",
-            Self::HeaderAfterFragment => "extension header behind a fragment header",
+            Self::SourceRoute => "unexpired source route",
+            Self::RoutingHeader => "Routing header with segments left",
+            Self::Protocol => "protocol that cannot be translated",
+            Self::HeaderAfterFragment => "extension header after a Fragment header",
             Self::FragmentedIcmp => "fragment of an ICMP message",
-            Self::IcmpType => "ICMP type without counterpart",
+            Self::IcmpType => "ICMP type that cannot be translated",
             Self::QuotedPacket => "ICMP error quotes an untranslatable packet",
             Self::UdpChecksum => "UDP without checksum (udp-cksum-mode)",
             Self::UdpFragmentChecksum => "first fragment of UDP without checksum",
-            Self::TooBig => "too big for the MTU",
-            Self::OwnAddress => "nothing but echo at the translator's own address",
-            Self::EchoLimit => "too many echo requests to the translator's own address",
-            Self::Hairpin => "explicitly mapped host addressed through the prefix (hairpin no)",
+            Self::TooBig => "packet bigger than the MTU",
+            Self::OwnAddress => "only echo requests are answered at the translator's own address",
+            Self::EchoLimit => "echo requests to the translator's own address over the rate limit",
+            Self::Hairpin => "explicitly mapped host addressed by the prefix (hairpin no)",
         })
     }
 }
@@ -193,7 +205,7 @@ impl From<Malformed> for DropReason {
     }
 }
 
-/// A packet that is not passed on, and the ICMP error that its sender may get.
+/// A refused packet: the reason, and the ICMP error that its sender may get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal<E> {
     pub(super) reason: DropReason,

@@ -1,5 +1,6 @@
-//! ICMP that the translator itself originates: echo replies at its own addresses, errors about packets that it does not
-//! pass on, and when to be silent (RFC 1812 section 4.3.2, RFC 4443 section 2.4).
+//! ICMP messages that the translator originates: echo replies from its own addresses, and errors
+//! about packets that it refuses, where an error is allowed (RFC 1812 section 4.3.2, RFC 4443
+//! section 2.4).
 
 use std::{net::IpAddr, time::Instant};
 
@@ -18,82 +19,75 @@ use crate::wire::{
     protocol,
 };
 
-/// Hop limit and TTL of all that is originated here (RFC 1700).
+/// Hop limit and TTL of all messages (RFC 1700).
 const HOP_LIMIT: u8 = 64;
 
 /// Answers an ICMPv4 echo request, from the address that it came to (RFC 1122 section 3.2.2.6).
-pub(super) fn echo_v4<'p>(
+pub(super) fn echo_v4(
     translator: &mut Translator,
-    packet: &'p mut Packet,
+    packet: &mut Packet,
     now: Instant,
-) -> Outcome<'p> {
-    let (header, header_len) = match Ipv4Packet::parse(packet.bytes()) {
-        Ok(request) => (
-            Ipv4Header {
-                tos: request.tos(),
-                total_len: (ipv4::HEADER_LEN + request.payload().len()) as u16, // no more than the request's
-                identification: translator.identification.next(),
-                dont_fragment: false,
-                fragment: FragmentPlace::WHOLE,
-                ttl: HOP_LIMIT,
-                protocol: protocol::ICMPV4,
-                source: request.destination(),
-                destination: request.source(),
-            },
-            request.header_len(),
-        ),
-        Err(malformed) => return Outcome::Drop(malformed.into()),
+) -> Result<Reply, DropReason> {
+    let request = Ipv4Packet::parse(packet.bytes())?;
+    let header_len = request.header_len();
+    let len = request.payload().len();
+    let header = Ipv4Header {
+        tos: request.tos(),
+        total_len: (ipv4::HEADER_LEN + len) as u16, // at most that of the request
+        identification: translator.identification.next(),
+        dont_fragment: false,
+        fragment: FragmentPlace::WHOLE,
+        ttl: HOP_LIMIT,
+        protocol: protocol::ICMPV4,
+        source: request.destination(),
+        destination: request.source(),
     };
-    if !translator
-        .limits
-        .take(Originated::EchoReply, header.destination.into(), now)
-    {
-        return Outcome::Drop(DropReason::EchoLimit);
-    }
-    packet.truncate(header_len + usize::from(header.total_len) - ipv4::HEADER_LEN);
+    take_echo(translator, header.destination.into(), now)?;
+    packet.truncate(header_len + len);
     let message = packet.tail_mut(header_len);
     icmp::replace_type(message, icmp::V4_ECHO_REPLY, Sum::default(), Sum::default());
     packet.replace_front(header_len, &header.octets());
-    Outcome::Reply(Reply::Echo)
+    Ok(Reply::Echo)
 }
 
 /// Answers an ICMPv6 echo request, from the address that it came to (RFC 4443 section 4.2).
-pub(super) fn echo_v6<'p>(
+pub(super) fn echo_v6(
     translator: &mut Translator,
-    packet: &'p mut Packet,
+    packet: &mut Packet,
     now: Instant,
-) -> Outcome<'p> {
-    let request = Ipv6Packet::parse(packet.bytes());
-    let (header, header_len) =
-        match request.and_then(|request| Ok((request, request.upper_layer()?))) {
-            Ok((request, upper)) => (
-                Ipv6Header {
-                    traffic_class: request.traffic_class(),
-                    payload_len: request.payload_len() - (upper.offset - ipv6::HEADER_LEN) as u16,
-                    next_header: protocol::ICMPV6,
-                    hop_limit: HOP_LIMIT,
-                    source: request.destination(),
-                    destination: request.source(),
-                },
-                upper.offset,
-            ),
-            Err(malformed) => return Outcome::Drop(malformed.into()),
-        };
-    if !translator
-        .limits
-        .take(Originated::EchoReply, header.destination.into(), now)
-    {
-        return Outcome::Drop(DropReason::EchoLimit);
-    }
+) -> Result<Reply, DropReason> {
+    let request = Ipv6Packet::parse(packet.bytes())?;
+    let header_len = request.upper_layer()?.offset;
+    let header = Ipv6Header {
+        traffic_class: request.traffic_class(),
+        payload_len: request.payload_len() - (header_len - ipv6::HEADER_LEN) as u16,
+        next_header: protocol::ICMPV6,
+        hop_limit: HOP_LIMIT,
+        source: request.destination(),
+        destination: request.source(),
+    };
+    take_echo(translator, header.destination.into(), now)?;
     packet.truncate(header_len + usize::from(header.payload_len));
-    // Source and destination are swapped, which their sum does not notice.
+    // The pseudo-header has the same sum: source and destination are swapped.
     let message = packet.tail_mut(header_len);
     icmp::replace_type(message, icmp::V6_ECHO_REPLY, Sum::default(), Sum::default());
     packet.replace_front(header_len, &header.octets());
-    Outcome::Reply(Reply::Echo)
+    Ok(Reply::Echo)
 }
 
-/// Drops an IPv4 packet, and tells its sender if it may be told.
+/// Takes an echo reply from what may be sent to `destination` now.
+fn take_echo(
+    translator: &mut Translator,
+    destination: IpAddr,
+    now: Instant,
+) -> Result<(), DropReason> {
+    let allowed = translator
+        .limits
+        .take(Originated::EchoReply, destination, now);
+    allowed.then_some(()).ok_or(DropReason::EchoLimit)
+}
+
+/// Drops an IPv4 packet, with an ICMP error to its sender if one is allowed.
 pub(super) fn refuse_v4<'p>(
     translator: &mut Translator,
     packet: &'p mut Packet,
@@ -139,7 +133,7 @@ pub(super) fn refuse_v4<'p>(
     Outcome::Reply(Reply::Error(refusal.reason))
 }
 
-/// Drops an IPv6 packet, and tells its sender if it may be told.
+/// Drops an IPv6 packet, with an ICMPv6 error to its sender if one is allowed.
 pub(super) fn refuse_v6<'p>(
     translator: &mut Translator,
     packet: &'p mut Packet,
@@ -186,8 +180,9 @@ pub(super) fn refuse_v6<'p>(
     Outcome::Reply(Reply::Error(refusal.reason))
 }
 
-/// No error about a fragment but the first, nor about ICMP but for echo, so never one about an error
-/// (RFC 1812 section 4.3.2.7). Sources and destinations that are no hosts have been dropped before.
+/// Whether an error may be sent about a packet: not about a fragment other than the first, nor
+/// about ICMP other than echo, and so never about an error (RFC 1812 section 4.3.2.7). Packets
+/// whose source or destination is no host have been dropped before.
 fn is_answerable_v4(packet: &Ipv4Packet<'_>) -> bool {
     let icmp = Icmpv4::parse(packet.payload());
     packet.fragment().offset == 0
@@ -195,7 +190,8 @@ fn is_answerable_v4(packet: &Ipv4Packet<'_>) -> bool {
             || matches!(icmp, Ok(Icmpv4::EchoRequest | Icmpv4::EchoReply)))
 }
 
-/// RFC 4443 section 2.4 (e). The message may be behind headers that are not translated.
+/// Whether an error may be sent about a packet (RFC 4443 section 2.4 (e)). An ICMPv6 message counts
+/// also behind headers that are not translated.
 fn is_answerable_v6(packet: &Ipv6Packet<'_>) -> Result<bool, Malformed> {
     let upper = packet.upper_layer()?;
     let offset = upper.fragment.map_or(0, |fragment| fragment.place.offset);
@@ -216,7 +212,8 @@ mod tests {
 
     use super::*;
 
-    /// G-09, X64-11: what is behind a Fragment header is not translated, but it may be an ICMPv6 error all the same.
+    /// RFC 4443 section 2.4 (e.1): a header behind a Fragment header is not translated, but an
+    /// ICMPv6 error behind it is one.
     #[test]
     fn an_error_behind_headers_that_are_not_translated_is_not_answered() {
         for (kind, answerable) in [(1, false), (128, true), (129, true), (133, false)] {

@@ -1,25 +1,26 @@
-//! What the administrator decides.
+//! Settings of a translator.
 
 use std::net::Ipv4Addr;
 
-/// How the translator treats what RFC 7915 leaves to the administrator.
+/// The choices that RFC 7915 leaves to the administrator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// MTU of the TUN device, in octets, 1280 to 65535: the next hop's MTU in both families.
+    /// MTU of the TUN device, in octets, 1280 to 65535: that of the next hop in both families.
     pub mtu: u16,
-    /// Largest IPv6 packet to be made of an IPv4 packet that may be fragmented (DF clear), in octets, 1280 to 65535
-    /// (`offlink-mtu`; "lowest-ipv6-mtu" of RFC 7915 section 4).
+    /// Largest IPv6 packet to be made of an IPv4 packet that may be fragmented (DF clear), in
+    /// octets, 1280 to 65535 (`offlink-mtu`; "lowest-ipv6-mtu" of RFC 7915 section 4).
     pub offlink_mtu: u16,
-    /// What becomes of a UDP packet without a checksum (`udp-cksum-mode`).
+    /// Treatment of UDP packets without a checksum (`udp-cksum-mode`).
     pub udp_checksum: UdpChecksum,
     /// Traffic Class of IPv6 packets made of IPv4 packets (`traffic-class`).
     pub traffic_class: TrafficClass,
     /// TOS of IPv4 packets made of IPv6 packets (`tos`).
     pub tos: TrafficClass,
-    /// Whether IPv6 hosts with an explicit mapping reach each other through the prefix (`hairpin`; RFC 7757 section 4).
+    /// Whether IPv6 hosts with an explicit mapping reach each other through the prefix (`hairpin`;
+    /// RFC 7757 section 4).
     pub hairpin: bool,
-    /// IPv4 source of translated ICMPv6 errors whose own source has no mapping (`icmp-source`; RFC 6791).
-    /// `None`: the translator's own address.
+    /// IPv4 source of translated ICMPv6 errors whose own source has no mapping (`icmp-source`; RFC
+    /// 6791). `None`: the translator's own address.
     pub icmp_source: Option<Ipv4Addr>,
     /// ICMP errors that the translator itself may send (`icmp-errors`).
     pub icmp_errors: IcmpErrors,
@@ -40,28 +41,29 @@ impl Default for Settings {
     }
 }
 
-/// What becomes of a UDP packet whose checksum field is zero (RFC 7915 section 4.5).
+/// Treatment of a UDP packet whose checksum field is zero (RFC 7915 section 4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UdpChecksum {
-    /// It is dropped.
+    /// Drop it.
     Drop,
-    /// It is forwarded, still without a checksum.
+    /// Forward it without a checksum.
     Forward,
-    /// It gets a checksum; a first fragment, whose checksum would cover what is not here, is dropped.
+    /// Calculate the checksum, and drop first fragments: their checksum covers octets of other
+    /// fragments.
     Calculate,
 }
 
-/// Where the Traffic Class or TOS octet of a translated packet comes from.
+/// Source of the Traffic Class or TOS octet of a translated packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrafficClass {
-    /// From the packet.
+    /// The packet.
     Copy,
-    /// From the configuration.
+    /// The configuration.
     Fixed(u8),
 }
 
 impl TrafficClass {
-    /// What the translation of a packet with `received` gets.
+    /// The octet of the translation of a packet that came with `received`.
     pub(super) fn of(self, received: u8) -> u8 {
         match self {
             Self::Copy => received,
@@ -70,11 +72,11 @@ impl TrafficClass {
     }
 }
 
-/// How many ICMP errors the translator may send (RFC 7915 sections 4.4 and 5.4).
+/// Rate limit of the ICMP errors that the translator sends (RFC 7915 sections 4.4 and 5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcmpErrors {
-    /// None.
+    /// No errors are sent.
     Off,
-    /// So many a second in all, with a burst of as many; a tenth of it to one destination.
+    /// Errors a second in all, with a burst of as many; a tenth of them to one destination.
     PerSecond(u32),
 }

@@ -55,7 +55,7 @@ pub(super) fn translate<'p>(
     }
     let next = match decision {
         Ok(Decision::NeedsSoftware) => return Outcome::segments(packet),
-        Ok(Decision::AnswerEcho) => return reply::echo_v6(translator, packet, now),
+        Ok(Decision::AnswerEcho) => return reply::echo_v6(translator, packet, now).into(),
         Ok(Decision::Fragment { translation, mtu }) => {
             let header = translation.prepare(translator, packet);
             let fragments = Fragments::v4(packet, translation.header_len, header, mtu);
@@ -146,9 +146,9 @@ fn decide(translator: &Translator, packet: &Packet) -> Result<Decision, Refusal<
         return Ok(Decision::NeedsSoftware);
     }
     let Admission::Forward {
+        next,
         source,
         destination,
-        next,
     } = received.admit(settings, map)?
     else {
         return Ok(Decision::AnswerEcho);

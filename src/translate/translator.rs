@@ -1,4 +1,4 @@
-//! What a translator knows and keeps; the two directions say what it does.
+//! The state of a translator. The two directions are the rules by which it translates.
 
 use std::net::Ipv6Addr;
 
@@ -13,14 +13,15 @@ use crate::{
 
 /// Translates packets between IPv4 and IPv6.
 ///
-/// Reads no clock and does no I/O: the same packets, times, settings and seed give the same outcomes.
+/// Reads no clock and does no I/O: the same packets, times, settings and seed give the same
+/// outcomes.
 #[derive(Debug)]
 pub struct Translator {
     pub(super) settings: Settings,
     pub(super) map: AddressMap,
     pub(super) limits: IcmpLimits,
     pub(super) identification: Identification,
-    /// What the last packet did to the pool.
+    /// Lease that the last packet asked for, and whether it got one.
     pub(super) lent: Option<(Ipv6Addr, Result<Lent, PoolFull>)>,
 }
 
@@ -42,7 +43,8 @@ impl Translator {
         }
     }
 
-    /// The MTU of the device is now `mtu` octets; one below 1280, which IPv6 does not allow, counts as 1280.
+    /// Sets the MTU of the device, in octets. One below 1280, which IPv6 does not allow, counts as
+    /// 1280.
     pub fn set_mtu(&mut self, mtu: u16) {
         self.settings.mtu = mtu.max(ipv6::MIN_MTU);
     }
@@ -55,23 +57,24 @@ impl Translator {
         Some(lent)
     }
 
-    /// The host that got an address of the pool by the last packet, or was refused one. It is said once.
+    /// Takes the host that got an address of the pool by the last packet, or was refused one.
     pub fn take_lent(&mut self) -> Option<(Ipv6Addr, Result<Lent, PoolFull>)> {
         self.lent.take()
     }
 
-    /// From now on addresses are mapped so. Leases go on, but for those that the new map has no room for.
+    /// Replaces the address mapping. Leases stay, but for those that the new mapping has no room
+    /// for.
     pub fn set_map(&mut self, map: AddressMap) {
         let old = std::mem::replace(&mut self.map, map);
         self.map.take_leases_of(&old);
     }
 
-    /// Who is whom: to lend addresses, and to tell the time.
+    /// The address mapping, to lend addresses and to set its time.
     pub fn map_mut(&mut self) -> &mut AddressMap {
         &mut self.map
     }
 
-    /// Who is whom.
+    /// The address mapping.
     pub fn map(&self) -> &AddressMap {
         &self.map
     }

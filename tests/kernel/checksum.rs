@@ -192,7 +192,7 @@ fn udp_without_checksum_has_one_hint() {
                 let log = daemon.log();
                 let hints: Vec<_> = log
                     .lines()
-                    .filter(|line| line.contains("without a checksum was dropped"))
+                    .filter(|line| line.contains("without a checksum (RFC"))
                     .collect();
                 let [hint] = hints[..] else {
                     panic!("expected one hint, found {}: {log}", hints.len())
