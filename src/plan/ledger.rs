@@ -5,20 +5,24 @@
 //! with the network, and what other programs remove of it is repaired.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::HashSet,
     fmt,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use super::{Effect, LinkRef, Resource, Undo, record};
-use crate::config::Level;
+use crate::{
+    config::Level,
+    pace::{Rate, TokenBucket},
+};
 
-/// A resource is repaired so many times within [`REPAIR_INTERVAL`], since a firewall may be loaded
-/// twice.
-const MAX_REPAIRS: usize = 3;
-/// A repair that is one too many, or that failed, is made after so long.
+/// The time between repairs of a resource that another program keeps undoing, and between attempts
+/// that fail.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
+/// Three repairs may follow at once, since a firewall may be loaded twice; then one in each
+/// interval.
+const REPAIRS: Rate = Rate::new(3, REPAIR_INTERVAL.saturating_mul(3));
 
 /// What to tell an administrator about routes and rules that vanish.
 const NETWORKD: &str = " (systemd-networkd: ManageForeignRoutes=no and \
@@ -64,8 +68,10 @@ struct Entry {
     resource: Resource,
     /// `None` if there is nothing to undo: it was there before, or goes with the device.
     undo: Option<Undo>,
-    /// When it was repaired lately.
-    repairs: VecDeque<Instant>,
+    /// The repairs that it may still have.
+    repairs: TokenBucket<Instant>,
+    /// Whether the last of these was taken.
+    is_undone_often: bool,
     /// Why the last repair failed, if it did.
     failure: Option<String>,
     /// When to look at it again.
@@ -123,7 +129,8 @@ impl Ledger {
         let entry = Entry {
             resource,
             undo: undo.filter(|_| effect == Effect::Changed),
-            repairs: VecDeque::new(),
+            repairs: TokenBucket::default(),
+            is_undone_often: false,
             failure: None,
             look_at: None,
         };
@@ -163,7 +170,7 @@ impl Ledger {
     }
 
     /// Notes whether a resource is still there. Returns whether it is to be repaired now: not if it
-    /// was repaired [too often](MAX_REPAIRS) of late.
+    /// was repaired [too often](REPAIRS) of late.
     pub fn found(&mut self, resource: &Resource, is_there: bool, now: Instant) -> bool {
         let Some(entry) = self.entry(resource) else {
             return false;
@@ -172,13 +179,12 @@ impl Ledger {
         if is_there {
             return false;
         }
-        let repairs = &mut entry.repairs;
-        repairs.retain(|before| now < *before + REPAIR_INTERVAL);
-        if repairs.len() >= MAX_REPAIRS {
-            entry.look_at = repairs.front().map(|first| *first + REPAIR_INTERVAL);
+        if let Err(next) = entry.repairs.take(REPAIRS, now) {
+            entry.look_at = next;
             return false;
         }
-        repairs.push_back(now);
+        let mut left = entry.repairs;
+        entry.is_undone_often = left.take(REPAIRS, now).is_err();
         true
     }
 
@@ -199,7 +205,7 @@ impl Ledger {
                 let text = format!("Cannot repair this, retrying every 10 s: {failure}");
                 is_new.then_some((Level::Warning, text))
             }
-            None if entry.repairs.len() >= MAX_REPAIRS => {
+            None if entry.is_undone_often => {
                 let is_networkds = matches!(resource, Resource::Route(_) | Resource::Rule(_));
                 let hint = if is_networkds { NETWORKD } else { "" };
                 let text = "Repaired again, another program keeps undoing it";
@@ -467,10 +473,10 @@ mod tests {
         assert_eq!(ledger.look_at(), Some(start + REPAIR_INTERVAL));
         // Each resource counts by itself.
         assert!(ledger.found(&address(1), false, start + 9 * second));
-        // The first repair is long ago, and then the second.
+        // Then one in each interval.
         assert!(ledger.found(&up(), false, start + 10 * second));
         assert!(!ledger.found(&up(), false, start + 10 * second));
-        assert_eq!(ledger.look_at(), Some(start + 11 * second));
+        assert_eq!(ledger.look_at(), Some(start + 20 * second));
         assert!(!ledger.found(&up(), true, start + 10 * second));
         assert_eq!(ledger.look_at(), None, "it is there");
         assert!(!ledger.found(&address(9), false, start), "it is not ours");
@@ -511,7 +517,7 @@ mod tests {
         system.change(&[rule.clone(), up()]);
         for (resource, is_named) in [(rule, true), (up(), false)] {
             let now = Instant::now();
-            let repairs = (0..MAX_REPAIRS).map(|_| {
+            let repairs = (0..3).map(|_| {
                 assert!(system.ledger.found(&resource, false, now));
                 system.ledger.repaired(&resource, None, now)
             });

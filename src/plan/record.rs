@@ -109,8 +109,8 @@ fn undo(line: &str) -> Option<Undo> {
             IpPrefix::V6(address.parse().ok()?, 128),
         ),
         ["rule", from, to, mark, table, priority] => Undo::RemoveRule(Rule {
-            from: prefix(from)?,
-            to: prefix(to)?,
+            from: from.parse().ok()?,
+            to: to.parse().ok()?,
             mark: mark.parse().ok()?,
             table: table.parse().ok()?,
             priority: priority.parse().ok()?,
@@ -161,7 +161,7 @@ fn is_of_name(octet: u8) -> bool {
 
 fn route(destination: &str, target: Target, table: &str, metric: &str) -> Option<Undo> {
     Some(Undo::RemoveRoute(Route {
-        destination: prefix(destination)?,
+        destination: destination.parse().ok()?,
         target,
         table: table.parse().ok()?,
         metric: metric.parse().ok()?,
@@ -169,16 +169,6 @@ fn route(destination: &str, target: Target, table: &str, metric: &str) -> Option
         advmss: None,
         protocol: Protocol::Clat,
     }))
-}
-
-fn prefix(text: &str) -> Option<IpPrefix> {
-    let (address, length) = text.split_once('/')?;
-    let length = length.parse().ok()?;
-    match address.parse().ok()? {
-        std::net::IpAddr::V4(address) if length <= 32 => Some(IpPrefix::V4(address, length)),
-        std::net::IpAddr::V6(address) if length <= 128 => Some(IpPrefix::V6(address, length)),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

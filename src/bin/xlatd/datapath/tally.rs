@@ -2,25 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-/// The minimum interval between log lines of one counter.
+use xlatd::pace::{Rate, TokenBucket};
+
 const INTERVAL: Duration = Duration::from_secs(60);
+/// The limit on log lines of one counter.
+const LINES: Rate = Rate::new(1, INTERVAL);
 
 /// A counter whose value is logged at most once a minute.
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) count: u64,
-    silent_until: Option<Instant>,
+    lines: TokenBucket<Instant>,
 }
 
 impl Tally {
     /// Counts one event. Returns the count if it may be logged now.
     pub(crate) fn add(&mut self, now: Instant) -> Option<u64> {
         self.count += 1;
-        if self.silent_until.is_some_and(|until| now < until) {
-            return None;
-        }
-        self.silent_until = Some(now + INTERVAL);
-        Some(self.count)
+        self.lines.take(LINES, now).is_ok().then_some(self.count)
     }
 }
 
