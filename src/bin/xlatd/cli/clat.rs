@@ -23,7 +23,7 @@ use crate::{
     daemon::clat,
     error::{Error, system},
     host::Host,
-    sys::{self, log::Destination, privilege, sandbox::Programs},
+    sys::{self, firewall::Firewall, log::Destination, privilege, sandbox::Programs},
 };
 
 /// Runs a CLAT, or the command that the arguments name.
@@ -51,13 +51,10 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
             Level::Info => info!("{line}"),
         }
     }
-    sys::firewall::nft::use_program(&config.nft);
-    if let Some(program) = &config.ufw {
-        sys::firewall::ufw::use_program(program);
-    }
     let directory = runtime_directory();
     if arguments.command == ClatdCommand::CleanUp {
-        return Host::clean_up(&directory, &config.clat.device);
+        let firewall = Firewall::new(&config.nft, config.ufw.as_deref());
+        return Host::clean_up(&directory, &config.clat.device, firewall);
     }
     info!("Starting xlatd {} as a CLAT", env!("CARGO_PKG_VERSION"));
     let uses_ufw = config.ufw.is_some() || sys::firewall::ufw::is_enabled();

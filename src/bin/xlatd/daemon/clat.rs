@@ -29,6 +29,7 @@ use crate::{
     error::{Error, system},
     host::{Host, journal_path},
     sys::{
+        firewall::Firewall,
         machine_id,
         ndisc::{Message, Ndisc},
         netlink::LinkChanges,
@@ -91,7 +92,9 @@ pub(crate) fn start(
 ) -> Result<(Service, ClatDaemon), Error> {
     config.clat.secret = machine_id::read();
     let journal = journal_path(directory, &config.clat.device);
-    let host = ClatHost::new(Host::with_journal(&journal, config.offload)?);
+    let firewall = Firewall::new(&config.nft, config.ufw.as_deref());
+    let host = Host::with_journal(&journal, firewall, config.offload)?;
+    let host = ClatHost::new(host);
     let service = Service::new()?;
     let daemon = ClatDaemon {
         clat: Clat::new(config.clat.clone()),

@@ -18,11 +18,7 @@ use crate::{
     datapath::{EVERY_PACKET, PacketPath},
     error::Error,
     host::{Host, forwarding},
-    sys::{
-        firewall::{nft, ufw},
-        ndisc::Ndisc,
-        privilege, random,
-    },
+    sys::{firewall::ufw, ndisc::Ndisc, privilege, random},
 };
 
 /// The shortest time between two checks for nftables.
@@ -221,7 +217,12 @@ impl ClatHost {
     fn look_for_nft(&mut self, settings: &Settings, setup: &HostSetup, facts: Facts, now: Instant) {
         let before = Instant::now();
         let ruleset = plan::ruleset(settings, setup, facts);
-        let Err(error) = nft::check(&plan::ruleset_name(settings), &ruleset) else {
+        let Err(error) = self
+            .host
+            .firewall
+            .nft
+            .check(&plan::ruleset_name(settings), &ruleset)
+        else {
             self.has_nft = true;
             return;
         };
@@ -256,7 +257,8 @@ impl ClatHost {
                  {there}; {back}"
             );
         }
-        for chain in plan::dropping_chains(&nft::chains().unwrap_or_default()) {
+        let chains = self.host.firewall.nft.chains();
+        for chain in plan::dropping_chains(&chains.unwrap_or_default()) {
             warn!(
                 "The nftables chain {chain} drops forwarded packets. If IPv4 does not pass: \
                  nft insert rule {chain} iifname {device} accept; \

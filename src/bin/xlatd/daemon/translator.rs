@@ -32,6 +32,7 @@ use crate::{
     host::{Host, restore},
     sys::{
         detach::Readiness,
+        firewall::Firewall,
         kept_file::KeptFile,
         netlink::{Change, LinkChanges, LinkState, Netlink},
         pidfile::PidFile,
@@ -86,7 +87,7 @@ pub(crate) fn start(
     let service = Service::new()?;
     // Before the device is set up, so that no later change of it is missed.
     let changes = LinkChanges::new().map_err(system("watch links by netlink"))?;
-    let mut host = Host::new(config.offload)?;
+    let mut host = Host::new(Firewall::default(), config.offload)?;
     let pidfile = host
         .attach(&config.tun_device)
         .and_then(|name| {

@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     host::forwarding,
     sys::{
-        firewall::{nft, ufw},
+        firewall::Firewall,
         netlink::{METRIC_V6, Netlink, Precedence, nftables},
         sysctl,
     },
@@ -20,7 +20,12 @@ use crate::{
 
 /// Applies a resource, and logs what that did. `tun` is the index of the TUN device, which is
 /// attached already.
-pub(super) fn apply(netlink: &mut Netlink, tun: u32, resource: &Resource) -> Result<Effect, Error> {
+pub(super) fn apply(
+    netlink: &mut Netlink,
+    firewall: &Firewall,
+    tun: u32,
+    resource: &Resource,
+) -> Result<Effect, Error> {
     let index = |link: &LinkRef| index(link, tun);
     let result = match resource {
         Resource::Device { .. } => Ok(Effect::Unchanged),
@@ -38,14 +43,19 @@ pub(super) fn apply(netlink: &mut Netlink, tun: u32, resource: &Resource) -> Res
             write_sysctl(sysctl, &sysctl.value, |found| sysctl.apply(found))
         }
         Resource::Forwarding => forwarding::switch(true),
-        Resource::UfwRule { from, to } => ufw::allow(from, to).map(|()| Effect::Changed),
-        Resource::Ruleset { name, text } => nft::load(name, text).map(|()| Effect::Changed),
+        Resource::UfwRule { from, to } => firewall.ufw.allow(from, to).map(|()| Effect::Changed),
+        Resource::Ruleset { name, text } => firewall.nft.load(name, text).map(|()| Effect::Changed),
     };
     report(Step::Apply(resource.clone()), result)
 }
 
 /// Takes a resource back, and logs what that did.
-pub(super) fn undo(netlink: &mut Netlink, tun: u32, undo: &Undo) -> Result<Effect, Error> {
+pub(super) fn undo(
+    netlink: &mut Netlink,
+    firewall: &Firewall,
+    tun: u32,
+    undo: &Undo,
+) -> Result<Effect, Error> {
     let index = |link: &LinkRef| index(link, tun);
     let result = match undo {
         Undo::SetDown(link) => netlink.set_down(index(link)),
@@ -57,8 +67,8 @@ pub(super) fn undo(netlink: &mut Netlink, tun: u32, undo: &Undo) -> Result<Effec
             set.restore(before, found, forwarding::is_forced())
         }),
         Undo::StopForwarding { routers } => forwarding::stop(routers),
-        Undo::DeleteUfwRule { from, to } => ufw::forget(from, to).map(|()| Effect::Changed),
-        Undo::DeleteRuleset { name } => nft::delete(name).map(|()| Effect::Changed),
+        Undo::DeleteUfwRule { from, to } => firewall.ufw.forget(from, to).map(|()| Effect::Changed),
+        Undo::DeleteRuleset { name } => firewall.nft.delete(name).map(|()| Effect::Changed),
     };
     report(Step::Undo(undo.clone()), result)
 }
@@ -112,7 +122,7 @@ pub(crate) fn restore(netlink: &mut Netlink, tun: u32, plan: &[Resource], permit
         match is_there(netlink, tun, resource) {
             Ok(true) => {}
             Ok(false) if permitted => {
-                if let Err(error) = apply(netlink, tun, resource) {
+                if let Err(error) = apply(netlink, &Firewall::default(), tun, resource) {
                     warn!("{}", error.report());
                 }
             }

@@ -19,12 +19,13 @@ use crate::{
     datapath::device::{Device, attach},
     error::{Error, system},
     host::journal::Journal,
-    sys::netlink::Netlink,
+    sys::{firewall::Firewall, netlink::Netlink},
 };
 
 /// The host, with what was set up on it.
 pub(crate) struct Host {
     pub(crate) netlink: Netlink,
+    pub(crate) firewall: Firewall,
     ledger: Ledger,
     /// The TUN device, until it is taken.
     pub(crate) device: Option<Device>,
@@ -36,9 +37,10 @@ pub(crate) struct Host {
 
 impl Host {
     /// A host of which no undo journal is kept.
-    pub(crate) fn new(offload: bool) -> Result<Self, Error> {
+    pub(crate) fn new(firewall: Firewall, offload: bool) -> Result<Self, Error> {
         Ok(Self {
             netlink: Netlink::new().map_err(system("talk netlink to the kernel"))?,
+            firewall,
             ledger: Ledger::default(),
             device: None,
             offload,
@@ -48,8 +50,12 @@ impl Host {
 
     /// A host with an undo journal. What a killed instance has left in it is undone first. Fails if
     /// another instance uses it.
-    pub(crate) fn with_journal(path: &Path, offload: bool) -> Result<Self, Error> {
-        let mut host = Self::new(offload)?;
+    pub(crate) fn with_journal(
+        path: &Path,
+        firewall: Firewall,
+        offload: bool,
+    ) -> Result<Self, Error> {
+        let mut host = Self::new(firewall, offload)?;
         let result = match Journal::open(path) {
             Ok(None) => {
                 let path = path.to_owned();
@@ -80,8 +86,12 @@ impl Host {
     }
 
     /// Undoes what a killed instance has left, and nothing more.
-    pub(crate) fn clean_up(directory: &Path, device: &str) -> Result<(), Error> {
-        Self::with_journal(&journal_path(directory, device), false)?.undo_all();
+    pub(crate) fn clean_up(
+        directory: &Path,
+        device: &str,
+        firewall: Firewall,
+    ) -> Result<(), Error> {
+        Self::with_journal(&journal_path(directory, device), firewall, false)?.undo_all();
         Ok(())
     }
 
@@ -139,7 +149,7 @@ impl Host {
         {
             warn!("cannot write to the undo journal: {error}");
         }
-        let effect = apply::apply(&mut self.netlink, tun, &resource)?;
+        let effect = apply::apply(&mut self.netlink, &self.firewall, tun, &resource)?;
         self.ledger.applied(resource, undo, effect);
         Ok(())
     }
@@ -154,7 +164,7 @@ impl Host {
             if !self.ledger.found(&resource, is_there, now) {
                 continue;
             }
-            let result = apply::apply(&mut self.netlink, tun, &resource);
+            let result = apply::apply(&mut self.netlink, &self.firewall, tun, &resource);
             let failure = result.err().map(|error| error.report());
             if let Some((level, text)) = self.ledger.repaired(&resource, failure, now) {
                 match level {
@@ -220,7 +230,7 @@ impl Host {
             return true;
         }
         let tun = self.tun();
-        match apply::undo(&mut self.netlink, tun, undo) {
+        match apply::undo(&mut self.netlink, &self.firewall, tun, undo) {
             Ok(_) => true,
             // Already gone; and after a crash it may never have been there.
             Err(error) if error.is_not_found() => {

@@ -1,118 +1,33 @@
 //! The programs that change what the kernel filters.
 
-pub(crate) mod nft;
+mod nft;
+mod program;
 pub(crate) mod ufw;
 
-use std::{
-    io::{self, PipeReader, Read, Write},
-    os::fd::AsFd,
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use nft::Nft;
+use ufw::Ufw;
 
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-};
-
-/// The longest that a program may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Runs a program with an input, and returns its output. If it fails, the first line of that is the
-/// error.
-fn run(program: &str, arguments: &[&str], input: &str) -> io::Result<String> {
-    let (reader, writer) = io::pipe()?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(writer.try_clone()?)
-        .stderr(writer)
-        .spawn()
-        .map_err(|error| io::Error::new(error.kind(), format!("{program}: {error}")))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // Who does not read it says why.
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    let result = read_to_the_end(reader, &mut child, Instant::now() + TIMEOUT);
-    if result.is_err() {
-        let _ = child.kill();
-    }
-    let status = child.wait()?;
-    let said = result.map_err(|error| io::Error::other(format!("{program}: {error}")))?;
-    if status.success() {
-        return Ok(said);
-    }
-    let first = said.lines().next().unwrap_or_default();
-    Err(io::Error::other(format!("{program}: {status}: {first}")))
+/// The programs, by the names that the configuration gives them.
+#[derive(Debug)]
+pub(crate) struct Firewall {
+    pub(crate) nft: Nft,
+    pub(crate) ufw: Ufw,
 }
 
-/// The output of a program until it ends.
-fn read_to_the_end(
-    mut reader: PipeReader,
-    child: &mut Child,
-    deadline: Instant,
-) -> io::Result<String> {
-    let left = || {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let is_late = || io::Error::other(format!("did not end within {} s", TIMEOUT.as_secs()));
-        PollTimeout::try_from(left)
-            .ok()
-            .filter(|_| !left.is_zero())
-            .ok_or_else(is_late)
-    };
-    let mut said = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        match poll(
-            &mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)],
-            left()?,
-        ) {
-            Ok(0) | Err(Errno::EINTR) => continue,
-            result => result?,
-        };
-        match reader.read(&mut buffer)? {
-            0 => break,
-            len => said.extend(&buffer[..len]),
+impl Firewall {
+    /// `None`: the ufw of PATH.
+    pub(crate) fn new(nft: &str, ufw: Option<&str>) -> Self {
+        let (nft, ufw) = (nft.to_owned(), ufw.unwrap_or("ufw").to_owned());
+        Self {
+            nft: Nft { program: nft },
+            ufw: Ufw { program: ufw },
         }
     }
-    // It may have nothing more to say, and not have ended.
-    while child.try_wait()?.is_none() {
-        left()?;
-        thread::sleep(Duration::from_millis(1));
-    }
-    Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-
-    use super::*;
-
-    /// Its output is the error, and not that it did not read its input.
-    #[test]
-    fn a_program_that_does_not_read_says_why() {
-        let input = "x".repeat(1 << 20); // more than a pipe holds
-        let script = "exec 0<&-; echo why >&2; exit 3";
-        let error = run("sh", &["-c", script], &input).unwrap_err();
-        assert_eq!(error.to_string(), "sh: exit status: 3: why");
-        assert_eq!(run("sh", &["-c", "cat"], "what\n").unwrap(), "what\n");
-        let error = run("no-such-program", &[], "").unwrap_err();
-        assert!(error.to_string().starts_with("no-such-program: "));
-    }
-
-    /// Neither one that says nothing, nor one that has closed all that it could say something on.
-    #[test]
-    fn a_program_that_hangs_is_killed() {
-        for script in ["exec sleep 60", "exec sleep 60 >&- 2>&-"] {
-            let start = Instant::now();
-            let error = run("sh", &["-c", script], "").unwrap_err();
-            assert!(
-                error.to_string().contains("did not end within 5 s"),
-                "{error}"
-            );
-            assert!(start.elapsed() < Duration::from_secs(15));
-        }
+impl Default for Firewall {
+    /// The programs of PATH.
+    fn default() -> Self {
+        Self::new("nft", None)
     }
 }
