@@ -123,7 +123,7 @@ fn lease_file_that_cannot_be_written_is_reported() {
         daemon.stop();
         let log = daemon.log();
         assert!(
-            log.contains("dynamic.map:2: expected an IPv4 address"),
+            log.contains("dynamic.map:2:1: expected an IPv4 address"),
             "{log}"
         );
         assert!(log.contains("cannot write the leases"), "{log}");
