@@ -1,47 +1,66 @@
-//! How often a CLAT may change its mind.
+//! The damping of changes: a limit on how often a CLAT may change its mind.
 
 use std::time::Duration;
 
-/// So many conclusions may follow each other at once, and then one in so long: routers that contradict each other, or somebody
-/// who wants it so, make neither the routes nor the log flap faster.
-const CONCLUSIONS: u32 = 20;
-const CONCLUSION_INTERVAL: Duration = Duration::from_secs(5);
+/// Changes that may follow each other at once, and the interval after which one more may. Routers
+/// that contradict each other, by mistake or not, flap neither the routes nor the log faster.
+const BURST: u32 = 20;
+const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often something may be concluded.
+/// A change that is damped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// IPv4 is back. The last change that is left is kept for it.
+    Restore,
+    /// Any other one.
+    Other,
+}
+
+/// The changes that may still be made.
 #[derive(Debug)]
 pub(super) struct Damping {
-    /// So many conclusions may follow at once.
+    /// Number that may follow at once, as of `since`.
     left: u32,
-    /// Since when.
     since: Duration,
+    /// When to try again a change that was not allowed in this turn.
+    retry: Option<Duration>,
 }
 
 impl Default for Damping {
     fn default() -> Self {
         Self {
-            left: CONCLUSIONS,
+            left: BURST,
             since: Duration::ZERO,
+            retry: None,
         }
     }
 }
 
 impl Damping {
-    /// Takes one of the conclusions that may follow now, if there is one. The last one is for a way back to IPv4: it is not
-    /// to be what has to wait.
-    pub(super) fn allows(&mut self, is_way_back: bool, now: Duration) -> bool {
-        let elapsed = now.saturating_sub(self.since).as_secs() / CONCLUSION_INTERVAL.as_secs();
-        if elapsed > 0 {
-            let earned = u32::try_from(elapsed).unwrap_or(u32::MAX);
-            self.left = self.left.saturating_add(earned).min(CONCLUSIONS);
-            self.since = now;
-        }
-        let allows = self.left > u32::from(!is_way_back);
-        self.left -= u32::from(allows);
-        allows
+    /// Begins a turn, in which all that waited is decided anew.
+    pub(super) fn begin_turn(&mut self) {
+        self.retry = None;
     }
 
-    /// When one more may follow.
-    pub(super) fn deadline(&self) -> Duration {
-        self.since + CONCLUSION_INTERVAL
+    /// Takes one of the changes that are left, if one is; otherwise it waits for the deadline.
+    pub(super) fn allows(&mut self, change: Change, now: Duration) -> bool {
+        let elapsed = now.saturating_sub(self.since).as_secs() / INTERVAL.as_secs();
+        if elapsed > 0 {
+            let earned = u32::try_from(elapsed).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_add(earned).min(BURST);
+            self.since = now;
+        }
+        let reserved = u32::from(change != Change::Restore);
+        if self.left > reserved {
+            self.left -= 1;
+            return true;
+        }
+        self.retry = Some(self.since + INTERVAL);
+        false
+    }
+
+    /// When a change that was not allowed may be.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.retry
     }
 }

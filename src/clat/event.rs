@@ -1,4 +1,4 @@
-//! What a CLAT hears, and what it wants done.
+//! The events that a CLAT learns of, and the actions that it asks for.
 
 use std::{
     fmt,
@@ -6,108 +6,132 @@ use std::{
     time::Duration,
 };
 
-use super::{HostSetup, Network, Status};
+use super::{HostSetup, Network, NoClatAddress, Status};
 use crate::wire::ndp::RouterAdvertisement;
 
-/// Something that has happened.
+/// Something that has happened. A `link` is the index of the interface to it.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The network is so now.
+    /// The network has changed, and is so now.
     Network(Network),
-    /// A router of a link has said something.
+    /// A router has sent an advertisement.
     Advertisement {
-        /// Of the device.
+        /// The link that it came by.
         link: u32,
-        /// What it says.
+        /// Its content.
         advertisement: RouterAdvertisement,
     },
-    /// A name server has said which addresses ipv4only.arpa has: none, if there is no DNS64.
+    /// A name server has answered which IPv6 addresses ipv4only.arpa has.
     Resolved {
-        /// The device by which it was asked.
+        /// The link by which it was asked.
         link: u32,
-        /// Those that there are.
+        /// The addresses: none without a DNS64.
         addresses: Vec<Ipv6Addr>,
-        /// How long they may be kept.
+        /// The time for which they may be kept.
         ttl: Duration,
     },
-    /// No name server has given an answer that helps.
+    /// No name server has given a usable answer.
     Unresolved {
-        /// The device by which they were asked.
+        /// The link by which they were asked.
         link: u32,
     },
     /// A router has answered a probe.
     Answered {
-        /// Our address that it was sent from.
+        /// The source of the probe.
         from: Ipv6Addr,
     },
-    /// The machine was suspended, or an administrator says so: the network may be another one.
+    /// The network may be another one: the machine was suspended, or an administrator says so.
     Resumed,
-    /// What was asked for could not be set up: another instance may have come first.
+    /// The last set-up failed. Another instance may have taken the IPv4 addresses first.
     Failed,
     /// A deadline may have been reached.
     Time,
 }
 
-/// Something that is to be done.
+/// Something to do. A `link` is the index of the interface to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Ask the routers of a link for advertisements.
+    /// Send a Router Solicitation.
     Solicit {
-        /// Of the device.
+        /// The link to solicit.
         link: u32,
     },
-    /// Ask name servers, by a link, for the addresses of ipv4only.arpa.
+    /// Ask name servers for the IPv6 addresses of ipv4only.arpa.
     Query {
-        /// Of the device.
+        /// The link to ask by.
         link: u32,
-        /// Those to ask; if there are none, those of the system.
+        /// The servers to ask; if empty, those of the system.
         servers: Vec<IpAddr>,
     },
-    /// Have this address on its device, and no other one, to see whether another host has it.
+    /// Have this address, and no other one, on its interface, for the kernel to detect duplicates.
     TestAddress(Option<AddressTest>),
-    /// Send a probe to see whether packets from an address pass: it is to reach the first router, and no more.
+    /// Send a probe with hop limit 1: a Time Exceeded of the router shows that the source passes.
     Probe {
-        /// Of the device.
+        /// The link to send it by.
         link: u32,
         /// Its source.
         from: Ipv6Addr,
         /// Its destination.
         to: Ipv6Addr,
     },
-    /// Say what was not believed, and why. Each is said once.
+    /// Log a NAT64 prefix that was ignored. Each is logged once.
     Ignore(Ignored),
-    /// Say why the host's own address is used.
-    UseHostAddress(&'static str),
-    /// Make it so.
+    /// Log why the host's own address is used.
+    UseHostAddress(NoClatAddress),
+    /// Set the host up so.
     SetUp(HostSetup),
-    /// Set nothing up, and undo what is.
+    /// Undo all that was set up.
     TearDown,
-    /// Say what has become of it.
+    /// Report this status.
     Report(Status),
 }
 
-/// A NAT64 prefix that somebody has told, and that is not believed.
+/// A NAT64 prefix, or an address that should have one in it, that was ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ignored {
-    /// Name of the device.
-    pub(super) link: String,
-    /// What was told: a prefix by a router, an address of ipv4only.arpa by a name server.
-    pub(super) told: String,
-    pub(super) why: &'static str,
+    /// Name of the interface by which it was learnt.
+    pub(super) interface: String,
+    pub(super) what: IgnoredPrefix,
+}
+
+/// What was ignored; the variant is the reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum IgnoredPrefix {
+    /// No NAT64 can have it (RFC 6052 section 2.2).
+    Invalid(Ipv6Addr, u8),
+    /// It overlaps with a network of this host.
+    Own(Ipv6Addr, u8),
+    /// It is an address of ipv4only.arpa without 192.0.0.170 or 192.0.0.171 in it.
+    NotSynthesized(Ipv6Addr),
 }
 
 impl fmt::Display for Ignored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { link, told, why } = self;
-        write!(f, "Not taken for a NAT64: {told}, as told on {link}, {why}")
+        let Self { interface, what } = self;
+        match what {
+            IgnoredPrefix::Invalid(prefix, length) => write!(
+                f,
+                "Ignoring NAT64 prefix {prefix}/{length} on {interface}: not a valid one (RFC 6052)"
+            ),
+            IgnoredPrefix::Own(prefix, length) => write!(
+                f,
+                "Ignoring NAT64 prefix {prefix}/{length} on {interface}: \
+                 it overlaps with a network of this host"
+            ),
+            IgnoredPrefix::NotSynthesized(address) => write!(
+                f,
+                "Ignoring address {address} of ipv4only.arpa on {interface}: \
+                 no NAT64 prefix is in it"
+            ),
+        }
     }
 }
 
-/// An address that is on its device only to be checked.
+/// An address that is on its interface only to be tested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressTest {
-    /// Name and index of the device.
+    /// Name and index of the interface.
     pub uplink: (String, u32),
-    /// As a host, with no network.
+    /// The address, as a /128.
     pub address: Ipv6Addr,
 }

@@ -1,16 +1,16 @@
-//! The host: how it was asked to be, and whether it is so.
+//! The host: the set-up that was asked for, and whether it is in force.
 
 use super::HostSetup;
 
-/// What was asked for last, and how much of it is in force.
+/// The set-up that was asked for last, and how much of it is in force.
 #[derive(Debug, Default)]
 pub(super) enum Host {
     /// Nothing of ours stands.
     #[default]
     Clear,
-    /// Set up as asked for.
+    /// It is in force.
     SetUp(HostSetup),
-    /// The set-up failed: parts of it, and of the one before, may stand.
+    /// It failed: parts of it, and of the one before, may stand.
     Partial(HostSetup),
 }
 
@@ -35,7 +35,21 @@ impl Host {
     pub(super) fn failed(&mut self) {
         *self = match std::mem::take(self) {
             Self::SetUp(setup) | Self::Partial(setup) => Self::Partial(setup),
-            Self::Clear => Self::Clear, // nothing to set up, so nothing of it stands
+            Self::Clear => Self::Clear, // the test of an address failed, which stands alone
         };
+    }
+
+    /// Whether a set-up, or none, is another one than stands.
+    pub(super) fn differs(&self, wanted: Option<&HostSetup>) -> bool {
+        match (self, wanted) {
+            (Self::Clear, None) => false,
+            (Self::SetUp(setup), Some(wanted)) => setup != wanted,
+            _ => true,
+        }
+    }
+
+    /// Has been asked for this.
+    pub(super) fn ask(&mut self, wanted: Option<HostSetup>) {
+        *self = wanted.map_or(Self::Clear, Self::SetUp);
     }
 }

@@ -4,28 +4,28 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::addr::Nat64Prefix;
 
-/// What there is of the network, as far as it matters here.
+/// The network of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
-    /// Every device but our own.
+    /// Every network interface but our own.
     pub interfaces: Vec<Interface>,
 }
 
 impl Network {
-    /// What is known of a device.
-    pub fn link(&self, index: u32) -> Option<&Interface> {
-        self.interfaces.iter().find(|link| link.index == index)
+    /// The interface with this index.
+    pub fn interface(&self, index: u32) -> Option<&Interface> {
+        self.interfaces.iter().find(|one| one.index == index)
     }
 
-    /// Whether packets can be sent by a device.
+    /// Whether packets can be sent by an interface.
     pub(super) fn is_running(&self, index: u32) -> bool {
-        self.link(index).is_some_and(|link| link.running)
+        self.interface(index).is_some_and(|one| one.running)
     }
 
-    /// Whether a prefix has a network of this host in it, or is in one: then it is nobody's NAT64.
-    pub(super) fn has(&self, prefix: &Nat64Prefix) -> bool {
+    /// Whether a prefix overlaps with a network of this host: then it is no NAT64 prefix.
+    pub(super) fn overlaps(&self, prefix: &Nat64Prefix) -> bool {
         let prefix = prefix.prefix();
-        let mut addresses = self.interfaces.iter().flat_map(|link| &link.addresses);
+        let mut addresses = self.interfaces.iter().flat_map(|one| &one.addresses);
         addresses.any(|own| {
             let shortest = u32::from(own.length.min(prefix.length()));
             let differs = own.address.to_bits() ^ prefix.address().to_bits();
@@ -33,90 +33,108 @@ impl Network {
         })
     }
 
-    /// By which packets go to the NAT64: the device of this name, or that of the best IPv6 default route.
+    /// The uplink: the interface of this name, or that of the best IPv6 default route.
     pub(super) fn uplink(&self, name: Option<&str>) -> Option<&Interface> {
-        let links = self.interfaces.iter().filter(|link| link.running);
+        let running = self.interfaces.iter().filter(|one| one.running);
         match name {
-            Some(name) => links
-                .filter(|link| link.default_v6.is_some())
-                .find(|link| link.name == name),
-            None => links
-                .filter_map(|link| Some((link.default_v6?, link)))
-                // A tunnel may be one that needs us.
-                .min_by_key(|(metric, link)| (link.is_tunnel(), *metric, link.index))
-                .map(|(_, link)| link),
+            Some(name) => running
+                .filter(|one| one.default_v6.is_some())
+                .find(|one| one.name == name),
+            None => running
+                .filter_map(|one| Some((one.default_v6?, one)))
+                // A tunnel may run over the CLAT.
+                .min_by_key(|(metric, one)| (one.is_tunnel(), *metric, one.index))
+                .map(|(_, one)| one),
         }
     }
 
-    /// A device with native IPv4. One that a tunnel leads to is none: it may be one that needs us.
+    /// An interface with native IPv4. A tunnel has none: it may run over the CLAT.
     pub(super) fn native(&self) -> Option<&Interface> {
-        let mut links = self.interfaces.iter();
-        links.find(|link| link.running && link.default_v4 && !link.is_tunnel())
+        let mut interfaces = self.interfaces.iter();
+        interfaces.find(|one| one.running && one.default_v4 && !one.is_tunnel())
     }
 
-    /// A device with another CLAT for the same uplink: NetworkManager's has its address there, systemd-networkd's on a
-    /// device that it names after it.
+    /// An interface of another CLAT for the same uplink: NetworkManager's has its address on the
+    /// uplink, systemd-networkd's on a device named after it.
     pub(super) fn another_clat(&self, uplink: &Interface) -> Option<&Interface> {
         let name = format!("cl-{}", uplink.name);
-        let mut links = self.interfaces.iter();
-        links.find(|link| {
-            (link.index == uplink.index || link.name == name) && !link.clat_addresses.is_empty()
+        let mut interfaces = self.interfaces.iter();
+        interfaces.find(|one| {
+            (one.index == uplink.index || one.name == name) && !one.clat_addresses.is_empty()
         })
     }
 
-    /// Devices of CLATs, by name. A tunnel of another kind with such an address is that of a
+    /// Devices of other CLATs, by name. A tunnel of another kind with such an address is that of a
     /// DS-Lite B4 (RFC 6333 section 5.7).
     pub(super) fn other_clats(&self) -> Vec<String> {
-        let links = self.interfaces.iter();
-        let clats = links.filter(|link| link.kind == "tun" && !link.clat_addresses.is_empty());
-        clats.map(|link| link.name.clone()).collect()
+        let interfaces = self.interfaces.iter();
+        let clats = interfaces.filter(|one| one.kind == "tun" && !one.clat_addresses.is_empty());
+        clats.map(|one| one.name.clone()).collect()
     }
 
-    /// Two addresses for a CLAT: those that are wanted, or the next two of 192.0.0.0/29 of which nobody else has one (CL-11):
-    /// the translator's is on no device, but belongs to the other one.
+    /// Two addresses for a CLAT: the wanted ones, or the next two of 192.0.0.0/29 of which no other
+    /// interface has one (RFC 7335). A translator's own address is on no interface, but comes with
+    /// the other one of its pair.
     pub(super) fn free_addresses(&self, wanted: [Ipv4Addr; 2]) -> Option<[Ipv4Addr; 2]> {
-        let links = self.interfaces.iter();
-        let taken: Vec<_> = links.flat_map(|link| &link.clat_addresses).collect();
+        let interfaces = self.interfaces.iter();
+        let taken: Vec<_> = interfaces.flat_map(|one| &one.clat_addresses).collect();
         let all = [wanted].into_iter().chain(CONTINUITY);
         let mut free = all.filter(|pair| !pair.iter().any(|one| taken.contains(&one)));
         free.next()
     }
 }
 
-/// A network device.
+/// A network interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
-    /// Does not change while it exists.
+    /// Its index, which stays while it exists.
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// Whether packets can be sent.
+    /// Whether packets can be sent by it.
     pub running: bool,
-    /// In octets.
+    /// Its MTU, in octets.
     pub mtu: u32,
-    /// Its link-layer address, if it has one as Ethernet has.
+    /// Its link-layer address, if that is one as of Ethernet.
     pub mac: Option<[u8; 6]>,
-    /// Its kind, by the kernel's name for it (IFLA_INFO_KIND); physical devices have none.
+    /// Its kind, as the kernel names it (IFLA_INFO_KIND); empty for physical devices.
     pub kind: String,
-    /// Those that are not link-local.
+    /// Its IPv6 addresses that are not link-local.
     pub addresses: Vec<Address>,
-    /// Metric of its best IPv6 default route.
+    /// The metric of its best IPv6 default route.
     pub default_v6: Option<u32>,
     /// Whether it has an IPv4 default route with a gateway.
     pub default_v4: bool,
-    /// IPv4 addresses that are for CLATs ([`is_clat_address`]).
+    /// Its IPv4 addresses that are for CLATs ([`is_clat_address`]).
     pub clat_addresses: Vec<Ipv4Addr>,
 }
 
 impl Interface {
-    /// Whether it leads to something that is reached through another device.
-    pub(super) fn is_tunnel(&self) -> bool {
+    /// Whether it carries packets within packets of another interface.
+    fn is_tunnel(&self) -> bool {
         TUNNELS.contains(&self.kind.as_str())
+    }
+
+    /// The best source for the NAT64 among its usable addresses (RFC 6724 section 5). `ours`, which
+    /// may be on it to be tested, does not count.
+    pub(super) fn best_source(
+        &self,
+        prefix: Nat64Prefix,
+        ours: Option<Ipv6Addr>,
+    ) -> Option<Ipv6Addr> {
+        let usable = self.addresses_but(ours).filter(|one| one.is_usable());
+        best(usable, prefix).map(|one| one.address)
+    }
+
+    /// Its addresses, without `ours`.
+    pub(super) fn addresses_but(&self, ours: Option<Ipv6Addr>) -> impl Iterator<Item = &Address> {
+        let addresses = self.addresses.iter();
+        addresses.filter(move |one| Some(one.address) != ours)
     }
 }
 
-/// Every kind of device that carries packets within packets of another one, by the kernel's name
-/// for it. A PPP device is none: it is how many an access network is reached.
+/// Kinds of devices that carry packets within packets of another one, as the kernel names them. PPP
+/// is not one of them: it is the way to many access networks.
 const TUNNELS: [&str; 22] = [
     "amt",
     "bareudp",
@@ -142,30 +160,30 @@ const TUNNELS: [&str; 22] = [
     "xfrm",
 ];
 
-/// Whether it is of 192.0.0.0/29, the IPv4 Service Continuity Prefix (RFC 7335).
+/// Whether an address is in 192.0.0.0/29, the IPv4 Service Continuity Prefix (RFC 7335).
 pub fn is_clat_address(address: Ipv4Addr) -> bool {
     CONTINUITY.as_flattened().contains(&address)
 }
 
-/// Every address of 192.0.0.0/29 that a host can have: two for each CLAT.
+/// The addresses of 192.0.0.0/29 that a host can have: two for each CLAT.
 const CONTINUITY: [[Ipv4Addr; 2]; 3] = [
     [Ipv4Addr::new(192, 0, 0, 1), Ipv4Addr::new(192, 0, 0, 2)],
     [Ipv4Addr::new(192, 0, 0, 3), Ipv4Addr::new(192, 0, 0, 4)],
     [Ipv4Addr::new(192, 0, 0, 5), Ipv4Addr::new(192, 0, 0, 6)],
 ];
 
-/// An IPv6 address of a device.
+/// An IPv6 address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// Not link-local.
+    /// The address; not link-local.
     pub address: Ipv6Addr,
-    /// Of its prefix, in bits.
+    /// The length of its prefix, in bits.
     pub length: u8,
-    /// Whether it is not for new connections any more.
+    /// Whether its preferred lifetime is over: it is not for new connections.
     pub deprecated: bool,
-    /// Whether it is one of those that change every day (RFC 8981).
+    /// Whether it is a temporary one (RFC 8981).
     pub temporary: bool,
-    /// Whether it is not known yet that no other host has it (RFC 4862 section 5.4).
+    /// Whether duplicate address detection is not over yet (RFC 4862 section 5.4).
     pub tentative: bool,
     /// Whether another host has it.
     pub duplicate: bool,
@@ -178,8 +196,8 @@ impl Address {
     }
 }
 
-/// The address that is best for the NAT64 (RFC 6724 section 5): of the same kind (unique local or not), not deprecated, one
-/// that stays, with the longest common prefix.
+/// The best source for the NAT64 (RFC 6724 section 5): of the same kind (unique local or not), not
+/// deprecated, not temporary, with the longest common prefix.
 pub(super) fn best<'a>(
     addresses: impl Iterator<Item = &'a Address>,
     prefix: Nat64Prefix,

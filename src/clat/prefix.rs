@@ -1,6 +1,7 @@
-//! NAT64 prefixes: where they come from, how long they hold, and which one counts.
+//! NAT64 prefixes: their origins, lifetimes, and the one that counts.
 
 use std::{
+    fmt,
     net::{Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
@@ -14,15 +15,16 @@ pub(super) const WELL_KNOWN: [Ipv4Addr; 2] =
 /// Lengths of NAT64 prefixes, in bits (RFC 6052 section 2.2).
 const LENGTHS: [u8; 6] = [96, 64, 56, 48, 40, 32];
 
-/// A prefix whose lifetime ran out, and of which nobody said that it ends, is used for so long until it is given up: a router
-/// that repeats itself too seldom is no reason to take the network away (RA81-10).
+/// The time for which an advertised prefix is still used when its lifetime has run out: a router
+/// that repeats itself too seldom does not end IPv4. Only a lifetime of zero ends it at once.
 const HOLD_DOWN: Duration = Duration::from_secs(60);
 
-/// So many prefixes of each origin are remembered; more than anybody needs.
-const MOST: usize = 16;
+/// Number of prefixes of each origin that are kept.
+const MAX_CANDIDATES: usize = 16;
 
-/// Prefixes by the addresses of ipv4only.arpa (RFC 7050 section 3): in the order in which they were found. An address that
-/// has a well-known one in several places counts only for the place in which another address has the other one.
+/// The NAT64 prefixes in addresses of ipv4only.arpa (RFC 7050 section 3), in order. An address with
+/// a well-known one in several places counts only for the place in which another address has the
+/// other well-known one.
 pub fn by_addresses(addresses: &[Ipv6Addr]) -> Vec<Nat64Prefix> {
     let mut found = Vec::new();
     for &address in addresses {
@@ -42,26 +44,25 @@ pub fn by_addresses(addresses: &[Ipv6Addr]) -> Vec<Nat64Prefix> {
     found
 }
 
-/// Prefixes in which `address` is that of a well-known one.
+/// The prefixes by which `address` stands for a well-known one, with that one.
 fn places(address: Ipv6Addr) -> impl Iterator<Item = (Nat64Prefix, Ipv4Addr)> {
     LENGTHS.into_iter().filter_map(move |length| {
         let prefix = nat64(address, length)?;
-        // "zeros at the locations where they are required" (RFC 7050 section 3): a DNS64 writes the
-        // address.
         let v4 = prefix.extract(address)?;
-        let is_written_so = length == 96 || address.octets()[8] == 0;
-        (is_written_so && WELL_KNOWN.contains(&v4)).then_some((prefix, v4))
+        // "zeros at the locations where they are required" (RFC 7050 section 3): bits 64 to 71.
+        let has_zeros = length == 96 || address.octets()[8] == 0;
+        (has_zeros && WELL_KNOWN.contains(&v4)).then_some((prefix, v4))
     })
 }
 
-/// The prefix of this length that an address is in, if it can be a NAT64's.
+/// The prefix of this length that an address is in, if a NAT64 can have it.
 pub fn nat64(address: Ipv6Addr, length: u8) -> Option<Nat64Prefix> {
     let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
     let prefix = Prefix6::new((address.to_bits() & mask).into(), length).ok()?;
     Nat64Prefix::new(prefix).ok()
 }
 
-/// Who said that a prefix is a NAT64's. The first is believed before all others (RFC 9872 section 3.1).
+/// The origin of a NAT64 prefix. The first one that has a prefix counts (RFC 9872 section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// `plat-prefix`.
@@ -74,25 +75,36 @@ pub enum Origin {
     Fallback,
 }
 
-/// One that was found.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Configured => "plat-prefix",
+            Self::Advertisement => "Router Advertisement",
+            Self::Dns => "DNS64",
+            Self::Fallback => "plat-fallback-prefix",
+        })
+    }
+}
+
+/// A prefix that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Candidate {
-    /// The device by which it was found.
+    /// The link by which it was found.
     link: u32,
     origin: Origin,
-    /// Of the router; higher is better.
+    /// The preference of the router; higher is better.
     preference: i8,
     prefix: Nat64Prefix,
-    /// When its lifetime is over.
+    /// The end of its lifetime.
     until: Duration,
 }
 
-/// What was found so far. Times are since the machine started.
+/// The prefixes found so far.
 #[derive(Debug, Default)]
 pub struct Candidates(Vec<Candidate>);
 
 impl Candidates {
-    /// Takes a prefix from an advertisement; a lifetime of zero ends it (RFC 8781 section 4).
+    /// Takes a prefix of a Router Advertisement; a lifetime of zero ends it (RFC 8781 section 4).
     pub fn advertised(
         &mut self,
         link: u32,
@@ -122,7 +134,7 @@ impl Candidates {
         }
     }
 
-    /// Takes what a DNS64 said: these, and no others any more. None at all: there is no DNS64.
+    /// Takes the answer of a DNS64: these prefixes, and no others by DNS any more.
     pub fn resolved(&mut self, link: u32, prefixes: &[Nat64Prefix], ttl: Duration, now: Duration) {
         self.0
             .retain(|one| one.link != link || one.origin != Origin::Dns);
@@ -137,30 +149,30 @@ impl Candidates {
             }));
     }
 
-    /// For how many more of an origin there is room: who makes up one kind does not keep out the other.
+    /// Number of prefixes of an origin that may still be added: one does not crowd out another.
     fn free(&self, origin: Origin) -> usize {
         let there = self.0.iter().filter(|one| one.origin == origin).count();
-        MOST.saturating_sub(there)
+        MAX_CANDIDATES.saturating_sub(there)
     }
 
-    /// What was found, and by which device.
+    /// The prefixes, each with its link.
     pub(super) fn prefixes(&self) -> impl Iterator<Item = (u32, Nat64Prefix)> {
         self.0.iter().map(|one| (one.link, one.prefix))
     }
 
     /// Forgets a prefix.
-    pub(super) fn drop(&mut self, link: u32, prefix: Nat64Prefix) {
+    pub(super) fn forget(&mut self, link: u32, prefix: Nat64Prefix) {
         self.0
             .retain(|one| (one.link, one.prefix) != (link, prefix));
     }
 
-    /// Forgets what was found by devices that are gone or down (RFC 7050 section 3: another network, another prefix).
+    /// Forgets what was found by links that are gone or down: RFC 7050 section 3 wants it anew.
     pub fn retain_links(&mut self, is_there: impl Fn(u32) -> bool) {
         self.0.retain(|one| is_there(one.link));
     }
 
-    /// The one that counts for a device: of an advertisement before that of a DNS64, within its lifetime before one that is
-    /// held, of the preferred router, the first that was found; `current` stays as long as it is as good as any.
+    /// The prefix that counts on a link. These rules decide, in order: within its lifetime,
+    /// advertised, by the preferred router, `current`, found first.
     pub fn best(
         &self,
         link: u32,
@@ -181,13 +193,13 @@ impl Candidates {
             .map(|one| (one.prefix, one.origin))
     }
 
-    /// When something will have run out next: a lifetime, or the time for which a prefix is held then.
+    /// The next end of a lifetime, or of the time for which a prefix is held.
     pub fn deadline(&self, now: Duration) -> Option<Duration> {
         let ends = self.0.iter().flat_map(|one| [one.until, one.end()]);
         ends.filter(|end| *end > now).min()
     }
 
-    /// Whether the lifetimes of all prefixes of a device's advertisements are over or will be, `soon` from now.
+    /// Whether all prefixes that were advertised on a link expire within `soon`, or have expired.
     pub fn expire_within(&self, link: u32, soon: Duration, now: Duration) -> bool {
         let mut advertised = self
             .0
@@ -197,17 +209,18 @@ impl Candidates {
         advertised.peek().is_some() && advertised.all(|one| one.until <= now + soon)
     }
 
-    /// Drops what has run out.
+    /// Drops prefixes that are over.
     pub fn drop_expired(&mut self, now: Duration) {
         self.0.retain(|one| now < one.end());
     }
 }
 
 impl Candidate {
+    /// The time at which it is given up.
     fn end(&self) -> Duration {
         match self.origin {
             Origin::Advertisement => self.until + HOLD_DOWN,
-            // A server that does not answer the renewal is no proof that there is no DNS64 any more.
+            // A renewal without an answer does not prove that the DNS64 is gone.
             _ => Duration::MAX,
         }
     }
@@ -235,7 +248,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// D50-02: at each of the places of RFC 6052 section 2.2.
+    /// RFC 7050 section 3: at each of the places of RFC 6052 section 2.2.
     #[test]
     fn prefixes_of_every_length_are_found() {
         for text in [
@@ -256,7 +269,7 @@ mod tests {
         assert_eq!(found(&[]), [""; 0]);
     }
 
-    /// D50-03: with both of a pair it is clear which one is meant; D50-05: all are kept, in order.
+    /// RFC 7050 section 3: the pair tells the place; all prefixes are kept, in order.
     #[test]
     fn an_ambiguous_address_needs_its_pair() {
         // 192.0.0.170 behind 96 bits, and behind 32.
@@ -274,9 +287,9 @@ mod tests {
         );
     }
 
-    /// D50-04, RA81-03
+    /// RFC 7050 section 3, RFC 6052 section 2.2.
     #[test]
-    fn what_no_nat64_can_have_is_not_found() {
+    fn prefixes_that_no_nat64_can_have_are_not_found() {
         // Bits 64 to 71 (RFC 7050 section 3).
         for (written, not_written) in [
             ("2001:db8:c000:aa::", "2001:db8:c000:aa:100::"),
@@ -308,13 +321,13 @@ mod tests {
         assert_eq!(candidates.best(LINK + 1, None, now), None);
         candidates.advertised(LINK, 0, other, Duration::ZERO, now);
         assert_eq!(candidates.best(LINK, None, now), Some((one, Origin::Dns)));
-        // D50-06: it stays until a server says otherwise.
+        // It stays until a server says otherwise.
         assert!(candidates.best(LINK, None, seconds(9_999)).is_some());
         candidates.resolved(LINK, &[], seconds(60), now);
         assert_eq!(candidates.best(LINK, None, now), None);
     }
 
-    /// RA81-10: a lifetime that runs out is not the end at once; another prefix that holds is better.
+    /// An expired prefix is used for a while, but one within its lifetime comes before it.
     #[test]
     fn an_expired_prefix_is_held_for_a_while() {
         let mut candidates = Candidates::default();
@@ -332,7 +345,7 @@ mod tests {
         assert_eq!(candidates.0.len(), 1);
     }
 
-    /// RA81-07: by preference, and among equals the one that is in use.
+    /// By preference of the router, and among equals the one that is in use.
     #[test]
     fn of_several_the_one_in_use_stays() {
         let mut candidates = Candidates::default();
@@ -350,7 +363,7 @@ mod tests {
             let text = format!("2001:db8:{number:x}::/96");
             candidates.advertised(LINK, 0, prefix(&text), seconds(600), now);
         }
-        assert!(candidates.0.len() <= MOST);
+        assert!(candidates.0.len() <= MAX_CANDIDATES);
         candidates.resolved(LINK, &[one], seconds(60), now);
         assert!(candidates.0.iter().any(|one| one.origin == Origin::Dns));
         candidates.retain_links(|link| link != LINK);

@@ -1,4 +1,4 @@
-//! What the administrator wants.
+//! The settings of a CLAT: clatd's keys.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -7,58 +7,58 @@ use std::{
 
 use crate::addr::Nat64Prefix;
 
-/// Whose address it is to be.
+/// The kind of source that packets leave with (`clat-v6-addr`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Source {
-    /// One of our own, made up in a network that a router announces for it, if the network lets it pass.
+    /// A CLAT address in a network that a router announces, or else the host's address.
     #[default]
     Auto,
-    /// The host's.
+    /// The host's address.
     Shared,
-    /// The host's, where it is made of a link-layer address: with c1:a7 for its ff:fe, as clatd does it.
+    /// The host's address with a modified EUI-64, with c1:a7 for its ff:fe, as clatd derives it.
     Derived,
-    /// This one. New connections from outside are let in.
+    /// This address. New connections from outside are let in.
     Explicit(Ipv6Addr),
 }
 
-/// What the administrator wants. The defaults are those of clatd, where nothing else is said.
+/// The settings of a CLAT. Without a note the default is clatd's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `clat-dev`: the TUN device.
     pub device: String,
-    /// `clat-v4-addr`: the address of programs on this host.
+    /// `clat-v4-addr`: the IPv4 address of programs on this host.
     pub host_v4: Ipv4Addr,
-    /// `tayga-v4-addr`: the translator's own.
+    /// `tayga-v4-addr`: the translator's own IPv4 address.
     pub own_v4: Ipv4Addr,
-    /// `clat-v6-addr`: whose IPv6 address packets leave with.
+    /// `clat-v6-addr`: the source that packets leave with.
     pub source: Source,
-    /// Of this machine: nobody else can tell the address that is made up with it.
+    /// A secret of this machine, which makes its CLAT addresses unpredictable (RFC 7217).
     pub secret: String,
-    /// `plat-prefix`: not discovered then.
+    /// `plat-prefix`: the NAT64 prefix, which is then not discovered.
     pub prefix: Option<Nat64Prefix>,
-    /// `plat-fallback-prefix`: if none is discovered.
+    /// `plat-fallback-prefix`: the NAT64 prefix to use if none is discovered.
     pub fallback: Option<Nat64Prefix>,
-    /// `plat-dev`: the uplink; otherwise the device of the IPv6 default route.
+    /// `plat-dev`: the uplink; otherwise the interface of the IPv6 default route.
     pub uplink: Option<String>,
-    /// `dns64-servers`: asked instead of the network's own.
+    /// `dns64-servers`: name servers to ask in place of the network's own.
     pub dns_servers: Vec<IpAddr>,
-    /// `v4-defaultroute-enable`
+    /// `v4-defaultroute-enable`: whether programs get a default route.
     pub default_route: bool,
-    /// `v4-defaultroute-replace`: whether programs are to use it even where there is native IPv4.
+    /// `v4-defaultroute-replace`: whether that route wins over native IPv4.
     pub replaces: bool,
-    /// `v4-defaultroute-metric`
+    /// `v4-defaultroute-metric`: the metric of that route.
     pub metric: u32,
-    /// `v4-defaultroute-mtu`, in octets; otherwise that of the uplink, less 28.
+    /// `v4-defaultroute-mtu`, in octets; otherwise the uplink's less 28.
     pub mtu: Option<u32>,
     /// `v4-defaultroute-advmss`, in octets; otherwise the MTU less 40.
     pub advmss: Option<u32>,
-    /// `v4-conncheck-enable`: whether to step aside where there is native IPv4.
+    /// `v4-conncheck-enable`: whether to step aside for native IPv4.
     pub steps_aside: bool,
-    /// `v4-conncheck-delay`: how long there must have been.
+    /// `v4-conncheck-delay`: the time for which native IPv4 must have stayed.
     pub steps_aside_after: Duration,
-    /// `forwarding-enable`
+    /// `forwarding-enable`: whether to turn on IPv6 forwarding where it is needed.
     pub forwarding: bool,
-    /// `route-table`
+    /// `route-table`: the table of our routes; instances after the first use the next ones.
     pub table: u32,
 }
 

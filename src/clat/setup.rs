@@ -1,15 +1,15 @@
-//! How a host is to be set up.
+//! The set-up of the host: what it takes for programs to have IPv4.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::Settings;
 use crate::addr::Nat64Prefix;
 
-/// The IPv4 packet that becomes an IPv6 packet is 20 octets shorter, and 8 more are left for a Fragment Header.
+/// The octets that an IPv4 packet has to leave: IPv6 makes it 20 longer, a Fragment Header 8 more.
 const OVERHEAD: u32 = 28;
 
-/// The network of the translator's private addresses behind the device: unique local (RFC 4193), and not a network's that
-/// anybody would route to.
+/// The network of the translator's private addresses behind the device: unique local (RFC 4193),
+/// and no network to which anybody would route.
 pub const PRIVATE: Ipv6Addr = Ipv6Addr::new(0xfdc1, 0xa700, 0x464, 0, 0, 0, 0, 0);
 
 /// The private IPv6 address that stands for an IPv4 address of ours.
@@ -17,7 +17,7 @@ pub fn private(address: Ipv4Addr) -> Ipv6Addr {
     (PRIVATE.to_bits() | u128::from(address.to_bits())).into()
 }
 
-/// How the host is to be set up.
+/// The set-up of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostSetup {
     /// Name and index of the uplink.
@@ -26,28 +26,28 @@ pub struct HostSetup {
     pub mtu: u32,
     /// The IPv4 address of programs, and the translator's own.
     pub addresses: [Ipv4Addr; 2],
-    /// Of the PLAT.
+    /// The NAT64 prefix.
     pub prefix: Nat64Prefix,
-    /// Our address on the uplink, by which the PLAT knows us.
+    /// The source that packets leave with on the uplink.
     pub source: Ipv6Addr,
-    /// Whether it is for the CLAT alone, and not the host's.
+    /// Whether the source is the CLAT address, and not the host's.
     pub dedicated: bool,
-    /// Whether we are to be found on the uplink by it.
+    /// Whether the source can be used: neighbours find us by it.
     pub on_link: bool,
-    /// Whether programs are to use it.
+    /// Whether programs are led to the CLAT by a default route.
     pub default_route: bool,
     /// Devices of other CLATs on this host.
     pub others: Vec<String>,
 }
 
 impl HostSetup {
-    /// Which of the instances on this machine it is: the first has the addresses as configured.
+    /// The number of this instance on the machine: the first one has the addresses as configured.
     pub fn instance(&self, settings: &Settings) -> u32 {
         let [host_v4, _] = self.addresses;
         host_v4.to_bits().wrapping_sub(settings.host_v4.to_bits()) & 7
     }
 
-    /// MTU of the IPv4 route, in octets (CL-13).
+    /// MTU of the IPv4 route, in octets: packets of it fit the uplink also as IPv6 fragments.
     pub fn route_mtu(&self, settings: &Settings) -> u32 {
         settings.mtu.unwrap_or(self.mtu - OVERHEAD)
     }

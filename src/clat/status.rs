@@ -1,60 +1,120 @@
-//! How far a CLAT is, in words.
+//! The status of a CLAT, and the reasons for it, in words and as data.
 
 use std::{fmt, net::Ipv6Addr};
 
 use super::Origin;
 use crate::addr::Nat64Prefix;
 
-/// How far it is.
+/// The status of a CLAT. The names are those of interfaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// There is no way out yet.
-    WaitingForLink(&'static str),
-    /// Nobody has said yet how the NAT64 is reached.
+    /// Something is missing that any NAT64 needs.
+    Waiting(Missing),
+    /// No NAT64 prefix is known yet.
     WaitingForPrefix(String),
-    /// It is found out whether an address of our own can be used; which one, and on which device.
-    CheckingAddress(Option<Ipv6Addr>, String),
+    /// No network to form a CLAT address in is known yet.
+    WaitingForNetwork(String),
+    /// It is being tested whether a CLAT address can be used.
+    CheckingAddress(Ipv6Addr, String),
     /// Programs have IPv4.
     Active(Nat64Prefix, Origin, String),
     /// There is native IPv4.
     SteppingAside(String),
-    /// Somebody else does it.
+    /// Another CLAT serves the same uplink.
     AnotherClat(String),
+}
+
+/// What is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// An IPv6 default route.
+    DefaultRoute,
+    /// An IPv6 default route by the interface that `plat-dev` names.
+    DefaultRouteOfPlatDev,
+    /// An IPv6 address on the uplink that is not link-local.
+    GlobalAddress,
+    /// Two free addresses of 192.0.0.0/29.
+    Ipv4Addresses,
+}
+
+impl Status {
+    /// Whether programs have IPv4 by this status, so that a failed set-up contradicts it.
+    pub fn has_ipv4(&self) -> bool {
+        matches!(self, Self::Active(..) | Self::SteppingAside(_))
+    }
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::WaitingForLink(missing) => write!(f, "Waiting for a network: {missing}"),
+            Self::Waiting(missing) => write!(f, "Waiting for {missing}"),
             Self::WaitingForPrefix(uplink) => write!(
                 f,
-                "Waiting for a NAT64 prefix on {uplink}: no Router Advertisement has one (PREF64), and no DNS64 has answered"
+                "Waiting for a NAT64 prefix on {uplink}: \
+                 no Router Advertisement with one (PREF64), and no answer from a DNS64"
             ),
-            Self::CheckingAddress(None, uplink) => {
-                write!(f, "Looking for a network of {uplink} to have an address in")
-            }
-            Self::CheckingAddress(Some(address), uplink) => {
+            Self::WaitingForNetwork(uplink) => write!(
+                f,
+                "Waiting for a /64 on {uplink} to form the CLAT address in"
+            ),
+            Self::CheckingAddress(address, uplink) => {
                 write!(f, "Checking whether {address} can be used on {uplink}")
             }
-            Self::Active(prefix, origin, uplink) => {
-                let origin = match origin {
-                    Origin::Configured => "plat-prefix",
-                    Origin::Advertisement => "Router Advertisement",
-                    Origin::Dns => "DNS64",
-                    Origin::Fallback => "plat-fallback-prefix",
-                };
-                write!(
-                    f,
-                    "IPv4 goes by {uplink} and {} ({origin})",
-                    prefix.prefix()
-                )
-            }
-            Self::SteppingAside(link) => write!(f, "Stepping aside: {link} has native IPv4"),
-            Self::AnotherClat(link) => write!(
+            Self::Active(prefix, origin, uplink) => write!(
                 f,
-                "Stepping aside: another CLAT is at work on {link}, which has an address of 192.0.0.0/29 \
+                "IPv4 via {uplink}, NAT64 prefix {} ({origin})",
+                prefix.prefix()
+            ),
+            Self::SteppingAside(interface) => {
+                write!(f, "Stepping aside: {interface} has native IPv4")
+            }
+            Self::AnotherClat(interface) => write!(
+                f,
+                "Stepping aside: another CLAT has an address of 192.0.0.0/29 on {interface} \
                  (NetworkManager: ipv4.clat; systemd-networkd: CLAT=)"
             ),
         }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DefaultRoute => "an uplink: no IPv6 default route",
+            Self::DefaultRouteOfPlatDev => "an uplink: no IPv6 default route by plat-dev",
+            Self::GlobalAddress => {
+                "an IPv6 address: the interface of the IPv6 default route has no global one"
+            }
+            Self::Ipv4Addresses => {
+                "two free addresses of 192.0.0.0/29 (clat-v4-addr, tayga-v4-addr)"
+            }
+        })
+    }
+}
+
+/// The reason why there is no CLAT address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoClatAddress {
+    /// There is no network to form one in.
+    NoNetwork,
+    /// There is no address to derive one from.
+    NotDerivable,
+    /// Other hosts have all that were tried.
+    InUse,
+    /// Duplicate address detection has not come to an end.
+    NotDetected,
+    /// The network drops packets from it.
+    Filtered,
+}
+
+impl fmt::Display for NoClatAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoNetwork => "no router announces a /64 in which this host has an address",
+            Self::NotDerivable => "no address of the host is made from a link-layer address",
+            Self::InUse => "other hosts have the addresses that were tried",
+            Self::NotDetected => "the kernel has not finished duplicate address detection",
+            Self::Filtered => "the network drops packets from any other address",
+        })
     }
 }

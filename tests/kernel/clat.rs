@@ -336,7 +336,7 @@ fn advertised_prefix_gives_ipv4_and_leaves_no_trace() {
         daemon.prints("Waiting for a NAT64 prefix on eth0");
         net.advertise(&[(PREFIX, 600)]);
         net.wait_for_ipv4();
-        daemon.prints("IPv4 goes by eth0 and 2001:db8:64::/96 (Router Advertisement)");
+        daemon.prints("IPv4 via eth0, NAT64 prefix 2001:db8:64::/96 (Router Advertisement)");
         let listener = listen(&net.server, SERVER);
         exchange(&connect(&net.host, SERVER, &listener), 1 << 20);
         assert_ne!(net.state(), before);
@@ -351,7 +351,7 @@ fn waits_for_the_network() {
     clat_case(|net| {
         net.host.ip("link set eth0 down");
         let daemon = net.start("");
-        daemon.prints("Waiting for a network: there is no IPv6 default route");
+        daemon.prints("Waiting for an uplink: no IPv6 default route");
         net.host.ip("link set eth0 up");
         net.wait_for_link();
         net.advertise(&[(PREFIX, 600)]);
@@ -374,10 +374,10 @@ fn resolved_prefix_gives_ipv4() {
         message.extend("2001:db8:6::1".parse::<Ipv6Addr>().unwrap().octets());
         net.advertise_with(&message);
         net.wait_for_ipv4();
-        daemon.prints("IPv4 goes by eth0 and 2001:db8:64::/96 (DNS64)");
-        // P72-03: what a router says replaces it, and nothing has to be started again.
+        daemon.prints("IPv4 via eth0, NAT64 prefix 2001:db8:64::/96 (DNS64)");
+        // RFC 9872 section 3.1: a router's prefix replaces it, without a restart.
         net.advertise(&[(OTHER_PREFIX, 600)]);
-        daemon.prints("IPv4 goes by eth0 and 2001:db8:46::/96 (Router Advertisement)");
+        daemon.prints("IPv4 via eth0, NAT64 prefix 2001:db8:46::/96 (Router Advertisement)");
         net.wait_for_ipv4();
     });
 }
@@ -405,7 +405,7 @@ fn name_server_with_a_link_is_asked() {
         net.advertise(&[]);
         daemon.prints("cannot be asked");
         let _dns = NameServer::start(&net.router, &["2001:db8:64::192.0.0.170"]);
-        daemon.prints("IPv4 goes by eth0 and 2001:db8:64::/96 (DNS64)");
+        daemon.prints("IPv4 via eth0, NAT64 prefix 2001:db8:64::/96 (DNS64)");
         net.wait_for_ipv4();
         let log = daemon.log();
         assert_eq!(log.matches("cannot be asked").count(), 1, "{log}");
@@ -416,7 +416,7 @@ fn name_server_with_a_link_is_asked() {
     });
 }
 
-/// D50-07: no DNS64, and no name server at all, are reasons to wait.
+/// RFC 7050 section 3: without a DNS64, or any name server, the CLAT asks on.
 #[test]
 fn no_dns64_is_no_end() {
     clat_case(|net| {
@@ -457,7 +457,7 @@ fn prefix_changes_under_open_sockets() {
         };
         asks();
         net.advertise(&[(PREFIX, 0), (OTHER_PREFIX, 600)]);
-        daemon.prints("IPv4 goes by eth0 and 2001:db8:46::/96");
+        daemon.prints("IPv4 via eth0, NAT64 prefix 2001:db8:46::/96");
         asks();
         net.advertise(&[(OTHER_PREFIX, 0)]);
         daemon.prints("Waiting for a NAT64 prefix on eth0");
@@ -469,8 +469,8 @@ fn prefix_changes_under_open_sockets() {
     });
 }
 
-/// CL-21: the link goes and comes, the network gets another prefix; a connection goes on after the one, and programs have
-/// IPv4 after the other.
+/// A connection goes on after the link was down; programs have IPv4 again after the network was
+/// renumbered.
 #[test]
 fn link_flaps_and_the_network_is_renumbered() {
     with_each_address(|net, config| {
@@ -506,8 +506,8 @@ fn link_flaps_and_the_network_is_renumbered() {
     });
 }
 
-/// CL-01, CL-02, CL-11: native IPv4 takes over and gives back. An open connection goes on by the CLAT, and nothing with an
-/// address of 192.0.0.0/29 leaves by the uplink.
+/// Native IPv4 takes over and gives back. An open connection goes on through the CLAT, and no packet
+/// with an address of 192.0.0.0/29 leaves by the uplink (RFC 7335).
 #[test]
 fn native_ipv4_comes_and_goes() {
     with_each_address(|net, config| {
@@ -540,8 +540,8 @@ fn native_ipv4_comes_and_goes() {
     });
 }
 
-/// CL-02: with native IPv4 that stays, and no connection that goes on, nothing is left of the CLAT after 120 s; it is back
-/// at once.
+/// With native IPv4 that stays, and no connection that goes on, nothing is left of the CLAT after
+/// 120 s; it is back at once.
 #[test]
 fn nothing_is_left_beside_native_ipv4() {
     clat_case(|net| {
@@ -729,9 +729,10 @@ fn the_filter_shows_what_is_left() {
     }
 }
 
-/// RFC 4861 section 6.1.2, RA81-03: what no router of the link has sent, or no NAT64 can have, is not believed.
+/// RFC 4861 section 6.1.2, RFC 6052 section 2.2: advertisements that no router of the link has sent,
+/// and prefixes that no NAT64 can have, are ignored.
 #[test]
-fn rogue_advertisements_are_not_believed() {
+fn rogue_advertisements_are_ignored() {
     clat_case(|net| {
         let daemon = net.start("");
         net.advertise(&[]);
@@ -757,26 +758,26 @@ fn rogue_advertisements_are_not_believed() {
         let many: Vec<_> = many.iter().map(|prefix| (prefix.as_str(), 600)).collect();
         net.advertise(&many);
         thread::sleep(Duration::from_millis(300));
-        assert!(!daemon.log().contains("IPv4 goes by"), "{}", daemon.log());
+        assert!(!daemon.log().contains("IPv4 via"), "{}", daemon.log());
         net.advertise(&[("ff0e::", 600), (PREFIX, 600)]);
         net.wait_for_ipv4();
         // Each is said once, and no more of those that nobody would read.
         let log = daemon.log();
         for said in [
-            "Not taken for a NAT64: ff0e::/96, as told on eth0, can be no NAT64's",
-            "Not taken for a NAT64: 2001:db8:6::/96, as told on eth0, is a network of this host",
+            "Ignoring NAT64 prefix ff0e::/96 on eth0: not a valid one",
+            "Ignoring NAT64 prefix 2001:db8:6::/96 on eth0: it overlaps with a network of this host",
             ": it comes from farther away",
             "Ignoring Router Advertisement from 2001:db8:6::1: that is no link-local address",
             ": it is truncated or has an option of length 0",
         ] {
             assert_eq!(log.matches(said).count(), 1, "{said}: {log}");
         }
-        assert!(log.matches("Not taken for").count() <= 16, "{log}");
+        assert!(log.matches("Ignoring NAT64 prefix").count() <= 16, "{log}");
     });
 }
 
-/// X46, X64, CL-18: ping, traceroute that shows every hop, path MTU discovery with a bottleneck before and behind the
-/// NAT64, and large datagrams in fragments.
+/// RFC 7915 sections 4 and 5: ping, traceroute that shows every hop, path MTU discovery with a
+/// bottleneck before and behind the NAT64, and large datagrams in fragments.
 #[test]
 fn errors_and_fragments_cross() {
     with_each_address(|net, config| {
@@ -796,7 +797,7 @@ fn errors_and_fragments_cross() {
         let receiver = udp_socket(&net.server, SERVER, 4000, Fragmentation::Allowed);
         sender.send_to(&pattern(3000), (SERVER, 4000)).unwrap();
         assert_eq!(receiver.recv(&mut [0; 4000]).unwrap(), 3000);
-        // CL-19: IPv6 to the prefix is not ours.
+        // IPv6 of programs to the NAT64 prefix does not go through the CLAT.
         exchange(&connect(&net.host, PREFIX_SERVER, &listener), 1000);
     });
 }

@@ -38,10 +38,10 @@ fn forget_neighbours(net: &ClatNet) {
     net.router.ip("neigh flush dev host");
 }
 
-/// CL-03, CL-08, CL-09: packets leave with an address of the CLAT's own, which no device has and no program can use. It is
-/// found by neighbours that have never heard of it, and by those that ask whether it is still there.
+/// RFC 6877 section 6.3: packets leave with the CLAT address, which no device has and no program can
+/// use. Neighbours that do not know it find it, and those that check it reach it.
 #[test]
-fn the_address_is_its_own() {
+fn packets_leave_with_the_clat_address() {
     clat_case(|net| {
         let (_daemon, address) = start(net, "");
         assert!(address.starts_with("2001:db8:6:0:"), "{address}");
@@ -110,7 +110,8 @@ fn a_router_may_ask_from_a_global_address() {
     });
 }
 
-/// CL-07: nobody else can take it; and where somebody has it, it is another one. It is the same each time.
+/// RFC 4862 section 5.4: no other host can take it; where another host has it, the CLAT takes another
+/// one. It is the same each time.
 #[test]
 fn a_conflict_means_another_address() {
     clat_case(|net| {
@@ -156,13 +157,13 @@ fn a_router_that_filters_means_the_hosts_address() {
         ));
         let (daemon, address) = start(net, "");
         assert_eq!(address, "fdc1:a700:464::c000:1");
-        let said = "Packets leave with the IPv6 address of this host: the network does not let";
+        let said = "Using the IPv6 address of this host: the network drops";
         net.advertise(&[(PREFIX, 600)]);
         assert_eq!(daemon.log().matches(said).count(), 1, "{}", daemon.log());
     });
 }
 
-/// CL-10: networks without Router Advertisements, with a static /64, or with one /128 as of DHCPv6.
+/// Networks without Router Advertisements, with a static /64, or with one /128 as of DHCPv6.
 #[test]
 fn without_a_router_that_announces_one_the_hosts_address_is_used() {
     for length in [64, 128] {
@@ -180,7 +181,7 @@ fn without_a_router_that_announces_one_the_hosts_address_is_used() {
             let daemon = Daemon::start_clat(&net.host, &net.runtime, &config);
             net.wait_for_ipv4();
             assert_eq!(address_behind(net), "fdc1:a700:464::c000:1");
-            let said = "Packets leave with the IPv6 address of this host: no router announces";
+            let said = "Using the IPv6 address of this host: no router announces";
             assert_eq!(daemon.log().matches(said).count(), 1, "{}", daemon.log());
         });
     }
@@ -225,9 +226,9 @@ fn an_address_is_derived() {
     });
 }
 
-/// CL-20: killed while the address is checked, which takes long here, it leaves nothing in the end.
+/// Killed while the address is tested, which takes long here, it leaves nothing in the end.
 #[test]
-fn an_address_on_trial_is_taken_away() {
+fn a_tested_address_is_removed_after_a_crash() {
     clat_case(|net| {
         net.advertise(&[]);
         net.wait_for_ipv6();

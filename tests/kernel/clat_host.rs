@@ -99,7 +99,7 @@ fn the_uplink_is_another_one_of_the_same_name() {
     with_each_address(|net, config| {
         let daemon = net.start_up(config);
         net.host.ip("link delete eth0");
-        daemon.prints("there is no IPv6 default route");
+        daemon.prints("Waiting for an uplink: no IPv6 default route");
         let path = net.host.path();
         net.router.ip(&format!(
             "link add host type veth peer name eth0 netns {path}
@@ -195,7 +195,7 @@ fn what_two_instances_need_stays_until_both_end() {
                 let daemon = Daemon::start_clat_by(launcher, &net.host, &net.runtime, config);
                 daemon.prints("Waiting for a NAT64 prefix");
                 net.advertise(&[(PREFIX, 600)]);
-                daemon.prints("IPv4 goes by eth0");
+                daemon.prints("IPv4 via eth0");
                 daemon
             };
             let mut one = start("");
@@ -276,7 +276,7 @@ fn a_name_server_of_the_host_is_asked() {
     });
 }
 
-/// CL-20: after kill -9 the next start undoes what was left, and so does --cleanup.
+/// After kill -9 the next start undoes what was left, and so does --cleanup.
 #[test]
 fn a_crash_leaves_no_trace_in_the_end() {
     with_each_address(|net, config| {
@@ -345,9 +345,10 @@ fn another_program_may_be_in_charge_of_the_link() {
     });
 }
 
-/// CL-11: another device has 192.0.0.1; two instances do not collide; and another CLAT on the uplink is left to it.
+/// RFC 7335: with 192.0.0.1 on another device other addresses are used; two instances do not collide;
+/// and the CLAT steps aside for another one on the uplink.
 #[test]
-fn others_of_the_same_kind_are_lived_with() {
+fn other_clats_are_left_alone() {
     clat_case(|net| {
         net.host.ip("link add other type veth peer name other2
             link set other up
@@ -357,7 +358,7 @@ fn others_of_the_same_kind_are_lived_with() {
         assert!(addresses.contains("192.0.0.3/32"), "{addresses}");
         let second = net.start("clat-dev=clat2\n");
         net.advertise(&[(PREFIX, 600)]);
-        second.prints("IPv4 goes by eth0");
+        second.prints("IPv4 via eth0");
         // It does not take what the first one had the kernel forward for that of a router.
         assert!(keeps_all_out(&net.host, "clat2"));
         let ping = format!("ping -n -c 1 -W 5 -I clat2 {SERVER}");
@@ -365,7 +366,7 @@ fn others_of_the_same_kind_are_lived_with() {
         net.wait_for_ipv4();
         drop(second);
         net.host.ip("addr add 192.0.0.6/32 dev eth0");
-        daemon.prints("Stepping aside: another CLAT is at work on eth0");
+        daemon.prints("Stepping aside: another CLAT has an address of 192.0.0.0/29 on eth0");
         net.host.ip("addr delete 192.0.0.6/32 dev eth0");
         net.wait_for_ipv4();
     });
@@ -395,7 +396,7 @@ fn instances_begin_and_end_at_any_time() {
         let mut other = net.start("clat-dev=clat2\n");
         net.advertise(&[(PREFIX, 600)]);
         for daemon in [&one, &other] {
-            daemon.prints("IPv4 goes by eth0");
+            daemon.prints("IPv4 via eth0");
         }
         net.wait_for_ipv4_by("clat");
         net.wait_for_ipv4_by("clat2");
@@ -488,14 +489,14 @@ fn a_setup_that_fails_is_said_and_undone() {
         net.advertise(&[(PREFIX, 600)]);
         daemon.prints("cannot load the nftables table inet xlatd_clat");
         daemon.prints("no rules today");
-        assert!(!daemon.log().contains("IPv4 goes by"), "{}", daemon.log());
+        assert!(!daemon.log().contains("IPv4 via"), "{}", daemon.log());
         // How things are is said all the same.
         net.advertise(&[(PREFIX, 0)]);
         daemon.prints("Waiting for a NAT64 prefix");
         net.advertise(&[(PREFIX, 600)]);
         nft.becomes("exec nft \"$@\"");
         net.wait_for_ipv4();
-        daemon.prints("IPv4 goes by");
+        daemon.prints("IPv4 via");
         assert_eq!(daemon.log().matches("no rules today").count(), 1);
         daemon.stop();
         assert_eq!(net.state(), before, "{}", daemon.log());
@@ -512,7 +513,7 @@ fn nftables_may_be_missing() {
         let before = net.state();
         let nft = Program::new("exit 1");
         let mut daemon = net.start_up(&format!("cmd-nft={}\n", nft.path()));
-        daemon.prints("IPv4 goes by eth0");
+        daemon.prints("IPv4 via eth0");
         net.router.ip("neigh flush dev host");
         assert!(net.pings());
         nft.becomes("exec nft \"$@\"");
@@ -577,7 +578,7 @@ fn two_instances_end_at_once() {
                 }
                 net.advertise(&[(PREFIX, 600)]);
                 for daemon in &daemons {
-                    daemon.prints("IPv4 goes by eth0");
+                    daemon.prints("IPv4 via eth0");
                 }
                 for daemon in &daemons {
                     daemon.signal(Signal::SIGTERM);
@@ -608,17 +609,17 @@ fn what_is_handed_back_is_undone() {
         let start = |more: &str| {
             let config = format!("{config}{more}");
             let daemon = Daemon::start_clat(&net.host, &net.runtime, &config);
-            daemon.prints("IPv4 goes by eth0");
+            daemon.prints("IPv4 via eth0");
             daemon
         };
         let mut one = start("");
         let mut other = start("clat-dev=clat2\nplat-dev=eth0\n");
         let way = "default via 2001:db8:7::2 dev eth1 metric 1";
         net.host.ip(&format!("route add {way}"));
-        one.prints("IPv4 goes by eth1");
+        one.prints("IPv4 via eth1");
         net.host.ip(&format!("route delete {way}"));
         wait_for("the way back", || {
-            (one.log().matches("IPv4 goes by eth0").count() == 2).then_some(())
+            (one.log().matches("IPv4 via eth0").count() == 2).then_some(())
         });
         for daemon in [&mut other, &mut one] {
             daemon.stop();
@@ -701,7 +702,7 @@ fn records_may_be_missing() {
         symlink("/nonexistent", net.runtime.file("gone.steps")).unwrap();
         let other = net.start("clat-dev=clat2\n");
         net.advertise(&[(PREFIX, 600)]);
-        other.prints("IPv4 goes by eth0");
+        other.prints("IPv4 via eth0");
         assert!(keeps_all_out(&net.host, "clat2"));
     });
 }

@@ -188,7 +188,7 @@ fn neighbours_do_not_get_through() {
 
         net.host.ip("link set eth0 name lan0");
         net.advertise(&[(PREFIX, 600)]);
-        daemon.prints("IPv4 goes by lan0");
+        daemon.prints("IPv4 via lan0");
         assert!(!lan.is_reached(net));
         net.wait_for_ipv4();
         daemon.stop();

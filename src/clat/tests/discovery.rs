@@ -1,9 +1,9 @@
-//! How the NAT64 is found, and found again.
+//! Discovery of the NAT64 prefix, and what keeps or ends it.
 
 use super::*;
 
-/// RA81-09, RFC 4861 section 6.3.7: at once, a second later, and then every 4 s; then it waits for an event. DNS is asked
-/// 300 ms after the first, with back-off, and never given up (D50-07).
+/// RFC 4861 section 6.3.7: solicitations at once, a second later, and 4 s later; then it waits for an
+/// event. DNS is asked 300 ms after the first, with back-off, for ever.
 #[test]
 fn routers_are_solicited_and_name_servers_asked() {
     let mut rig = Rig::new(Settings::default());
@@ -12,7 +12,7 @@ fn routers_are_solicited_and_name_servers_asked() {
     let mut queries = Vec::new();
     let mut solicitations = Vec::new();
     while rig.now < start + seconds(1000) {
-        let next = rig.clat.deadline(rig.now).unwrap();
+        let next = rig.clat.deadline().unwrap();
         for (at, action) in rig.until(next) {
             match action {
                 Action::Solicit { .. } => solicitations.push((at - start).as_millis()),
@@ -30,7 +30,7 @@ fn routers_are_solicited_and_name_servers_asked() {
     assert!(queries.windows(2).all(|two| two[1] - two[0] <= 60_000));
 }
 
-/// A day of advertisements of 16 s, every 5 s, some of them lost: nothing changes (RA81-10).
+/// A day of advertisements with a lifetime of 16 s, every 5 s, some of them lost: nothing changes.
 #[test]
 fn short_lifetimes_do_not_flap() {
     let mut rig = Rig::started();
@@ -47,7 +47,8 @@ fn short_lifetimes_do_not_flap() {
     }
 }
 
-/// RFC 8781 section 4: zero is the end at once; what runs out is solicited, and held for a minute.
+/// RFC 8781 section 4: a lifetime of zero ends it at once. A prefix that expires is solicited, and
+/// held for a minute.
 #[test]
 fn a_prefix_ends() {
     let mut rig = Rig::started();
@@ -73,8 +74,8 @@ fn a_prefix_ends() {
     assert_eq!(set.unwrap().0, seconds(1660));
 }
 
-/// D50-06: 10 s before the TTL is over; P72-03: what a router says replaces it; D50-07: a renewal without an answer
-/// changes nothing, and one that says "none" does.
+/// RFC 7050 section 3: renewed 10 s before the TTL is over. RFC 9872 section 3.1: a router's prefix
+/// replaces it. A renewal without an answer changes nothing; one without addresses does.
 #[test]
 fn a_resolved_prefix_is_renewed() {
     let mut rig = Rig::started();
@@ -106,31 +107,33 @@ fn a_resolved_prefix_is_renewed() {
     assert!(says(&actions)[0].starts_with("Waiting for a NAT64 prefix"));
 }
 
-/// RA81-03: what no NAT64 can have, and our own networks, are nobody's NAT64.
+/// RFC 6052 section 2.2: what no NAT64 can have, and networks of this host, are ignored.
 #[test]
-fn impossible_prefixes_are_not_taken() {
+fn impossible_prefixes_are_ignored() {
     let mut rig = Rig::started();
     for prefix in ["ff0e::", "fe80::", "::", "2001:db8:6::"] {
         let actions = rig.advertised(&[(prefix, 600)]);
         assert!(matches!(actions[..], [Action::Ignore(_)]), "{prefix}");
-        assert_eq!(rig.advertised(&[(prefix, 600)]), [], "said once");
+        assert_eq!(rig.advertised(&[(prefix, 600)]), [], "logged once");
     }
     for number in 0..100 {
         rig.advertised(&[(&format!("ff0e:{number:x}::"), 600)]);
     }
-    assert_eq!(rig.advertised(&[("ff0f::", 600)]), [], "who makes up more");
+    assert_eq!(rig.advertised(&[("ff0f::", 600)]), [], "no more are logged");
     let actions = rig.resolved(&["2001:db8::1"], 60);
-    assert_eq!(actions, [], "nor by a name server");
+    assert_eq!(actions, [], "nor of a name server");
     let mut rig = Rig::started();
     let actions = rig.resolved(&["2001:db8::1"], 60);
-    let Action::Ignore(refusal) = &actions[0] else {
+    let Action::Ignore(ignored) = &actions[0] else {
         panic!("{actions:?}");
     };
-    let said = "Not taken for a NAT64: the address 2001:db8::1 of ipv4only.arpa, as told on eth0, has no NAT64's prefix in it";
-    assert_eq!(refusal.to_string(), said);
+    assert_eq!(
+        ignored.to_string(),
+        "Ignoring address 2001:db8::1 of ipv4only.arpa on eth0: no NAT64 prefix is in it"
+    );
 }
 
-/// RA81-03: what was believed before it was known to be ours.
+/// A prefix that was used before it became a network of this host.
 #[test]
 fn a_prefix_that_becomes_ours_is_dropped() {
     let mut rig = Rig::started();
@@ -141,15 +144,15 @@ fn a_prefix_that_becomes_ours_is_dropped() {
     assert!(!setups(&actions)[0].default_route);
 }
 
-/// RA81-03, for DNS, too: the host's own network is nobody's NAT64.
+/// A network of this host is no NAT64 prefix, also by DNS.
 #[test]
-fn resolved_networks_of_ours_are_not_taken() {
+fn resolved_networks_of_ours_are_ignored() {
     let mut rig = Rig::started();
     let actions = rig.resolved(&["2001:db8:6::192.0.0.170"], 600);
     assert!(setups(&actions).is_empty(), "{actions:?}");
 }
 
-/// With a configured prefix and the host's address nobody is to be asked: there is nothing to wake up for.
+/// With a configured prefix and the host's address there is nothing to ask, so no deadline.
 #[test]
 fn nothing_to_ask_is_nothing_to_wake_up_for() {
     let mut rig = Rig::new(Settings {
@@ -157,10 +160,10 @@ fn nothing_to_ask_is_nothing_to_wake_up_for() {
         ..Settings::default()
     });
     rig.network_is();
-    assert_eq!(rig.clat.deadline(rig.now), None);
+    assert_eq!(rig.clat.deadline(), None);
 }
 
-/// After the machine was suspended, routers and name servers are asked at once.
+/// Routers and name servers are asked at once after the machine was suspended.
 #[test]
 fn a_machine_that_was_suspended_asks_again() {
     let mut rig = Rig::started();
@@ -172,7 +175,7 @@ fn a_machine_that_was_suspended_asks_again() {
     assert!(matches!(actions[1], Action::Query { .. }));
 }
 
-/// However often a network is renumbered, and whoever makes up networks: those in which the host is are known.
+/// The networks in which the host is stay known, however many others routers announce.
 #[test]
 fn the_hosts_networks_are_known_among_many() {
     let mut rig = Rig::of(Settings::default());
@@ -195,7 +198,7 @@ fn the_hosts_networks_are_known_among_many() {
             .networks()
             .contains(&network("2001:db8:1ff::"))
     );
-    // One that has ended is none for a new address.
+    // One that has ended is not for new addresses.
     let mut ended = announcement("2001:db8:6::");
     if let Event::Advertisement { advertisement, .. } = &mut ended {
         advertisement.prefixes[0].valid = Duration::ZERO;

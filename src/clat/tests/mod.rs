@@ -1,11 +1,17 @@
-//! Hours of a CLAT, without a clock.
+//! Hours and days of a CLAT, by a made-up clock.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod discovery;
 mod source;
 
-use super::*;
+use std::net::Ipv4Addr;
+
+use super::{
+    native::{MAX_OVERLAP, QUIET},
+    source::Dedicated,
+    *,
+};
 use crate::wire::ndp::{self, Pref64, PrefixInformation, RouterAdvertisement};
 
 const UPLINK: u32 = 2;
@@ -14,15 +20,16 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A CLAT, and the time.
+/// A CLAT, the time, the network, and the number of packets translated so far.
 struct Rig {
     clat: Clat,
     now: Duration,
     network: Network,
+    translated: u64,
 }
 
 impl Rig {
-    /// One that uses the host's address.
+    /// A CLAT that uses the host's address.
     fn new(settings: Settings) -> Self {
         Self::of(Settings {
             source: Source::Shared,
@@ -46,6 +53,7 @@ impl Rig {
             clat: Clat::new(settings),
             now: seconds(1000),
             network,
+            translated: 0,
         }
     }
 
@@ -56,7 +64,7 @@ impl Rig {
     }
 
     fn tell(&mut self, event: Event) -> Vec<Action> {
-        self.clat.handle(event, self.now)
+        self.clat.handle(event, self.translated, self.now)
     }
 
     fn network_is(&mut self) -> Vec<Action> {
@@ -93,11 +101,11 @@ impl Rig {
         })
     }
 
-    /// Goes from deadline to deadline up to a time, and returns what was done when.
+    /// Goes from deadline to deadline up to a time. Returns the actions with their times.
     fn until(&mut self, end: Duration) -> Vec<(Duration, Action)> {
         let mut all = Vec::new();
-        while let Some(deadline) = self.clat.deadline(self.now).filter(|at| *at <= end) {
-            // A deadline that has passed would be a loop that never waits.
+        while let Some(deadline) = self.clat.deadline().filter(|at| *at <= end) {
+            // A deadline that is over would be a loop that never waits.
             assert!(deadline >= self.now, "{deadline:?} at {:?}", self.now);
             self.now = deadline;
             let actions = self.tell(Event::Time);
@@ -136,7 +144,7 @@ fn says(actions: &[Action]) -> Vec<String> {
     actions.iter().filter_map(state).collect()
 }
 
-/// A Router Advertisement with a network, and a NAT64.
+/// A Router Advertisement with a network to form addresses in, and a NAT64 prefix.
 fn announcement(network: &str) -> Event {
     Event::Advertisement {
         link: UPLINK,
@@ -179,16 +187,16 @@ fn an_advertised_prefix_makes_it_active() {
     assert_eq!(setups(&actions), [&expected]);
     assert_eq!(
         says(&actions),
-        ["IPv4 goes by eth0 and 64:ff9b::/96 (Router Advertisement)"]
+        ["IPv4 via eth0, NAT64 prefix 64:ff9b::/96 (Router Advertisement)"]
     );
     assert_eq!(rig.advertised(&[(WKP, 600)]), [], "nothing new");
     assert_eq!(expected.route_mtu(&Settings::default()), 1472);
-    // P72-02: DNS is not asked any more.
+    // RFC 9872 section 3.1: DNS is not asked any more.
     let later = rig.until(seconds(1500));
     assert!(later.is_empty(), "{later:?}");
 }
 
-/// CL-01, CL-02: the start is never delayed; native IPv4 must have stood for a while, and its end counts at once.
+/// The start is never delayed; native IPv4 must have stayed for a while, and its end counts at once.
 #[test]
 fn it_steps_aside_for_native_ipv4() {
     let mut rig = Rig::started();
@@ -196,7 +204,7 @@ fn it_steps_aside_for_native_ipv4() {
     rig.network_is();
     let actions = rig.advertised(&[(OTHER, 6000)]);
     assert!(setups(&actions)[0].default_route);
-    assert_eq!(rig.clat.deadline(rig.now), Some(seconds(1010)));
+    assert_eq!(rig.clat.deadline(), Some(seconds(1010)));
     let done = rig.until(seconds(1010));
     assert!(matches!(&done[0].1, Action::SetUp(setup) if !setup.default_route));
     let aside = Action::Report(Status::SteppingAside("eth0".to_owned()));
@@ -212,7 +220,7 @@ fn it_steps_aside_for_native_ipv4() {
         rig.link().default_v4 = false;
         assert_eq!(rig.network_is(), []);
     }
-    // None is native, if so configured.
+    // Not if v4-conncheck-enable says so.
     let mut rig = Rig::new(Settings {
         steps_aside: false,
         ..Settings::default()
@@ -223,10 +231,10 @@ fn it_steps_aside_for_native_ipv4() {
     assert_eq!(rig.until(rig.now + seconds(60)), []);
 }
 
-/// CL-02: connections that were open go on until they say nothing for 120 s, or for 900 s at most; then nothing is left of
-/// it. When native IPv4 goes, it is back at once.
+/// Open flows go on until no packet was translated for 120 s, or for 900 s at most; then all is torn
+/// down. When native IPv4 goes, the CLAT is back at once.
 #[test]
-fn it_rests_when_no_connection_is_left() {
+fn the_host_is_torn_down_when_no_flow_is_left() {
     let aside = |rig: &mut Rig| {
         rig.link().default_v4 = true;
         rig.network_is();
@@ -246,27 +254,27 @@ fn it_rests_when_no_connection_is_left() {
     let actions = rig.network_is();
     assert!(setups(&actions)[0].default_route);
 
-    // A connection that says something each minute.
+    // A flow with a packet each minute.
     let start = aside(&mut rig);
     let mut done = Vec::new();
     for minute in 1..40 {
-        rig.clat.translated(minute);
+        rig.translated = minute;
         done.extend(rig.until(start + seconds(60 * minute)));
     }
-    assert_eq!(rests(&done), [start + LONGEST_ASIDE]);
+    assert_eq!(rests(&done), [start + MAX_OVERLAP]);
     assert!(setups(&rig.advertised(&[(WKP, 6000)])).is_empty());
     rig.link().default_v4 = false;
     assert!(setups(&rig.network_is())[0].default_route);
 
-    // Nothing else is to be known of the network for it.
+    // Also without an uplink.
     let start = aside(&mut rig);
     rig.link().default_v6 = None;
     rig.network_is();
     assert_eq!(rests(&rig.until(start + seconds(5000))), [start + QUIET]);
 }
 
-/// A set-up that fails just when the overlap with native IPv4 ends, or while something is missing, may have left parts:
-/// they are torn down with the rest.
+/// A set-up that fails just when the overlap with native IPv4 ends, or while something is missing, may
+/// have left parts: they are torn down with the rest.
 #[test]
 fn a_failed_set_up_is_torn_down_too() {
     let mut rig = Rig::started();
@@ -278,7 +286,7 @@ fn a_failed_set_up_is_torn_down_too() {
     assert_eq!(rig.tell(Event::Failed), [Action::TearDown]);
     assert_eq!(rig.until(rig.now + seconds(5000)), [], "said once");
 
-    // Without a prefix nothing is set up as it is to be, but what stands is still known.
+    // Without a prefix it is set up again, without its routes; what stands is not forgotten.
     let mut rig = Rig::started();
     rig.advertised(&[(OTHER, 6000)]);
     rig.advertised(&[(OTHER, 0)]);
@@ -291,7 +299,8 @@ fn a_failed_set_up_is_torn_down_too() {
     assert!(done.contains(&(rig.now, Action::TearDown)), "{done:?}");
 }
 
-/// CL-21: the link goes, and what was learnt by it (D50-08); it comes, and is asked again. What was set up stays.
+/// RFC 7050 section 3: the link goes, and what was learnt by it; it comes, and the network is asked
+/// again. What was set up stays.
 #[test]
 fn the_link_flaps() {
     let mut rig = Rig::started();
@@ -301,7 +310,7 @@ fn the_link_flaps() {
     assert!(!setups(&actions)[0].default_route);
     assert_eq!(
         says(&actions),
-        ["Waiting for a network: there is no IPv6 default route"]
+        ["Waiting for an uplink: no IPv6 default route"]
     );
     rig.link().running = true;
     let actions = rig.network_is();
@@ -310,7 +319,8 @@ fn the_link_flaps() {
     assert!(setups(&rig.advertised(&[(WKP, 600)]))[0].default_route);
 }
 
-/// A router that contradicts itself all the time changes neither routes nor log all the time; in the end it is as it says.
+/// A router that contradicts itself all the time does not flap the routes and the log as often; in
+/// the end its last word counts.
 #[test]
 fn contradictions_are_damped() {
     let mut rig = Rig::started();
@@ -331,9 +341,9 @@ fn contradictions_are_damped() {
     assert_eq!(says(&rig.advertised(&[(OTHER, 0)])).len(), 1);
 }
 
-/// CL-11: the next free addresses; they stay; and where there are none it says so.
+/// RFC 7335: the next free addresses; they stay; and where there are none it says so.
 #[test]
-fn addresses_are_those_that_nobody_has() {
+fn ipv4_addresses_are_those_that_no_other_clat_has() {
     let other = |addresses: &[u8]| Interface {
         index: 9,
         name: "other".to_owned(),
@@ -363,7 +373,7 @@ fn addresses_are_those_that_nobody_has() {
     rig.network_is();
     let actions = rig.advertised(&[(OTHER, 600)]);
     assert!(setups(&actions).is_empty());
-    assert!(says(&actions)[0].contains("no two addresses of 192.0.0.0/29 are left"));
+    assert!(says(&actions)[0].contains("two free addresses of 192.0.0.0/29"));
 }
 
 #[test]
@@ -383,14 +393,15 @@ fn another_clat_is_left_to_it() {
         rig.network_is();
         let actions = rig.advertised(&[(OTHER, 600)]);
         assert!(setups(&actions).is_empty());
-        let said = format!("Stepping aside: another CLAT is at work on {name}");
+        let said = format!("Stepping aside: another CLAT has an address of 192.0.0.0/29 on {name}");
         assert!(says(&actions)[0].starts_with(&said));
     }
 }
 
-/// CL-11: two instances that start at once choose the same addresses; the one that fails chooses others.
+/// RFC 7335: two instances that start at once choose the same addresses; the one that fails chooses
+/// others.
 #[test]
-fn who_fails_chooses_again() {
+fn a_set_up_that_fails_chooses_other_addresses() {
     let mut rig = Rig::started();
     assert_eq!(
         setups(&rig.advertised(&[(OTHER, 600)]))[0].addresses[0],
@@ -426,8 +437,7 @@ fn a_tunnel_is_no_uplink() {
     assert_eq!(rig.network_is(), []);
 }
 
-/// A tunnel may be one that needs us, whatever kind it is of. Other devices, also virtual ones,
-/// lead to a network.
+/// A tunnel of any kind may run over the CLAT. Other devices, also virtual ones, lead to a network.
 #[test]
 fn only_tunnels_are_no_native_ipv4() {
     let steps_aside = |kind: &str| {
@@ -477,7 +487,7 @@ fn only_tunnels_are_no_native_ipv4() {
     }
 }
 
-/// CL-13: of the link, of its routers, at least what IPv6 needs.
+/// The MTU of the link, or of its routers; at least the minimum of IPv6 (RFC 8200 section 5).
 #[test]
 fn the_mtu_is_that_of_the_uplink() {
     let mut rig = Rig::started();
@@ -511,10 +521,7 @@ fn settings_count() {
     assert!(!setups(&actions)[0].default_route);
     assert!(says(&actions)[0].ends_with("(plat-prefix)"));
     assert_eq!(rig.advertised(&[(OTHER, 600)]), []);
-    assert_eq!(
-        rig.clat.deadline(rig.now).filter(|at| *at < seconds(1500)),
-        None
-    );
+    assert_eq!(rig.clat.deadline().filter(|at| *at < seconds(1500)), None);
 
     let mut rig = Rig::new(Settings {
         fallback: configured,
@@ -529,6 +536,6 @@ fn settings_count() {
     });
     assert_eq!(
         says(&rig.network_is()),
-        ["Waiting for a network: plat-dev has no IPv6 default route"]
+        ["Waiting for an uplink: no IPv6 default route by plat-dev"]
     );
 }

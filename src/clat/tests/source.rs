@@ -1,9 +1,9 @@
-//! The IPv6 address that packets leave with.
+//! The source that packets leave with.
 
 use super::*;
-use crate::clat::{discovery::PATIENCE, source::IN_USE};
+use crate::clat::{network::best, search::PATIENCE};
 
-fn trial(actions: &[Action]) -> Option<Option<Ipv6Addr>> {
+fn tested(actions: &[Action]) -> Option<Option<Ipv6Addr>> {
     actions.iter().find_map(|action| match action {
         Action::TestAddress(trial) => Some(trial.as_ref().map(|trial| trial.address)),
         _ => None,
@@ -11,7 +11,7 @@ fn trial(actions: &[Action]) -> Option<Option<Ipv6Addr>> {
 }
 
 impl Rig {
-    /// The address that is tried is on the uplink, and no other host has it.
+    /// The tested address is on the uplink, and no other host has it.
     fn is_unique(&mut self, ours: Ipv6Addr) -> Vec<Action> {
         let mut there = address(&ours.to_string());
         (there.deprecated, there.length) = (true, 128);
@@ -20,14 +20,14 @@ impl Rig {
     }
 }
 
-/// CL-03, CL-07: an address in the network that a router announces, which is first on the link to be checked; then it is
-/// the source, and nothing but the end of its network changes that.
+/// RFC 6877 section 6.3: a CLAT address in the network that a router announces, which is tested on the
+/// uplink first; then it is the source until its network ends.
 #[test]
 fn an_address_of_its_own_is_the_source() {
     let mut rig = Rig::of(Settings::default());
     rig.network_is();
     let actions = rig.tell(announcement("2001:db8:6::"));
-    let ours = trial(&actions).unwrap().unwrap();
+    let ours = tested(&actions).unwrap().unwrap();
     assert_eq!(ours.segments()[..4], [0x2001, 0xdb8, 6, 0]);
     assert_eq!(
         says(&actions),
@@ -46,7 +46,7 @@ fn an_address_of_its_own_is_the_source() {
     assert_eq!(rig.tell(Event::Answered { from: host }), [probe(ours)]);
     assert!(!rig.clat.answers_for(UPLINK, ours));
     let actions = rig.tell(Event::Answered { from: ours });
-    assert_eq!(trial(&actions), Some(None), "off the link again");
+    assert_eq!(tested(&actions), Some(None), "off the uplink again");
     let setup = setups(&actions)[0].clone();
     assert!(setup.dedicated && setup.source == ours && setup.default_route && setup.on_link);
     assert!(rig.clat.answers_for(UPLINK, ours));
@@ -58,19 +58,19 @@ fn an_address_of_its_own_is_the_source() {
     let done = rig.until(rig.now + seconds(600));
     assert!(done.is_empty(), "{done:?}");
 
-    // Renumbered: the host has an address in another network, and the old one is not for new connections any more. What
-    // there was serves until the new one is checked.
+    // Renumbered: the host has an address in another network, and the old one is deprecated. The old
+    // CLAT address serves until the new one is tested.
     rig.tell(announcement("2001:db8:7::"));
     rig.link().addresses.push(address("2001:db8:7::2"));
     assert_eq!(rig.network_is(), []);
     rig.link().addresses[0].deprecated = true;
     let actions = rig.network_is();
-    let other = trial(&actions).unwrap().unwrap();
+    let other = tested(&actions).unwrap().unwrap();
     assert_eq!(other.segments()[..4], [0x2001, 0xdb8, 7, 0]);
     assert!(setups(&actions).is_empty() && says(&actions).is_empty());
     assert!(rig.clat.answers_for(UPLINK, ours));
 
-    // The link flaps: it is checked again, and is the same.
+    // The link flaps: the address is tested again, and is the same.
     rig.is_unique(other);
     let actions = rig.tell(Event::Answered { from: other });
     assert_eq!(setups(&actions)[0].source, other);
@@ -81,11 +81,11 @@ fn an_address_of_its_own_is_the_source() {
     rig.link().running = true;
     rig.network_is();
     let actions = rig.tell(announcement("2001:db8:7::"));
-    assert_eq!(trial(&actions), Some(Some(other)));
+    assert_eq!(tested(&actions), Some(Some(other)));
 }
 
-/// CL-10: without a router that announces a /64 in which the host has an address, its own address is used: after a while,
-/// and said once.
+/// Without a router that announces a /64 in which the host has an address, the host's address is
+/// used: after a while, and said once.
 #[test]
 fn without_a_network_for_it_the_hosts_address_is_the_source() {
     let shares = |actions: &[Action]| {
@@ -126,7 +126,7 @@ fn without_a_network_for_it_the_hosts_address_is_the_source() {
     );
 }
 
-/// A router that is late, or of which nobody had heard: the host's address serves until our own is checked.
+/// A router that is late: the host's address serves until the CLAT address is tested.
 #[test]
 fn a_network_that_comes_late_is_taken() {
     let mut rig = Rig::of(Settings {
@@ -136,7 +136,7 @@ fn a_network_that_comes_late_is_taken() {
     rig.network_is();
     rig.until(rig.now + seconds(30));
     let actions = rig.tell(announcement("2001:db8:6::"));
-    let ours = trial(&actions).unwrap().unwrap();
+    let ours = tested(&actions).unwrap().unwrap();
     assert!(setups(&actions).is_empty() && says(&actions).is_empty());
     assert_eq!(setups(&rig.is_unique(ours)), [] as [&HostSetup; 0]);
     let actions = rig.tell(Event::Answered { from: ours });
@@ -144,12 +144,12 @@ fn a_network_that_comes_late_is_taken() {
     assert!(setups(&actions)[0].default_route);
 }
 
-/// The host loses its addresses for a moment: ours is the same again, and not given up for the host's.
+/// The host loses its addresses for a moment: the CLAT address is the same again, and not given up.
 #[test]
 fn a_network_that_is_back_soon_has_the_same_address() {
     let mut rig = Rig::of(Settings::default());
     rig.network_is();
-    let ours = trial(&rig.tell(announcement("2001:db8:6::")));
+    let ours = tested(&rig.tell(announcement("2001:db8:6::")));
     let ours = ours.unwrap().unwrap();
     rig.is_unique(ours);
     rig.tell(Event::Answered { from: ours });
@@ -158,29 +158,29 @@ fn a_network_that_is_back_soon_has_the_same_address() {
     rig.network_is();
     rig.now += seconds(1);
     rig.link().addresses = there[..1].to_vec();
-    assert_eq!(trial(&rig.network_is()), Some(Some(ours)));
+    assert_eq!(tested(&rig.network_is()), Some(Some(ours)));
 }
 
-/// CL-07: who has no address at all yet is waited for, and detection goes on beside that of the host's own.
+/// Detection of duplicates goes on beside that of the host's own address; probes wait for the latter.
 #[test]
 fn a_tentative_address_of_the_host_is_enough_to_begin() {
     let mut rig = Rig::of(Settings::default());
     rig.link().addresses[0].tentative = true;
     rig.network_is();
     let actions = rig.tell(announcement("2001:db8:6::"));
-    let ours = trial(&actions).unwrap().unwrap();
+    let ours = tested(&actions).unwrap().unwrap();
     assert_eq!(rig.is_unique(ours), [], "not probed before the host can");
     rig.link().addresses[0].tentative = false;
     assert_eq!(rig.network_is().len(), 1);
-    // The prefix goes while it is tried: nothing is left, and nothing spins.
+    // The prefix goes during the test: nothing is left, and nothing spins.
     let actions = rig.advertised(&[(OTHER, 0)]);
-    assert_eq!(trial(&actions), Some(None));
+    assert_eq!(tested(&actions), Some(None));
     rig.until(rig.now + seconds(600));
 }
 
-/// `clat-v6-addr`: an address that is named, or derived, is detected, but not probed.
+/// `clat-v6-addr`: an explicit or derived address is only tested for duplicates.
 #[test]
-fn a_named_address_is_taken() {
+fn an_explicit_or_derived_address_is_taken() {
     let explicit: Ipv6Addr = "2001:db8:99::1".parse().unwrap();
     let mut rig = Rig::of(Settings {
         source: Source::Explicit(explicit),
@@ -188,7 +188,7 @@ fn a_named_address_is_taken() {
     });
     rig.network_is();
     let actions = rig.advertised(&[(OTHER, 600)]);
-    assert_eq!(trial(&actions), Some(Some(explicit)));
+    assert_eq!(tested(&actions), Some(Some(explicit)));
     assert_eq!(setups(&rig.is_unique(explicit))[0].source, explicit);
 
     let mut rig = Rig::of(Settings {
@@ -201,42 +201,42 @@ fn a_named_address_is_taken() {
     rig.network_is();
     let actions = rig.advertised(&[(OTHER, 600)]);
     let derived = "2001:db8:6:0:5054:c1:a712:3456".parse().unwrap();
-    assert_eq!(trial(&actions), Some(Some(derived)));
+    assert_eq!(tested(&actions), Some(Some(derived)));
     let mut there = address("2001:db8:6:0:5054:c1:a712:3456");
     there.duplicate = true;
     rig.link().addresses.push(there);
     let actions = rig.network_is();
     assert!(
-        actions.contains(&Action::UseHostAddress(IN_USE)),
+        actions.contains(&Action::UseHostAddress(NoClatAddress::InUse)),
         "{actions:?}"
     );
     assert!(!setups(&actions)[0].dedicated);
 }
 
-/// Routers that announce one network after the other do not have us try one address after the other.
+/// Routers that announce one network after the other do not make us test addresses as often.
 #[test]
-fn trials_are_damped() {
+fn tests_of_addresses_are_damped() {
     let mut rig = Rig::of(Settings::default());
     rig.network_is();
     rig.tell(announcement("2001:db8:6::"));
-    let mut trials = 0;
+    let mut tests = 0;
     for _ in 0..1000 {
         rig.now += Duration::from_millis(10);
         rig.link().running = !rig.link().running;
         let mut actions = rig.network_is();
         actions.extend(rig.tell(announcement("2001:db8:6::")));
-        trials += usize::from(trial(&actions).is_some_and(|one| one.is_some()));
+        tests += usize::from(tested(&actions).is_some_and(|one| one.is_some()));
     }
-    assert!(trials <= 22, "{trials}");
+    assert!(tests <= 22, "{tests}");
     rig.link().running = true;
     rig.network_is();
     rig.tell(announcement("2001:db8:6::"));
     rig.until(rig.now + seconds(60));
-    // In the end it was tried, and nobody said how it is.
-    assert!(matches!(rig.clat.choice.state, Dedicated::Refused(_)));
+    // In the end it was tested, and detection had no result.
+    assert!(matches!(rig.clat.choice.state, Dedicated::Unavailable(_)));
 }
 
-/// CL-05, RFC 6724 rules 3, 6, 7 and 8.
+/// RFC 6724 section 5, rules 3, 6, 7 and 8.
 #[test]
 fn the_best_address_is_the_source() {
     let pick = |addresses: &[Address], prefix: &str| {

@@ -73,7 +73,8 @@ fn life(mut data: &[u8], settings: Settings) {
     let mut network = Network {
         interfaces: vec![link(2), link(3)],
     };
-    clat.handle(Event::Network(network.clone()), now);
+    let mut translated = 0;
+    clat.handle(Event::Network(network.clone()), translated, now);
     while let Some((&[kind, len], rest)) = data.split_first_chunk() {
         let (content, rest) = rest.split_at(rest.len().min(len.into()));
         data = rest;
@@ -116,10 +117,10 @@ fn life(mut data: &[u8], settings: Settings) {
             6 if kind & 16 == 0 => Event::Resumed,
             6 => Event::Failed,
             _ => {
-                clat.translated(len.into());
+                translated = len.into();
                 wait(
                     &mut clat,
-                    &mut now,
+                    (&mut now, translated),
                     Duration::from_millis(u64::from(len) * u64::from(len) * 10),
                     &settings,
                     &mut network,
@@ -127,11 +128,11 @@ fn life(mut data: &[u8], settings: Settings) {
                 continue;
             }
         };
-        done(clat.handle(event, now), &settings, &mut network);
+        done(clat.handle(event, translated, now), &settings, &mut network);
     }
     wait(
         &mut clat,
-        &mut now,
+        (&mut now, translated),
         Duration::from_secs(3600),
         &settings,
         &mut network,
@@ -141,21 +142,21 @@ fn life(mut data: &[u8], settings: Settings) {
 /// From deadline to deadline; there are only so many.
 fn wait(
     clat: &mut Clat,
-    now: &mut Duration,
+    (now, translated): (&mut Duration, u64),
     time: Duration,
     settings: &Settings,
     network: &mut Network,
 ) {
     let end = *now + time;
     let mut turns = 0;
-    while let Some(deadline) = clat.deadline(*now).filter(|at| *at <= end) {
+    while let Some(deadline) = clat.deadline().filter(|at| *at <= end) {
         assert!(
             deadline >= *now,
             "a deadline that is over: {deadline:?} at {now:?}: {clat:?}"
         );
         let before = *now;
         *now = deadline;
-        let actions = clat.handle(Event::Time, *now);
+        let actions = clat.handle(Event::Time, translated, *now);
         let asked = actions.iter().find_map(|action| match action {
             Action::Query { link, .. } => Some(*link),
             _ => None,
@@ -164,13 +165,13 @@ fn wait(
         // Somebody always says that it was in vain.
         if let Some(link) = asked {
             done(
-                clat.handle(Event::Unresolved { link }, *now),
+                clat.handle(Event::Unresolved { link }, translated, *now),
                 settings,
                 network,
             );
         }
         // What has been done is not to be done again at once.
-        let next = clat.deadline(*now);
+        let next = clat.deadline();
         assert!(
             next.is_none_or(|at| at > *now),
             "{next:?} at {now:?}: {clat:?}"
@@ -198,13 +199,13 @@ fn done(actions: Vec<Action>, settings: &Settings, network: &mut Network) {
                 }
                 plan::clat_map(&setup);
             }
-            Action::TestAddress(Some(trial)) => {
-                plan::trial(&trial);
-                let (_, index) = trial.uplink;
+            Action::TestAddress(Some(test)) => {
+                plan::trial(&test);
+                let (_, index) = test.uplink;
                 if let Some(link) = network.interfaces.iter_mut().find(|link| link.index == index)
                     && link.addresses.len() < 20
                 {
-                    link.addresses.push(address(trial.address));
+                    link.addresses.push(address(test.address));
                 }
             }
             Action::TestAddress(None) => {
@@ -212,8 +213,8 @@ fn done(actions: Vec<Action>, settings: &Settings, network: &mut Network) {
                     link.addresses.retain(|one| one.length != 128);
                 }
             }
-            Action::Report(state) => assert!(!state.to_string().is_empty()),
-            Action::Ignore(refusal) => assert!(!refusal.to_string().is_empty()),
+            Action::Report(status) => assert!(!status.to_string().is_empty()),
+            Action::Ignore(ignored) => assert!(!ignored.to_string().is_empty()),
             _ => {}
         }
     }

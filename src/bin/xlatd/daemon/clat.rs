@@ -160,7 +160,7 @@ impl Guest for ClatDaemon {
 
     fn deadline(&mut self) -> Option<Instant> {
         let (now, since_start) = (Instant::now(), boottime());
-        self.due = self.clat.deadline(since_start);
+        self.due = self.clat.deadline();
         let deadlines = [
             self.due.map(|due| now + due.saturating_sub(since_start)),
             self.query.as_ref().map(|query| query.deadline),
@@ -207,10 +207,7 @@ impl Guest for ClatDaemon {
 
     /// The state that was decided, or the failure to set it up.
     fn status(&self) -> String {
-        let is_promise = matches!(
-            self.state,
-            Some(Status::Active(..) | Status::SteppingAside(_))
-        );
+        let is_promise = self.state.as_ref().is_some_and(Status::has_ipv4);
         match (self.retry.failure(), &self.state) {
             (Some(failure), _) if is_promise => failure.to_owned(),
             (_, Some(state)) => state.to_string(),
@@ -339,8 +336,7 @@ impl ClatDaemon {
     /// Passes an event to the CLAT, and carries out the actions that it returns.
     fn handle(&mut self, event: Event, turn: &Turn<'_>) {
         let translated = self.host.path().map_or(0, PacketPath::translated);
-        self.clat.translated(translated);
-        let actions = self.clat.handle(event, boottime());
+        let actions = self.clat.handle(event, translated, boottime());
         if let Err(error) = self.ndisc.await_answers(self.clat.probes()) {
             warn!("cannot receive answers of routers: {error}");
         }
@@ -371,9 +367,9 @@ impl ClatDaemon {
                         debug!("cannot send a probe from {from} to {to}: {error}");
                     }
                 }
-                Action::Ignore(refusal) => warn!("{refusal}"),
+                Action::Ignore(ignored) => warn!("{ignored}"),
                 Action::UseHostAddress(reason) => {
-                    info!("Packets leave with the IPv6 address of this host: {reason}");
+                    info!("Using the IPv6 address of this host: {reason}");
                 }
                 Action::SetUp(setup) => self.set(Wish::Setup(Some(setup)), turn),
                 Action::TearDown => self.set(Wish::Setup(None), turn),

@@ -1,0 +1,192 @@
+//! The conclusion that a CLAT comes to from all that it knows. The first row that holds counts:
+//!
+//! | | condition | status | host |
+//! |---|---|---|---|
+//! | 1 | native IPv4 has stayed, and its overlap is over | stepping aside | torn down |
+//! | 2 | no uplink | waiting | kept, without routes |
+//! | 3 | no NAT64 prefix | waiting for a prefix | kept, without routes |
+//! | 4 | no IPv6 address to leave with | waiting | kept, without routes |
+//! | 5 | the CLAT address is not ready, and no other source works | checking it | kept, without routes |
+//! | 6 | another CLAT on the uplink | another CLAT | kept, without routes |
+//! | 7 | no free IPv4 addresses | waiting | kept, without routes |
+//! | 8 | native IPv4 has stayed | stepping aside | set up, without the default route |
+//! | 9 | otherwise | active | set up |
+//!
+//! *Kept, without routes*: what was set up stays, so that open flows go on when what is missing is
+//! back, but programs are not led to it; where nothing was set up, nothing is.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use super::{
+    HostSetup, Interface, Missing, Network, Settings, Source, Status,
+    discovery::Discovery,
+    host::Host,
+    native::Native,
+    network::network_of,
+    source::{Choice, Dedicated},
+};
+use crate::addr::Nat64Prefix;
+
+/// All that a conclusion comes from.
+pub(super) struct Situation<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) network: &'a Network,
+    pub(super) discovery: &'a Discovery,
+    pub(super) choice: &'a Choice,
+    pub(super) native: &'a Native,
+    pub(super) host: &'a Host,
+    pub(super) now: Duration,
+}
+
+/// The status, and the set-up of the host; `None` where nothing of it is to stand.
+pub(super) struct Conclusion {
+    pub(super) status: Status,
+    pub(super) setup: Option<HostSetup>,
+}
+
+/// A source of packets on the uplink.
+struct Leaving {
+    address: Ipv6Addr,
+    /// Whether it is the CLAT's alone, and not the host's.
+    dedicated: bool,
+}
+
+impl Situation<'_> {
+    /// Goes through the table.
+    pub(super) fn conclude(&self) -> Conclusion {
+        if let Some(interface) = self.native.aside_for()
+            && self.native.end().is_some_and(|end| self.now >= end)
+        {
+            let status = Status::SteppingAside(interface.to_owned()); // 1
+            return Conclusion {
+                status,
+                setup: None,
+            };
+        }
+        match self.set_up() {
+            Ok((status, setup)) => Conclusion {
+                status,
+                setup: Some(setup),
+            },
+            Err(status) => Conclusion {
+                status,
+                setup: self.without_routes(),
+            },
+        }
+    }
+
+    /// Rows 2 to 9: the set-up with its status, or the status that says what is missing.
+    fn set_up(&self) -> Result<(Status, HostSetup), Status> {
+        let Self {
+            settings,
+            network,
+            discovery,
+            ..
+        } = *self;
+        let plat_dev = settings.uplink.as_deref();
+        let uplink = network.uplink(plat_dev).ok_or({
+            Status::Waiting(match plat_dev {
+                Some(_) => Missing::DefaultRouteOfPlatDev,
+                None => Missing::DefaultRoute,
+            }) // 2
+        })?;
+        let name = &uplink.name;
+        let current = self.host.in_force().map(|setup| setup.prefix);
+        let found = discovery.prefix(settings, uplink, current, self.now);
+        let (prefix, origin) = found.ok_or_else(|| Status::WaitingForPrefix(name.clone()))?; // 3
+        let Leaving { address, dedicated } = self.source(uplink, prefix)?; // 4, 5
+        if let Some(other) = network.another_clat(uplink) {
+            return Err(Status::AnotherClat(other.name.clone())); // 6
+        }
+        let addresses = self.ipv4_addresses();
+        let addresses = addresses.ok_or(Status::Waiting(Missing::Ipv4Addresses))?; // 7
+        let native = self.native.aside_for();
+        let status = match native {
+            Some(interface) => Status::SteppingAside(interface.to_owned()), // 8
+            None => Status::Active(prefix, origin, name.clone()),           // 9
+        };
+        let setup = HostSetup {
+            uplink: (name.clone(), uplink.index),
+            mtu: discovery.mtu(uplink),
+            addresses,
+            prefix,
+            source: address,
+            dedicated,
+            on_link: true,
+            default_route: settings.default_route && native.is_none(),
+            others: network.other_clats(),
+        };
+        Ok((status, setup))
+    }
+
+    /// The set-up that was asked for, without its routes.
+    fn without_routes(&self) -> Option<HostSetup> {
+        let asked = self.host.asked().cloned();
+        asked.map(|setup| HostSetup {
+            on_link: false,
+            default_route: false,
+            ..setup
+        })
+    }
+
+    /// The source to leave with, by what became of the CLAT address.
+    fn source(&self, uplink: &Interface, prefix: Nat64Prefix) -> Result<Leaving, Status> {
+        let ours = self.choice.address();
+        let hosts = |address| Leaving {
+            address,
+            dedicated: false,
+        };
+        match (&self.choice.state, uplink.best_source(prefix, ours)) {
+            (Dedicated::Ready(address), _) => Ok(Leaving {
+                address: *address,
+                dedicated: true,
+            }),
+            (_, None) if ours.is_none() => Err(Status::Waiting(Missing::GlobalAddress)),
+            (Dedicated::Unavailable(_), Some(host)) => Ok(hosts(host)),
+            (_, Some(host)) if self.settings.source == Source::Shared => Ok(hosts(host)),
+            // The source that works goes on while another one is tested.
+            _ => self.working_source(uplink).ok_or_else(|| {
+                let name = uplink.name.clone();
+                match ours {
+                    Some(address) => Status::CheckingAddress(address, name),
+                    None => Status::WaitingForNetwork(name),
+                }
+            }),
+        }
+    }
+
+    /// The source in force, as long as the host is in its network, or has it if it is the host's.
+    fn working_source(&self, uplink: &Interface) -> Option<Leaving> {
+        let setup = self.host.in_force()?;
+        let HostSetup {
+            source: address,
+            dedicated,
+            ..
+        } = *setup;
+        let mut hosts = uplink.addresses_but(self.choice.address());
+        let is_there = hosts.any(|one| {
+            one.is_usable()
+                && if dedicated {
+                    network_of(one.address) == network_of(address)
+                } else {
+                    one.address == address
+                }
+        });
+        (setup.on_link && setup.uplink.1 == uplink.index && is_there)
+            .then_some(Leaving { address, dedicated })
+    }
+
+    /// The IPv4 addresses of programs and of the translator. They stay once they are in force.
+    fn ipv4_addresses(&self) -> Option<[Ipv4Addr; 2]> {
+        let Settings {
+            host_v4, own_v4, ..
+        } = *self.settings;
+        match self.host.in_force() {
+            Some(setup) => Some(setup.addresses),
+            None => self.network.free_addresses([host_v4, own_v4]),
+        }
+    }
+}
