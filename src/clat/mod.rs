@@ -7,6 +7,7 @@
 //!
 //! | file | subject |
 //! |---|---|
+//! | `neighbour`, `answers` | which messages of routers and name servers count |
 //! | `discovery`, `search`, `prefix` | the NAT64 prefix: what was learnt, when to ask, which one counts |
 //! | `source`, `iid` | the CLAT address: its test, and how it is formed |
 //! | `native` | stepping aside for native IPv4 |
@@ -14,6 +15,7 @@
 //! | `host`, `setup` | what was asked of the host, and whether it is in force |
 //! | `damping` | how often that may change |
 
+pub mod answers;
 mod conclusion;
 mod damping;
 mod discovery;
@@ -21,6 +23,7 @@ mod event;
 mod host;
 mod iid;
 mod native;
+pub mod neighbour;
 mod network;
 pub mod prefix;
 mod rescan;

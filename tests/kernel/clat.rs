@@ -766,9 +766,9 @@ fn rogue_advertisements_are_ignored() {
         for said in [
             "Ignoring NAT64 prefix ff0e::/96 on eth0: not a valid one",
             "Ignoring NAT64 prefix 2001:db8:6::/96 on eth0: it overlaps with a network of this host",
-            ": it comes from farther away",
-            "Ignoring Router Advertisement from 2001:db8:6::1: that is no link-local address",
-            ": it is truncated or has an option of length 0",
+            ": hop limit is not 255",
+            "Ignoring Router Advertisement from 2001:db8:6::1: source is not link-local",
+            ": truncated, or with an option of length 0",
         ] {
             assert_eq!(log.matches(said).count(), 1, "{said}: {log}");
         }

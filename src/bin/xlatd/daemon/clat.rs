@@ -15,9 +15,12 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 use xlatd::{
-    clat::{Action, Clat, Event, Rescan, Retry, Status},
+    clat::{
+        Action, Clat, Event, Rescan, Retry, Status,
+        neighbour::{self, InvalidAdvertisement, Message},
+    },
     config::clatd::ClatConfig,
-    wire::{dns::Answer, ndp::RouterAdvertisement},
+    wire::dns::Answer,
 };
 
 use crate::{
@@ -29,11 +32,7 @@ use crate::{
     error::{Error, system},
     host::{Host, journal_path},
     sys::{
-        firewall::Firewall,
-        machine_id,
-        ndisc::{Message, Ndisc},
-        netlink::LinkChanges,
-        resolver::Query,
+        firewall::Firewall, machine_id, ndisc::Ndisc, netlink::LinkChanges, resolver::Query,
         script::Script,
     },
 };
@@ -74,8 +73,10 @@ pub(crate) struct ClatDaemon {
     retry: Retry,
     /// The time that the machine has been suspended since boot.
     suspended: Duration,
+    /// The identifier of probes.
+    identifier: u16,
     /// Reasons for ignored Router Advertisements that were logged.
-    ignored: Vec<&'static str>,
+    ignored: Vec<InvalidAdvertisement>,
     /// The state that was decided last.
     state: Option<Status>,
     /// Whether IPv4 has had a default route: script-up was due then, and script-down is at the end.
@@ -96,6 +97,7 @@ pub(crate) fn start(
     let host = Host::with_journal(&journal, firewall, config.offload)?;
     let host = ClatHost::new(host);
     let service = Service::new()?;
+    let identifier = process::id() as u16;
     let daemon = ClatDaemon {
         clat: Clat::new(config.clat.clone()),
         due: None,
@@ -104,7 +106,7 @@ pub(crate) fn start(
         // Before the first scan, so that no later change of the network is missed.
         changes: LinkChanges::of_the_network().map_err(system("watch the network by netlink"))?,
         nftables: LinkChanges::of_nftables().ok(),
-        ndisc: Ndisc::new(process::id() as u16).map_err(system(
+        ndisc: Ndisc::new(identifier).map_err(system(
             "listen to Router Advertisements, which requires root or CAP_NET_RAW",
         ))?,
         query: None,
@@ -113,6 +115,7 @@ pub(crate) fn start(
         scan_error: None,
         retry: Retry::default(),
         suspended: suspended(),
+        identifier,
         ignored: Vec::new(),
         state: None,
         was_up: false,
@@ -268,33 +271,35 @@ impl ClatDaemon {
 
     fn read_ndisc(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
         for _ in 0..MAX_MESSAGES {
-            let message = self.ndisc.next();
-            let event = match message.map_err(system("read messages of Neighbour Discovery"))? {
-                None => break,
-                Some(Message::Stray(source, why)) => {
+            let received = self.ndisc.next();
+            let Some(received) =
+                received.map_err(system("read messages of Neighbour Discovery"))?
+            else {
+                break;
+            };
+            let (link, source, destination) =
+                (received.link, received.source, received.destination);
+            let event = match received.read(self.identifier) {
+                Err(why) => {
                     self.log_ignored(source, why);
                     continue;
                 }
-                Some(Message::Advertisement(link, source, octets)) => {
-                    let Some(advertisement) = RouterAdvertisement::parse(octets) else {
-                        self.log_ignored(source, "it is truncated or has an option of length 0");
-                        continue;
-                    };
-                    Event::Advertisement {
-                        link,
-                        advertisement,
-                    }
-                }
-                Some(Message::Solicitation(link, source, target)) => {
+                Ok(None) => continue,
+                Ok(Some(Message::Advertisement(advertisement))) => Event::Advertisement {
+                    link,
+                    advertisement,
+                },
+                Ok(Some(Message::Solicitation(target))) => {
                     if self.clat.answers_for(link, target) {
                         let mac = self.clat.link(link).and_then(|link| link.mac);
-                        if let Err(error) = self.ndisc.answer(link, source, target, mac) {
+                        let (to, octets) = neighbour::advertise(source, target, mac);
+                        if let Err(error) = self.ndisc.send(link, to, &octets) {
                             debug!("cannot answer {source}, which solicits {target}: {error}");
                         }
                     }
                     continue;
                 }
-                Some(Message::Answer(from)) => Event::Answered { from },
+                Ok(Some(Message::ProbeAnswer)) => Event::Answered { from: destination },
             };
             self.handle(event, turn);
         }
@@ -302,7 +307,7 @@ impl ClatDaemon {
     }
 
     /// Logs why a Router Advertisement is ignored: once for each reason, whatever the source.
-    fn log_ignored(&mut self, source: Ipv6Addr, why: &'static str) {
+    fn log_ignored(&mut self, source: Ipv6Addr, why: InvalidAdvertisement) {
         if !self.ignored.contains(&why) {
             self.ignored.push(why);
             warn!("Ignoring Router Advertisement from {source}: {why}");

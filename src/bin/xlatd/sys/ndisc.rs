@@ -15,7 +15,7 @@ use nix::{
         sockopt::{Ipv6MulticastHops, Ipv6RecvHopLimit, Ipv6RecvPacketInfo, Ipv6Ttl},
     },
 };
-use xlatd::wire::ndp;
+use xlatd::{clat::neighbour::Received, wire::ndp};
 
 /// Of linux/icmpv6.h.
 const ICMPV6_FILTER: libc::c_int = 1;
@@ -47,37 +47,24 @@ sockopt_impl!(
     libc::ipv6_mreq
 );
 
-/// All nodes and all routers of a link (RFC 4291 section 2.7.1).
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+/// All routers of a link (RFC 4291 section 2.7.1).
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
-/// What comes from farther away has less (RFC 4861 section 6.1.2).
+/// The hop limit of messages to neighbours (RFC 4861 section 4).
 const HOP_LIMIT: i32 = 255;
 
 /// The socket.
 pub(crate) struct Ndisc {
     socket: OwnedFd,
     buffer: Box<[u8]>,
-    /// The device and the address for which neighbours are heard.
+    /// The interface and the address for which solicitations are received.
     heard_for: Option<(u32, Ipv6Addr)>,
-    /// In probes, so that their answers are told from those to others.
+    /// Identifier of probes, which tells their answers from those to others.
     identifier: u16,
     awaits_answers: bool,
 }
 
-/// A message.
-pub(crate) enum Message<'b> {
-    /// A Router Advertisement of a neighbour: the device that it came by, its source, and what it is from its type on.
-    Advertisement(u32, Ipv6Addr, &'b [u8]),
-    /// A Router Advertisement that is to be left out, of whom, and why.
-    Stray(Ipv6Addr, &'static str),
-    /// A Neighbour Solicitation of a neighbour: the device that it came by, its source, and who is solicited.
-    Solicitation(u32, Ipv6Addr, Ipv6Addr),
-    /// An answer to a probe from this address.
-    Answer(Ipv6Addr),
-}
-
 impl Ndisc {
-    /// Needs CAP_NET_RAW. Probes bear `identifier`.
+    /// Opens the socket, which takes CAP_NET_RAW. Probes bear `identifier`.
     pub(crate) fn new(identifier: u16) -> io::Result<Self> {
         let socket = socket(
             AddressFamily::Inet6,
@@ -100,7 +87,7 @@ impl Ndisc {
         Ok(ndisc)
     }
 
-    /// Leaves out what nobody waits for.
+    /// Has the kernel drop messages that are not waited for.
     fn filter(&self) -> io::Result<()> {
         let mut unwanted = [u32::MAX; 8];
         let mut wants = |kind: u8| unwanted[usize::from(kind / 32)] &= !(1 << (kind % 32));
@@ -116,7 +103,7 @@ impl Ndisc {
         Ok(())
     }
 
-    /// Hears answers to probes from now on, or does not any more.
+    /// Begins to receive answers to probes, or ends it.
     pub(crate) fn await_answers(&mut self, awaits: bool) -> io::Result<()> {
         if std::mem::replace(&mut self.awaits_answers, awaits) == awaits {
             return Ok(());
@@ -124,7 +111,7 @@ impl Ndisc {
         self.filter()
     }
 
-    /// Hears neighbours that ask for this address on this device, and for no other one.
+    /// Receives solicitations of this address on this interface, and of no other one.
     pub(crate) fn hear_for(&mut self, address: Option<(u32, Ipv6Addr)>) -> io::Result<()> {
         let before = std::mem::replace(&mut self.heard_for, address);
         if before == address {
@@ -137,7 +124,7 @@ impl Ndisc {
             ipv6mr_interface: link,
         };
         if let Some(before) = before {
-            // Where the device is gone, so is the membership.
+            // The membership is gone with the interface.
             let _ = setsockopt(&self.socket, DropMembership, &group(before));
         }
         self.filter()?;
@@ -147,14 +134,14 @@ impl Ndisc {
         Ok(())
     }
 
-    /// The next message that somebody waits for; `None` if there is none.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Message<'_>>> {
+    /// The next message; `None` if there is none.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Received<'_>>> {
         let mut control = nix::cmsg_space!(libc::in6_pktinfo, libc::c_int);
         loop {
-            let mut space = [IoSliceMut::new(&mut self.buffer)];
+            let mut buffer = [IoSliceMut::new(&mut self.buffer)];
             let received = recvmsg::<SockaddrIn6>(
                 self.socket.as_raw_fd(),
-                &mut space,
+                &mut buffer,
                 Some(&mut control),
                 MsgFlags::empty(),
             );
@@ -163,14 +150,16 @@ impl Ndisc {
                 Err(Errno::EINTR) => continue,
                 received => received?,
             };
-            let (mut link, mut to, mut hop_limit) = (0_u32, Ipv6Addr::UNSPECIFIED, 0);
+            let (mut link, mut destination, mut hop_limit) = (0, Ipv6Addr::UNSPECIFIED, 0);
             for message in received.cmsgs()? {
                 match message {
                     ControlMessageOwned::Ipv6PacketInfo(info) => {
                         link = info.ipi6_ifindex;
-                        to = info.ipi6_addr.s6_addr.into();
+                        destination = info.ipi6_addr.s6_addr.into();
                     }
-                    ControlMessageOwned::Ipv6HopLimit(limit) => hop_limit = limit,
+                    ControlMessageOwned::Ipv6HopLimit(limit) => {
+                        hop_limit = u8::try_from(limit).unwrap_or(0);
+                    }
                     _ => {}
                 }
             }
@@ -178,55 +167,22 @@ impl Ndisc {
                 continue;
             };
             let len = received.bytes;
-            let is_near = hop_limit == HOP_LIMIT;
-            match self.buffer[..len] {
-                // RFC 4861 section 6.1.2
-                [ndp::ROUTER_ADVERTISEMENT, ..] if !is_near => {
-                    return Ok(Some(Message::Stray(source, "it comes from farther away")));
-                }
-                [ndp::ROUTER_ADVERTISEMENT, ..] if !source.is_unicast_link_local() => {
-                    return Ok(Some(Message::Stray(
-                        source,
-                        "that is no link-local address",
-                    )));
-                }
-                [ndp::ROUTER_ADVERTISEMENT, ..] => {
-                    let octets = &self.buffer[..len];
-                    return Ok(Some(Message::Advertisement(link, source, octets)));
-                }
-                [ndp::NEIGHBOUR_SOLICITATION, ..] if is_near => {
-                    if let Some(target) = ndp::solicited_target(&self.buffer[..len]) {
-                        return Ok(Some(Message::Solicitation(link, source, target)));
-                    }
-                }
-                _ if ndp::answers_probe(&self.buffer[..len], self.identifier) => {
-                    return Ok(Some(Message::Answer(to)));
-                }
-                _ => {}
-            }
+            return Ok(Some(Received {
+                link,
+                source,
+                destination,
+                hop_limit,
+                octets: &self.buffer[..len],
+            }));
         }
     }
 
-    /// Asks the routers of a link to advertise.
+    /// Solicits the routers of a link.
     pub(crate) fn solicit(&self, link: u32, mac: Option<[u8; 6]>) -> io::Result<()> {
         self.send(link, ALL_ROUTERS, &ndp::router_solicitation(mac))
     }
 
-    /// Answers a neighbour that asks where `target` is. One that asks from `::` wants the address for itself (RFC 4862
-    /// section 5.4), and everybody hears that it is ours.
-    pub(crate) fn answer(
-        &self,
-        link: u32,
-        source: Ipv6Addr,
-        target: Ipv6Addr,
-        mac: Option<[u8; 6]>,
-    ) -> io::Result<()> {
-        let asks = !source.is_unspecified();
-        let to = if asks { source } else { ALL_NODES };
-        self.send(link, to, &ndp::neighbour_advertisement(target, asks, mac))
-    }
-
-    /// Sends a probe that the first router ends.
+    /// Sends a probe, which the first router answers with Time Exceeded.
     pub(crate) fn probe(&self, link: u32, from: Ipv6Addr, to: Ipv6Addr) -> io::Result<()> {
         let source = libc::in6_pktinfo {
             ipi6_addr: libc::in6_addr {
@@ -246,7 +202,8 @@ impl Ndisc {
         Ok(())
     }
 
-    fn send(&self, link: u32, to: Ipv6Addr, message: &[u8]) -> io::Result<()> {
+    /// Sends a message to a neighbour.
+    pub(crate) fn send(&self, link: u32, to: Ipv6Addr, message: &[u8]) -> io::Result<()> {
         let to = SockaddrIn6::from(SocketAddrV6::new(to, 0, 0, link));
         sendto(self.socket.as_raw_fd(), message, &to, MsgFlags::empty())?;
         Ok(())

@@ -12,30 +12,31 @@ use std::{
 
 use nix::sys::socket::{setsockopt, sockopt::BindToDevice};
 use xlatd::{
+    clat::answers::Answers,
     config::resolv_conf::{name_servers, server_at},
     wire::dns::{self, Answer},
 };
 
-/// How long servers may take.
+/// The time that servers have to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// So many are asked.
+/// Number of servers that are asked at most.
 pub(crate) const MOST: usize = 3;
 
 /// A question that has been asked.
 pub(crate) struct Query {
-    /// The device by which it was asked.
+    /// The link by which it was asked.
     pub(crate) link: u32,
-    /// One for each server that could be asked.
+    /// One for each server that has not answered yet, connected to it.
     sockets: Vec<UdpSocket>,
+    answers: Answers,
     /// Servers of /etc/resolv.conf that cannot be asked, each with the reason.
     pub(crate) unusable: Vec<String>,
-    id: u16,
     pub(crate) deadline: Instant,
 }
 
 impl Query {
-    /// Asks the servers, or those of /etc/resolv.conf if there are none. No server may be reached: then the answer is that of
-    /// the deadline. `index_of` gives the index of a device by its name.
+    /// Asks the servers, or those of /etc/resolv.conf if there are none. `index_of` gives the index
+    /// of an interface by its name.
     pub(crate) fn ask(
         link: u32,
         name: &str,
@@ -43,7 +44,7 @@ impl Query {
         index_of: impl Fn(&str) -> Option<u32>,
         now: Instant,
     ) -> Self {
-        let id = RandomState::new().hash_one(now) as u16; // RandomState has keys that nobody outside can guess
+        let id = RandomState::new().hash_one(now) as u16; // RandomState has random keys
         let (servers, unusable, device) = if servers.is_empty() {
             let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
             let (servers, errors) = name_servers(&text, link, index_of);
@@ -55,11 +56,12 @@ impl Query {
         };
         let servers = servers.into_iter().take(MOST);
         let sockets = servers.filter_map(|server| ask(server, device, id).ok());
+        let sockets: Vec<_> = sockets.collect();
         Self {
             link,
-            sockets: sockets.collect(),
+            answers: Answers::new(id, sockets.len()),
+            sockets,
             unusable,
-            id,
             deadline: now + TIMEOUT,
         }
     }
@@ -68,35 +70,28 @@ impl Query {
         self.sockets.iter().map(AsFd::as_fd)
     }
 
-    /// The best answer that there is by now: addresses, or that there are none. A server that fails is not asked again.
+    /// Reads what has come in. Returns the answer that counts, if there is one by now.
     pub(crate) fn answer(&mut self) -> Option<Answer> {
-        let id = self.id;
-        let mut best = None;
         self.sockets.retain(|socket| {
             let mut buffer = [0; 4096];
             loop {
                 match socket.recv(&mut buffer) {
-                    Ok(len) => match dns::answer(&buffer[..len], id) {
-                        None => {} // somebody else's
-                        Some(Answer::Failed) => return false,
-                        Some(answer) => {
-                            if !matches!(best, Some(Answer::Addresses(..))) {
-                                best = Some(answer);
-                            }
-                            return false;
-                        }
-                    },
+                    Ok(len) if self.answers.take(&buffer[..len]) => return false,
+                    Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    // A closed port is as good as no server.
-                    Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                    // No server listens at the port.
+                    Err(_) => {
+                        self.answers.unreachable();
+                        return false;
+                    }
                 }
             }
         });
-        // Another server may know more than one that has nothing.
-        best.filter(|answer| *answer != Answer::None || self.sockets.is_empty())
+        self.answers.outcome().cloned()
     }
 
-    /// Whether nobody will answer any more.
+    /// Whether no answer will come any more.
     pub(crate) fn is_in_vain(&self, now: Instant) -> bool {
         self.sockets.is_empty() || now >= self.deadline
     }
@@ -109,10 +104,10 @@ fn ask(server: SocketAddr, device: Option<&str>, id: u16) -> io::Result<UdpSocke
     };
     let socket = UdpSocket::bind((any, 0))?;
     socket.set_nonblocking(true)?;
-    // One of this host is not reached by any other device.
+    // A server on this host is reached by the loopback device only.
     let is_ours = UdpSocket::bind((server.ip(), 0)).is_ok();
     if let Some(device) = device.filter(|_| !is_ours) {
-        // Without the right to, the routes decide.
+        // Without the privilege the routes decide.
         let _ = setsockopt(&socket, BindToDevice, &OsString::from(device));
     }
     socket.connect(server)?;
