@@ -2,7 +2,8 @@
 //! source names.
 //!
 //! Tests and comments in the source may name what they like. A path counts wherever it stands, in a
-//! `use` or not, and also in a macro. What a `mod.rs` hands on with `pub use` is where it is written.
+//! `use` or not, and also in a macro. What a `mod.rs` hands on with `pub use` is where it is
+//! written.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::{

@@ -8,7 +8,8 @@ pub(crate) const HOSTS: u32 = 100_000;
 /// Numbers of maps that are compared.
 pub(crate) const SIZES: [u32; 4] = [1, 1_000, 10_000, HOSTS];
 
-/// IPv4 addresses from 10.0.0.0 on, and IPv6 addresses from 2001:db8:10:: on, in `maps` blocks of one size.
+/// IPv4 addresses from 10.0.0.0 on, and IPv6 addresses from 2001:db8:10:: on, in `maps` blocks of
+/// one size.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Maps(pub(crate) u32);
 

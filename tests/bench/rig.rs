@@ -26,7 +26,8 @@ pub(crate) fn config(maps: Maps) -> String {
     )
 }
 
-/// A UDP packet as it is read from the device: its headers are put back before each translation, and its payload stays.
+/// A UDP packet as it is read from the device: its headers are put back before each translation,
+/// and its payload stays.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     /// What stands before the payload, `virtio_net_hdr` and all.
@@ -37,8 +38,8 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// From a host to a server, or back, in an IP packet of so many octets. One of more than 1500 octets is a super-packet
-    /// with segments of 1200.
+    /// From a host to a server, or back, in an IP packet of so many octets. One of more than 1500
+    /// octets is a super-packet with segments of 1200.
     pub(crate) fn new(maps: Maps, host: u32, version: u8, len: usize) -> Self {
         let (v4, v6) = maps.host(host);
         let server = Ipv4Addr::new(192, 0, 2, 2);

@@ -16,8 +16,8 @@ use crate::{
     socket::{Capture, Fragmentation, send4, send6, udp_socket},
 };
 
-/// RFC 7915 sections 4.5 and 5.5 (X46-35, X64-24): every packet of a TCP connection, of UDP and of ping has a right
-/// checksum, which is in the packet itself since no device calculates any.
+/// RFC 7915 sections 4.5 and 5.5 (X46-35, X64-24): every packet of a TCP connection, of UDP and of
+/// ping has a right checksum, which is in the packet itself since no device calculates any.
 #[test]
 fn checksums_are_right() {
     case(|net| {
@@ -72,7 +72,8 @@ fn checksums_are_right() {
     });
 }
 
-/// RFC 7915 section 4.5 (X46-38): a wrong checksum is updated, not repaired, so that the receiver drops the packet.
+/// RFC 7915 section 4.5 (X46-38): a wrong checksum is updated, not repaired, so that the receiver
+/// drops the packet.
 #[test]
 fn wrong_checksum_stays_wrong() {
     case(|net| {
@@ -105,8 +106,8 @@ fn wrong_checksum_stays_wrong() {
     });
 }
 
-/// RFC 768, RFC 8200 section 8.1 (X46-35): a checksum that is calculated to be 0 is sent as 0xffff, since 0 says that
-/// there is none, which IPv6 hosts refuse.
+/// RFC 768, RFC 8200 section 8.1 (X46-35): a checksum that is calculated to be 0 is sent as 0xffff,
+/// since 0 says that there is none, which IPv6 hosts refuse.
 #[test]
 fn checksum_that_becomes_zero_is_sent_as_ffff() {
     case(|net| {
@@ -137,7 +138,8 @@ fn checksum_that_becomes_zero_is_sent_as_ffff() {
     });
 }
 
-/// RFC 7915 section 4.5 (X46-36, X64-25): without a checksum, and without leave to do otherwise, a packet is dropped.
+/// RFC 7915 section 4.5 (X46-36, X64-25): without a checksum, and without leave to do otherwise, a
+/// packet is dropped.
 #[test]
 fn udp_without_checksum_is_dropped() {
     case(|net| {

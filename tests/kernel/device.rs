@@ -102,7 +102,8 @@ fn makes_a_device_for_itself() {
     });
 }
 
-/// The directives `tun-up`, `tun-ip` and `tun-route` make the device ready; nothing else needs to be done.
+/// The directives `tun-up`, `tun-ip` and `tun-route` make the device ready; nothing else needs to
+/// be done.
 #[test]
 fn sets_the_device_up() {
     xlatd_case(|net| {
@@ -435,7 +436,8 @@ fn a_route_comes_back_before_another_one() {
     });
 }
 
-/// `tun-queue-length`; and where a later step fails, the device that stays has the queue that it had.
+/// `tun-queue-length`; and where a later step fails, the device that stays has the queue that it
+/// had.
 #[test]
 fn sets_the_length_of_the_queue() {
     xlatd_case(|net| {
@@ -467,7 +469,8 @@ fn sets_the_length_of_the_queue() {
     });
 }
 
-/// What was done before a step that fails is undone: here the first address, and "up", on a device that stays.
+/// What was done before a step that fails is undone: here the first address, and "up", on a device
+/// that stays.
 #[test]
 fn setup_that_fails_leaves_nothing_behind() {
     xlatd_case(|net| {
@@ -517,7 +520,8 @@ fn device_may_go_down_and_up() {
     });
 }
 
-/// RFC 7915 section 4.1 (X46-13): the MTU that packets are measured by is the device's, also after it has changed.
+/// RFC 7915 section 4.1 (X46-13): the MTU that packets are measured by is the device's, also after
+/// it has changed.
 #[test]
 fn mtu_of_the_device_is_followed() {
     case(|net| {
@@ -527,7 +531,8 @@ fn mtu_of_the_device_is_followed() {
         for mtu in [1400u16, 1300, 1500] {
             net.xlat.ip(&format!("link set nat64 mtu {mtu}"));
             wait_for("an ICMP error that names the new MTU", || {
-                // One octet more than IPv6 has room for, and less than what the kernel itself would refuse.
+                // One octet more than IPv6 has room for, and less than what the kernel itself would
+                // refuse.
                 let mut packet = Ipv4::new(
                     "192.0.2.2",
                     CLIENT4,
@@ -536,7 +541,8 @@ fn mtu_of_the_device_is_followed() {
                 );
                 packet.fragment = DF;
                 send4(&net.server, &packet);
-                // Where the new MTU is not known yet, the packet passes, and the client has no use for the protocol: 3/2.
+                // Where the new MTU is not known yet, the packet passes, and the client has no use
+                // for the protocol: 3/2.
                 let error = at_server.ipv4("an ICMP error", |packet| {
                     packet.protocol == ICMP && packet.payload[0] == 3
                 });
@@ -547,7 +553,8 @@ fn mtu_of_the_device_is_followed() {
     });
 }
 
-/// A device with one queue has one user at a time: a daemon that is started while another ends takes over from it.
+/// A device with one queue has one user at a time: a daemon that is started while another ends
+/// takes over from it.
 #[test]
 fn busy_device_is_waited_for() {
     xlatd_case(|net| {
@@ -611,7 +618,8 @@ fn pidfile_is_there_while_the_daemon_is() {
     });
 }
 
-/// A configuration with mistakes ends in exit status 1 and a message for each, before anything is done to the system.
+/// A configuration with mistakes ends in exit status 1 and a message for each, before anything is
+/// done to the system.
 #[test]
 fn broken_configurations_leave_nothing_behind() {
     xlatd_case(|net| {
@@ -699,7 +707,8 @@ fn attaches(net: &Net) {
     crosses(net);
 }
 
-/// Packets cross from either side, and back. The first ones may be lost while the device changes hands.
+/// Packets cross from either side, and back. The first ones may be lost while the device changes
+/// hands.
 fn crosses(net: &Net) {
     net.client
         .run(&format!("ping -n -c 1 -i 0.1 -w 15 {SERVER6}"));

@@ -1,4 +1,5 @@
-//! The same packets into xlatd and into TAYGA, and every difference between what comes out explained.
+//! The same packets into xlatd and into TAYGA, and every difference between what comes out
+//! explained.
 //!
 //! `DIFFERENTIAL` sets how many packets there are, 100,000 without it; they are the same each time.
 
@@ -27,8 +28,8 @@ use crate::{
     },
 };
 
-/// Hosts with maps: 10.0.0.N is 2001:db8:aaaa::N. There are few of them, and of those far away, since all namespaces share
-/// the kernel's table of IPv6 neighbours, which has 1024 places.
+/// Hosts with maps: 10.0.0.N is 2001:db8:aaaa::N. There are few of them, and of those far away,
+/// since all namespaces share the kernel's table of IPv6 neighbours, which has 1024 places.
 const HOSTS: u8 = 40;
 /// A prefix of 96 bits, and a server in it.
 pub(crate) const PREFIX: (&str, &str) = ("2001:db8:64::", "198.51.100.250");
@@ -131,7 +132,8 @@ impl Node {
         sent.unwrap_or_else(|error| panic!("{octets:02x?}: {error}"));
     }
 
-    /// What comes out for a packet: all that does before what comes out for the next one, which always gets through.
+    /// What comes out for a packet: all that does before what comes out for the next one, which
+    /// always gets through.
     pub(crate) fn translate(&mut self, octets: &[u8]) -> Vec<Vec<u8>> {
         self.sent += 1;
         let mut next = Ipv6::new(
@@ -395,7 +397,8 @@ impl Shape {
     }
 }
 
-/// Each packet goes through both. What differs is explained by a rule that xlatd keeps and TAYGA 0.9.2 does not.
+/// Each packet goes through both. What differs is explained by a rule that xlatd keeps and TAYGA
+/// 0.9.2 does not.
 #[test]
 fn every_difference_has_its_reason() {
     xlatd_case(|_| {
@@ -430,7 +433,8 @@ fn every_difference_has_its_reason() {
     });
 }
 
-/// Why they differ, if it is known: an RFC that xlatd keeps, or what tayga.conf(5) has under CAVEATS.
+/// Why they differ, if it is known: an RFC that xlatd keeps, or what tayga.conf(5) has under
+/// CAVEATS.
 fn explain(sent: &[u8], ours: &[Vec<u8>], theirs: &[Vec<u8>]) -> Option<&'static str> {
     if ours == theirs {
         return Some("the same");

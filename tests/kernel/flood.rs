@@ -1,6 +1,7 @@
 //! Floods of packets that cost something: they have to be answered, dropped, logged, or leased.
 //!
-//! With `--nocapture` the figures are shown: `DAEMON=target/release/xlatd` makes them those of a user.
+//! With `--nocapture` the figures are shown: `DAEMON=target/release/xlatd` makes them those of a
+//! user.
 
 use std::{
     net::{SocketAddrV4, SocketAddrV6, UdpSocket},
@@ -59,8 +60,8 @@ const NEW_HOST: Flood = |number| {
     Ipv6::new(&from, SERVER6, UDP, udp(&from, SERVER6, [9, 9], b"flood")).octets()
 };
 
-/// Name, the packets, lines of the configuration, and how many answers there are at most: 100 at once, and 100 a second, to one
-/// destination, and ten times as many to all; 4 s are generous.
+/// Name, the packets, lines of the configuration, and how many answers there are at most: 100 at
+/// once, and 100 a second, to one destination, and ten times as many to all; 4 s are generous.
 const FLOODS: [(&str, Flood, &str, u64); 7] = [
     ("TTL expired", TTL, "", 500),
     ("not mapped", UNMAPPED, "", 500),
@@ -111,7 +112,8 @@ impl Injector {
         };
     }
 
-    /// At so many a second, or as fast as can be, until it is told to stop. Returns how many there were.
+    /// At so many a second, or as fast as can be, until it is told to stop. Returns how many there
+    /// were.
     fn flood(&self, flood: Flood, rate: Option<u32>, stop: &AtomicBool) -> u32 {
         let packets: Vec<_> = (0..5000).map(flood).collect();
         let start = Instant::now();
@@ -173,10 +175,12 @@ fn good_flow(net: &Net, rate: Option<u32>, duration: Duration) -> (u32, u32) {
     (sent, counter.join().unwrap())
 }
 
-/// The daemon, and a service of the server that hears what gets through: nobody has to be told that there is none.
+/// The daemon, and a service of the server that hears what gets through: nobody has to be told that
+/// there is none.
 fn start(net: &Net, more: &str) -> (Daemon, UdpSocket) {
     let service = udp_socket(&net.server, "0.0.0.0", 9, Fragmentation::Allowed);
-    // Nobody looks for hosts that are made up: the kernel has a thousand places for neighbours, in all namespaces together.
+    // Nobody looks for hosts that are made up: the kernel has a thousand places for neighbours, in
+    // all namespaces together.
     net.gate6.ip("route add blackhole 2001:db8:6::1:0:0/96");
     let daemon = net.translate_with(&format!("{CONFIG}{more}"));
     daemon.prints("Running as");
@@ -201,7 +205,8 @@ fn number_before(log: &str, what: &str) -> u64 {
     numbers.sum()
 }
 
-/// At full rate memory and log do not grow, answers stay within their limits, and SIGTERM is obeyed within a second.
+/// At full rate memory and log do not grow, answers stay within their limits, and SIGTERM is obeyed
+/// within a second.
 #[test]
 fn at_full_rate_nothing_grows() {
     for (name, flood, config, most) in FLOODS {
@@ -252,7 +257,8 @@ fn a_good_flow_goes_on_beside_a_flood() {
         xlatd_case(|net| {
             let _running = start(net, config);
             let duration = Duration::from_millis(1000);
-            // What passes when as many come as can; sender and receiver take their part of the machine, too.
+            // What passes when as many come as can; sender and receiver take their part of the
+            // machine, too.
             let (_, arrived) = good_flow(net, None, duration);
             let capacity = (f64::from(arrived) / duration.as_secs_f64()) as u32;
             let injector = Injector::new(net);
@@ -267,7 +273,8 @@ fn a_good_flow_goes_on_beside_a_flood() {
                 println!(
                     "{name}: of {capacity} a second, beside a half of that, a quarter loses {lost:.2} %"
                 );
-                // One is what is promised; the machine that runs all tests at once has other things to do.
+                // One is what is promised; the machine that runs all tests at once has other things
+                // to do.
                 assert!(lost <= 50.0, "{name}: {lost} %");
             });
         });

@@ -75,7 +75,8 @@ fn udp_of_every_size_from_server() {
     case(|net| every_size_from_server(net, Fragmentation::Allowed, 3000));
 }
 
-/// Every size crosses up to what fits into the IPv6 MTU; above, the server is told so (RFC 7915 section 4.1, DF set).
+/// Every size crosses up to what fits into the IPv6 MTU; above, the server is told so (RFC 7915
+/// section 4.1, DF set).
 #[test]
 fn udp_of_every_size_from_server_with_df() {
     case(|net| every_size_from_server(net, Fragmentation::Forbidden, 1500 - 40 - 8));
@@ -111,7 +112,8 @@ fn curl_fetches_over_http() {
     });
 }
 
-/// RFC 7915 sections 4.5 and 5.5 (G-07): protocols that the translator does not know pass, their payload untouched.
+/// RFC 7915 sections 4.5 and 5.5 (G-07): protocols that the translator does not know pass, their
+/// payload untouched.
 #[test]
 fn unknown_protocols_cross() {
     case(|net| {
@@ -162,8 +164,9 @@ fn other_bits_of_an_embedding_address_are_ignored() {
     });
 }
 
-/// RFC 7915 sections 4.1 and 5.1 (X46-02, X46-05, X64-02, X64-08): the octet of the traffic class is copied, and the
-/// translator counts as one hop among the others: two of the kernel on its way in and out, one at each gate.
+/// RFC 7915 sections 4.1 and 5.1 (X46-02, X46-05, X64-02, X64-08): the octet of the traffic class
+/// is copied, and the translator counts as one hop among the others: two of the kernel on its way
+/// in and out, one at each gate.
 #[test]
 fn traffic_class_and_hop_limit_cross() {
     case(|net| {
@@ -222,8 +225,8 @@ pub(crate) fn exchange(connection: &[TcpStream; 2], len: usize) {
     }
 }
 
-/// Sends a file of `FILE_MIB` MiB (64 where it is not set) over a TCP connection, and compares the two ends by their
-/// SHA-256.
+/// Sends a file of `FILE_MIB` MiB (64 where it is not set) over a TCP connection, and compares the
+/// two ends by their SHA-256.
 fn file_crosses(from: &Netns, to: &str, listening: &Netns, at: &str, net: &Net) {
     let mebibytes: u64 = env::var("FILE_MIB").map_or(64, |mib| mib.parse().unwrap());
     let _daemon = net.translate();
@@ -290,8 +293,8 @@ fn every_size_from_server(net: &Net, fragmentation: Fragmentation, largest: usiz
     every_size(&sender, &receiver, largest);
 }
 
-/// Sends 1 to 3000 octets. Up to `largest` they must arrive as they are, one after the other; above that the sender
-/// must be refused with `EMSGSIZE`, and nothing may arrive.
+/// Sends 1 to 3000 octets. Up to `largest` they must arrive as they are, one after the other; above
+/// that the sender must be refused with `EMSGSIZE`, and nothing may arrive.
 fn every_size(sender: &UdpSocket, receiver: &UdpSocket, largest: usize) {
     let mut buffer = [0; 4096];
     for size in 1..=3000 {

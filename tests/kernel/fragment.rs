@@ -8,7 +8,8 @@ use crate::{
     socket::{Capture, Fragmentation, send4, send6, udp_socket},
 };
 
-/// RFC 7915 section 5.1.1 (X64-10): fragments are translated one by one, in whatever order they come.
+/// RFC 7915 section 5.1.1 (X64-10): fragments are translated one by one, in whatever order they
+/// come.
 #[test]
 fn fragments_from_client_in_any_order() {
     case(|net| {
@@ -56,7 +57,8 @@ fn fragments_from_server_in_any_order() {
     });
 }
 
-/// RFC 7915 section 4.1 (X46-16): the identification of a fragment is kept in the low half, the upper half is 0.
+/// RFC 7915 section 4.1 (X46-16): the identification of a fragment is kept in the low half, the
+/// upper half is 0.
 #[test]
 fn identification_of_a_fragment_from_server() {
     case(|net| {
@@ -102,8 +104,8 @@ fn identification_of_a_fragment_from_client() {
     });
 }
 
-/// RFC 7915 section 4.1 (X46-11): what may be fragmented leaves in packets of at most 1280 octets, as nothing else is
-/// sure to reach every IPv6 host.
+/// RFC 7915 section 4.1 (X46-11): what may be fragmented leaves in packets of at most 1280 octets,
+/// as nothing else is sure to reach every IPv6 host.
 #[test]
 fn packet_without_df_leaves_in_fragments_of_1280() {
     case(|net| {
@@ -121,7 +123,8 @@ fn packet_without_df_leaves_in_fragments_of_offlink_mtu() {
     });
 }
 
-/// RFC 7915 section 4 (X46-14, RFC 8021): a packet that fits gets no Fragment header, whatever DF says.
+/// RFC 7915 section 4 (X46-14, RFC 8021): a packet that fits gets no Fragment header, whatever DF
+/// says.
 #[test]
 fn packet_that_fits_has_no_fragment_header() {
     case(|net| {
@@ -138,8 +141,8 @@ fn packet_that_fits_has_no_fragment_header() {
     });
 }
 
-/// RFC 7915 section 5.1 (X64-03): DF is clear up to 1260 octets, since no IPv6 host sends less than 1280 because of a
-/// Packet Too Big; above it is set.
+/// RFC 7915 section 5.1 (X64-03): DF is clear up to 1260 octets, since no IPv6 host sends less than
+/// 1280 because of a Packet Too Big; above it is set.
 #[test]
 fn df_is_set_above_1260_octets() {
     case(|net| {

@@ -1,4 +1,5 @@
-//! IPv6 hosts that have explicit mappings reach each other by their IPv4 addresses (RFC 7757 section 4).
+//! IPv6 hosts that have explicit mappings reach each other by their IPv4 addresses (RFC 7757
+//! section 4).
 
 use std::{io, net::SocketAddr};
 
@@ -11,7 +12,8 @@ use crate::{
 const CLIENT_IN_PREFIX: &str = "2001:db8:64::cb00:710a";
 const GATE6_IN_PREFIX: &str = "2001:db8:64::cb00:7106";
 
-/// EAM-06, EAM-07: each sees the other in the prefix, so that the answer comes back through the translator.
+/// EAM-06, EAM-07: each sees the other in the prefix, so that the answer comes back through the
+/// translator.
 #[test]
 fn mapped_hosts_reach_each_other() {
     case(|net| {
@@ -40,7 +42,8 @@ fn mapped_hosts_reach_each_other() {
     });
 }
 
-/// EAM-09: what an ICMP error quotes is mapped the same way, so that the sender's socket hears of it.
+/// EAM-09: what an ICMP error quotes is mapped the same way, so that the sender's socket hears of
+/// it.
 #[test]
 fn closed_port_refuses_a_mapped_host() {
     case(|net| {

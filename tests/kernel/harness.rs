@@ -30,7 +30,8 @@ use nix::{
 
 use crate::TAYGA_DIFFERS;
 
-/// How long anything may take that is waited for. Generous: it is reached only by a test that fails.
+/// How long anything may take that is waited for. Generous: it is reached only by a test that
+/// fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
 
 pub(crate) const CLIENT: &str = "2001:db8:6::10";
@@ -51,8 +52,8 @@ map 203.0.113.6 2001:db8:60::2    # gate6
 map 203.0.113.60 2001:db8:60::1   # the router that translates
 ";
 
-/// Runs one case with the network and the daemon. With `DAEMON` naming TAYGA, a case that is listed in
-/// [`TAYGA_DIFFERS`] must fail.
+/// Runs one case with the network and the daemon. With `DAEMON` naming TAYGA, a case that is listed
+/// in [`TAYGA_DIFFERS`] must fail.
 pub(crate) fn case<F: FnOnce(&Net)>(body: F) {
     // The name of a closure is the path of the function it is written in.
     let name = any::type_name::<F>();
@@ -77,7 +78,8 @@ pub(crate) fn case<F: FnOnce(&Net)>(body: F) {
     }
 }
 
-/// Runs one case that only xlatd can be asked: it needs directives, options or commands that TAYGA 0.9.2 lacks.
+/// Runs one case that only xlatd can be asked: it needs directives, options or commands that TAYGA
+/// 0.9.2 lacks.
 pub(crate) fn xlatd_case<F: FnOnce(&Net)>(body: F) {
     if is_tayga() {
         println!("this case is for xlatd alone");
@@ -91,8 +93,8 @@ pub(crate) fn daemon() -> PathBuf {
     env::var_os("DAEMON").map_or_else(|| env!("CARGO_BIN_EXE_xlatd").into(), PathBuf::from)
 }
 
-/// TAYGA, to be had beside the program under test: at `TAYGA` of the environment, or where Debian's package has it. Where
-/// there is none, the test is left out.
+/// TAYGA, to be had beside the program under test: at `TAYGA` of the environment, or where Debian's
+/// package has it. Where there is none, the test is left out.
 pub(crate) fn tayga() -> Option<PathBuf> {
     let path = env::var_os("TAYGA").unwrap_or_else(|| "/usr/sbin/tayga".into());
     let path = PathBuf::from(path);
@@ -261,7 +263,8 @@ impl Netns {
     }
 }
 
-/// The five namespaces, connected, with addresses and routes. A veth device is named after who is at its other end.
+/// The five namespaces, connected, with addresses and routes. A veth device is named after who is
+/// at its other end.
 #[derive(Debug)]
 pub(crate) struct Net {
     pub(crate) client: Netns,
@@ -284,7 +287,8 @@ impl Net {
         };
         let all = [&net.client, &net.gate6, &net.xlat, &net.gate4, &net.server];
         for ns in all {
-            // Addresses are usable at once, and the kernel's own limits on ICMP do not hide what is tested.
+            // Addresses are usable at once, and the kernel's own limits on ICMP do not hide what is
+            // tested.
             ns.sysctl("ipv6/conf/all/accept_dad", "0");
             ns.sysctl("ipv6/conf/default/accept_dad", "0");
             ns.sysctl("ipv6/icmp/ratelimit", "0");
@@ -516,7 +520,8 @@ pub(crate) fn send(signal: Signal, pid: &str) {
     kill(Pid::from_raw(pid.trim().parse().unwrap()), signal).unwrap();
 }
 
-/// The program under test, running. It is killed on drop, and by the kernel should this process end without.
+/// The program under test, running. It is killed on drop, and by the kernel should this process end
+/// without.
 #[derive(Debug)]
 pub(crate) struct Daemon {
     child: Child,
@@ -524,12 +529,14 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the program in the foreground. It has not necessarily opened its device when this returns.
+    /// Starts the program in the foreground. It has not necessarily opened its device when this
+    /// returns.
     pub(crate) fn start(ns: &Netns, config: &str) -> Self {
         Self::start_by(&[], ns, config)
     }
 
-    /// As [`start`](Self::start), by a command that takes the program and its arguments for its own and becomes it.
+    /// As [`start`](Self::start), by a command that takes the program and its arguments for its own
+    /// and becomes it.
     pub(crate) fn start_by(launcher: &[&str], ns: &Netns, config: &str) -> Self {
         Self::launch(launcher, &daemon(), ns, config)
     }
@@ -596,7 +603,8 @@ impl Daemon {
     fn spawn(words: &[&OsStr], ns: &Netns, directory: Directory) -> Self {
         let log = File::create(directory.file("log")).unwrap();
         let mut command = Command::new("setpriv");
-        // setpriv(1) of util-linux: the kernel kills the program when this thread ends, however it ends.
+        // setpriv(1) of util-linux: the kernel kills the program when this thread ends, however it
+        // ends.
         command.args(["--pdeathsig", "KILL", "--"]);
         command.args(words);
         command.stdin(Stdio::null());

@@ -14,8 +14,8 @@ use crate::{
     socket::{Capture, Fragmentation, Ipv4Mtu, Ipv6Mtu, send4, send6, udp_socket},
 };
 
-/// Every router on the way shows up, those beyond the translator by their IPv4 addresses in the prefix
-/// (RFC 7915 sections 4.2 and 4.3), the translator by `ipv6-addr`.
+/// Every router on the way shows up, those beyond the translator by their IPv4 addresses in the
+/// prefix (RFC 7915 sections 4.2 and 4.3), the translator by `ipv6-addr`.
 #[test]
 fn traceroute_from_client() {
     case(|net| {
@@ -54,7 +54,8 @@ fn traceroute_from_server() {
     });
 }
 
-/// A router that has no IPv4 address is shown as the translator's own, not left out (RFC 6791, I91-01, I91-02).
+/// A router that has no IPv4 address is shown as the translator's own, not left out (RFC 6791,
+/// I91-01, I91-02).
 #[test]
 fn traceroute_over_routers_without_mapping() {
     case(|net| {
@@ -77,7 +78,8 @@ fn traceroute_over_routers_without_mapping() {
     });
 }
 
-/// RFC 7915 section 4.2 (X46-21): 3/3 becomes 1/4, quoting what the client sent, so that its socket hears of it.
+/// RFC 7915 section 4.2 (X46-21): 3/3 becomes 1/4, quoting what the client sent, so that its socket
+/// hears of it.
 #[test]
 fn closed_port_refuses_the_client() {
     case(|net| {
@@ -88,7 +90,8 @@ fn closed_port_refuses_the_client() {
     });
 }
 
-/// RFC 7915 section 5.2 (X64-16): 1/4 becomes 3/3, quoting what the server sent, so that its socket hears of it.
+/// RFC 7915 section 5.2 (X64-16): 1/4 becomes 3/3, quoting what the server sent, so that its socket
+/// hears of it.
 #[test]
 fn closed_port_refuses_the_server() {
     case(|net| {
@@ -99,7 +102,8 @@ fn closed_port_refuses_the_server() {
     });
 }
 
-/// RFC 7915 section 4.2 (X46-23): a narrow IPv4 link makes the client send smaller packets, 20 octets above its MTU.
+/// RFC 7915 section 4.2 (X46-23): a narrow IPv4 link makes the client send smaller packets, 20
+/// octets above its MTU.
 #[test]
 fn path_mtu_beyond_the_translator_reaches_the_client() {
     case(|net| {
@@ -115,7 +119,8 @@ fn path_mtu_beyond_the_translator_reaches_the_client() {
     });
 }
 
-/// RFC 7915 section 5.2 (X64-17): a narrow IPv6 link makes the server send smaller packets, 20 octets below its MTU.
+/// RFC 7915 section 5.2 (X64-17): a narrow IPv6 link makes the server send smaller packets, 20
+/// octets below its MTU.
 #[test]
 fn path_mtu_beyond_the_translator_reaches_the_server() {
     case(|net| {
@@ -131,8 +136,8 @@ fn path_mtu_beyond_the_translator_reaches_the_server() {
     });
 }
 
-/// RFC 7915 sections 4.2 and 5.1 (X46-23, X64-03): IPv6 knows no path MTU below 1280, so the client stops there, and
-/// what it sends may be fragmented by IPv4 routers.
+/// RFC 7915 sections 4.2 and 5.1 (X46-23, X64-03): IPv6 knows no path MTU below 1280, so the client
+/// stops there, and what it sends may be fragmented by IPv4 routers.
 #[test]
 fn path_mtu_below_1280_is_bridged_by_fragments() {
     case(|net| {
@@ -142,8 +147,8 @@ fn path_mtu_below_1280_is_bridged_by_fragments() {
     });
 }
 
-/// RFC 7915 section 4.3 (X46-33) and RFC 792: routers need quote no more than 8 octets of TCP; path MTU discovery
-/// depends on such a message.
+/// RFC 7915 section 4.3 (X46-33) and RFC 792: routers need quote no more than 8 octets of TCP; path
+/// MTU discovery depends on such a message.
 #[test]
 fn frag_needed_quoting_8_octets_of_tcp_reaches_the_client() {
     case(|net| {
@@ -176,7 +181,8 @@ fn frag_needed_quoting_8_octets_of_tcp_reaches_the_client() {
     });
 }
 
-/// RFC 7915 section 5.3: the mirror image; RFC 4443 asks routers to quote more, but nothing needs it.
+/// RFC 7915 section 5.3: the mirror image; RFC 4443 asks routers to quote more, but nothing needs
+/// it.
 #[test]
 fn packet_too_big_quoting_8_octets_of_tcp_reaches_the_server() {
     case(|net| {
@@ -209,7 +215,8 @@ fn packet_too_big_quoting_8_octets_of_tcp_reaches_the_server() {
     });
 }
 
-/// RFC 7915 section 5.3 (X64-22): only an ICMP error may not be quoted by an ICMP error; an Echo Reply may.
+/// RFC 7915 section 5.3 (X64-22): only an ICMP error may not be quoted by an ICMP error; an Echo
+/// Reply may.
 #[test]
 fn error_about_an_echo_reply_reaches_the_server() {
     case(|net| {
@@ -231,8 +238,8 @@ fn error_about_an_echo_reply_reaches_the_server() {
     });
 }
 
-/// RFC 7915 section 4.1 (X46-10): a packet with a source route that has not expired is discarded, and the sender told
-/// "source route failed".
+/// RFC 7915 section 4.1 (X46-10): a packet with a source route that has not expired is discarded,
+/// and the sender told "source route failed".
 #[test]
 fn source_route_is_refused() {
     case(|net| {
@@ -244,7 +251,8 @@ fn source_route_is_refused() {
             UDP,
             udp(SERVER, CLIENT4, [4000, 4001], b"routed"),
         );
-        packet.options = vec![131, 7, 4, 203, 0, 113, 6, 0]; // loose source route, its pointer at the only address
+        // Loose source route, its pointer at the only address.
+        packet.options = vec![131, 7, 4, 203, 0, 113, 6, 0];
         // The kernel forwards no source routes by default: the packet starts at the last router.
         send4(&net.xlat, &packet);
         let packet = at_server.ipv4("an ICMP error", |packet| packet.protocol == ICMP);
@@ -253,13 +261,15 @@ fn source_route_is_refused() {
     });
 }
 
-/// RFC 7915 section 5.1.1 (X64-11, X64-23): an extension header behind the Fragment header has no place in IPv4.
+/// RFC 7915 section 5.1.1 (X64-11, X64-23): an extension header behind the Fragment header has no
+/// place in IPv4.
 #[test]
 fn extension_header_behind_the_fragment_header_is_refused() {
     case(|net| {
         let _daemon = net.translate();
         let at_client = Capture::start(&net.client);
-        let mut behind = vec![UDP, 0, 1, 4, 0, 0, 0, 0]; // Destination Options that hold nothing but padding
+        // Destination Options that hold nothing but padding.
+        let mut behind = vec![UDP, 0, 1, 4, 0, 0, 0, 0];
         behind.extend(udp(CLIENT, SERVER6, [4000, 4001], &pattern(64)));
         let header = FragmentHeader {
             next_header: DESTINATION_OPTIONS,
@@ -314,7 +324,8 @@ fn traceroute(ns: &Netns, method: &str, to: &str) -> Vec<String> {
         .collect()
 }
 
-/// An empty port answers what is sent there with an ICMP error, which the kernel hands to the socket.
+/// An empty port answers what is sent there with an ICMP error, which the kernel hands to the
+/// socket.
 fn is_refused(socket: &UdpSocket) {
     socket.send(b"anybody there?").unwrap();
     let error = socket.recv(&mut [0; 16]).unwrap_err();

@@ -6,14 +6,14 @@
 //!                               daemon, TUN "nat64"
 //! ```
 //!
-//! Each test has namespaces of its own. They have no name and live by their descriptors alone, so the kernel removes
-//! them and all that is in them when the test ends, however it ends. They need root; without it a test is skipped,
-//! except where `REQUIRE_NETNS=1`: there, to skip is to fail.
+//! Each test has namespaces of its own. They have no name and live by their descriptors alone, so
+//! the kernel removes them and all that is in them when the test ends, however it ends. They need
+//! root; without it a test is skipped, except where `REQUIRE_NETNS=1`: there, to skip is to fail.
 //!
 //! `OFFLOAD=off` runs xlatd with `offload no`: packets are the same from outside.
 //!
-//! `DAEMON=/usr/sbin/tayga` runs the same cases against TAYGA 0.9.2. [`TAYGA_DIFFERS`] lists the cases in which it is
-//! known to behave otherwise, and those must then fail: the list stays true.
+//! `DAEMON=/usr/sbin/tayga` runs the same cases against TAYGA 0.9.2. [`TAYGA_DIFFERS`] lists the
+//! cases in which it is known to behave otherwise, and those must then fail: the list stays true.
 
 #![allow(clippy::unwrap_used, reason = "in a test, to panic is to fail")]
 
@@ -47,7 +47,8 @@ mod socket;
 mod special;
 mod tayga;
 
-/// The cases in which TAYGA 0.9.2 does not do what is expected here, each with the document that asks for it.
+/// The cases in which TAYGA 0.9.2 does not do what is expected here, each with the document that
+/// asks for it.
 const TAYGA_DIFFERS: &[(&str, &str)] = &[
     (
         "checksum::checksum_that_becomes_zero_is_sent_as_ffff",
@@ -116,7 +117,8 @@ const TAYGA_DIFFERS: &[(&str, &str)] = &[
     ),
 ];
 
-/// The table names cases that exist, each with a reason; it is printed, to be read with `--nocapture`.
+/// The table names cases that exist, each with a reason; it is printed, to be read with
+/// `--nocapture`.
 #[test]
 fn differences_name_their_cases() {
     let sources = [

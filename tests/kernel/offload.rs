@@ -1,5 +1,6 @@
-//! Super-packets, and packets of which the kernel has left something to do: from outside nobody sees that they are there.
-//! All of it holds without offload, too (`OFFLOAD=off`), but for the number of packets on the TUN device.
+//! Super-packets, and packets of which the kernel has left something to do: from outside nobody
+//! sees that they are there. All of it holds without offload, too (`OFFLOAD=off`), but for the
+//! number of packets on the TUN device.
 
 use nix::sys::{signal::Signal, socket::getsockopt};
 
@@ -23,8 +24,9 @@ const DATA: usize = 4 << 20;
 const CWR: u8 = 0x80;
 const ECE: u8 = 0x40;
 
-/// The ends calculate and cut everything themselves, and gates join what they get (GRO), as network cards and routers do:
-/// what comes to the translator from elsewhere, and what leaves it, is seen as on a wire.
+/// The ends calculate and cut everything themselves, and gates join what they get (GRO), as network
+/// cards and routers do: what comes to the translator from elsewhere, and what leaves it, is seen
+/// as on a wire.
 fn hosts_without_offload(net: &Net) {
     for (ns, device) in [(&net.client, "gate6"), (&net.server, "gate4")] {
         ns.run(&format!(
@@ -48,7 +50,8 @@ fn packets_of_device(ns: &Netns) -> [usize; 2] {
     })
 }
 
-/// If offload is on, fewer packets went through the device than [`exchange`] made segments; acknowledgements come to that.
+/// If offload is on, fewer packets went through the device than [`exchange`] made segments;
+/// acknowledgements come to that.
 fn assert_super_packets(net: &Net) {
     let segments = 2 * DATA / MTU;
     for packets in packets_of_device(&net.xlat) {
@@ -75,7 +78,8 @@ impl Wire {
         }
     }
 
-    /// Looks at what has arrived, calls `each` with the TCP segments, and returns how many have arrived at either end.
+    /// Looks at what has arrived, calls `each` with the TCP segments, and returns how many have
+    /// arrived at either end.
     fn verify(&self, mut each: impl FnMut(&[u8])) -> [usize; 2] {
         let [mut to_client, mut to_server] = [0; 2];
         while let Some(packet) = self.at_server.next(Ipv4::parse) {
@@ -102,7 +106,8 @@ impl Wire {
     }
 }
 
-/// RFC 7915 sections 4.5 and 5.5, and no packet above the MTU: between hosts whose packets are joined and cut on their way.
+/// RFC 7915 sections 4.5 and 5.5, and no packet above the MTU: between hosts whose packets are
+/// joined and cut on their way.
 #[test]
 fn hosts_elsewhere_see_whole_packets() {
     xlatd_case(|net| {
@@ -120,7 +125,8 @@ fn hosts_elsewhere_see_whole_packets() {
     });
 }
 
-/// The same from a program beside the translator: its packets come with partial checksums, and are super-packets at once.
+/// The same from a program beside the translator: its packets come with partial checksums, and are
+/// super-packets at once.
 #[test]
 fn a_program_on_the_same_host_sends_super_packets() {
     xlatd_case(|net| {
@@ -153,7 +159,8 @@ fn super_packets_are_hairpinned() {
     });
 }
 
-/// RFC 3168 section 6.1.2: congestion is seen, said and answered, and CWR is on one segment of a super-packet, not on all.
+/// RFC 3168 section 6.1.2: congestion is seen, said and answered, and CWR is on one segment of a
+/// super-packet, not on all.
 #[test]
 fn congestion_is_notified_through_super_packets() {
     xlatd_case(|net| {
@@ -191,8 +198,8 @@ fn congestion_is_notified_through_super_packets() {
     });
 }
 
-/// RFC 7915 section 4.1: what counts is the length of a segment. The sender of a super-packet whose segments do not fit
-/// hears of it, with the length that fits (X46-13), and all arrives.
+/// RFC 7915 section 4.1: what counts is the length of a segment. The sender of a super-packet whose
+/// segments do not fit hears of it, with the length that fits (X46-13), and all arrives.
 #[test]
 fn segments_that_do_not_fit_are_made_smaller() {
     xlatd_case(|net| {
@@ -205,7 +212,8 @@ fn segments_that_do_not_fit_are_made_smaller() {
     });
 }
 
-/// Datagrams that are joined arrive one by one, in their order, as they were sent: also those of several flows.
+/// Datagrams that are joined arrive one by one, in their order, as they were sent: also those of
+/// several flows.
 #[test]
 fn joined_datagrams_arrive_as_they_were() {
     xlatd_case(|net| {

@@ -1,4 +1,5 @@
-//! Packets in octets, built and read plainly: nothing here comes from the library, which is what is tested.
+//! Packets in octets, built and read plainly: nothing here comes from the library, which is what is
+//! tested.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -31,7 +32,8 @@ pub(crate) fn sum(octets: &[u8]) -> u16 {
     sum as u16
 }
 
-/// The sum of a TCP or UDP segment, or an ICMPv6 message, with its pseudo-header: 0xffff where the checksum in it is right.
+/// The sum of a TCP or UDP segment, or an ICMPv6 message, with its pseudo-header: 0xffff where the
+/// checksum in it is right.
 pub(crate) fn transport_sum(
     source: IpAddr,
     destination: IpAddr,
@@ -196,7 +198,8 @@ impl Ipv6 {
         )
     }
 
-    /// The Fragment header, where the packet has one as its first extension header, and what is behind it.
+    /// The Fragment header, where the packet has one as its first extension header, and what is
+    /// behind it.
     pub(crate) fn fragment(&self) -> Option<(FragmentHeader, &[u8])> {
         if self.next_header != FRAGMENT {
             return None;

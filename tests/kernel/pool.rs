@@ -43,7 +43,8 @@ fn ping(net: &Net) {
         .run(&format!("ping -n -c 1 -i 0.1 -w 15 {SERVER6}"));
 }
 
-/// A host that nothing maps gets an address of the pool, by which it is reached, and gets it again after a restart.
+/// A host that nothing maps gets an address of the pool, by which it is reached, and gets it again
+/// after a restart.
 #[test]
 fn lease_outlives_the_daemon() {
     xlatd_case(|net| {
@@ -80,7 +81,8 @@ fn lease_outlives_the_daemon() {
     });
 }
 
-/// Leases that TAYGA has made are taken over from its dynamic.map, and an echo request to the address still arrives.
+/// Leases that TAYGA has made are taken over from its dynamic.map, and an echo request to the
+/// address still arrives.
 #[test]
 fn leases_of_tayga_are_taken_over() {
     xlatd_case(|net| {
@@ -106,7 +108,8 @@ fn leases_of_tayga_are_taken_over() {
     });
 }
 
-/// A directory that cannot be written is said, and nothing else happens; what is in the file stays there.
+/// A directory that cannot be written is said, and nothing else happens; what is in the file stays
+/// there.
 #[test]
 fn lease_file_that_cannot_be_written_is_reported() {
     xlatd_case(|net| {
@@ -131,7 +134,8 @@ fn lease_file_that_cannot_be_written_is_reported() {
     });
 }
 
-/// Killed at any moment while it writes, the daemon leaves a whole file: the old one or the new one.
+/// Killed at any moment while it writes, the daemon leaves a whole file: the old one or the new
+/// one.
 #[test]
 fn lease_file_is_whole_after_kill_9() {
     const LEASES: u32 = 2000;
@@ -157,7 +161,8 @@ fn lease_file_is_whole_after_kill_9() {
                 daemon.log().contains("Explicit mappings").then_some(())
             });
             daemon.signal(Signal::SIGHUP);
-            // Sooner and later: before the new file is begun, while it is written, and when it has its place.
+            // Sooner and later: before the new file is begun, while it is written, and when it has
+            // its place.
             thread::sleep(Duration::from_micros(kill * 25));
             daemon.signal(Signal::SIGKILL);
             daemon.wait();
@@ -177,8 +182,8 @@ fn sources() -> u32 {
     env::var("SOURCES").map_or(100_000, |sources| sources.parse().unwrap())
 }
 
-/// More hosts than addresses: memory has a bound, who has an address is served as before, and who has none is counted and
-/// logged once in the interval.
+/// More hosts than addresses: memory has a bound, who has an address is served as before, and who
+/// has none is counted and logged once in the interval.
 #[test]
 fn flood_of_hosts_is_refused_and_said_once() {
     xlatd_case(|net| {
@@ -280,7 +285,8 @@ impl FileSystem {
 
 const OLD_LEASE: &str = "printf '203.0.113.9\\t2001:db8::9\\t4000000000\\n' >dynamic.map";
 
-/// A full disk is reported; the file stays what it was, packets flow, and leases are written once there is room.
+/// A full disk is reported; the file stays what it was, packets flow, and leases are written once
+/// there is room.
 #[test]
 fn full_disk_loses_no_lease() {
     xlatd_case(|net| {
@@ -320,7 +326,8 @@ fn read_only_directory_is_reported() {
     });
 }
 
-/// Hosts with a lease reach each other by their IPv4 addresses, as those with a map do (RFC 7757 section 4).
+/// Hosts with a lease reach each other by their IPv4 addresses, as those with a map do (RFC 7757
+/// section 4).
 #[test]
 fn hosts_with_leases_reach_each_other() {
     xlatd_case(|net| {
@@ -378,8 +385,8 @@ impl Traced {
     }
 }
 
-/// The new file is on the disk before it takes the place of the old one, and so is the change of the directory: what the
-/// kernel was told, in this order (fsync(2)).
+/// The new file is on the disk before it takes the place of the old one, and so is the change of
+/// the directory: what the kernel was told, in this order (fsync(2)).
 #[test]
 fn leases_are_on_the_disk_before_the_old_file_goes() {
     xlatd_case(|net| {

@@ -1,5 +1,6 @@
-//! The service around the daemon, as far as it can be had without systemd(1) as process 1: the commands of the units and
-//! what they restrict, the init script, and how all of it is installed and removed.
+//! The service around the daemon, as far as it can be had without systemd(1) as process 1: the
+//! commands of the units and what they restrict, the init script, and how all of it is installed
+//! and removed.
 
 use std::{
     collections::BTreeSet,
@@ -22,8 +23,8 @@ use crate::{
 /// The server, by the prefix of Debian's tayga.conf.
 const SERVER6: &str = "2001:db8:1:ffff::192.0.2.2";
 
-/// A machine within the machine: its own /etc with Debian's configuration and the user xlatd, its own /run, /var/spool,
-/// /var/db and /var/lib, and a /dev/net/tun for all, as udev makes it.
+/// A machine within the machine: its own /etc with Debian's configuration and the user xlatd, its
+/// own /run, /var/spool, /var/db and /var/lib, and a /dev/net/tun for all, as udev makes it.
 const MACHINE: &str = r#"
 set -e
 mkdir "$DIR/etc" "$DIR/dev"
@@ -46,8 +47,9 @@ mkdir -p /run/systemd/journal
 ln -s "$DIR/journal" /run/systemd/journal/socket
 "#;
 
-/// What a unit says of the process of ExecStart=, by other means: User=, AmbientCapabilities=, CapabilityBoundingSet=,
-/// NoNewPrivileges=, and ProtectSystem=strict with ReadWritePaths= and StateDirectory=.
+/// What a unit says of the process of ExecStart=, by other means: User=, AmbientCapabilities=,
+/// CapabilityBoundingSet=, NoNewPrivileges=, and ProtectSystem=strict with ReadWritePaths= and
+/// StateDirectory=.
 const CONFINED: &str = r#"
 set -e
 for path in $WRITABLE; do
@@ -113,8 +115,8 @@ impl Machine {
             .collect()
     }
 
-    /// Runs the service of a unit as far as its settings go, after `prepare`. At the end it runs what comes after the
-    /// service, and lists what is left.
+    /// Runs the service of a unit as far as its settings go, after `prepare`. At the end it runs
+    /// what comes after the service, and lists what is left.
     fn start(&self, net: &Net, unit: &str, instance: &str, prepare: &str) -> Daemon {
         let setting = |name| self.unit(unit, instance, name);
         let state = format!("/var/lib/{}", setting("StateDirectory")[0]);
@@ -195,8 +197,8 @@ fn ping(net: &Net) {
         .run(&format!("ping -n -c 1 -i 0.1 -w 15 {SERVER6}"));
 }
 
-/// Debian's untouched tayga.conf and /etc/default/tayga: the service starts, packets cross with NAT44, it stops, and
-/// nothing is left.
+/// Debian's untouched tayga.conf and /etc/default/tayga: the service starts, packets cross with
+/// NAT44, it stops, and nothing is left.
 #[test]
 fn debians_configuration_runs_as_a_service() {
     xlatd_case(|net| {
@@ -220,7 +222,8 @@ fn debians_configuration_runs_as_a_service() {
     });
 }
 
-/// Leases are in root's directories, wherever these are in the field: they are taken over, and written by the user.
+/// Leases are in root's directories, wherever these are in the field: they are taken over, and
+/// written by the user.
 #[test]
 fn leases_in_the_field_are_taken_over() {
     xlatd_case(|net| {
@@ -465,8 +468,8 @@ fn setting_up_the_network_is_undone_if_it_fails() {
     });
 }
 
-/// What was there before a set-up that fails is there after it; NAT44 goes also when it is not wanted any more; and the
-/// administrator's settings may add to what is not set.
+/// What was there before a set-up that fails is there after it; NAT44 goes also when it is not
+/// wanted any more; and the administrator's settings may add to what is not set.
 #[test]
 fn setting_up_the_network_touches_nothing_else() {
     xlatd_case(|net| {
@@ -547,8 +550,8 @@ fn setting_up_the_network_goes_before_other_routes() {
     });
 }
 
-/// Only a directory that is root's alone, and for leases alone, is given to the user; a link that the user could have put
-/// there leads to nothing of the system's.
+/// Only a directory that is root's alone, and for leases alone, is given to the user; a link that
+/// the user could have put there leads to nothing of the system's.
 #[test]
 fn no_other_directory_is_given_away() {
     xlatd_case(|net| {
@@ -594,7 +597,8 @@ fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     rest.split_once(to).unwrap().0
 }
 
-/// The init script: start returns when packets flow, status and reload know the daemon, stop leaves nothing.
+/// The init script: start returns when packets flow, status and reload know the daemon, stop leaves
+/// nothing.
 #[test]
 fn init_script_runs_debians_configuration() {
     xlatd_case(|net| {

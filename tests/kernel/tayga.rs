@@ -162,8 +162,9 @@ fn mistakes_name_the_help_of_their_command() {
     });
 }
 
-/// What clatd 2.x runs, in its order and by its name: a temporary file with four lines, `--mktun` and `--nodetach` with an
-/// empty argument, signals that were ignored, `--rmtun`. IPv4 works in between.
+/// What clatd 2.x runs, in its order and by its name: a temporary file with four lines, `--mktun`
+/// and `--nodetach` with an empty argument, signals that were ignored, `--rmtun`. IPv4 works in
+/// between.
 #[test]
 fn clatd_makes_its_host_a_clat() {
     xlatd_case(|net| {
@@ -239,7 +240,8 @@ fn exchange(client: &mut TcpStream, server: &mut TcpStream, text: &[u8]) {
     assert_eq!(buffer, text);
 }
 
-/// tayga is stopped and xlatd started with the same configuration and data-dir: a connection by a leased address goes on.
+/// tayga is stopped and xlatd started with the same configuration and data-dir: a connection by a
+/// leased address goes on.
 #[test]
 fn open_connection_outlives_the_change_from_tayga() {
     xlatd_case(|net: &Net| {

@@ -1,6 +1,8 @@
-//! Checksums of every protocol that has one, in packets that are passed on (RFC 7915 sections 4.5, 5.5).
+//! Checksums of every protocol that has one, in packets that are passed on (RFC 7915 sections 4.5,
+//! 5.5).
 //!
-//! That they are as right or as wrong as they were is checked in `judge`; here is what has to be passed on.
+//! That they are as right or as wrong as they were is checked in `judge`; here is what has to be
+//! passed on.
 
 use proptest::prelude::*;
 use xlatd::translate::{DropReason, Reply, UdpChecksum};
@@ -15,8 +17,9 @@ use crate::{
 proptest! {
     #![proptest_config(cases())]
 
-    /// X46-35, X46-38, X64-24, G-07: every whole packet between hosts that have a mapping is passed on, unless it is
-    /// too big and may not be fragmented, or is UDP without a checksum while that is not wanted.
+    /// X46-35, X46-38, X64-24, G-07: every whole packet between hosts that have a mapping is passed
+    /// on, unless it is too big and may not be fragmented, or is UDP without a checksum while that
+    /// is not wanted.
     #[test]
     fn whole_packets(
         world in sane_worlds(),
@@ -48,7 +51,8 @@ proptest! {
         }
     }
 
-    /// RFC 768, X46-35: whatever the sum comes to, the field of UDP is never zero. Every sum occurs.
+    /// RFC 768, X46-35: whatever the sum comes to, the field of UDP is never zero. Every sum
+    /// occurs.
     #[test]
     fn udp_checksums_of_every_value(
         world in sane_worlds(),

@@ -1,4 +1,5 @@
-//! Fragments: put together, they are the translation of the datagram (RFC 7915 sections 4.1, 5.1.1).
+//! Fragments: put together, they are the translation of the datagram (RFC 7915 sections 4.1,
+//! 5.1.1).
 
 use proptest::{collection::vec, prelude::*};
 use xlatd::translate::{DropReason, UdpChecksum};
@@ -43,8 +44,8 @@ fn fragmentable(content: Content, world: &World) -> Content {
 proptest! {
     #![proptest_config(cases())]
 
-    /// X46-11, X46-15, X46-16, X64-10, X64-12: a datagram that comes in fragments, which are cut again where they do
-    /// not fit.
+    /// X46-11, X46-15, X46-16, X64-10, X64-12: a datagram that comes in fragments, which are cut
+    /// again where they do not fit.
     #[test]
     fn of_datagrams_that_came_in_fragments(
         world in sane_worlds(),
@@ -80,7 +81,8 @@ proptest! {
         prop_assert!(whole.payload[from..] == given.payload[from..]);
     }
 
-    /// X46-37: the checksum of a first fragment would cover what is not there, so there is none to be had.
+    /// X46-37: the checksum of a first fragment would cover what is not there, so there is none to
+    /// be had.
     #[test]
     fn that_begin_udp_without_checksum(
         world in sane_worlds(),
@@ -123,8 +125,8 @@ proptest! {
         }
     }
 
-    /// RFC 791, RFC 8200 section 4.5: a fragment past the end of the largest datagram, or with a length that cannot go
-    /// on, goes nowhere.
+    /// RFC 791, RFC 8200 section 4.5: a fragment past the end of the largest datagram, or with a
+    /// length that cannot go on, goes nowhere.
     #[test]
     fn that_cannot_be_part_of_a_datagram(
         world in sane_worlds(),
@@ -139,7 +141,8 @@ proptest! {
         let offset = offset & !7 | 8;
         let payload = content.payload(source, destination);
         let packet = content.around(source, destination, Some((offset, more)), &payload);
-        let possible = (!more || payload.len().is_multiple_of(8)) && offset + payload.len() <= 65515;
+        let has_place = offset + payload.len() <= 65515;
+        let possible = (!more || payload.len().is_multiple_of(8)) && has_place;
         let answer = judge::send(&world, &mut world.node(1), &packet)?;
         prop_assert_eq!(matches!(answer, Answer::Drop(..)), !possible, "{:?}", answer);
     }

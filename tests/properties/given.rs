@@ -1,4 +1,5 @@
-//! What the properties are given: settings, maps with a plain search of their own, addresses, packets.
+//! What the properties are given: settings, maps with a plain search of their own, addresses,
+//! packets.
 
 use std::{
     fmt,
@@ -201,7 +202,8 @@ impl World {
         }
     }
 
-    /// The host behind an address in the prefix, where that host has an explicit mapping (RFC 7757 section 4).
+    /// The host behind an address in the prefix, where that host has an explicit mapping (RFC 7757
+    /// section 4).
     pub(crate) fn hairpinned(&self, destination: IpAddr) -> Option<Ipv6Addr> {
         let IpAddr::V6(destination) = destination else {
             return None;
@@ -422,7 +424,8 @@ pub(crate) fn worlds() -> impl Strategy<Value = World> {
     )
 }
 
-/// Settings and maps that give every address but illegal ones a counterpart, and that one the address again.
+/// Settings and maps that give every address but illegal ones a counterpart, and that one the
+/// address again.
 pub(crate) fn sane_worlds() -> impl Strategy<Value = World> {
     let lengths = (1..=32_u8, 1..=32_u8, 0..=128_u8, 0..=128_u8);
     (settings(), nat64_prefix(), lengths).prop_map(|(settings, prefix, (a4, b4, a6, b6))| {
@@ -578,7 +581,8 @@ pub(crate) struct Content {
     pub(crate) extension_headers: Vec<u8>,
 }
 
-/// Packets that any translator passes on where it maps the addresses; `max` octets of payload at most.
+/// Packets that any translator passes on where it maps the addresses; `max` octets of payload at
+/// most.
 pub(crate) fn contents(max: usize) -> impl Strategy<Value = Content> {
     let protocol = select(vec![
         TCP,

@@ -15,7 +15,8 @@ use crate::{
     plain::{self, Checked, ICMP, ICMPV6, Ip, UDP},
 };
 
-/// Longest ICMP errors that are originated or made by translation: RFC 1812 section 4.3.2.3, RFC 4443 section 2.4 (c).
+/// Longest ICMP errors that are originated or made by translation: RFC 1812 section 4.3.2.3, RFC
+/// 4443 section 2.4 (c).
 pub(crate) fn max_error_len(v6: bool) -> usize {
     if v6 { MIN_MTU.into() } else { 576 }
 }
@@ -207,7 +208,8 @@ fn check_made_up_source(
     Ok(())
 }
 
-/// X46-35, X46-38, X64-24, G-07: the payload is as it was, but for its checksum, which is as right or wrong as it was.
+/// X46-35, X46-38, X64-24, G-07: the payload is as it was, but for its checksum, which is as right
+/// or wrong as it was.
 fn check_payload(world: &World, given: &Ip, whole: &Ip) -> Checked<()> {
     prop_assert_eq!(given.stated_len, whole.stated_len, "length of the payload");
     let at = plain::checksum_at(given.protocol).filter(|_| given.offset == 0);

@@ -57,7 +57,8 @@ impl Ip {
         self.protocol == if self.is_v6() { ICMPV6 } else { ICMP }
     }
 
-    /// Whether it is an ICMP error of the types that are translated. Fragments of ICMP have no type.
+    /// Whether it is an ICMP error of the types that are translated. Fragments of ICMP have no
+    /// type.
     pub(crate) fn is_icmp_error(&self) -> bool {
         self.is_icmp()
             && !self.is_fragment()
@@ -71,7 +72,8 @@ impl Ip {
     }
 }
 
-/// Reads a packet, or as much of one as an ICMP error quotes. `None` where the headers are not all there.
+/// Reads a packet, or as much of one as an ICMP error quotes. `None` where the headers are not all
+/// there.
 pub(crate) fn read(octets: &[u8]) -> Option<Ip> {
     match octets.first()? >> 4 {
         4 => read_v4(octets),
@@ -162,7 +164,8 @@ pub(crate) fn read_made(octets: &[u8]) -> Checked<Ip> {
     Ok(ip)
 }
 
-/// Reads what the translator quotes: of the header everything has to be right, only the payload may be cut off.
+/// Reads what the translator quotes: of the header everything has to be right, only the payload may
+/// be cut off.
 pub(crate) fn read_quoted_made(octets: &[u8]) -> Checked<Ip> {
     let ip = read(octets)
         .ok_or_else(|| TestCaseError::fail("what the translator quotes has its headers"))?;
@@ -185,8 +188,8 @@ pub(crate) fn read_quoted_made(octets: &[u8]) -> Checked<Ip> {
     Ok(ip)
 }
 
-/// What the 16-bit words of `parts` come to, modulo 2^16 - 1: zero if they include a right checksum (RFC 1071).
-/// Every part but the last has an even length.
+/// What the 16-bit words of `parts` come to, modulo 2^16 - 1: zero if they include a right checksum
+/// (RFC 1071). Every part but the last has an even length.
 pub(crate) fn residue(parts: &[&[u8]]) -> u32 {
     let octets = parts.concat();
     octets.chunks(2).fold(0, |sum, pair| {
@@ -234,7 +237,8 @@ fn coverage(protocol: u8, payload: &[u8]) -> (usize, usize) {
             };
             (covered, all)
         }
-        // RFC 4340 section 9.2: the header, and so many words less one of the rest. No header is shorter than 12.
+        // RFC 4340 section 9.2: the header, and so many words less one of the rest. No header is
+        // shorter than 12.
         DCCP => match usize::from(payload[5] & 15) {
             0 => (all, all),
             words => (
@@ -246,7 +250,8 @@ fn coverage(protocol: u8, payload: &[u8]) -> (usize, usize) {
     }
 }
 
-/// What the checksum of a whole packet comes to with its pseudo-header: zero if it is right. `None` if it has none.
+/// What the checksum of a whole packet comes to with its pseudo-header: zero if it is right. `None`
+/// if it has none.
 pub(crate) fn transport_residue(ip: &Ip) -> Option<u32> {
     let at = checksum_at(ip.protocol)?;
     ip.payload.get(..at + 2).filter(|_| ip.payload.len() >= 8)?;
@@ -342,8 +347,8 @@ pub(crate) fn u16_at(octets: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([octets[at], octets[at + 1]])
 }
 
-/// Addresses that are no host's, as the documentation of the library lists them: whatever the translator sends is
-/// neither from nor to them.
+/// Addresses that are no host's, as the documentation of the library lists them: whatever the
+/// translator sends is neither from nor to them.
 pub(crate) fn is_illegal(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
@@ -362,7 +367,8 @@ pub(crate) fn is_illegal(address: IpAddr) -> bool {
     }
 }
 
-/// The pieces of one datagram, put together: they have to lie end to end, in order, and agree in everything else.
+/// The pieces of one datagram, put together: they have to lie end to end, in order, and agree in
+/// everything else.
 pub(crate) fn reassemble(pieces: &[Ip]) -> Checked<Ip> {
     let mut whole = pieces[0].clone();
     for piece in &pieces[1..] {

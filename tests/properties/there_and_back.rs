@@ -1,5 +1,5 @@
-//! There by one translator and back by its mirror: the packet again, but for what routers change and what the other
-//! family cannot say.
+//! There by one translator and back by its mirror: the packet again, but for what routers change
+//! and what the other family cannot say.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -31,8 +31,8 @@ fn copying(world: World) -> World {
     World { settings, ..world }
 }
 
-/// What comes back, put together; `None` if it is too big on either way, or ICMP or AH that was fragmented on the way
-/// there, which cannot come back.
+/// What comes back, put together; `None` if it is too big on either way, or ICMP or AH that was
+/// fragmented on the way there, which cannot come back.
 fn there_and_back(world: &World, packet: &[u8]) -> Checked<Option<Ip>> {
     let given = plain::read(packet).unwrap();
     let there = judge::send(world, &mut world.node(1), packet)?;
@@ -114,8 +114,8 @@ proptest! {
         }
     }
 
-    /// The same from the other side: flow label and extension headers are gone, of an identification the low half
-    /// is left.
+    /// The same from the other side: flow label and extension headers are gone, of an
+    /// identification the low half is left.
     #[test]
     fn from_ipv6(
         world in sane_worlds(),
@@ -137,8 +137,9 @@ proptest! {
         }
     }
 
-    /// EAM-06, EAM-08: hosts with explicit mappings know each other by the prefix; what one sends to the other comes
-    /// from where the other can answer to, a hop is counted once, and the answer comes from whom was asked.
+    /// EAM-06, EAM-08: hosts with explicit mappings know each other by the prefix; what one sends
+    /// to the other comes from where the other can answer to, a hop is counted once, and the answer
+    /// comes from whom was asked.
     #[test]
     fn by_hairpin(
         world in sane_worlds(),
@@ -194,7 +195,8 @@ proptest! {
         }
     }
 
-    /// A52-01 to A52-04: hosts in a prefix of each length, with addresses of every kind between them.
+    /// A52-01 to A52-04: hosts in a prefix of each length, with addresses of every kind between
+    /// them.
     #[test]
     fn by_prefixes_of_every_length(
         world in sane_worlds(),
@@ -212,8 +214,8 @@ proptest! {
     }
 }
 
-/// SEC-04, EAM-01 to EAM-03: a mapping of every IPv4 prefix length with every IPv6 prefix length that leaves it enough
-/// bits, for the first host, the last, and some between.
+/// SEC-04, EAM-01 to EAM-03: a mapping of every IPv4 prefix length with every IPv6 prefix length
+/// that leaves it enough bits, for the first host, the last, and some between.
 #[test]
 fn by_explicit_mappings_of_every_length() -> Checked<()> {
     let settings = Settings::default();
@@ -288,7 +290,8 @@ fn place() -> impl Strategy<Value = Option<(usize, bool)>> {
     ]
 }
 
-/// A packet at this place; ICMP is always whole, all but a last fragment are multiples of 8 octets long.
+/// A packet at this place; ICMP is always whole, all but a last fragment are multiples of 8 octets
+/// long.
 fn piece(
     content: &Content,
     source: IpAddr,

@@ -1,4 +1,5 @@
-//! What the core costs without a device: translation, lookups, and the reading of maps (`cargo bench --bench core`).
+//! What the core costs without a device: translation, lookups, and the reading of maps (`cargo
+//! bench --bench core`).
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 

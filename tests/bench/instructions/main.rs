@@ -1,5 +1,5 @@
-//! Instructions per packet with tables of different size, counted by valgrind(1): they do not depend on what else the
-//! machine does (`cargo bench --bench instructions`).
+//! Instructions per packet with tables of different size, counted by valgrind(1): they do not
+//! depend on what else the machine does (`cargo bench --bench instructions`).
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 

@@ -41,7 +41,8 @@ sockopt_impl!(
     libc::c_int
 );
 
-/// So many datagrams of one flow are given to the kernel by one call, as by any program that is made to be fast.
+/// So many datagrams of one flow are given to the kernel by one call, as by any program that is
+/// made to be fast.
 const BURST: usize = 40;
 const PORT: u16 = 5201;
 
@@ -119,7 +120,8 @@ pub(crate) fn udp(lab: &Lab, carrier: &Carrier, what: Datagrams, duration: Durat
     })
 }
 
-/// UDP with 64 octets from many hosts, one datagram of each after the other: thousands a second that arrive.
+/// UDP with 64 octets from many hosts, one datagram of each after the other: thousands a second
+/// that arrive.
 pub(crate) fn from_many_hosts(lab: &Lab, maps: Maps, duration: Duration) -> f64 {
     const LEN: usize = 64;
     let receiver = bind(&lab.server, SERVER);

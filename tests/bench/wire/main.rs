@@ -1,8 +1,10 @@
-//! How fast packets cross, over real devices: xlatd beside Debian's tayga and the kernel's own forwarding.
+//! How fast packets cross, over real devices: xlatd beside Debian's tayga and the kernel's own
+//! forwarding.
 //!
-//! Rounds are interleaved: in each, every carrier is measured once, so that what else the machine does meets all of them.
-//! `ROUNDS` (7) and `SECONDS_EACH` (2, for each figure) are taken from the environment. It prints a table of medians and of
-//! ratios to tayga, pair by pair, and writes `target/bench/wire.json` and `wire.svg`.
+//! Rounds are interleaved: in each, every carrier is measured once, so that what else the machine
+//! does meets all of them. `ROUNDS` (7) and `SECONDS_EACH` (2, for each figure) are taken from the
+//! environment. It prints a table of medians and of ratios to tayga, pair by pair, and writes
+//! `target/bench/wire.json` and `wire.svg`.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 #![allow(dead_code, reason = "the harness is that of the kernel tests")]
@@ -153,7 +155,8 @@ fn measure_maps(carrier: &Carrier, duration: Duration, report: &mut Report) {
     let only = env::var("ONLY").unwrap_or_default();
     for (size, metrics) in SIZES.into_iter().zip(METRICS) {
         let wanted = metrics.iter().any(|metric| metric.contains(&only));
-        // tayga looks through its maps one by one: with more of them it would take the round for itself.
+        // tayga looks through its maps one by one: with more of them it would take the round for
+        // itself.
         let in_vain = matches!(carrier, Carrier::Tayga(_)) && size > 1_000;
         if !wanted || in_vain || *carrier == Carrier::Kernel {
             continue;
@@ -177,7 +180,8 @@ impl Cpu {
     fn of(running: &Running) -> Self {
         Self(running.daemon.as_ref().map(|daemon| {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
-            // After the name, which may hold anything: utime and stime are fields 14 and 15, in ticks of 10 ms.
+            // After the name, which may hold anything: utime and stime are fields 14 and 15, in
+            // ticks of 10 ms.
             let (_, fields) = stat.rsplit_once(')').unwrap();
             let fields: Vec<_> = fields.split_whitespace().collect();
             let ticks = |at: usize| fields[at - 3].parse::<f64>().unwrap();

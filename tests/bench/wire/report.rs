@@ -61,7 +61,8 @@ impl Report {
         metric.values[of].push(value);
     }
 
-    /// A table in Markdown: medians, with the lowest and the highest value, and ratios of pairs of one round.
+    /// A table in Markdown: medians, with the lowest and the highest value, and ratios of pairs of
+    /// one round.
     pub(crate) fn print(&self) {
         print!("\n| |");
         for carrier in &self.carriers {

@@ -1,4 +1,5 @@
-//! What comes from the network of a CLAT: messages of Neighbour Discovery and DNS, and a CLAT that hears them in any order.
+//! What comes from the network of a CLAT: messages of Neighbour Discovery and DNS, and a CLAT that
+//! hears them in any order.
 #![no_main]
 
 use std::{net::Ipv6Addr, time::Duration};

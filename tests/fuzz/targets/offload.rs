@@ -1,5 +1,5 @@
-//! Packets with work that the kernel has left to do: whatever a header says, nothing panics and what goes out is whole; and
-//! a super-packet is translated as its segments are, one by one.
+//! Packets with work that the kernel has left to do: whatever a header says, nothing panics and
+//! what goes out is whole; and a super-packet is translated as its segments are, one by one.
 #![no_main]
 #![allow(
     dead_code,
@@ -68,7 +68,8 @@ fn translator() -> Translator {
     Translator::new(Settings::default(), map, 1)
 }
 
-/// What becomes of a packet with its header, each again with its header; segments are sent through again.
+/// What becomes of a packet with its header, each again with its header; segments are sent through
+/// again.
 fn through(translator: &mut Translator, octets: &[u8], depth: u8) -> Vec<Vec<u8>> {
     assert!(depth < 3, "work that is never done");
     let mut packet = Packet::new();
@@ -108,8 +109,9 @@ fn through(translator: &mut Translator, octets: &[u8], depth: u8) -> Vec<Vec<u8>
     all
 }
 
-/// A super-packet from one mapped host to another, with its header, of TCP or UDP: the transport header is of the input, too,
-/// and so is what it has for payload. `None` if it would have nothing to be cut.
+/// A super-packet from one mapped host to another, with its header, of TCP or UDP: the transport
+/// header is of the input, too, and so is what it has for payload. `None` if it would have nothing
+/// to be cut.
 fn whole(shape: &[u8; 8], octets: &[u8]) -> Option<Vec<u8>> {
     let [
         kind,
@@ -231,7 +233,8 @@ fn fold(mut sum: u32) -> u16 {
     sum as u16
 }
 
-/// The packets that a kernel would send for one with its header, with whole checksums, in the plainest way.
+/// The packets that a kernel would send for one with its header, with whole checksums, in the
+/// plainest way.
 fn cut(with_header: &[u8]) -> Vec<Vec<u8>> {
     let (header, packet) = with_header.split_at(HEADER_LEN);
     let word = |at: usize| usize::from(u16::from_ne_bytes([header[at], header[at + 1]]));
@@ -294,8 +297,9 @@ fn cut(with_header: &[u8]) -> Vec<Vec<u8>> {
     all
 }
 
-/// Without what is another each time, or may be: IPv4 identifications that are made up, and with them header checksums; and
-/// whether a short packet may be fragmented (RFC 7915 section 5.1), as the last segment has the flags of the others.
+/// Without what is another each time, or may be: IPv4 identifications that are made up, and with
+/// them header checksums; and whether a short packet may be fragmented (RFC 7915 section 5.1), as
+/// the last segment has the flags of the others.
 fn comparable(mut packet: Vec<u8>) -> Vec<u8> {
     if packet[0] >> 4 == 4 {
         if packet.len() <= 1260 {

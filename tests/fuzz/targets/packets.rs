@@ -1,5 +1,6 @@
-//! Any octets, through a translator with any settings: an answer that is right, to it and to what became of it. Checksums of
-//! headers and ICMP messages, and lengths, are made right for some, which would not get far otherwise.
+//! Any octets, through a translator with any settings: an answer that is right, to it and to what
+//! became of it. Checksums of headers and ICMP messages, and lengths, are made right for some,
+//! which would not get far otherwise.
 #![no_main]
 #![allow(
     dead_code,

@@ -1,5 +1,5 @@
-//! Every text that is read: it is understood or refused with reasons, and what is understood is the same when it is written
-//! and read again.
+//! Every text that is read: it is understood or refused with reasons, and what is understood is the
+//! same when it is written and read again.
 #![no_main]
 
 use std::{collections::HashSet, net::Ipv6Addr};

@@ -1,4 +1,5 @@
-//! What packets and maps are judged by: the plain readers of the property tests, which ask the library nothing.
+//! What packets and maps are judged by: the plain readers of the property tests, which ask the
+//! library nothing.
 
 #[path = "../../properties/given.rs"]
 pub(crate) mod given;

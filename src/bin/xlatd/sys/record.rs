@@ -148,7 +148,8 @@ fn read(mut file: &File) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&octets).into_owned())
 }
 
-/// Locks a file for this process alone, within so many tries of 10 ms. Dropping the file unlocks it.
+/// Locks a file for this process alone, within so many tries of 10 ms. Dropping the file unlocks
+/// it.
 pub(crate) fn locked(file: File, tries: u32) -> io::Result<Option<File>> {
     for _ in 0..tries {
         match file.try_lock() {
@@ -184,8 +185,8 @@ mod tests {
 
     use super::*;
 
-    /// Whoever may read a directory, or a record in it, may lock it (flock(2)), and keep a CLAT from
-    /// starting.
+    /// Whoever may read a directory, or a record in it, may lock it (flock(2)), and keep a CLAT
+    /// from starting.
     #[test]
     fn others_cannot_enter_the_directory() {
         let directory = std::env::temp_dir().join(format!("xlatd-mode-{}", std::process::id()));
