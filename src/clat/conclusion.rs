@@ -6,7 +6,7 @@
 //! | 2 | no uplink | waiting | kept, without routes |
 //! | 3 | no NAT64 prefix | waiting for a prefix | kept, without routes |
 //! | 4 | no IPv6 address to leave with | waiting | kept, without routes |
-//! | 5 | the CLAT address is not ready, and no other source works | checking it | kept, without routes |
+//! | 5 | CLAT address not ready, and no other source works | checking it | kept, without routes |
 //! | 6 | another CLAT on the uplink | another CLAT | kept, without routes |
 //! | 7 | no free IPv4 addresses | waiting | kept, without routes |
 //! | 8 | native IPv4 has stayed | stepping aside | set up, without the default route |

@@ -10,8 +10,8 @@ use siphasher::sip::SipHasher13;
 use super::Settings;
 use crate::{addr::Nat64Prefix, wire::checksum::Sum};
 
-/// A stable address in a /64 (RFC 7217): the same each time for this machine, interface, network and
-/// attempt. With `prefix` it is checksum-neutral (RFC 6052 section 4.1).
+/// A stable address in a /64 (RFC 7217): the same each time for this machine, interface, network
+/// and attempt. With `prefix` it is checksum-neutral (RFC 6052 section 4.1).
 pub(super) fn stable(
     network: Ipv6Addr,
     settings: &Settings,

@@ -8,7 +8,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `neighbour`, `answers` | which messages of routers and name servers count |
-//! | `discovery`, `search`, `prefix` | the NAT64 prefix: what was learnt, when to ask, which one counts |
+//! | `discovery`, `search`, `prefix` | the NAT64 prefix: what is learnt, when to ask, which counts |
 //! | `source`, `iid` | the CLAT address: its test, and how it is formed |
 //! | `native` | stepping aside for native IPv4 |
 //! | `conclusion` | what follows from all of it, as one table |

@@ -56,7 +56,8 @@ pub(crate) fn clat_case(body: impl FnOnce(&ClatNet)) {
     });
 }
 
-/// Runs one case with each kind of IPv6 address that packets can leave with, which is said by a line of the configuration.
+/// Runs one case with each kind of IPv6 address that packets can leave with, which is said by a
+/// line of the configuration.
 pub(crate) fn with_each_address(body: impl Fn(&ClatNet, &str)) {
     for config in ["", "clat-v6-addr=shared\n"] {
         clat_case(|net| body(net, config));
@@ -139,7 +140,8 @@ impl ClatNet {
         daemon
     }
 
-    /// Sends a Router Advertisement to the host, with NAT64 prefixes and their lifetimes in seconds.
+    /// Sends a Router Advertisement to the host, with NAT64 prefixes and their lifetimes in
+    /// seconds.
     pub(crate) fn advertise(&self, pref64: &[(&str, u16)]) {
         self.advertise_with(&advertisement(1800, pref64));
     }
@@ -273,7 +275,8 @@ pub(crate) fn advertisement(router_lifetime: u16, pref64: &[(&str, u16)]) -> Vec
     message
 }
 
-/// A name server of the router, which has a DNS64: it answers any question with these addresses, or says that there are none.
+/// A name server of the router, which has a DNS64: it answers any question with these addresses, or
+/// says that there are none.
 pub(crate) struct NameServer {
     done: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -324,8 +327,8 @@ impl Drop for NameServer {
     }
 }
 
-/// RFC 8781: with nothing configured, programs have IPv4 once a router says how the NAT64 is reached; and when it ends, no
-/// trace is left.
+/// RFC 8781: with nothing configured, programs have IPv4 once a router says how the NAT64 is
+/// reached; and when it ends, no trace is left.
 #[test]
 fn advertised_prefix_gives_ipv4_and_leaves_no_trace() {
     with_each_address(|net, config| {
@@ -360,7 +363,8 @@ fn waits_for_the_network() {
     });
 }
 
-/// RFC 7050: a network with a DNS64 only. Its name servers are those of the advertisement (RFC 8106).
+/// RFC 7050: a network with a DNS64 only. Its name servers are those of the advertisement (RFC
+/// 8106).
 #[test]
 fn resolved_prefix_gives_ipv4() {
     clat_case(|net| {
@@ -431,8 +435,8 @@ fn no_dns64_is_no_end() {
     });
 }
 
-/// RFC 8781 section 4: another prefix takes the place of one that ends, and a lifetime of zero is the end at once. The
-/// address that programs use stays, and so do their sockets.
+/// RFC 8781 section 4: another prefix takes the place of one that ends, and a lifetime of zero is
+/// the end at once. The address that programs use stays, and so do their sockets.
 #[test]
 fn prefix_changes_under_open_sockets() {
     with_each_address(|net, config| {
@@ -506,8 +510,8 @@ fn link_flaps_and_the_network_is_renumbered() {
     });
 }
 
-/// Native IPv4 takes over and gives back. An open connection goes on through the CLAT, and no packet
-/// with an address of 192.0.0.0/29 leaves by the uplink (RFC 7335).
+/// Native IPv4 takes over and gives back. An open connection goes on through the CLAT, and no
+/// packet with an address of 192.0.0.0/29 leaves by the uplink (RFC 7335).
 #[test]
 fn native_ipv4_comes_and_goes() {
     with_each_address(|net, config| {
@@ -631,7 +635,8 @@ fn changes_that_were_missed_are_seen() {
     clat_case(|net| {
         let daemon = net.start_up("");
         daemon.signal(Signal::SIGSTOP);
-        // Each is a message of about 100 octets, but takes more of the 208 KiB that the kernel has for them by default.
+        // Each is a message of about 100 octets, but takes more of the 208 KiB that the kernel has
+        // for them by default.
         let mut routes = String::new();
         for number in 0..3000 {
             let (high, low) = (number / 256, number % 256);
@@ -667,7 +672,8 @@ fn native_ipv4_can_be_replaced() {
     });
 }
 
-/// A container behind masquerade on the host has IPv4, with TCP of full segments and UDP with DF that is told the MTU.
+/// A container behind masquerade on the host has IPv4, with TCP of full segments and UDP with DF
+/// that is told the MTU.
 #[test]
 fn a_container_behind_the_host_has_ipv4() {
     with_each_address(|net, config| {
@@ -729,8 +735,8 @@ fn the_filter_shows_what_is_left() {
     }
 }
 
-/// RFC 4861 section 6.1.2, RFC 6052 section 2.2: advertisements that no router of the link has sent,
-/// and prefixes that no NAT64 can have, are ignored.
+/// RFC 4861 section 6.1.2, RFC 6052 section 2.2: advertisements that no router of the link has
+/// sent, and prefixes that no NAT64 can have, are ignored.
 #[test]
 fn rogue_advertisements_are_ignored() {
     clat_case(|net| {

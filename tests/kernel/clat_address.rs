@@ -38,8 +38,8 @@ fn forget_neighbours(net: &ClatNet) {
     net.router.ip("neigh flush dev host");
 }
 
-/// RFC 6877 section 6.3: packets leave with the CLAT address, which no device has and no program can
-/// use. Neighbours that do not know it find it, and those that check it reach it.
+/// RFC 6877 section 6.3: packets leave with the CLAT address, which no device has and no program
+/// can use. Neighbours that do not know it find it, and those that check it reach it.
 #[test]
 fn packets_leave_with_the_clat_address() {
     clat_case(|net| {
@@ -110,8 +110,8 @@ fn a_router_may_ask_from_a_global_address() {
     });
 }
 
-/// RFC 4862 section 5.4: no other host can take it; where another host has it, the CLAT takes another
-/// one. It is the same each time.
+/// RFC 4862 section 5.4: no other host can take it; where another host has it, the CLAT takes
+/// another one. It is the same each time.
 #[test]
 fn a_conflict_means_another_address() {
     clat_case(|net| {
@@ -143,7 +143,8 @@ fn a_conflict_means_another_address() {
     });
 }
 
-/// A network that lets no other addresses pass than those that it knows: the host's own is used, and that is said once.
+/// A network that lets no other addresses pass than those that it knows: the host's own is used,
+/// and that is said once.
 #[test]
 fn a_router_that_filters_means_the_hosts_address() {
     clat_case(|net| {
@@ -187,7 +188,8 @@ fn without_a_router_that_announces_one_the_hosts_address_is_used() {
     }
 }
 
-/// RFC 7756: by an address that was given to it the host is found from outside; by others it is not.
+/// RFC 7756: by an address that was given to it the host is found from outside; by others it is
+/// not.
 #[test]
 fn an_explicit_address_is_open() {
     for (config, is_open) in [("", false), ("clat-v6-addr=2001:db8:6::c1a7\n", true)] {
@@ -212,7 +214,8 @@ fn an_explicit_address_is_open() {
     }
 }
 
-/// `derived`, as by clatd: the host's address that is made of its link-layer address, with c1:a7 for ff:fe.
+/// `derived`, as by clatd: the host's address that is made of its link-layer address, with c1:a7
+/// for ff:fe.
 #[test]
 fn an_address_is_derived() {
     clat_case(|net| {

@@ -51,7 +51,8 @@ impl Program {
     }
 }
 
-/// What others delete comes back within 2 s: rule, routes, address, the table of nftables; and what they set.
+/// What others delete comes back within 2 s: rule, routes, address, the table of nftables; and what
+/// they set.
 #[test]
 fn what_others_delete_comes_back() {
     with_each_address(|net, config| {
@@ -125,8 +126,9 @@ fn the_device_is_set_down() {
     });
 }
 
-/// Before Linux 6.17 the kernel cannot forward by device, only as a whole: each device stays a host's or a router's
-/// nevertheless, other uplinks keep what routers told them, and what comes later is a host's.
+/// Before Linux 6.17 the kernel cannot forward by device, only as a whole: each device stays a
+/// host's or a router's nevertheless, other uplinks keep what routers told them, and what comes
+/// later is a host's.
 #[test]
 fn an_older_kernel_forwards_as_a_whole() {
     with_each_address(|net, config| {
@@ -182,8 +184,8 @@ fn an_older_kernel_forwards_as_a_whole() {
     });
 }
 
-/// Two instances, of which one is killed, starts again, and ends first: what both need stays, until the other one ends. On an
-/// older kernel, too.
+/// Two instances, of which one is killed, starts again, and ends first: what both need stays, until
+/// the other one ends. On an older kernel, too.
 #[test]
 fn what_two_instances_need_stays_until_both_end() {
     for launcher in [&[][..], &OLD_KERNEL] {
@@ -235,8 +237,8 @@ pub(crate) const OLD_KERNEL: [&str; 5] = [
     exec \"$0\" \"$@\"",
 ];
 
-/// A host that becomes a router while the CLAT is at work forwards what others have it forward; new connections by the CLAT
-/// stay out.
+/// A host that becomes a router while the CLAT is at work forwards what others have it forward; new
+/// connections by the CLAT stay out.
 #[test]
 fn the_host_becomes_a_router() {
     clat_case(|net| {
@@ -251,7 +253,8 @@ fn the_host_becomes_a_router() {
         wait_for("a host's rules", || is_host().then_some(()));
         net.wait_for_ipv4();
     });
-    // By the setting of Linux 6.17, which nobody tells us of: it is seen with the next change, and stays.
+    // By the setting of Linux 6.17, which nobody tells us of: it is seen with the next change, and
+    // stays.
     clat_case(|net| {
         let mut daemon = net.start_up("");
         net.host.sysctl("ipv6/conf/all/force_forwarding", "1");
@@ -315,8 +318,8 @@ fn a_crash_leaves_no_trace_in_the_end() {
     });
 }
 
-/// NetworkManager and systemd-networkd handle Router Advertisements by themselves, and the kernel does not: addresses and
-/// routes are theirs, and what it advertises is heard all the same.
+/// NetworkManager and systemd-networkd handle Router Advertisements by themselves, and the kernel
+/// does not: addresses and routes are theirs, and what it advertises is heard all the same.
 #[test]
 fn another_program_may_be_in_charge_of_the_link() {
     clat_case(|net| {
@@ -345,8 +348,8 @@ fn another_program_may_be_in_charge_of_the_link() {
     });
 }
 
-/// RFC 7335: with 192.0.0.1 on another device other addresses are used; two instances do not collide;
-/// and the CLAT steps aside for another one on the uplink.
+/// RFC 7335: with 192.0.0.1 on another device other addresses are used; two instances do not
+/// collide; and the CLAT steps aside for another one on the uplink.
 #[test]
 fn other_clats_are_left_alone() {
     clat_case(|net| {
@@ -372,7 +375,8 @@ fn other_clats_are_left_alone() {
     });
 }
 
-/// Whether new connections that come in by the uplink are dropped, wherever they go, as on a host that is no router.
+/// Whether new connections that come in by the uplink are dropped, wherever they go, as on a host
+/// that is no router.
 fn keeps_all_out(host: &Netns, device: &str) -> bool {
     let ruleset = host.run(&format!("nft list table inet xlatd_{device}"));
     let drops = |packets: &str| ruleset.contains(&format!("{packets} {UNASKED} drop"));
@@ -384,8 +388,8 @@ fn keeps_all_out(host: &Netns, device: &str) -> bool {
 
 const UNASKED: &str = "meta nfproto ipv6 ct state invalid,new,untracked";
 
-/// Two that start at once do not keep what the other needs: one of them chooses again. The first that ends leaves to the
-/// other what it needs, too, which sets it back in the end.
+/// Two that start at once do not keep what the other needs: one of them chooses again. The first
+/// that ends leaves to the other what it needs, too, which sets it back in the end.
 #[test]
 fn instances_begin_and_end_at_any_time() {
     clat_case(|net| {
@@ -450,7 +454,8 @@ fn firewalls_in_the_way_are_named() {
     });
 }
 
-/// As by the service: a user without privileges, but for two. It sets up all there is, and undoes it.
+/// As by the service: a user without privileges, but for two. It sets up all there is, and undoes
+/// it.
 #[test]
 fn works_for_a_user_with_two_capabilities() {
     with_each_address(|net, config| {
@@ -476,8 +481,8 @@ fn works_for_a_user_with_two_capabilities() {
     });
 }
 
-/// What cannot be set up is said once, with what the program said, and not that IPv4 works; it is tried again, and undone in
-/// the end.
+/// What cannot be set up is said once, with what the program said, and not that IPv4 works; it is
+/// tried again, and undone in the end.
 #[test]
 fn a_setup_that_fails_is_said_and_undone() {
     clat_case(|net| {
@@ -503,8 +508,8 @@ fn a_setup_that_fails_is_said_and_undone() {
     });
 }
 
-/// Without nftables there is IPv4 by an address of its own, for routers of which any kind asks; it is said once what that
-/// means, and they are used once they are there.
+/// Without nftables there is IPv4 by an address of its own, for routers of which any kind asks; it
+/// is said once what that means, and they are used once they are there.
 #[test]
 fn nftables_may_be_missing() {
     clat_case(|net| {
@@ -528,7 +533,8 @@ fn nftables_may_be_missing() {
     });
 }
 
-/// ufw is told what to let pass, and in the end to forget it: by the program of `cmd-ufw`, which plays it here.
+/// ufw is told what to let pass, and in the end to forget it: by the program of `cmd-ufw`, which
+/// plays it here.
 #[test]
 fn ufw_is_told() {
     clat_case(|net| {
@@ -679,8 +685,8 @@ fn nft_breaks_at_work() {
     });
 }
 
-/// Where nothing can be recorded, what one that was killed has left is not taken for a router's; nor is a record that has
-/// just gone a reason to believe it.
+/// Where nothing can be recorded, what one that was killed has left is not taken for a router's;
+/// nor is a record that has just gone a reason to believe it.
 #[test]
 fn records_may_be_missing() {
     clat_case(|net| {

@@ -21,7 +21,8 @@ use crate::{
     socket::{Capture, Fragmentation, udp_socket},
 };
 
-/// A neighbour can neither open a connection to a service of the host through the CLAT, nor use the host as a router.
+/// A neighbour can neither open a connection to a service of the host through the CLAT, nor use the
+/// host as a router.
 #[test]
 fn neighbours_do_not_come_in() {
     with_each_address(|net, config| {
@@ -54,8 +55,8 @@ fn neighbours_do_not_come_in() {
     });
 }
 
-/// Packets that belong to no connection do not come in either: answers that nobody has asked for, and TCP that begins
-/// nothing.
+/// Packets that belong to no connection do not come in either: answers that nobody has asked for,
+/// and TCP that begins nothing.
 #[test]
 fn what_nobody_has_asked_for_does_not_come_in() {
     with_each_address(|net, config| {
@@ -196,7 +197,8 @@ fn neighbours_do_not_get_through() {
     });
 }
 
-/// Before Linux 6.17 other devices would forward, too: neither does who is behind them get through, nor at us.
+/// Before Linux 6.17 other devices would forward, too: neither does who is behind them get through,
+/// nor at us.
 #[test]
 fn an_older_kernel_forwards_for_nobody_else() {
     clat_case(|net| {

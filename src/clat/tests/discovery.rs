@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// RFC 4861 section 6.3.7: solicitations at once, a second later, and 4 s later; then it waits for an
-/// event. DNS is asked 300 ms after the first, with back-off, for ever.
+/// RFC 4861 section 6.3.7: solicitations at once, a second later, and 4 s later; then it waits for
+/// an event. DNS is asked 300 ms after the first, with back-off, for ever.
 #[test]
 fn routers_are_solicited_and_name_servers_asked() {
     let mut rig = Rig::new(Settings::default());

@@ -196,7 +196,8 @@ fn an_advertised_prefix_makes_it_active() {
     assert!(later.is_empty(), "{later:?}");
 }
 
-/// The start is never delayed; native IPv4 must have stayed for a while, and its end counts at once.
+/// The start is never delayed; native IPv4 must have stayed for a while, and its end counts at
+/// once.
 #[test]
 fn it_steps_aside_for_native_ipv4() {
     let mut rig = Rig::started();
@@ -231,8 +232,8 @@ fn it_steps_aside_for_native_ipv4() {
     assert_eq!(rig.until(rig.now + seconds(60)), []);
 }
 
-/// Open flows go on until no packet was translated for 120 s, or for 900 s at most; then all is torn
-/// down. When native IPv4 goes, the CLAT is back at once.
+/// Open flows go on until no packet was translated for 120 s, or for 900 s at most; then all is
+/// torn down. When native IPv4 goes, the CLAT is back at once.
 #[test]
 fn the_host_is_torn_down_when_no_flow_is_left() {
     let aside = |rig: &mut Rig| {
@@ -273,8 +274,8 @@ fn the_host_is_torn_down_when_no_flow_is_left() {
     assert_eq!(rests(&rig.until(start + seconds(5000))), [start + QUIET]);
 }
 
-/// A set-up that fails just when the overlap with native IPv4 ends, or while something is missing, may
-/// have left parts: they are torn down with the rest.
+/// A set-up that fails just when the overlap with native IPv4 ends, or while something is missing,
+/// may have left parts: they are torn down with the rest.
 #[test]
 fn a_failed_set_up_is_torn_down_too() {
     let mut rig = Rig::started();
@@ -421,7 +422,8 @@ fn a_set_up_that_fails_chooses_other_addresses() {
     assert_eq!(setups(&actions)[0].instance(&Settings::default()), 2);
 }
 
-/// A VPN with an IPv6 default route, which may run over the CLAT, is no uplink where there is another one.
+/// A VPN with an IPv6 default route, which may run over the CLAT, is no uplink where there is
+/// another one.
 #[test]
 fn a_tunnel_is_no_uplink() {
     let mut rig = Rig::started();

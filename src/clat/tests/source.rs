@@ -20,8 +20,8 @@ impl Rig {
     }
 }
 
-/// RFC 6877 section 6.3: a CLAT address in the network that a router announces, which is tested on the
-/// uplink first; then it is the source until its network ends.
+/// RFC 6877 section 6.3: a CLAT address in the network that a router announces, which is tested on
+/// the uplink first; then it is the source until its network ends.
 #[test]
 fn an_address_of_its_own_is_the_source() {
     let mut rig = Rig::of(Settings::default());
@@ -58,8 +58,8 @@ fn an_address_of_its_own_is_the_source() {
     let done = rig.until(rig.now + seconds(600));
     assert!(done.is_empty(), "{done:?}");
 
-    // Renumbered: the host has an address in another network, and the old one is deprecated. The old
-    // CLAT address serves until the new one is tested.
+    // Renumbered: the host has an address in another network, and the old one is deprecated. The
+    // old CLAT address serves until the new one is tested.
     rig.tell(announcement("2001:db8:7::"));
     rig.link().addresses.push(address("2001:db8:7::2"));
     assert_eq!(rig.network_is(), []);
@@ -161,7 +161,8 @@ fn a_network_that_is_back_soon_has_the_same_address() {
     assert_eq!(tested(&rig.network_is()), Some(Some(ours)));
 }
 
-/// Detection of duplicates goes on beside that of the host's own address; probes wait for the latter.
+/// Detection of duplicates goes on beside that of the host's own address; probes wait for the
+/// latter.
 #[test]
 fn a_tentative_address_of_the_host_is_enough_to_begin() {
     let mut rig = Rig::of(Settings::default());
