@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 const MIN_DEBOUNCE: Duration = Duration::from_millis(20);
 /// The longest that a change waits for a look.
 const MAX_DEBOUNCE: Duration = Duration::from_secs(1);
-/// Rescans take at most one part in this many of wall time, whoever changes the network however often.
+/// Rescans take at most one part in this many of wall time, whoever changes the network however
+/// often.
 const MAX_SHARE: u32 = 10;
 
 /// The time of the next look at the network, and how long changes are gathered before it.

@@ -6,7 +6,7 @@ use std::{net::Ipv6Addr, time::Duration};
 
 use libfuzzer_sys::fuzz_target;
 use xlatd::{
-    clat::{Action, Address, Clat, Event, Link, Network, Settings, Source, prefix},
+    clat::{Action, Address, Clat, Event, Interface, Network, Settings, Source, prefix},
     plan::{self, Before, Facts},
     wire::{
         dns::{self, Answer},
