@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-/// Changes that may follow each other at once, and the interval after which one more may. Routers
-/// that contradict each other, by mistake or not, flap neither the routes nor the log faster.
-const BURST: u32 = 20;
-const INTERVAL: Duration = Duration::from_secs(5);
+use crate::pace::{Rate, TokenBucket};
+
+/// 20 changes may follow each other at once, and then one in 5 s. Routers that contradict each
+/// other, by mistake or not, flap neither the routes nor the log faster.
+const CHANGES: Rate = Rate::new(20, Duration::from_secs(100));
 
 /// A change that is damped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,23 +18,11 @@ pub(super) enum Change {
 }
 
 /// The changes that may still be made.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Damping {
-    /// Number that may follow at once, as of `since`.
-    left: u32,
-    since: Duration,
+    left: TokenBucket<Duration>,
     /// When to try again a change that was not allowed in this turn.
     retry: Option<Duration>,
-}
-
-impl Default for Damping {
-    fn default() -> Self {
-        Self {
-            left: BURST,
-            since: Duration::ZERO,
-            retry: None,
-        }
-    }
 }
 
 impl Damping {
@@ -44,19 +33,14 @@ impl Damping {
 
     /// Takes one of the changes that are left, if one is; otherwise it waits for the deadline.
     pub(super) fn allows(&mut self, change: Change, now: Duration) -> bool {
-        let elapsed = now.saturating_sub(self.since).as_secs() / INTERVAL.as_secs();
-        if elapsed > 0 {
-            let earned = u32::try_from(elapsed).unwrap_or(u32::MAX);
-            self.left = self.left.saturating_add(earned).min(BURST);
-            self.since = now;
+        let reserve = u32::from(change != Change::Restore);
+        match self.left.take_above(reserve, CHANGES, now) {
+            Ok(()) => true,
+            Err(next) => {
+                self.retry = next;
+                false
+            }
         }
-        let reserved = u32::from(change != Change::Restore);
-        if self.left > reserved {
-            self.left -= 1;
-            return true;
-        }
-        self.retry = Some(self.since + INTERVAL);
-        false
     }
 
     /// When a change that was not allowed may be.
