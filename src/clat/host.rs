@@ -1,4 +1,5 @@
-//! The host: the set-up that was asked for, and whether it is in force.
+//! The host as the CLAT knows it: the set-up that was asked for, and whether it is in force. The
+//! daemon carries it out.
 
 use super::HostSetup;
 

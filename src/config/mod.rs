@@ -3,8 +3,8 @@
 //!
 //! [`Config::read`] goes through a tayga.conf line by line. `grammar` takes a line apart into
 //! words, `word` has a value for each word or says what is expected in its place, `directives` has
-//! a row for each directive, and `draft` compares the lines with each other. None stops at a
-//! mistake: one run shows all of them.
+//! a row for each directive, and `draft` compares the lines with each other. What follows a mistake
+//! in its line is not read, but all other lines are: one run shows the mistakes of all of them.
 
 pub mod clatd;
 mod directives;
@@ -40,8 +40,8 @@ impl Config {
         Self::read_in(text, None)
     }
 
-    /// The same; `state_directory`, a service manager's, is used for `data-dir` if the text has
-    /// none.
+    /// Reads the text of a tayga.conf, as [`read`](Self::read) does. `state_directory`, that of a
+    /// service manager, is used for `data-dir` if the text has none.
     pub fn read_in(
         text: impl AsRef<[u8]>,
         state_directory: Option<PathBuf>,

@@ -10,7 +10,7 @@ use crate::wire::{
     ipv6::{self, FragmentHeader, Ipv6Header},
 };
 
-/// The size of a translated packet beside the MTU.
+/// The size of a translated packet compared with the MTU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Size {
     Fits,

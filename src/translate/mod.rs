@@ -2,9 +2,9 @@
 //!
 //! The two directions mirror each other: `four_to_six` is section 4 of the RFC, `six_to_four`
 //! section 5. Each decides first and changes the packet only then, so that a packet that is dropped
-//! or refused is still the one that came in. A decision has three steps: `read` parses the packet,
-//! `admit` maps its addresses and refuses what may not be passed on, and `size` compares it with
-//! the MTU.
+//! or refused is still the one that came in; only an offloaded checksum may be completed before. A
+//! decision has three steps: `read` parses the packet, `admit` maps its addresses and refuses what
+//! may not be passed on, and `size` compares it with the MTU.
 
 mod checksum;
 mod four_to_six;

@@ -37,7 +37,8 @@ pub enum Outcome<'p> {
     Segments(Segments<'p>),
     /// The packet now holds an ICMP message to its sender: write it.
     Reply(Reply),
-    /// Write nothing, and count the reason. The packet is unchanged, unless it was hairpinned.
+    /// Write nothing, and count the reason. The packet is unchanged, unless it was hairpinned or
+    /// its offloaded checksum was completed.
     Drop(DropReason),
 }
 

@@ -382,8 +382,8 @@ impl<'a> Received<'a> {
         Checksum::of_transport(settings, &self.transport, self.treatment, removed, added)
     }
 
-    /// Refuses a packet that is too big for the next hop, or says to what it is to be cut
-    /// (RFC 7915 section 5).
+    /// Refuses a packet that is too big for the next hop and whose translation has DF
+    /// ([`header::has_df`]), or says to what it is to be cut (RFC 7915 section 5).
     #[inline(always)]
     fn size(
         &self,

@@ -269,6 +269,8 @@ impl ClatDaemon {
         }
     }
 
+    /// Reads messages of Neighbour Discovery: passes Router Advertisements and answers to probes to
+    /// the CLAT, and answers Neighbour Solicitations for its address.
     fn read_ndisc(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
         for _ in 0..MAX_MESSAGES {
             let received = self.ndisc.next();

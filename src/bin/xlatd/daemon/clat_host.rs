@@ -134,6 +134,8 @@ impl ClatHost {
         result
     }
 
+    /// Has the plan of the wanted test and set-up carried out, and makes the packet path once the
+    /// device is attached.
     fn try_to_set(
         &mut self,
         config: &ClatConfig,
@@ -187,7 +189,7 @@ impl ClatHost {
         changed
     }
 
-    /// Sets up only these steps, and removes the device.
+    /// Has only these resources on the host while no IPv4 is wanted, and removes the device.
     fn rest(&mut self, wanted: Vec<Resource>, ndisc: &mut Ndisc) -> Result<(), Error> {
         self.facts = None;
         if let Err(error) = ndisc.hear_for(None) {

@@ -171,7 +171,7 @@ impl Guest for Daemon {
         self.enter_sandbox();
     }
 
-    /// Writes the leases, and logs the packet counters.
+    /// Writes the leases, and logs the packet counters. What was set up on the device stays.
     fn end(&mut self) {
         self.path.end();
     }

@@ -125,6 +125,7 @@ impl Host {
         }
     }
 
+    /// Carries out the steps of the ledger, until all is as in the plan or one of them fails.
     fn carry_out(&mut self, plan: Vec<Resource>) -> Result<(), Error> {
         self.ledger.want(plan);
         while let Some(step) = self.ledger.next_step() {
@@ -140,6 +141,7 @@ impl Host {
         Ok(())
     }
 
+    /// Applies a resource other than the TUN device, after the line of its undo is in the journal.
     fn apply(&mut self, resource: Resource) -> Result<(), Error> {
         let tun = self.tun();
         let undo = resource.undo(apply::before(&mut self.netlink, tun, &resource));
@@ -197,7 +199,8 @@ impl Host {
         }
     }
 
-    /// The netlink socket and the TUN device, once the host is set up.
+    /// Returns the netlink socket and the TUN device of a host that is set up for good: the ledger
+    /// is dropped, and nothing is undone at the end.
     pub(crate) fn finish(self) -> (Netlink, Device) {
         // Every plan begins with it.
         let device = self.device.expect("an attached TUN device");
@@ -219,7 +222,8 @@ impl Host {
         self.journal.as_ref().map(Journal::hold_off)
     }
 
-    /// Returns whether there is nothing left to undo.
+    /// Carries out an undo, or hands it over to another instance that needs the resource. Returns
+    /// whether there is nothing left to undo.
     fn undo(&mut self, undo: &Undo) -> bool {
         let journal = self.journal.as_ref().filter(|_| undo.is_shared());
         let others = journal.map(Journal::others).unwrap_or_default();

@@ -22,13 +22,14 @@ const LINK_GROUP: u32 = 1;
 const NETWORK_GROUPS: u32 = LINK_GROUP | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18 | 1 << 24;
 /// That of tables of nftables: NFNLGRP_NFTABLES of linux/netfilter/nfnetlink.h.
 const NFTABLES_GROUP: u32 = 1 << 6;
-/// A socket that says when links change.
+/// A socket that says when something changes of the multicast groups that it was opened for: links,
+/// all of the network, or nftables.
 pub(crate) struct LinkChanges {
     socket: Socket,
     buffer: Box<[u8]>,
 }
 
-/// A change of links.
+/// A change. Of one in another group than that of links, only the fact counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// The state of those that changed. Links of other namespaces, and those that were removed, are
