@@ -170,7 +170,7 @@ impl Ledger {
     }
 
     /// Notes whether a resource is still there. Returns whether it is to be repaired now: not if it
-    /// was repaired [too often](REPAIRS) of late.
+    /// was repaired too often of late.
     pub fn found(&mut self, resource: &Resource, is_there: bool, now: Instant) -> bool {
         let Some(entry) = self.entry(resource) else {
             return false;
