@@ -11,13 +11,16 @@ use std::{
     path::Path,
 };
 
-use nix::sys::{
-    socket::{
-        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, recv,
-        sendto, setsockopt, socket,
-        sockopt::{RcvBuf, ReceiveTimeout},
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{
+            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6,
+            recv, sendto, setsockopt, socket,
+            sockopt::{RcvBuf, ReceiveTimeout},
+        },
+        time::{TimeVal, TimeValLike},
     },
-    time::{TimeVal, TimeValLike},
 };
 
 use crate::{
@@ -107,7 +110,7 @@ impl Node {
             )
         });
         setsockopt(&capture, RcvBuf, &(4 << 20)).unwrap();
-        setsockopt(&capture, ReceiveTimeout, &TimeVal::milliseconds(2000)).unwrap();
+        setsockopt(&capture, ReceiveTimeout, &TimeVal::seconds(10)).unwrap();
         Self {
             probe: format!("{prefix}{server}").parse().unwrap(),
             v4,
@@ -148,8 +151,12 @@ impl Node {
         let mut all = Vec::new();
         let mut buffer = vec![0; 65536];
         loop {
-            let len = recv(self.capture.as_raw_fd(), &mut buffer, MsgFlags::empty());
-            let len = len.unwrap_or_else(|error| panic!("nothing after {octets:02x?}: {error}"));
+            let len = match recv(self.capture.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Ok(len) => len,
+                // With a timeout it is not restarted (signal(7)).
+                Err(Errno::EINTR) => continue,
+                Err(error) => panic!("nothing after {octets:02x?}: {error}"),
+            };
             let packet = &buffer[..len];
             if let Some(packet) = Ipv4::parse(packet)
                 && packet.protocol == EXPERIMENT
