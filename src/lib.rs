@@ -20,6 +20,7 @@
 //! | 1 | [`clat`] | what happens to the network in, what is to be done about IPv4 out |
 //! | 0 | [`wire`] | packet formats: octets to values and back |
 //! | 0 | [`addr`] | address mapping: own addresses, explicit mappings (RFC 7757), leases, prefix (RFC 6052) |
+//! | 0 | [`link`](mod@link) | the reference to a network device: index and name |
 //! | 0 | [`pace`] | rate limiting: token buckets (GCRA) |
 //!
 //! The parts of the binary, in the same order, may all use the library:
@@ -154,6 +155,7 @@
 pub mod addr;
 pub mod clat;
 pub mod config;
+pub mod link;
 pub mod pace;
 pub mod plan;
 pub mod report;

@@ -20,6 +20,7 @@ use syn::{
 /// The layer of each part of the library. A part may name those of lower layers, and itself.
 const LIBRARY: &[(&str, u8)] = &[
     ("addr", 0),
+    ("link", 0),
     ("pace", 0),
     ("wire", 0),
     ("clat", 1),

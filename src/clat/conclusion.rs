@@ -28,7 +28,7 @@ use super::{
     network::network_of,
     source::{Choice, Dedicated},
 };
-use crate::addr::Nat64Prefix;
+use crate::{addr::Nat64Prefix, link::LinkRef};
 
 /// All that a conclusion comes from.
 pub(super) struct Situation<'a> {
@@ -109,7 +109,7 @@ impl Situation<'_> {
             None => Status::Active(prefix, origin, name.clone()),           // 9
         };
         let setup = HostSetup {
-            uplink: (name.clone(), uplink.index),
+            uplink: LinkRef::new(uplink.index, name),
             mtu: discovery.mtu(uplink),
             addresses,
             prefix,
@@ -175,7 +175,7 @@ impl Situation<'_> {
                     one.address == address
                 }
         });
-        (setup.on_link && setup.uplink.1 == uplink.index && is_there)
+        (setup.on_link && setup.uplink.index == uplink.index && is_there)
             .then_some(Leaving { address, dedicated })
     }
 

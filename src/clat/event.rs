@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{HostSetup, Network, NoClatAddress, Status};
-use crate::wire::ndp::RouterAdvertisement;
+use crate::{link::LinkRef, wire::ndp::RouterAdvertisement};
 
 /// Something that has happened. A `link` is the index of the interface to it.
 #[derive(Clone, Debug)]
@@ -130,8 +130,8 @@ impl fmt::Display for Ignored {
 /// An address that is on its interface only to be tested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressTest {
-    /// Name and index of the interface.
-    pub uplink: (String, u32),
+    /// The uplink.
+    pub uplink: LinkRef,
     /// The address, as a /128.
     pub address: Ipv6Addr,
 }

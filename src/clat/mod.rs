@@ -38,6 +38,7 @@ mod tests;
 
 use std::{net::Ipv6Addr, time::Duration};
 
+use crate::link::LinkRef;
 use conclusion::{Conclusion, Situation};
 use damping::{Change, Damping};
 use discovery::Discovery;
@@ -137,7 +138,10 @@ impl Clat {
     /// Whether neighbours on a link that solicit this address are to be answered.
     pub fn answers_for(&self, link: u32, address: Ipv6Addr) -> bool {
         self.host.in_force().is_some_and(|setup| {
-            setup.on_link && setup.dedicated && setup.uplink.1 == link && setup.source == address
+            setup.on_link
+                && setup.dedicated
+                && setup.uplink.index == link
+                && setup.source == address
         })
     }
 
@@ -219,7 +223,7 @@ impl Clat {
         }
         let tested = self.choice.tested().zip(uplink);
         let tested = tested.map(|(address, uplink)| AddressTest {
-            uplink: (uplink.name, uplink.index),
+            uplink: LinkRef::new(uplink.index, &uplink.name),
             address,
         });
         if tested != self.tested {

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::Settings;
-use crate::addr::Nat64Prefix;
+use crate::{addr::Nat64Prefix, link::LinkRef};
 
 /// The octets that an IPv4 packet has to leave: IPv6 makes it 20 longer, a Fragment Header 8 more.
 const OVERHEAD: u32 = 28;
@@ -20,8 +20,8 @@ pub fn private(address: Ipv4Addr) -> Ipv6Addr {
 /// The set-up of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostSetup {
-    /// Name and index of the uplink.
-    pub uplink: (String, u32),
+    /// The uplink.
+    pub uplink: LinkRef,
     /// MTU of the TUN device, in octets: that of the uplink.
     pub mtu: u32,
     /// The IPv4 address of programs, and the translator's own.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Facts, LinkRef, Protocol, Resource, Route, Rule, Sysctl, Target,
+    Facts, Protocol, Resource, Route, Rule, Sysctl, Target,
     forwarding::force_forwarding,
     nft::{MARK, ruleset, ruleset_name},
     route::MAIN_TABLE,
@@ -12,6 +12,7 @@ use crate::{
     addr::{AddressMap, Eam, Prefix4, Prefix6},
     clat::{AddressTest, HostSetup, Settings, private},
     config::IpPrefix,
+    link::LinkRef,
     translate::{self, UdpChecksum},
 };
 
@@ -28,9 +29,7 @@ const ANY_V6: IpPrefix = IpPrefix::V6(Ipv6Addr::UNSPECIFIED, 0);
 
 /// What is to be there while an address is tested.
 pub fn trial(trial: &AddressTest) -> Vec<Resource> {
-    let (name, index) = &trial.uplink;
-    let link = LinkRef::new(*index, name);
-    vec![Resource::TestAddress(link, trial.address)]
+    vec![Resource::TestAddress(trial.uplink.clone(), trial.address)]
 }
 
 /// What is to be there while a CLAT translates, in the order in which it is applied.
@@ -71,14 +70,13 @@ fn device(settings: &Settings, setup: &HostSetup) -> Vec<Resource> {
 fn forwarding(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<Resource> {
     let mut plan = Vec::new();
     if settings.forwarding && facts.forces_forwarding {
-        let links = [LinkRef::tun(&settings.device), uplink(setup)];
+        let links = [LinkRef::tun(&settings.device), setup.uplink.clone()];
         plan.extend(links.map(|link| Resource::Sysctl(force_forwarding(link))));
     } else if settings.forwarding {
         plan.push(Resource::Forwarding);
     }
     if facts.has_ufw {
-        let (uplink, _) = &setup.uplink;
-        plan.extend(ufw_rules(&settings.device, uplink));
+        plan.extend(ufw_rules(&settings.device, &setup.uplink.name));
     }
     plan
 }
@@ -94,7 +92,7 @@ fn ways_back(settings: &Settings, setup: &HostSetup, has_nft: bool) -> Vec<Resou
     let table = table(settings, setup);
     // Neighbours ask whether the address is still there, and the kernel would forward that.
     let to_host = Route {
-        target: Target::Local(uplink(setup)),
+        target: Target::Local(setup.uplink.clone()),
         table,
         ..to_device.clone()
     };
@@ -177,11 +175,6 @@ fn route(settings: &Settings, destination: IpPrefix, table: u32) -> Route {
     }
 }
 
-fn uplink(setup: &HostSetup) -> LinkRef {
-    let (name, index) = &setup.uplink;
-    LinkRef::new(*index, name)
-}
-
 fn host(address: impl Into<IpAddr>) -> IpPrefix {
     match address.into() {
         IpAddr::V4(address) => IpPrefix::V4(address, 32),
@@ -251,7 +244,7 @@ mod tests {
 
     fn setup() -> HostSetup {
         HostSetup {
-            uplink: ("eth0".to_owned(), 2),
+            uplink: LinkRef::new(2, "eth0"),
             mtu: 1500,
             addresses: [[192, 0, 0, 1].into(), [192, 0, 0, 2].into()],
             prefix: nat64("64:ff9b::".parse().unwrap(), 96).unwrap(),

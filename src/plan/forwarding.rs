@@ -6,7 +6,8 @@
 //! switch it off makes each device a host's, also if it was a router's before. So each device is
 //! set back to what it was.
 
-use super::{FORCE_FORWARDING, LinkRef, Sysctl, Undo, conf_path};
+use super::{FORCE_FORWARDING, Sysctl, Undo, conf_path};
+use crate::link::LinkRef;
 
 /// What forwards, as the settings of the kernel say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

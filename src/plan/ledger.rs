@@ -11,9 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Effect, LinkRef, Resource, Undo, record};
+use super::{Effect, Resource, Undo, record};
 use crate::{
     config::Level,
+    link::LinkRef,
     pace::{Rate, TokenBucket},
 };
 

@@ -10,11 +10,12 @@ mod effect;
 mod facts;
 pub mod forwarding;
 pub mod ledger;
-mod link;
+
 mod nft;
 pub mod record;
 mod resource;
 mod route;
+mod sysctl;
 mod translator;
 
 pub use clat::{clat, clat_map, clat_translation, trial, ufw_rules};
@@ -22,8 +23,8 @@ pub use describe::describe;
 pub use effect::{Before, Effect};
 pub use facts::Facts;
 pub use ledger::{Ledger, Step};
-pub use link::{FORCE_FORWARDING, LinkRef, Sysctl, conf_path};
 pub use nft::{dropping_chains, rules, ruleset, ruleset_name};
 pub use resource::{Resource, Undo};
 pub use route::{Protocol, Route, Rule, Target};
+pub use sysctl::{FORCE_FORWARDING, Sysctl, conf_path};
 pub use translator::setup;

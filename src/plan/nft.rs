@@ -26,7 +26,7 @@ pub fn ruleset_name(settings: &Settings) -> String {
 /// that ask for the CLAT address are marked, and no connection is opened from outside.
 pub fn ruleset(settings: &Settings, setup: &HostSetup, facts: Facts) -> String {
     // The index stays if the uplink gets another name.
-    let (_, uplink) = setup.uplink;
+    let uplink = setup.uplink.index;
     let device = &settings.device;
     let source = setup.source;
     let mut text = format!(

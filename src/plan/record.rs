@@ -6,8 +6,8 @@
 
 use std::fmt;
 
-use super::{LinkRef, Protocol, Route, Rule, Sysctl, Target, Undo, conf_path};
-use crate::config::IpPrefix;
+use super::{Protocol, Route, Rule, Sysctl, Target, Undo, conf_path};
+use crate::{config::IpPrefix, link::LinkRef};
 
 /// Begins a line that another instance has handed over to the owner of the journal.
 const HANDED_OVER: &str = "left ";
@@ -208,7 +208,7 @@ mod tests {
     /// The undos of all that a CLAT does, and of what it does on an older kernel.
     fn clat_undos() -> Vec<Undo> {
         let setup = HostSetup {
-            uplink: ("eth0".to_owned(), 2),
+            uplink: LinkRef::new(2, "eth0"),
             mtu: 1500,
             addresses: [[192, 0, 0, 1].into(), [192, 0, 0, 2].into()],
             prefix: crate::clat::prefix::nat64("64:ff9b::".parse().unwrap(), 96).unwrap(),

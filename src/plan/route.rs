@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::LinkRef;
-use crate::config::IpPrefix;
+use crate::{config::IpPrefix, link::LinkRef};
 
 /// The main routing table (ip-route(8)).
 pub(super) const MAIN_TABLE: u32 = 254;

@@ -1,7 +1,7 @@
 //! The plan of a translator, which never changes.
 
-use super::{LinkRef, Protocol, Resource, Route, Target, route::MAIN_TABLE};
-use crate::config::Config;
+use super::{Protocol, Resource, Route, Target, route::MAIN_TABLE};
+use crate::{config::Config, link::LinkRef};
 
 /// What is to be there at the start, in this order.
 ///

@@ -12,7 +12,10 @@ use super::{
     source::Dedicated,
     *,
 };
-use crate::wire::ndp::{self, Pref64, PrefixInformation, RouterAdvertisement};
+use crate::{
+    link::LinkRef,
+    wire::ndp::{self, Pref64, PrefixInformation, RouterAdvertisement},
+};
 
 const UPLINK: u32 = 2;
 
@@ -174,7 +177,7 @@ fn an_advertised_prefix_makes_it_active() {
     let mut rig = Rig::started();
     let actions = rig.advertised(&[(WKP, 600)]);
     let expected = HostSetup {
-        uplink: ("eth0".to_owned(), UPLINK),
+        uplink: LinkRef::new(UPLINK, "eth0"),
         mtu: 1500,
         addresses: [[192, 0, 0, 1].into(), [192, 0, 0, 2].into()],
         prefix: prefix::nat64(WKP.parse().unwrap(), 96).unwrap(),

@@ -202,7 +202,7 @@ fn done(actions: Vec<Action>, settings: &Settings, network: &mut Network) {
             }
             Action::TestAddress(Some(test)) => {
                 plan::trial(&test);
-                let (_, index) = test.uplink;
+                let index = test.uplink.index;
                 if let Some(link) = network.interfaces.iter_mut().find(|link| link.index == index)
                     && link.addresses.len() < 20
                 {

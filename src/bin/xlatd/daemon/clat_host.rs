@@ -9,7 +9,7 @@ use log::{debug, info, warn};
 use xlatd::{
     clat::{AddressTest, HostSetup, Network, Settings},
     config::{LogClasses, clatd::ClatConfig},
-    plan::{self, Facts, LinkRef, Resource, Step},
+    plan::{self, Facts, Resource, Step},
     report::hints::{self, Hints},
     translate::Translator,
 };
@@ -148,8 +148,8 @@ impl ClatHost {
         };
         let setup = &setup;
         let settings = &config.clat;
-        let (uplink, link) = &setup.uplink;
-        let target = (setup.dedicated && setup.on_link).then_some((*link, setup.source));
+        let uplink = &setup.uplink;
+        let target = (setup.dedicated && setup.on_link).then_some((uplink.index, setup.source));
         if let Err(error) = ndisc.hear_for(target) {
             warn!(
                 "cannot receive Neighbour Solicitations for the CLAT address on {uplink}: {error}"
@@ -205,10 +205,10 @@ impl ClatHost {
 
     /// The current facts about the host; `None` while no IPv4 is wanted.
     fn facts(&self, config: &ClatConfig) -> Option<Facts> {
-        let (uplink, index) = &self.setup.as_ref()?.uplink;
+        let uplink = &self.setup.as_ref()?.uplink;
         Some(Facts {
             forces_forwarding: forwarding::is_by_device(),
-            is_router: self.host.is_router(&LinkRef::new(*index, uplink)),
+            is_router: self.host.is_router(uplink),
             has_nft: self.has_nft,
             has_ufw: config.ufw.is_some() || ufw::is_enabled() && privilege::is_root(),
         })
@@ -234,7 +234,7 @@ impl ClatHost {
             warn!(
                 "No nftables: unless another firewall prevents it, neighbours on {} can connect to \
                  IPv4 services of this host, and it forwards their packets: {error}",
-                setup.uplink.0
+                setup.uplink
             );
         }
     }
@@ -253,7 +253,8 @@ impl ClatHost {
             && ufw::is_enabled()
             && !privilege::is_root()
         {
-            let [there, back] = plan::ufw_rules(device, &setup.uplink.0).map(|rule| rule.command());
+            let [there, back] =
+                plan::ufw_rules(device, &setup.uplink.name).map(|rule| rule.command());
             warn!(
                 "ufw drops forwarded packets, and only root can have it accept those of the CLAT: \
                  {there}; {back}"

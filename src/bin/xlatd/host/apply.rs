@@ -5,7 +5,8 @@ use std::io;
 use log::{info, warn};
 use xlatd::{
     config::IpPrefix,
-    plan::{self, Before, Effect, LinkRef, Resource, Step, Sysctl, Undo},
+    link::LinkRef,
+    plan::{self, Before, Effect, Resource, Step, Sysctl, Undo},
 };
 
 use crate::{

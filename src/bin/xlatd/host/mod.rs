@@ -9,7 +9,8 @@ use std::{io, path::Path, time::Instant};
 use log::{debug, info, warn};
 use xlatd::{
     config::Level,
-    plan::{Ledger, LinkRef, Resource, Step, Undo, ledger},
+    link::LinkRef,
+    plan::{Ledger, Resource, Step, Undo, ledger},
 };
 
 pub(crate) use apply::restore;

@@ -1,48 +1,10 @@
-//! Network devices, and IPv6 settings of them (Documentation/networking/ip-sysctl.rst of Linux).
-
-use std::fmt;
+//! IPv6 settings of network devices (Documentation/networking/ip-sysctl.rst of Linux).
 
 use super::Effect;
+use crate::link::LinkRef;
 
 /// The setting of a device by which packets that come in by it are forwarded (Linux 6.17).
 pub const FORCE_FORWARDING: &str = "force_forwarding";
-
-/// A network device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkRef {
-    /// Stays while the device exists. Zero is the TUN device, whose index is known once it is
-    /// attached.
-    pub index: u32,
-    /// Its name when the plan was made.
-    pub name: String,
-}
-
-impl LinkRef {
-    /// The TUN device.
-    pub fn tun(name: &str) -> Self {
-        Self::new(0, name)
-    }
-
-    /// Another device.
-    pub fn new(index: u32, name: &str) -> Self {
-        let name = name.to_owned();
-        Self { index, name }
-    }
-
-    /// Whether both are one device, which may have got another name.
-    fn is_same(&self, other: &Self) -> bool {
-        match (self.index, other.index) {
-            (0, _) | (_, 0) => self.name == other.name,
-            (index, other) => index == other,
-        }
-    }
-}
-
-impl fmt::Display for LinkRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
-    }
-}
 
 /// An IPv6 setting of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
