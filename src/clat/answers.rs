@@ -15,10 +15,14 @@ pub struct Answers {
 impl Answers {
     /// No answers yet, of so many servers that were asked with `id`.
     pub fn new(id: u16, servers: usize) -> Self {
+        let best = match servers {
+            0 => Answer::Failed,
+            _ => Answer::None, // unless one says or does otherwise
+        };
         Self {
             id,
             awaited: servers,
-            best: Answer::Failed,
+            best,
         }
     }
 
@@ -28,16 +32,22 @@ impl Answers {
             return false;
         };
         self.awaited = self.awaited.saturating_sub(1);
-        // Addresses before none of them, and none before no answer; the first of a kind counts.
-        if rank(&answer) > rank(&self.best) {
-            self.best = answer;
-        }
+        self.put(answer);
         true
     }
 
     /// Takes notice that a server cannot be reached.
     pub fn unreachable(&mut self) {
         self.awaited = self.awaited.saturating_sub(1);
+        self.put(Answer::Failed);
+    }
+
+    /// Addresses count before a failure, and a failure before none: that there is no DNS64 is so
+    /// only if all servers say it. The first of a kind counts.
+    fn put(&mut self, answer: Answer) {
+        if rank(&answer) > rank(&self.best) {
+            self.best = answer;
+        }
     }
 
     /// The answer that counts: addresses at once, anything else when no server is awaited, since
@@ -50,8 +60,8 @@ impl Answers {
 
 fn rank(answer: &Answer) -> u8 {
     match answer {
-        Answer::Failed => 0,
-        Answer::None => 1,
+        Answer::None => 0,
+        Answer::Failed => 1,
         Answer::Addresses(..) => 2,
     }
 }
@@ -92,17 +102,25 @@ mod tests {
         assert!(matches!(answers.outcome(), Some(Answer::Addresses(all, _)) if all.len() == 2));
     }
 
-    /// In whatever order, and at whatever times, they come.
+    /// A prefix in use is not withdrawn because the one server that knows it fails.
     #[test]
-    fn none_counts_when_all_have_answered() {
-        for order in [[NXDOMAIN, SERVFAIL], [SERVFAIL, NXDOMAIN]] {
-            let mut answers = Answers::new(ID, 3);
-            answers.unreachable();
+    fn none_counts_when_all_say_so() {
+        const NODATA: u8 = 0;
+        for (order, outcome) in [
+            ([NXDOMAIN, NODATA], Answer::None),
+            ([NXDOMAIN, SERVFAIL], Answer::Failed),
+            ([SERVFAIL, NXDOMAIN], Answer::Failed),
+        ] {
+            let mut answers = Answers::new(ID, 2);
             assert!(answers.take(&response(order[0], 0)));
             assert_eq!(answers.outcome(), None);
             assert!(answers.take(&response(order[1], 0)));
-            assert_eq!(answers.outcome(), Some(&Answer::None));
+            assert_eq!(answers.outcome(), Some(&outcome));
         }
+        let mut answers = Answers::new(ID, 2);
+        assert!(answers.take(&response(NXDOMAIN, 0)));
+        answers.unreachable();
+        assert_eq!(answers.outcome(), Some(&Answer::Failed));
         let mut answers = Answers::new(ID, 1);
         answers.unreachable();
         assert_eq!(answers.outcome(), Some(&Answer::Failed));

@@ -181,7 +181,7 @@ impl Candidates {
     ) -> Option<(Nat64Prefix, Origin)> {
         self.0
             .iter()
-            .filter(|one| one.link == link && now < one.end())
+            .filter(|one| one.link == link && one.holds(now))
             .min_by_key(|one| {
                 (
                     one.until <= now && one.origin == Origin::Advertisement,
@@ -195,8 +195,8 @@ impl Candidates {
 
     /// The next end of a lifetime, or of the time for which a prefix is held.
     pub fn deadline(&self, now: Duration) -> Option<Duration> {
-        let ends = self.0.iter().flat_map(|one| [one.until, one.end()]);
-        ends.filter(|end| *end > now).min()
+        let ends = self.0.iter().flat_map(|one| [Some(one.until), one.end()]);
+        ends.flatten().filter(|end| *end > now).min()
     }
 
     /// Whether all prefixes that were advertised on a link expire within `soon`, or have expired.
@@ -211,18 +211,23 @@ impl Candidates {
 
     /// Drops prefixes that are over.
     pub fn drop_expired(&mut self, now: Duration) {
-        self.0.retain(|one| now < one.end());
+        self.0.retain(|one| one.holds(now));
     }
 }
 
 impl Candidate {
-    /// The time at which it is given up.
-    fn end(&self) -> Duration {
+    /// The time at which it is given up, if ever.
+    fn end(&self) -> Option<Duration> {
         match self.origin {
-            Origin::Advertisement => self.until + HOLD_DOWN,
+            Origin::Advertisement => Some(self.until + HOLD_DOWN),
             // A renewal without an answer does not prove that the DNS64 is gone.
-            _ => Duration::MAX,
+            _ => None,
         }
+    }
+
+    /// Whether it is not given up yet.
+    fn holds(&self, now: Duration) -> bool {
+        self.end().is_none_or(|end| now < end)
     }
 }
 

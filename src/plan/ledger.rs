@@ -454,6 +454,18 @@ mod tests {
         assert_eq!(system.change(&plan), [set]);
     }
 
+    /// The kernel keeps the settings of a device that is renamed.
+    #[test]
+    fn a_setting_stays_with_a_renamed_device() {
+        let mut system = System::default();
+        let plan = |name| [Resource::Sysctl(setting(LinkRef::new(2, name)))];
+        system.change(&plan("eth0"));
+        let done = system.change(&plan("lan0"));
+        assert!(!done.iter().any(|line| line.ends_with("to 0")), "{done:?}");
+        let undone = system.change(&[]);
+        assert_eq!(undone, ["set net/ipv6/conf/eth0/force_forwarding to 0"]);
+    }
+
     #[test]
     fn repairs_are_limited() {
         let mut system = System::default();

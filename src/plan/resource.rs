@@ -134,6 +134,10 @@ impl Resource {
     pub fn replaces(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Ruleset { name, .. }, Self::Ruleset { name: other, .. }) => name == other,
+            // The device may have been renamed: its settings stay.
+            (Self::Sysctl(set), Self::Sysctl(other)) => {
+                set.name == other.name && set.link.is_same(&other.link)
+            }
             _ => false,
         }
     }

@@ -107,6 +107,32 @@ fn a_resolved_prefix_is_renewed() {
     assert!(says(&actions)[0].starts_with("Waiting for a NAT64 prefix"));
 }
 
+/// No deadline is beyond all time, also while a query is pending and the TTL is over: the daemon
+/// adds it to its clock.
+#[test]
+fn a_renewal_without_an_answer_has_no_endless_deadline() {
+    let mut rig = Rig::started();
+    rig.until(seconds(1001));
+    rig.resolved(&["2001:db8:64::192.0.0.170"], 60);
+    let mut is_pending = false;
+    for _ in 0..20 {
+        let Some(deadline) = rig.clat.deadline() else {
+            assert!(is_pending);
+            rig.now += seconds(2);
+            is_pending = false;
+            rig.tell(Event::Unresolved { link: UPLINK });
+            continue;
+        };
+        assert!(deadline < rig.now + seconds(3600), "{deadline:?}");
+        rig.now = rig.now.max(deadline);
+        let actions = rig.tell(Event::Time);
+        is_pending |= actions
+            .iter()
+            .any(|one| matches!(one, Action::Query { .. }));
+    }
+    assert!(rig.now > seconds(1061), "{:?}", rig.now);
+}
+
 /// RFC 6052 section 2.2: what no NAT64 can have, and networks of this host, are ignored.
 #[test]
 fn impossible_prefixes_are_ignored() {

@@ -165,7 +165,8 @@ impl Guest for ClatDaemon {
         let (now, since_start) = (Instant::now(), boottime());
         self.due = self.clat.deadline();
         let deadlines = [
-            self.due.map(|due| now + due.saturating_sub(since_start)),
+            self.due
+                .and_then(|due| now.checked_add(due.saturating_sub(since_start))),
             self.query.as_ref().map(|query| query.deadline),
             self.rescan.deadline(),
             self.retry.deadline(),
