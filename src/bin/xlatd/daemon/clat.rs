@@ -32,8 +32,8 @@ use crate::{
     error::{Error, system},
     host::{Host, journal_path},
     sys::{
-        firewall::Firewall, machine_id, ndisc::Ndisc, netlink::LinkChanges, resolver::Query,
-        script::Script,
+        firewall::Firewall, machine_id, ndisc::Ndisc, netlink::LinkChanges, random,
+        resolver::Query, script::Script,
     },
 };
 
@@ -360,7 +360,9 @@ impl ClatDaemon {
                     let name = self.clat.link(link).map(|link| link.name.clone());
                     let name = name.unwrap_or_default();
                     let index_of = |name: &str| self.clat.link_named(name).map(|link| link.index);
-                    let query = Query::ask(link, &name, &servers, index_of, turn.now);
+                    // A forged answer must guess it.
+                    let id = random::seed() as u16;
+                    let query = Query::ask(link, &name, &servers, index_of, id, turn.now);
                     if query.unusable != self.unusable_servers {
                         self.unusable_servers.clone_from(&query.unusable);
                         for server in &query.unusable {

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The maximum number of inputs of a [`Guest`], without its device.
-pub(crate) const INPUTS: usize = 3 + resolver::MOST;
+pub(crate) const INPUTS: usize = 3 + resolver::MAX_SERVERS;
 
 /// A daemon that a [`Service`] runs.
 pub(crate) trait Guest {

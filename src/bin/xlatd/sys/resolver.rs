@@ -2,9 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs,
-    hash::{BuildHasher, RandomState},
-    io,
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
@@ -20,7 +18,7 @@ use xlatd::{
 /// The time that servers have to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Number of servers that are asked at most.
-pub(crate) const MOST: usize = 3;
+pub(crate) const MAX_SERVERS: usize = 3;
 
 /// A question that has been asked.
 pub(crate) struct Query {
@@ -36,15 +34,15 @@ pub(crate) struct Query {
 
 impl Query {
     /// Asks the servers, or those of /etc/resolv.conf if there are none. `index_of` gives the index
-    /// of an interface by its name.
+    /// of an interface by its name; `id` is that of the query.
     pub(crate) fn ask(
         link: u32,
         name: &str,
         servers: &[IpAddr],
         index_of: impl Fn(&str) -> Option<u32>,
+        id: u16,
         now: Instant,
     ) -> Self {
-        let id = RandomState::new().hash_one(now) as u16; // RandomState has random keys
         let (servers, unusable, device) = if servers.is_empty() {
             let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
             let (servers, errors) = name_servers(&text, link, index_of);
@@ -54,7 +52,7 @@ impl Query {
             let servers = servers.iter().map(|&server| server_at(server, link));
             (servers.collect(), Vec::new(), Some(name))
         };
-        let servers = servers.into_iter().take(MOST);
+        let servers = servers.into_iter().take(MAX_SERVERS);
         let sockets = servers.filter_map(|server| ask(server, device, id).ok());
         let sockets: Vec<_> = sockets.collect();
         Self {
