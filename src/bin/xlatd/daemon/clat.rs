@@ -25,7 +25,7 @@ use xlatd::{
 
 use crate::{
     daemon::{
-        clat_host::{ClatHost, Wish},
+        clat_host::{ClatHost, HostRequest},
         service::{Guest, INPUTS, Service, Turn},
     },
     datapath::PacketPath,
@@ -190,7 +190,7 @@ impl Guest for ClatDaemon {
             self.handle(Event::Failed, turn);
         }
         if self.host.is_due(turn.now) {
-            self.set(Wish::Same, turn);
+            self.apply(HostRequest::Repeat, turn);
         }
         let suspended = suspended();
         if suspended > self.suspended + MIN_SUSPENSION {
@@ -266,7 +266,7 @@ impl ClatDaemon {
         self.rescan.took(took);
         // An administrator may have turned forwarding on or off.
         if self.host.facts_changed(&self.config) && self.retry.deadline().is_none() {
-            self.set(Wish::Same, turn);
+            self.apply(HostRequest::Repeat, turn);
         }
     }
 
@@ -345,7 +345,7 @@ impl ClatDaemon {
     fn handle(&mut self, event: Event, turn: &Turn<'_>) {
         let translated = self.host.path().map_or(0, PacketPath::translated);
         let actions = self.clat.handle(event, translated, boottime());
-        if let Err(error) = self.ndisc.await_answers(self.clat.probes()) {
+        if let Err(error) = self.ndisc.receive_probe_answers(self.clat.probes()) {
             warn!("cannot receive answers of routers: {error}");
         }
         for action in actions {
@@ -371,7 +371,7 @@ impl ClatDaemon {
                     }
                     self.query = Some(query);
                 }
-                Action::TestAddress(trial) => self.set(Wish::Trial(trial), turn),
+                Action::TestAddress(trial) => self.apply(HostRequest::TestAddress(trial), turn),
                 Action::Probe { link, from, to } => {
                     if let Err(error) = self.ndisc.probe(link, from, to) {
                         debug!("cannot send a probe from {from} to {to}: {error}");
@@ -381,18 +381,18 @@ impl ClatDaemon {
                 Action::UseHostAddress(reason) => {
                     info!("Using the IPv6 address of this host: {reason}");
                 }
-                Action::SetUp(setup) => self.set(Wish::Setup(Some(setup)), turn),
-                Action::TearDown => self.set(Wish::Setup(None), turn),
+                Action::SetUp(setup) => self.apply(HostRequest::SetUp(Some(setup)), turn),
+                Action::TearDown => self.apply(HostRequest::SetUp(None), turn),
                 Action::Report(state) => {
                     self.state = Some(state);
-                    self.say(turn);
+                    self.report_status(turn);
                 }
             }
         }
     }
 
     /// Reports the state. A failure was logged when it occurred.
-    fn say(&self, turn: &Turn<'_>) {
+    fn report_status(&self, turn: &Turn<'_>) {
         let status = self.status();
         turn.notify_status(&status);
         if self.retry.failure() != Some(&status) {
@@ -401,11 +401,14 @@ impl ClatDaemon {
     }
 
     /// Sets up the host. A failure is logged once, and retried later.
-    fn set(&mut self, wish: Wish, turn: &Turn<'_>) {
-        match self.host.set(wish, &self.config, &mut self.ndisc, turn.now) {
+    fn apply(&mut self, request: HostRequest, turn: &Turn<'_>) {
+        match self
+            .host
+            .apply(request, &self.config, &mut self.ndisc, turn.now)
+        {
             Ok(()) => {
                 if self.retry.succeeded() {
-                    self.say(turn);
+                    self.report_status(turn);
                 }
                 self.after_set_up();
             }

@@ -27,13 +27,13 @@ const RETRY: Duration = Duration::from_secs(10);
 const RETRY_FACTOR: u32 = 20;
 
 /// A change of what is wanted of the host.
-pub(crate) enum Wish {
+pub(crate) enum HostRequest {
     /// Test this address, or none.
-    Trial(Option<AddressTest>),
+    TestAddress(Option<AddressTest>),
     /// Set up IPv4, or tear it down.
-    Setup(Option<HostSetup>),
+    SetUp(Option<HostSetup>),
     /// No change: set up again what was wanted before.
-    Same,
+    Repeat,
 }
 
 /// The host of a CLAT.
@@ -84,7 +84,7 @@ impl ClatHost {
         self.setup.as_ref()
     }
 
-    /// The time to check for nftables again, and to [`set`](Self::set) up the host with it.
+    /// The time to check for nftables again, and to [`apply`](Self::apply) the set-up again with it.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.nft_at
     }
@@ -111,32 +111,32 @@ impl ClatHost {
     }
 
     /// Changes what is wanted of the host, and sets it up.
-    pub(crate) fn set(
+    pub(crate) fn apply(
         &mut self,
-        wish: Wish,
+        request: HostRequest,
         config: &ClatConfig,
         ndisc: &mut Ndisc,
         now: Instant,
     ) -> Result<(), Error> {
-        match wish {
-            Wish::Trial(trial) => self.trial = trial,
-            Wish::Setup(setup) => self.setup = setup,
-            Wish::Same => {}
+        match request {
+            HostRequest::TestAddress(trial) => self.trial = trial,
+            HostRequest::SetUp(setup) => self.setup = setup,
+            HostRequest::Repeat => {}
         }
-        let result = self.try_to_set(config, ndisc, now);
+        let result = self.try_to_apply(config, ndisc, now);
         if let Err(Error::Step { step, .. }) = &result
             && matches!(step, Step::Apply(Resource::Ruleset { .. }))
             && std::mem::replace(&mut self.has_nft, false)
         {
             // nftables has stopped working: try without it.
-            return self.try_to_set(config, ndisc, now);
+            return self.try_to_apply(config, ndisc, now);
         }
         result
     }
 
     /// Has the plan of the wanted test and set-up carried out, and makes the packet path once the
     /// device is attached.
-    fn try_to_set(
+    fn try_to_apply(
         &mut self,
         config: &ClatConfig,
         ndisc: &mut Ndisc,
@@ -144,13 +144,13 @@ impl ClatHost {
     ) -> Result<(), Error> {
         let mut wanted = self.trial.as_ref().map(plan::trial).unwrap_or_default();
         let (Some(setup), Some(mut facts)) = (self.setup.clone(), self.facts(config)) else {
-            return self.rest(wanted, ndisc);
+            return self.tear_down(wanted, ndisc);
         };
         let setup = &setup;
         let settings = &config.clat;
         let uplink = &setup.uplink;
         let target = (setup.dedicated && setup.on_link).then_some((uplink.index, setup.source));
-        if let Err(error) = ndisc.hear_for(target) {
+        if let Err(error) = ndisc.receive_solicitations_for(target) {
             warn!(
                 "cannot receive Neighbour Solicitations for the CLAT address on {uplink}: {error}"
             );
@@ -190,9 +190,9 @@ impl ClatHost {
     }
 
     /// Has only these resources on the host while no IPv4 is wanted, and removes the device.
-    fn rest(&mut self, wanted: Vec<Resource>, ndisc: &mut Ndisc) -> Result<(), Error> {
+    fn tear_down(&mut self, wanted: Vec<Resource>, ndisc: &mut Ndisc) -> Result<(), Error> {
         self.facts = None;
-        if let Err(error) = ndisc.hear_for(None) {
+        if let Err(error) = ndisc.receive_solicitations_for(None) {
             debug!("cannot stop listening to neighbours: {error}");
         }
         if let Some(path) = &mut self.path {

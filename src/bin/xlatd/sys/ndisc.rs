@@ -57,10 +57,10 @@ pub(crate) struct Ndisc {
     socket: OwnedFd,
     buffer: Box<[u8]>,
     /// The interface and the address for which solicitations are received.
-    heard_for: Option<(u32, Ipv6Addr)>,
+    solicitations_for: Option<(u32, Ipv6Addr)>,
     /// Identifier of probes, which tells their answers from those to others.
     identifier: u16,
-    awaits_answers: bool,
+    receives_probe_answers: bool,
 }
 
 impl Ndisc {
@@ -79,9 +79,9 @@ impl Ndisc {
         let ndisc = Self {
             socket,
             buffer: vec![0; 1 << 16].into_boxed_slice(),
-            heard_for: None,
+            solicitations_for: None,
             identifier,
-            awaits_answers: false,
+            receives_probe_answers: false,
         };
         ndisc.filter()?;
         Ok(ndisc)
@@ -92,10 +92,10 @@ impl Ndisc {
         let mut unwanted = [u32::MAX; 8];
         let mut wants = |kind: u8| unwanted[usize::from(kind / 32)] &= !(1 << (kind % 32));
         wants(ndp::ROUTER_ADVERTISEMENT);
-        if self.heard_for.is_some() {
+        if self.solicitations_for.is_some() {
             wants(ndp::NEIGHBOUR_SOLICITATION);
         }
-        if self.awaits_answers {
+        if self.receives_probe_answers {
             wants(ndp::ECHO_REPLY);
             wants(ndp::TIME_EXCEEDED);
         }
@@ -104,16 +104,19 @@ impl Ndisc {
     }
 
     /// Begins to receive answers to probes, or ends it.
-    pub(crate) fn await_answers(&mut self, awaits: bool) -> io::Result<()> {
-        if std::mem::replace(&mut self.awaits_answers, awaits) == awaits {
+    pub(crate) fn receive_probe_answers(&mut self, awaits: bool) -> io::Result<()> {
+        if std::mem::replace(&mut self.receives_probe_answers, awaits) == awaits {
             return Ok(());
         }
         self.filter()
     }
 
     /// Receives solicitations of this address on this interface, and of no other one.
-    pub(crate) fn hear_for(&mut self, address: Option<(u32, Ipv6Addr)>) -> io::Result<()> {
-        let before = std::mem::replace(&mut self.heard_for, address);
+    pub(crate) fn receive_solicitations_for(
+        &mut self,
+        address: Option<(u32, Ipv6Addr)>,
+    ) -> io::Result<()> {
+        let before = std::mem::replace(&mut self.solicitations_for, address);
         if before == address {
             return Ok(());
         }
