@@ -84,7 +84,8 @@ impl ClatHost {
         self.setup.as_ref()
     }
 
-    /// The time to check for nftables again, and to [`apply`](Self::apply) the set-up again with it.
+    /// The time to check for nftables again, and to [`apply`](Self::apply) the set-up again with
+    /// it.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.nft_at
     }
