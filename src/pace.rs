@@ -62,6 +62,11 @@ where
         self.take_above(0, rate, now)
     }
 
+    /// Whether there is no token to take now.
+    pub fn is_empty(mut self, rate: Rate, now: T) -> bool {
+        self.take(rate, now).is_err()
+    }
+
     /// Takes a token as [`take`](Self::take) does, but only if `reserve` others are left, for
     /// events that matter more.
     pub fn take_above(&mut self, reserve: u32, rate: Rate, now: T) -> Result<(), Option<T>> {
@@ -97,8 +102,11 @@ mod tests {
     fn a_burst_and_then_one_each_interval() {
         let mut bucket = TokenBucket::default();
         for _ in 0..3 {
+            assert!(!bucket.is_empty(RATE, seconds(100)));
             assert_eq!(bucket.take(RATE, seconds(100)), Ok(()));
         }
+        assert!(bucket.is_empty(RATE, seconds(104) - NANOSECOND));
+        assert!(!bucket.is_empty(RATE, seconds(104)));
         let next = Err(Some(seconds(104)));
         assert_eq!(bucket.take(RATE, seconds(100)), next);
         assert_eq!(bucket.take(RATE, seconds(104) - NANOSECOND), next);

@@ -24,7 +24,6 @@ use std::path::PathBuf;
 
 use draft::Draft;
 
-pub use crate::addr::IpPrefix;
 pub use directives::directives;
 pub use notice::{Level, LineError, Notice, Problem};
 pub use tayga::Config;

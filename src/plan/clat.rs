@@ -9,9 +9,8 @@ use super::{
     route::MAIN_TABLE,
 };
 use crate::{
-    addr::{AddressMap, Eam, Prefix4, Prefix6},
+    addr::{AddressMap, Eam, IpPrefix, Prefix4, Prefix6},
     clat::{AddressTest, HostSetup, Settings, private},
-    config::IpPrefix,
     link::LinkRef,
     translate::{self, UdpChecksum},
 };

@@ -71,8 +71,6 @@ struct Entry {
     undo: Option<Undo>,
     /// The repairs that it may still have.
     repairs: TokenBucket<Instant>,
-    /// Whether the last of these was taken.
-    is_undone_often: bool,
     /// Why the last repair failed, if it did.
     failure: Option<String>,
     /// When to look at it again.
@@ -131,7 +129,6 @@ impl Ledger {
             resource,
             undo: undo.filter(|_| effect == Effect::Changed),
             repairs: TokenBucket::default(),
-            is_undone_often: false,
             failure: None,
             look_at: None,
         };
@@ -184,8 +181,6 @@ impl Ledger {
             entry.look_at = next;
             return false;
         }
-        let mut left = entry.repairs;
-        entry.is_undone_often = left.take(REPAIRS, now).is_err();
         true
     }
 
@@ -206,7 +201,7 @@ impl Ledger {
                 let text = format!("Cannot repair this, retrying every 10 s: {failure}");
                 is_new.then_some((Level::Warning, text))
             }
-            None if entry.is_undone_often => {
+            None if entry.repairs.is_empty(REPAIRS, now) => {
                 let is_networkds = matches!(resource, Resource::Route(_) | Resource::Rule(_));
                 let hint = if is_networkds { NETWORKD } else { "" };
                 let text = "Repaired again, another program keeps undoing it";
@@ -264,7 +259,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
     use super::*;
-    use crate::{config::IpPrefix, plan::Before, plan::Sysctl};
+    use crate::{addr::IpPrefix, plan::Before, plan::Sysctl};
 
     fn device() -> Resource {
         Resource::Device {

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use super::{Protocol, Route, Rule, Sysctl, Target, Undo, conf_path};
-use crate::{config::IpPrefix, link::LinkRef};
+use crate::{addr::IpPrefix, link::LinkRef};
 
 /// Begins a line that another instance has handed over to the owner of the journal.
 const HANDED_OVER: &str = "left ";

@@ -3,10 +3,7 @@
 use std::{fmt, net::Ipv6Addr};
 
 use super::{Before, Route, Rule, Sysctl, conf_path};
-use crate::{
-    config::{IpPrefix, is_name_format},
-    link::LinkRef,
-};
+use crate::{addr::IpPrefix, config::is_name_format, link::LinkRef};
 
 /// Something that is to be there.
 #[derive(Clone, Debug, PartialEq, Eq)]

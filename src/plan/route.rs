@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{config::IpPrefix, link::LinkRef};
+use crate::{addr::IpPrefix, link::LinkRef};
 
 /// The main routing table (ip-route(8)).
 pub(super) const MAIN_TABLE: u32 = 254;

@@ -4,7 +4,7 @@ use std::io;
 
 use log::{info, warn};
 use xlatd::{
-    config::IpPrefix,
+    addr::IpPrefix,
     link::LinkRef,
     plan::{self, Before, Effect, Resource, Step, Sysctl, Undo},
 };

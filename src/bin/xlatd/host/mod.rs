@@ -40,7 +40,7 @@ impl Host {
     /// A host of which no undo journal is kept.
     pub(crate) fn new(firewall: Firewall, offload: bool) -> Result<Self, Error> {
         Ok(Self {
-            netlink: Netlink::new().map_err(system("talk netlink to the kernel"))?,
+            netlink: Netlink::new().map_err(system("open a netlink socket"))?,
             firewall,
             ledger: Ledger::default(),
             device: None,

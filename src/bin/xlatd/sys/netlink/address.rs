@@ -7,7 +7,7 @@ use netlink_packet_route::{
     RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo},
 };
-use xlatd::{config::IpPrefix, plan::Effect};
+use xlatd::{addr::IpPrefix, plan::Effect};
 
 use super::{Netlink, family};
 

@@ -16,7 +16,7 @@ use netlink_packet_route::{
 };
 use nix::libc;
 use xlatd::{
-    config::IpPrefix,
+    addr::IpPrefix,
     plan::{Effect, Protocol, Route, Target},
 };
 
