@@ -8,8 +8,8 @@ use crate::wire::{
 };
 
 /// Room before a packet as it was read, in octets: for the growth of its headers (28), or the
-/// headers of an ICMP error about it (48), and for the `virtio_net_hdr`. The rest aligns packets to
-/// cache lines.
+/// headers of an ICMP error about it (48), and for the `virtio_net_hdr` and a link-layer header. The
+/// rest aligns packets to cache lines.
 const HEADROOM: usize = 128;
 
 /// Longest packet, in octets: an IPv6 header and 65535 octets of payload.
@@ -47,10 +47,16 @@ impl Packet {
     /// The buffer for the next read: a `virtio_net_hdr`, then a packet. The packet is empty until
     /// [`received`](Self::received) sets its length.
     pub fn read_buffer(&mut self) -> &mut [u8] {
+        self.read_buffer_for(0)
+    }
+
+    /// The same, for a packet behind a link-layer header of `link_len` octets, at most 32. What was
+    /// read is to be [`received_by`](Self::received_by).
+    pub fn read_buffer_for(&mut self, link_len: usize) -> &mut [u8] {
         self.start = HEADROOM;
         self.end = HEADROOM;
         self.make_room(HEADROOM + MAX_LEN);
-        &mut self.storage[HEADROOM - virtio::HEADER_LEN..]
+        &mut self.storage[HEADROOM - link_len - virtio::HEADER_LEN..]
     }
 
     /// Sets the number of octets that were read into [`read_buffer`](Self::read_buffer), with the
@@ -58,25 +64,39 @@ impl Packet {
     ///
     /// Fails if the header is malformed; the packet then counts as one without offloaded work.
     pub fn received(&mut self, len: usize) -> Result<(), Malformed> {
+        self.received_by(0, len)
+    }
+
+    /// The same, where a link-layer header of `link_len` octets is between the two.
+    pub fn received_by(&mut self, link_len: usize, len: usize) -> Result<(), Malformed> {
         self.start = HEADROOM;
-        let len = len.saturating_sub(virtio::HEADER_LEN).min(MAX_LEN);
+        let before = virtio::HEADER_LEN + link_len;
+        let len = len.saturating_sub(before).min(MAX_LEN);
         self.end = HEADROOM + len;
         self.make_room(self.end);
         self.offload = Offload::default();
-        let header = self.storage[..HEADROOM].last_chunk();
-        self.offload = Offload::read(header.unwrap_or(&[0; virtio::HEADER_LEN]), len)?;
+        let header = self.storage[HEADROOM - before..].first_chunk();
+        self.offload = Offload::read(header.unwrap_or(&[0; virtio::HEADER_LEN]), link_len, len)?;
         Ok(())
     }
 
     /// The octets to write: the packet with a `virtio_net_hdr` before it.
     pub fn with_header(&mut self) -> &[u8] {
-        let header = self.offload_header();
-        let before = self.start - header.len(); // the headroom is for this, too
-        self.storage[before..self.start].copy_from_slice(&header);
+        self.with_headers(&[])
+    }
+
+    /// The same, with a link-layer header, of at most 32 octets, between the two.
+    pub fn with_headers(&mut self, link_header: &[u8]) -> &[u8] {
+        let header = self.offload_header(link_header.len());
+        // The headroom is for these, too.
+        let link = self.start - link_header.len();
+        let before = link - header.len();
+        self.storage[before..link].copy_from_slice(&header);
+        self.storage[link..self.start].copy_from_slice(link_header);
         &self.storage[before..self.end]
     }
 
-    fn offload_header(&self) -> [u8; virtio::HEADER_LEN] {
+    fn offload_header(&self, link_len: usize) -> [u8; virtio::HEADER_LEN] {
         if self.offload.is_none() {
             return [0; virtio::HEADER_LEN]; // nearly always, where packets are small
         }
@@ -88,7 +108,7 @@ impl Packet {
             let len = transport::header_len(segments.transport.protocol(), transport);
             checksum.start + len.unwrap_or(0)
         });
-        self.offload.octets(bytes[0] >> 4, headers)
+        self.offload.octets(bytes[0] >> 4, link_len, headers)
     }
 
     /// Replaces this packet by the concatenation of `parts`, without offloaded work.
@@ -163,6 +183,11 @@ impl Packet {
             checksum = 0xffff;
         }
         octets[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
+    }
+
+    /// Whether it is an IPv6 packet, by its version.
+    pub fn is_ipv6(&self) -> bool {
+        self.bytes().first().is_some_and(|first| first >> 4 == 6)
     }
 
     /// The packet.

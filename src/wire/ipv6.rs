@@ -49,7 +49,8 @@ pub const SOURCE_AT: usize = 8;
 const VERSION_AND_CLASS_AT: usize = 0;
 const PAYLOAD_LEN_AT: usize = 4;
 const HOP_LIMIT_AT: usize = 7;
-const DESTINATION_AT: usize = 24;
+/// Offset of the destination, in octets.
+pub const DESTINATION_AT: usize = 24;
 
 /// Offset of Next Header in each extension header, in octets.
 const EXTENSION_NEXT_HEADER_AT: usize = 0;

@@ -7,6 +7,7 @@
 
 pub mod checksum;
 pub mod dns;
+pub mod ethernet;
 mod fragment;
 pub mod icmp;
 pub mod ipv4;

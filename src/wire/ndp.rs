@@ -45,13 +45,15 @@ pub const ROUTER_ADVERTISEMENT: u8 = 134;
 pub const NEIGHBOUR_SOLICITATION: u8 = 135;
 /// Type of a Neighbour Advertisement.
 pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// Type of a Redirect.
+pub const REDIRECT: u8 = 137;
 
 /// Length of a Router Advertisement without options, in octets.
 const ADVERTISEMENT_LEN: usize = 16;
 const ADVERTISEMENT_FLAGS_AT: usize = 5;
 const ROUTER_LIFETIME_AT: usize = 6;
 /// Offset of the target in Neighbour Solicitations and Advertisements, in octets.
-const TARGET_AT: usize = 8;
+pub const TARGET_AT: usize = 8;
 
 const OPTION_TYPE_AT: usize = 0;
 const OPTION_LEN_AT: usize = 1;
@@ -245,8 +247,8 @@ pub fn solicited_target(message: &[u8]) -> Option<Ipv6Addr> {
     address(message, TARGET_AT)
 }
 
-/// A Neighbour Advertisement for `target` (RFC 4861 section 4.4). `solicited` unless the
-/// solicitation came from `::`, by duplicate address detection. The kernel calculates the checksum.
+/// A Neighbour Advertisement for `target` (RFC 4861 section 4.4), without its checksum. `solicited`
+/// if it answers a solicitation that came from an address.
 pub fn neighbour_advertisement(
     target: Ipv6Addr,
     solicited: bool,

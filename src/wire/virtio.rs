@@ -9,8 +9,9 @@
 //! +-------+-------+---------------+---------------+---------------+---------------+
 //! ```
 //!
-//! Numbers are in the byte order of the machine. csum_start counts from the start of the packet,
-//! csum_offset from csum_start.
+//! Numbers are in the byte order of the machine. csum_start counts from the start of what follows
+//! the header, which for a packet socket is a link-layer header (packet(7), PACKET_VNET_HDR);
+//! csum_offset counts from csum_start.
 
 use super::{Malformed, protocol};
 
@@ -86,18 +87,22 @@ impl Offload {
         *self == Self::default()
     }
 
-    /// Reads the header of a packet of `len` octets. The checksum lies within the packet.
-    pub fn read(header: &[u8; HEADER_LEN], len: usize) -> Result<Self, Malformed> {
+    /// Reads the header of a packet of `len` octets, which stands behind a link-layer header of
+    /// `link_len` octets. The checksum lies within the packet.
+    pub fn read(header: &[u8; HEADER_LEN], link_len: usize, len: usize) -> Result<Self, Malformed> {
         let number = |at| u16::from_ne_bytes([header[at], header[at + 1]]);
         let kind = header[GSO_TYPE_AT];
-        let checksum = (header[FLAGS_AT] & NEEDS_CHECKSUM != 0).then(|| {
-            let start = usize::from(number(CSUM_START_AT));
+        let checksum = if header[FLAGS_AT] & NEEDS_CHECKSUM != 0 {
+            let start = usize::from(number(CSUM_START_AT)).checked_sub(link_len);
+            let start = start.ok_or(Malformed::Offload)?;
             let field = start + usize::from(number(CSUM_OFFSET_AT));
-            PartialChecksum { start, field }
-        });
-        if checksum.is_some_and(|checksum| checksum.field + 2 > len) {
-            return Err(Malformed::Offload);
-        }
+            if field + 2 > len {
+                return Err(Malformed::Offload);
+            }
+            Some(PartialChecksum { start, field })
+        } else {
+            None
+        };
         let ecn = kind & GSO_ECN != 0;
         let transport = match kind & !GSO_ECN {
             GSO_NONE => {
@@ -120,17 +125,18 @@ impl Offload {
         })
     }
 
-    /// The header of a packet of IP `version` 4 or 6. Of a super-packet, `headers_len` is the
-    /// length of all that stands before the payload that is cut, in octets.
-    pub fn octets(&self, version: u8, headers_len: usize) -> [u8; HEADER_LEN] {
+    /// The header of a packet of IP `version` 4 or 6, behind a link-layer header of `link_len`
+    /// octets. Of a super-packet, `headers_len` is the length of all IP and transport headers
+    /// before the payload that is cut, in octets.
+    pub fn octets(&self, version: u8, link_len: usize, headers_len: usize) -> [u8; HEADER_LEN] {
         let mut header = [0; HEADER_LEN];
         if let Some(checksum) = self.checksum {
-            put(&mut header, CSUM_START_AT, checksum.start);
+            put(&mut header, CSUM_START_AT, link_len + checksum.start);
             put(&mut header, CSUM_OFFSET_AT, checksum.field - checksum.start);
             header[FLAGS_AT] = NEEDS_CHECKSUM;
         }
         if let Some(segments) = self.segments {
-            put(&mut header, HDR_LEN_AT, headers_len);
+            put(&mut header, HDR_LEN_AT, link_len + headers_len);
             put(&mut header, GSO_SIZE_AT, segments.size.into());
             header[GSO_TYPE_AT] = match segments.transport {
                 SegmentTransport::Tcp { ecn } => {
@@ -167,11 +173,12 @@ mod tests {
 
     #[test]
     fn a_header_of_zeros_leaves_nothing_to_do() {
-        let none = Offload::read(&[0; HEADER_LEN], 0).unwrap();
+        let none = Offload::read(&[0; HEADER_LEN], 0, 0).unwrap();
         assert!(none.is_none());
-        assert_eq!(none.octets(4, 40), [0; HEADER_LEN]);
+        assert_eq!(none.octets(4, 0, 40), [0; HEADER_LEN]);
         // The kernel has verified the checksum: as good as complete.
-        assert!(Offload::read(&header(2, 0, [0; 4]), 40).unwrap().is_none());
+        let verified = Offload::read(&header(2, 0, [0; 4]), 0, 40);
+        assert!(verified.unwrap().is_none());
     }
 
     #[test]
@@ -184,7 +191,7 @@ mod tests {
             (5, 5, 4),
             (5, 5, 6),
         ] {
-            let offload = Offload::read(&header(1, kind, [54, 1400, 20, 16]), 3000).unwrap();
+            let offload = Offload::read(&header(1, kind, [54, 1400, 20, 16]), 0, 3000).unwrap();
             let checksum = PartialChecksum {
                 start: 20,
                 field: 36,
@@ -192,12 +199,30 @@ mod tests {
             assert_eq!(offload.checksum, Some(checksum));
             assert_eq!(offload.segments.unwrap().size, 1400);
             assert_eq!(
-                offload.octets(version, 60),
+                offload.octets(version, 0, 60),
                 header(1, there, [60, 1400, 20, 16])
             );
         }
-        let checksum_only = Offload::read(&header(1, 0, [0, 0, 40, 6]), 48).unwrap();
-        assert_eq!(checksum_only.octets(6, 48), header(1, 0, [0, 0, 40, 6]));
+        let checksum_only = Offload::read(&header(1, 0, [0, 0, 40, 6]), 0, 48).unwrap();
+        assert_eq!(checksum_only.octets(6, 0, 48), header(1, 0, [0, 0, 40, 6]));
+    }
+
+    /// packet(7): offsets count from the link-layer header.
+    #[test]
+    fn a_link_layer_header_shifts_the_offsets() {
+        let at_uplink = header(1, 4, [14 + 60, 1400, 14 + 40, 16]);
+        let offload = Offload::read(&at_uplink, 14, 3000).unwrap();
+        let checksum = PartialChecksum {
+            start: 40,
+            field: 56,
+        };
+        assert_eq!(offload.checksum, Some(checksum));
+        assert_eq!(offload.octets(6, 14, 60), at_uplink);
+        for (start, len) in [(13, 100), (54, 57)] {
+            let header = header(1, 0, [0, 0, start, 16]);
+            let read = Offload::read(&header, 14, len);
+            assert_eq!(read, Err(Malformed::Offload), "{start} {len}");
+        }
     }
 
     #[test]
@@ -210,7 +235,7 @@ mod tests {
             (1, 3, [54, 1400, 20, 16], 2000),   // fragments of UDP, which nobody asked for
             (1, 0x7f, [54, 1400, 20, 16], 2000),
         ] {
-            let read = Offload::read(&header(flags, kind, words), len);
+            let read = Offload::read(&header(flags, kind, words), 0, len);
             assert_eq!(
                 read,
                 Err(Malformed::Offload),

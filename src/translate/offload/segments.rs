@@ -203,7 +203,10 @@ mod tests {
                 size: size as u16,
             }),
         };
-        received(&octets, &offload.octets(version, header.len() + header_len))
+        received(
+            &octets,
+            &offload.octets(version, 0, header.len() + header_len),
+        )
     }
 
     fn received(octets: &[u8], header: &[u8; HEADER_LEN]) -> Packet {
@@ -376,7 +379,7 @@ mod tests {
         let mut offload = plain.offload();
         let checksum = offload.checksum.as_mut().unwrap();
         (checksum.start, checksum.field) = (48, 64);
-        let mut packet = received(&octets, &offload.octets(6, 80));
+        let mut packet = received(&octets, &offload.octets(6, 0, 80));
         match translator.translate(&mut packet, Instant::now()) {
             Outcome::Segments(mut segments) => {
                 let mut segment = Packet::new();
@@ -454,7 +457,7 @@ mod tests {
             }),
             segments: None,
         };
-        packet = received(&octets, &offload.octets(6, 0));
+        packet = received(&octets, &offload.octets(6, 0, 0));
         let mut translator = translator(Settings::default());
         translator
             .map_mut()
