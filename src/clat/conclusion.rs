@@ -21,7 +21,7 @@ use std::{
 };
 
 use super::{
-    HostSetup, Interface, Missing, Network, Settings, Source, Status,
+    HostSetup, Interface, Missing, Network, Path, Settings, Source, Status, Way,
     discovery::Discovery,
     host::Host,
     native::Native,
@@ -103,10 +103,16 @@ impl Situation<'_> {
         }
         let addresses = self.ipv4_addresses();
         let addresses = addresses.ok_or(Status::Waiting(Missing::Ipv4Addresses))?; // 7
+        let way = self.way(uplink, dedicated);
         let native = self.native.aside_for();
         let status = match native {
             Some(interface) => Status::SteppingAside(interface.to_owned()), // 8
-            None => Status::Active(prefix, origin, name.clone()),           // 9
+            None => Status::Active {
+                prefix,
+                origin,
+                uplink: name.clone(),
+                forwarded: way.is_forwarded(),
+            }, // 9
         };
         let setup = HostSetup {
             uplink: LinkRef::new(uplink.index, name),
@@ -114,12 +120,22 @@ impl Situation<'_> {
             addresses,
             prefix,
             source: address,
-            dedicated,
+            way,
             on_link: true,
             default_route: settings.default_route && native.is_none(),
             others: network.other_clats(),
         };
         Ok((status, setup))
+    }
+
+    /// The way of packets. The host's address needs the kernel's NAT, which is for what it
+    /// forwards.
+    fn way(&self, uplink: &Interface, dedicated: bool) -> Way {
+        match (dedicated, self.settings.path, uplink.next_hop()) {
+            (true, Path::Direct, Some(next_hop)) => Way::Direct(next_hop),
+            (true, ..) => Way::Forwarded,
+            (false, ..) => Way::Shared,
+        }
     }
 
     /// The set-up that was asked for, without its routes.
@@ -161,11 +177,8 @@ impl Situation<'_> {
     /// The source in force, as long as the host is in its network, or has it if it is the host's.
     fn working_source(&self, uplink: &Interface) -> Option<Leaving> {
         let setup = self.host.in_force()?;
-        let HostSetup {
-            source: address,
-            dedicated,
-            ..
-        } = *setup;
+        let address = setup.source;
+        let dedicated = setup.way.is_dedicated();
         let mut hosts = uplink.addresses_but(self.choice.address());
         let is_there = hosts.any(|one| {
             one.is_usable()

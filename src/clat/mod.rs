@@ -13,6 +13,7 @@
 //! | `native` | stepping aside for native IPv4 |
 //! | `conclusion` | what follows from all of it, as one table |
 //! | `host`, `setup` | what was asked of the host, and whether it is in force |
+//! | `next_hop` | where packets go on the uplink, and when they wait |
 //! | `damping` | how often that may change |
 
 pub mod answers;
@@ -25,6 +26,7 @@ mod iid;
 mod native;
 pub mod neighbour;
 mod network;
+mod next_hop;
 pub mod prefix;
 mod rescan;
 mod retry;
@@ -36,7 +38,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::{net::Ipv6Addr, time::Duration};
+use std::time::Duration;
 
 use crate::link::LinkRef;
 use conclusion::{Conclusion, Situation};
@@ -45,12 +47,13 @@ use discovery::Discovery;
 pub use event::{Action, AddressTest, Event, Ignored};
 use host::Host;
 use native::Native;
-pub use network::{Address, Interface, Network, is_clat_address};
+pub use network::{Address, Interface, LinkLayer, Network, is_clat_address};
+pub use next_hop::{Neighbour, NextHop, Resolution, Sending};
 pub use prefix::{Candidates, Origin};
 pub use rescan::Rescan;
 pub use retry::Retry;
-pub use settings::{Settings, Source};
-pub use setup::{HostSetup, PRIVATE, private};
+pub use settings::{Path, Settings, Source};
+pub use setup::{HostSetup, PRIVATE, Way, private};
 use source::{Choice, Place};
 pub use status::{Missing, NoClatAddress, Status};
 
@@ -133,16 +136,6 @@ impl Clat {
     /// Whether answers to probes are awaited.
     pub fn probes(&self) -> bool {
         self.choice.probes()
-    }
-
-    /// Whether neighbours on a link that solicit this address are to be answered.
-    pub fn answers_for(&self, link: u32, address: Ipv6Addr) -> bool {
-        self.host.in_force().is_some_and(|setup| {
-            setup.on_link
-                && setup.dedicated
-                && setup.uplink.index == link
-                && setup.source == address
-        })
     }
 
     fn take(&mut self, event: Event, actions: &mut Vec<Action>) {
@@ -249,7 +242,7 @@ impl Clat {
         let set_up_differs = self.host.differs(setup.as_ref());
         let status_differs = self.status.as_ref() != Some(&status);
         let change = match status {
-            Status::Active(..) => Change::Restore,
+            Status::Active { .. } => Change::Restore,
             _ => Change::Other,
         };
         if !(set_up_differs || status_differs) || !self.damping.allows(change, self.now) {

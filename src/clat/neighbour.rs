@@ -3,7 +3,13 @@
 
 use std::{fmt, net::Ipv6Addr};
 
-use crate::wire::ndp::{self, RouterAdvertisement};
+use crate::wire::{
+    checksum::Sum,
+    ethernet, icmp,
+    ipv6::{self, Ipv6Header, Ipv6Packet},
+    ndp::{self, RouterAdvertisement},
+    protocol,
+};
 
 /// The hop limit of a message that no router has forwarded (RFC 4861 section 6.1.2).
 const HOP_LIMIT: u8 = 255;
@@ -30,8 +36,6 @@ pub struct Received<'a> {
 pub enum Message {
     /// A Router Advertisement.
     Advertisement(RouterAdvertisement),
-    /// A Neighbour Solicitation for this target.
-    Solicitation(Ipv6Addr),
     /// An answer to a probe, to the source of the probe.
     ProbeAnswer,
 }
@@ -74,20 +78,71 @@ impl Received<'_> {
                     read.ok_or(InvalidAdvertisement::Format)?,
                 ))
             }
-            [ndp::NEIGHBOUR_SOLICITATION, ..] if is_of_link => {
-                ndp::solicited_target(self.octets).map(Message::Solicitation)
-            }
             octets => ndp::answers_probe(octets, identifier).then_some(Message::ProbeAnswer),
         })
     }
 }
 
-/// The Neighbour Advertisement that answers a solicitation from `source`, and its destination. One
-/// from `::` detects duplicates, and all nodes get the answer (RFC 4861 section 7.2.4).
-pub fn advertise(source: Ipv6Addr, target: Ipv6Addr, mac: Option<[u8; 6]>) -> (Ipv6Addr, Vec<u8>) {
-    let is_solicited = !source.is_unspecified();
-    let to = if is_solicited { source } else { ALL_NODES };
-    (to, ndp::neighbour_advertisement(target, is_solicited, mac))
+/// An IPv6 packet for neighbours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToNeighbour {
+    /// The link-layer address of a group; `None`: that from which the solicitation came.
+    pub group: Option<[u8; 6]>,
+    /// The packet.
+    pub packet: Vec<u8>,
+}
+
+/// The answer to an IPv6 packet, if that is a valid Neighbour Solicitation (RFC 4861 section 7.1.1)
+/// of `ours`. It comes from that address, as the kernel's do. One from `::` detects duplicates, and
+/// all nodes get the answer (RFC 4861 section 7.2.4). `mac` is the link-layer address, if the link
+/// has any.
+pub fn answer(packet: &[u8], ours: Ipv6Addr, mac: Option<[u8; 6]>) -> Option<ToNeighbour> {
+    let ip = Ipv6Packet::parse(packet).ok()?;
+    let (source, message) = (ip.source(), ip.payload());
+    let pseudo = Sum::pseudo_v6(source, ip.destination(), protocol::ICMPV6, message.len());
+    let is_valid = packet[ipv6::NEXT_HEADER_AT] == protocol::ICMPV6
+        && ip.hop_limit() == HOP_LIMIT
+        && (pseudo + Sum::of(message)).verifies()
+        && ndp::solicited_target(message) == Some(ours);
+    if !is_valid || source.is_multicast() {
+        return None;
+    }
+    if source.is_unspecified() {
+        let is_to_group = ip.destination() == ndp::solicited_node(ours);
+        return is_to_group.then(|| advertise(ours, ALL_NODES, false, mac));
+    }
+    Some(advertise(ours, source, true, mac))
+}
+
+/// An unsolicited Neighbour Advertisement, which tells all nodes who has an address now (RFC 4861
+/// section 7.2.6).
+pub fn announce(ours: Ipv6Addr, mac: Option<[u8; 6]>) -> ToNeighbour {
+    advertise(ours, ALL_NODES, false, mac)
+}
+
+fn advertise(
+    ours: Ipv6Addr,
+    destination: Ipv6Addr,
+    solicited: bool,
+    mac: Option<[u8; 6]>,
+) -> ToNeighbour {
+    let mut message = ndp::neighbour_advertisement(ours, solicited, mac);
+    let pseudo = Sum::pseudo_v6(ours, destination, protocol::ICMPV6, message.len());
+    icmp::put_checksum(&mut message, pseudo);
+    let header = Ipv6Header {
+        traffic_class: 0,
+        payload_len: message.len() as u16, // 24 or 32
+        next_header: protocol::ICMPV6,
+        hop_limit: HOP_LIMIT,
+        source: ours,
+        destination,
+    };
+    ToNeighbour {
+        group: destination
+            .is_multicast()
+            .then(|| ethernet::multicast(destination)),
+        packet: [&header.octets()[..], &message].concat(),
+    }
 }
 
 #[cfg(test)]
@@ -133,16 +188,9 @@ mod tests {
         }
     }
 
-    /// RFC 4861 section 7.1.1: neighbours are on the link. Routers farther away may answer probes.
+    /// Routers farther away may answer probes.
     #[test]
-    fn solicitations_and_answers_to_probes_are_told_apart() {
-        let target = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 5);
-        let solicitation = [&[135, 0, 0, 0, 0, 0, 0, 0], &target.octets()[..]].concat();
-        let valid = received(&solicitation);
-        assert_eq!(valid.read(7), Ok(Some(Message::Solicitation(target))));
-        let hop_limit = 254;
-        assert_eq!(Received { hop_limit, ..valid }.read(7), Ok(None));
-        assert_eq!(received(&solicitation[..23]).read(7), Ok(None));
+    fn answers_to_probes_are_told_from_those_to_others() {
         let answer = [129, 0, 0, 0, 0, 7, 0, 1];
         let answer = Received {
             hop_limit: 60,
@@ -153,14 +201,74 @@ mod tests {
         assert_eq!(received(&[]).read(7), Ok(None));
     }
 
-    /// RFC 4861 section 7.2.4.
+    const OURS: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 5);
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
+
+    /// A Neighbour Solicitation of `target`.
+    fn solicitation(source: Ipv6Addr, destination: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
+        let mut message = [&[135, 0, 0, 0, 0, 0, 0, 0], &target.octets()[..]].concat();
+        let pseudo = Sum::pseudo_v6(source, destination, protocol::ICMPV6, message.len());
+        icmp::put_checksum(&mut message, pseudo);
+        let header = Ipv6Header {
+            traffic_class: 0,
+            payload_len: 24,
+            next_header: protocol::ICMPV6,
+            hop_limit: 255,
+            source,
+            destination,
+        };
+        [&header.octets()[..], &message].concat()
+    }
+
+    /// RFC 4861 section 7.2.4: by unicast, from the address itself.
     #[test]
     fn neighbours_are_answered_where_they_listen() {
-        let target = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 5);
         const SOLICITED: u8 = 0x40;
-        let (to, octets) = advertise(ROUTER, target, None);
-        assert_eq!((to, octets[4] & SOLICITED), (ROUTER, SOLICITED));
-        let (to, octets) = advertise(Ipv6Addr::UNSPECIFIED, target, None);
-        assert_eq!((to, octets[4] & SOLICITED), (ALL_NODES, 0));
+        let group = ndp::solicited_node(OURS);
+        for destination in [OURS, group] {
+            let sent = answer(&solicitation(ROUTER, destination, OURS), OURS, Some(MAC)).unwrap();
+            let ip = Ipv6Packet::parse(&sent.packet).unwrap();
+            assert_eq!((ip.source(), ip.destination()), (OURS, ROUTER));
+            assert_eq!((sent.group, ip.hop_limit()), (None, 255));
+            let message = ip.payload();
+            assert_eq!(message[..2], [136, 0]);
+            assert_eq!(message[4] & SOLICITED, SOLICITED);
+            assert_eq!(message[24..], [2, 1, 2, 0, 0, 0, 0, 5]);
+            let pseudo = Sum::pseudo_v6(OURS, ROUTER, protocol::ICMPV6, message.len());
+            assert!((pseudo + Sum::of(message)).verifies());
+        }
+        let detection = solicitation(Ipv6Addr::UNSPECIFIED, group, OURS);
+        let sent = answer(&detection, OURS, Some(MAC)).unwrap();
+        assert_eq!(sent, announce(OURS, Some(MAC)));
+        assert_eq!(sent.group, Some([0x33, 0x33, 0, 0, 0, 1]));
+        let ip = Ipv6Packet::parse(&sent.packet).unwrap();
+        assert_eq!(ip.destination(), ALL_NODES);
+        assert_eq!(ip.payload()[4] & SOLICITED, 0);
+    }
+
+    /// RFC 4861 section 7.1.1.
+    #[test]
+    fn other_solicitations_are_not_answered() {
+        let valid = solicitation(ROUTER, OURS, OURS);
+        assert!(answer(&valid, OURS, Some(MAC)).is_some());
+        assert_eq!(
+            answer(&valid, ROUTER, Some(MAC)),
+            None,
+            "of another address"
+        );
+        let unspecified = Ipv6Addr::UNSPECIFIED;
+        let to_unicast = solicitation(unspecified, OURS, OURS);
+        assert_eq!(answer(&to_unicast, OURS, None), None);
+        let from_group = solicitation(ALL_NODES, OURS, OURS);
+        assert_eq!(answer(&from_group, OURS, None), None);
+        // Hop limit, checksum, code, type, next header; and cut off.
+        for at in [7, 42, 41, 40, 6] {
+            let mut invalid = valid.clone();
+            invalid[at] ^= 1;
+            assert_eq!(answer(&invalid, OURS, Some(MAC)), None, "octet {at}");
+        }
+        for len in 0..valid.len() {
+            assert_eq!(answer(&valid[..len], OURS, Some(MAC)), None, "{len}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::NextHop;
 use crate::addr::Nat64Prefix;
 
 /// The network of the host.
@@ -97,19 +98,50 @@ pub struct Interface {
     pub mtu: u32,
     /// Its link-layer address, if that is one as of Ethernet.
     pub mac: Option<[u8; 6]>,
+    /// The header before each packet on its link.
+    pub link_layer: LinkLayer,
     /// Its kind, as the kernel names it (IFLA_INFO_KIND); empty for physical devices.
     pub kind: String,
     /// Its IPv6 addresses that are not link-local.
     pub addresses: Vec<Address>,
     /// The metric of its best IPv6 default route.
     pub default_v6: Option<u32>,
+    /// The router of that route.
+    pub gateway: Option<Ipv6Addr>,
     /// Whether it has an IPv4 default route with a gateway.
     pub default_v4: bool,
     /// Its IPv4 addresses that are for CLATs ([`is_clat_address`]).
     pub clat_addresses: Vec<Ipv4Addr>,
 }
 
+/// The link layer of an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkLayer {
+    /// Ethernet, or what looks like it, as Wi-Fi does. Neighbours are resolved.
+    #[default]
+    Ethernet,
+    /// Ethernet by its form, but neighbours are not resolved (NOARP).
+    EthernetWithoutNeighbours,
+    /// No header: PPP, WWAN and others with one peer.
+    Bare,
+    /// Another one.
+    Other,
+}
+
 impl Interface {
+    /// Where packets are to be sent to by a packet socket. `None` if one cannot serve.
+    pub(super) fn next_hop(&self) -> Option<NextHop> {
+        match (self.link_layer, self.mac) {
+            (LinkLayer::Bare, _) => Some(NextHop::Peer),
+            (LinkLayer::EthernetWithoutNeighbours, Some(mac)) => Some(NextHop::Unresolved(mac)),
+            (LinkLayer::Ethernet, Some(mac)) => {
+                let router = self.gateway?;
+                Some(NextHop::Router { mac, router })
+            }
+            _ => None,
+        }
+    }
+
     /// Whether it carries packets within packets of another interface.
     fn is_tunnel(&self) -> bool {
         TUNNELS.contains(&self.kind.as_str())
@@ -217,4 +249,46 @@ pub(super) fn best<'a>(
 /// The first 64 bits.
 pub(super) fn network_of(address: Ipv6Addr) -> Ipv6Addr {
     (address.to_bits() >> 64 << 64).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A packet socket needs to know where packets go.
+    #[test]
+    fn where_there_is_no_next_hop_the_kernel_forwards() {
+        const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+        const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+        let to_router = NextHop::Router {
+            mac: MAC,
+            router: ROUTER,
+        };
+        for (link_layer, mac, gateway, expected) in [
+            (
+                LinkLayer::Ethernet,
+                Some(MAC),
+                Some(ROUTER),
+                Some(to_router),
+            ),
+            (LinkLayer::Ethernet, Some(MAC), None, None),
+            (LinkLayer::Ethernet, None, Some(ROUTER), None),
+            (
+                LinkLayer::EthernetWithoutNeighbours,
+                Some(MAC),
+                None,
+                Some(NextHop::Unresolved(MAC)),
+            ),
+            (LinkLayer::Bare, None, None, Some(NextHop::Peer)),
+            (LinkLayer::Other, Some(MAC), Some(ROUTER), None),
+        ] {
+            let interface = Interface {
+                link_layer,
+                mac,
+                gateway,
+                ..Interface::default()
+            };
+            assert_eq!(interface.next_hop(), expected, "{link_layer:?}");
+        }
+    }
 }

@@ -21,6 +21,17 @@ pub enum Source {
     Explicit(Ipv6Addr),
 }
 
+/// The way that packets take between the translator and the uplink, if there is a choice
+/// (`clat-path`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Path {
+    /// A packet socket on the uplink.
+    #[default]
+    Direct,
+    /// Forwarding by the kernel.
+    Forward,
+}
+
 /// The settings of a CLAT. Without a note the default is clatd's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -32,6 +43,8 @@ pub struct Settings {
     pub own_v4: Ipv4Addr,
     /// `clat-v6-addr`: the source that packets leave with.
     pub source: Source,
+    /// `clat-path`: the way between the translator and the uplink.
+    pub path: Path,
     /// A secret of this machine, which makes its CLAT addresses unpredictable (RFC 7217).
     pub secret: String,
     /// `plat-prefix`: the NAT64 prefix, which is then not discovered.
@@ -69,6 +82,7 @@ impl Default for Settings {
             host_v4: Ipv4Addr::new(192, 0, 0, 1), // RFC 7335
             own_v4: Ipv4Addr::new(192, 0, 0, 2),
             source: Source::Auto,
+            path: Path::Direct,
             secret: String::new(),
             prefix: None,
             fallback: None,

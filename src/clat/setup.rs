@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::Settings;
+use super::{NextHop, Settings};
 use crate::{addr::Nat64Prefix, link::LinkRef};
 
 /// The octets that an IPv4 packet has to leave: IPv6 makes it 20 longer, a Fragment Header 8 more.
@@ -30,8 +30,8 @@ pub struct HostSetup {
     pub prefix: Nat64Prefix,
     /// The source that packets leave with on the uplink.
     pub source: Ipv6Addr,
-    /// Whether the source is the CLAT address, and not the host's.
-    pub dedicated: bool,
+    /// How packets get from the translator to the uplink, and back.
+    pub way: Way,
     /// Whether the source can be used: neighbours find us by it.
     pub on_link: bool,
     /// Whether programs are led to the CLAT by a default route.
@@ -40,11 +40,41 @@ pub struct HostSetup {
     pub others: Vec<String>,
 }
 
+/// The way of IPv6 packets between the translator and the uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A packet socket on the uplink, for the CLAT address: no route, rule or firewall of the host
+    /// has a say. Packets are sent to this next hop.
+    Direct(NextHop),
+    /// Forwarding by the kernel, for the CLAT address.
+    Forwarded,
+    /// Forwarding by the kernel, which translates private addresses to the host's.
+    Shared,
+}
+
+impl Way {
+    /// Whether the source is the CLAT address, and not the host's.
+    pub fn is_dedicated(&self) -> bool {
+        !matches!(self, Self::Shared)
+    }
+
+    /// Whether the kernel forwards: routes, rules and firewalls of the host decide then.
+    pub fn is_forwarded(&self) -> bool {
+        !matches!(self, Self::Direct(_))
+    }
+}
+
 impl HostSetup {
     /// The number of this instance on the machine: the first one has the addresses as configured.
     pub fn instance(&self, settings: &Settings) -> u32 {
         let [host_v4, _] = self.addresses;
         host_v4.to_bits().wrapping_sub(settings.host_v4.to_bits()) & 7
+    }
+
+    /// The link and the address for which solicitations of neighbours are to be answered, since the
+    /// kernel does not know the address.
+    pub fn answers_for(&self) -> Option<(u32, Ipv6Addr)> {
+        (self.way.is_dedicated() && self.on_link).then_some((self.uplink.index, self.source))
     }
 
     /// MTU of the IPv4 route, in octets: packets of it fit the uplink also as IPv6 fragments.

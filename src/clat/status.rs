@@ -17,7 +17,16 @@ pub enum Status {
     /// It is being tested whether a CLAT address can be used.
     CheckingAddress(Ipv6Addr, String),
     /// Programs have IPv4.
-    Active(Nat64Prefix, Origin, String),
+    Active {
+        /// The NAT64 prefix.
+        prefix: Nat64Prefix,
+        /// Where it comes from.
+        origin: Origin,
+        /// Name of the uplink.
+        uplink: String,
+        /// Whether the kernel forwards the packets, so that firewalls and rules have a say.
+        forwarded: bool,
+    },
     /// There is native IPv4.
     SteppingAside(String),
     /// Another CLAT serves the same uplink.
@@ -40,7 +49,7 @@ pub enum Missing {
 impl Status {
     /// Whether programs have IPv4 by this status, so that a failed set-up contradicts it.
     pub fn has_ipv4(&self) -> bool {
-        matches!(self, Self::Active(..) | Self::SteppingAside(_))
+        matches!(self, Self::Active { .. } | Self::SteppingAside(_))
     }
 }
 
@@ -60,10 +69,20 @@ impl fmt::Display for Status {
             Self::CheckingAddress(address, uplink) => {
                 write!(f, "Checking whether {address} can be used on {uplink}")
             }
-            Self::Active(prefix, origin, uplink) => write!(
+            Self::Active {
+                prefix,
+                origin,
+                uplink,
+                forwarded,
+            } => write!(
                 f,
-                "IPv4 via {uplink}, NAT64 prefix {} ({origin})",
-                prefix.prefix()
+                "IPv4 via {uplink}, NAT64 prefix {} ({origin}){}",
+                prefix.prefix(),
+                if *forwarded {
+                    ", forwarded by the kernel"
+                } else {
+                    ""
+                }
             ),
             Self::SteppingAside(interface) => {
                 write!(f, "Stepping aside: {interface} has native IPv4")

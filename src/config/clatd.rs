@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     addr::{Nat64Prefix, decimal},
-    clat::{self, Source},
+    clat::{self, Path, Source},
 };
 
 /// The settings of a clatd.conf and a command line.
@@ -100,6 +100,10 @@ const TABLE: &[Key] = &[
     Key {
         name: "clat-v6-addr",
         set: |config, value| to(&mut config.clat.source, source(value)),
+    },
+    Key {
+        name: "clat-path",
+        set: |config, value| to(&mut config.clat.path, path(value)),
     },
     Key {
         name: "ctmark",
@@ -321,6 +325,14 @@ fn to<T>(place: &mut T, value: Result<T, Expected>) -> Result<(), Expected> {
 /// The value as it is; `None` for an empty one.
 fn optional(value: &[u8]) -> Option<String> {
     (!value.is_empty()).then(|| String::from_utf8_lossy(value).into_owned())
+}
+
+fn path(value: &[u8]) -> Result<Path, Expected> {
+    match value {
+        b"direct" => Ok(Path::Direct),
+        b"forward" => Ok(Path::Forward),
+        _ => Err("direct or forward".into()),
+    }
 }
 
 /// Decimal or hexadecimal, as 0xc1a7.

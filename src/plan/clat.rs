@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::{
     Facts, Protocol, Resource, Route, Rule, Sysctl, Target,
     forwarding::force_forwarding,
-    nft::{MARK, ruleset, ruleset_name},
-    route::MAIN_TABLE,
+    nft::{ruleset, ruleset_name},
+    route::{LOCAL_TABLE, MAIN_TABLE},
 };
 use crate::{
     addr::{AddressMap, Eam, IpPrefix, Prefix4, Prefix6},
-    clat::{AddressTest, HostSetup, Settings, private},
+    clat::{AddressTest, HostSetup, Settings, Way, private},
     link::LinkRef,
     translate::{self, UdpChecksum},
 };
@@ -19,12 +19,8 @@ use crate::{
 const PRIORITY: u32 = 0x61a7;
 /// Metric of the last of all routes.
 const LAST_METRIC: u32 = u32::MAX;
-/// Addresses of neighbours, and of nobody who is farther away.
-const LINK_LOCAL: IpPrefix = IpPrefix::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 /// All IPv4 addresses.
 const ANY_V4: IpPrefix = IpPrefix::V4(Ipv4Addr::UNSPECIFIED, 0);
-/// All IPv6 addresses.
-const ANY_V6: IpPrefix = IpPrefix::V6(Ipv6Addr::UNSPECIFIED, 0);
 
 /// What is to be there while an address is tested.
 pub fn trial(trial: &AddressTest) -> Vec<Resource> {
@@ -33,15 +29,22 @@ pub fn trial(trial: &AddressTest) -> Vec<Resource> {
 
 /// What is to be there while a CLAT translates, in the order in which it is applied.
 pub fn clat(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<Resource> {
-    let has_nft = facts.has_nft || !setup.dedicated;
+    let has_nft = facts.has_nft || !setup.way.is_dedicated();
     let mut plan = device(settings, setup);
-    // What is not to be forwarded is dropped before anything is forwarded.
-    plan.extend(has_nft.then(|| Resource::Ruleset {
-        name: ruleset_name(settings),
-        text: ruleset(settings, setup, facts),
+    // What is not to come in, or to be forwarded, is dropped before anything does.
+    let rules = Some(ruleset(settings, setup, facts)).filter(|text| has_nft && !text.is_empty());
+    plan.extend(rules.map(|text| Resource::Ruleset {
+        name: ruleset_name(settings, &setup.way),
+        text,
     }));
-    plan.extend(forwarding(settings, setup, facts));
-    plan.extend(ways_back(settings, setup, has_nft));
+    match setup.way {
+        Way::Direct(_) => plan.push(not_by_the_kernel(settings, setup)),
+        Way::Forwarded | Way::Shared => {
+            plan.extend(forwarding(settings, setup, facts));
+            let behind = host(host_v6(setup));
+            plan.push(Resource::Route(route(settings, behind, MAIN_TABLE)));
+        }
+    }
     plan.extend(ways_there(settings, setup));
     plan
 }
@@ -51,12 +54,16 @@ fn device(settings: &Settings, setup: &HostSetup) -> Vec<Resource> {
     let name = settings.device.clone();
     let link = || LinkRef::tun(&settings.device);
     let [host_v4, _] = setup.addresses;
+    // No packets of the kernel's own: no link-local address, or no IPv6 where none goes through.
+    let setting = match setup.way {
+        Way::Direct(_) => "disable_ipv6",
+        Way::Forwarded | Way::Shared => "addr_gen_mode",
+    };
     vec![
         Resource::Device { name },
-        // No link-local address, so no packets of its own.
         Resource::Sysctl(Sysctl {
             link: link(),
-            name: "addr_gen_mode".to_owned(),
+            name: setting.to_owned(),
             value: "1".to_owned(),
         }),
         Resource::Mtu(link(), setup.mtu),
@@ -80,39 +87,13 @@ fn forwarding(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<Resou
     plan
 }
 
-/// The way of IPv6 packets from the uplink to the translator; and, for an address that only the
-/// translator has, what lets the kernel answer for it to neighbours.
-fn ways_back(settings: &Settings, setup: &HostSetup, has_nft: bool) -> Vec<Resource> {
-    let behind = host(host_v6(setup));
-    let to_device = route(settings, behind, MAIN_TABLE);
-    if !setup.dedicated || !setup.on_link {
-        return vec![Resource::Route(to_device)];
-    }
-    let table = table(settings, setup);
-    // Neighbours ask whether the address is still there, and the kernel would forward that.
-    let to_host = Route {
-        target: Target::Local(setup.uplink.clone()),
-        table,
-        ..to_device.clone()
-    };
-    // Some ask from global addresses, which only a mark tells from packets to be translated.
-    let (from, mark) = if has_nft {
-        (ANY_V6, MARK)
-    } else {
-        (LINK_LOCAL, 0)
-    };
-    let of_neighbours = Rule {
-        from,
-        to: behind,
-        mark,
-        table,
-        priority: PRIORITY,
-    };
-    vec![
-        Resource::Route(to_device),
-        Resource::Route(to_host),
-        Resource::Rule(of_neighbours),
-    ]
+/// What keeps the kernel, if it forwards, from doing so with packets to the CLAT address, which a
+/// packet socket receives.
+fn not_by_the_kernel(settings: &Settings, setup: &HostSetup) -> Resource {
+    Resource::Route(Route {
+        target: Target::Blackhole,
+        ..route(settings, host(setup.source), LOCAL_TABLE)
+    })
 }
 
 /// The way of IPv4 packets to the translator.
@@ -193,7 +174,7 @@ pub fn ufw_rules(device: &str, uplink: &str) -> [Resource; 2] {
 /// for an address of the host.
 fn host_v6(setup: &HostSetup) -> Ipv6Addr {
     let [host_v4, _] = setup.addresses;
-    if setup.dedicated {
+    if setup.way.is_dedicated() {
         setup.source
     } else {
         private(host_v4)
@@ -232,7 +213,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
     use super::*;
-    use crate::clat::prefix::nat64;
+    use crate::clat::{NextHop, Source, prefix::nat64};
 
     const FACTS: Facts = Facts {
         forces_forwarding: true,
@@ -248,7 +229,7 @@ mod tests {
             addresses: [[192, 0, 0, 1].into(), [192, 0, 0, 2].into()],
             prefix: nat64("64:ff9b::".parse().unwrap(), 96).unwrap(),
             source: "2001:db8::1".parse().unwrap(),
-            dedicated: false,
+            way: Way::Shared,
             on_link: true,
             default_route: true,
             others: Vec::new(),
@@ -280,12 +261,12 @@ mod tests {
         );
     }
 
-    /// What is not to be forwarded is dropped before anything is forwarded. Without nftables
-    /// neighbours are known by their addresses; the source of packets cannot be translated then.
+    /// What is not to be forwarded is dropped before anything is forwarded. Without nftables the
+    /// source of packets cannot be translated.
     #[test]
     fn without_nftables_there_is_an_address_of_its_own_only() {
         let dedicated = HostSetup {
-            dedicated: true,
+            way: Way::Forwarded,
             ..setup()
         };
         let place = |commands: &[String], word: &str| {
@@ -294,16 +275,54 @@ mod tests {
         };
         let all = commands(&Settings::default(), &dedicated, FACTS);
         assert!(place(&all, "nft") < place(&all, "force_forwarding"));
-        assert!(place(&all, "fwmark").is_some());
         let without = Facts {
             has_nft: false,
             ..FACTS
         };
         let all = commands(&Settings::default(), &dedicated, without);
         assert_eq!(place(&all, "nft"), None);
-        assert!(place(&all, "rule add from fe80::/10 to 2001:db8::1/128").is_some());
+        assert!(place(&all, "force_forwarding").is_some());
         let all = commands(&Settings::default(), &setup(), without);
         assert!(place(&all, "nft").is_some());
+    }
+
+    /// By a packet socket nothing of IPv6 is set up but a route that keeps the kernel out: no
+    /// forwarding, no rule, and no table that sees IPv6 packets.
+    #[test]
+    fn a_packet_socket_needs_nothing_of_the_hosts_ipv6() {
+        let router = "fe80::1".parse().unwrap();
+        let mac = [2, 0, 0, 0, 0, 1];
+        for next_hop in [NextHop::Peer, NextHop::Router { mac, router }] {
+            let direct = HostSetup {
+                way: Way::Direct(next_hop),
+                ..setup()
+            };
+            let has_ufw = true;
+            let facts = Facts { has_ufw, ..FACTS };
+            let settings = Settings::default();
+            assert_eq!(
+                commands(&settings, &direct, facts),
+                [
+                    "ip tuntap add dev clat mode tun",
+                    "sysctl -w net/ipv6/conf/clat/disable_ipv6=1",
+                    "ip link set dev clat mtu 1500",
+                    "ip link set dev clat up",
+                    "ip address add 192.0.0.1/32 dev clat",
+                    "nft list table ip xlatd_clat",
+                    "ip route add blackhole 2001:db8::1/128 table 255",
+                    "ip route add 0.0.0.0/0 dev clat table 49575 mtu 1472 advmss 1432",
+                    "ip route add unreachable 0.0.0.0/0 table 49575 metric 4294967295",
+                    "ip rule add from 192.0.0.1/32 lookup 49575 priority 24999",
+                    "ip route add 0.0.0.0/0 dev clat metric 2048 mtu 1472 advmss 1432",
+                ]
+            );
+            let open = Settings {
+                source: Source::Explicit(direct.source),
+                ..settings
+            };
+            let open = commands(&open, &direct, facts);
+            assert!(!open.iter().any(|one| one.contains("nft")), "{open:?}");
+        }
     }
 
     /// Each instance has an address, a table and a metric of its own.

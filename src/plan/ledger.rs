@@ -259,7 +259,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
     use super::*;
-    use crate::{addr::IpPrefix, plan::Before, plan::Sysctl};
+    use crate::{
+        addr::IpPrefix,
+        plan::{Before, Family, Sysctl, TableName},
+    };
 
     fn device() -> Resource {
         Resource::Device {
@@ -278,7 +281,7 @@ mod tests {
 
     fn ruleset(text: &str) -> Resource {
         Resource::Ruleset {
-            name: "xlatd_clat".to_owned(),
+            name: TableName::new(Family::Inet, "xlatd_clat"),
             text: text.to_owned(),
         }
     }
@@ -547,9 +550,7 @@ mod tests {
             undos: vec![undo],
         };
         let all = || Undo::StopForwarding { routers: vec![] };
-        let nft = || Undo::DeleteRuleset {
-            name: "xlatd_clat".to_owned(),
-        };
+        let nft = || Undo::DeleteRuleset(TableName::new(Family::Inet, "xlatd_clat"));
         for (undo, other, is_handed_over) in [
             (
                 restore(eth0(), "0"),

@@ -23,7 +23,7 @@ pub use describe::describe;
 pub use effect::{Before, Effect};
 pub use facts::Facts;
 pub use ledger::{Ledger, Step};
-pub use nft::{dropping_chains, rules, ruleset, ruleset_name};
+pub use nft::{Family, TableName, dropping_chains, rules, ruleset, ruleset_name};
 pub use resource::{Resource, Undo};
 pub use route::{Protocol, Route, Rule, Target};
 pub use sysctl::{FORCE_FORWARDING, Sysctl, conf_path};

@@ -1,16 +1,52 @@
 //! The nftables table of a CLAT, and what is read of the tables of others.
 
+use std::fmt;
+
 use super::Facts;
-use crate::clat::{HostSetup, PRIVATE, Settings, Source};
+use crate::clat::{HostSetup, PRIVATE, Settings, Source, Way};
 
-/// Mark of Neighbour Solicitations for the CLAT address, which the kernel does not know as its own.
-/// clatd uses the same mark.
-pub(super) const MARK: u32 = 0xc1a7;
 /// Packets that belong to no connection, also by their form.
-const UNASKED: &str = "meta nfproto ipv6 ct state new,invalid,untracked";
+const UNASKED: &str = "ct state new,invalid,untracked";
 
-/// The name of the table.
-pub fn ruleset_name(settings: &Settings) -> String {
+/// The name of a table of nftables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableName {
+    /// The packets that its chains see.
+    pub family: Family,
+    /// The name among tables of this family.
+    pub name: String,
+}
+
+/// The family of a table of nftables: the packets that its chains see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4 and IPv6.
+    Inet,
+    /// IPv4.
+    Ip,
+}
+
+impl TableName {
+    pub(super) fn new(family: Family, name: &str) -> Self {
+        let name = name.to_owned();
+        Self { family, name }
+    }
+}
+
+impl fmt::Display for TableName {
+    /// As nft(8) takes it: `inet xlatd_clat`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = match self.family {
+            Family::Inet => "inet",
+            Family::Ip => "ip",
+        };
+        write!(f, "{family} {}", self.name)
+    }
+}
+
+/// The name of the table of a CLAT. It sees IPv6 packets only where the kernel forwards them: no
+/// others are to be tracked.
+pub fn ruleset_name(settings: &Settings, way: &Way) -> TableName {
     let letter = |letter: char| {
         if letter.is_ascii_alphanumeric() {
             letter
@@ -19,12 +55,39 @@ pub fn ruleset_name(settings: &Settings) -> String {
         }
     };
     let device: String = settings.device.chars().map(letter).collect();
-    format!("xlatd_{device}")
+    let family = match way {
+        Way::Direct(_) => Family::Ip,
+        Way::Forwarded | Way::Shared => Family::Inet,
+    };
+    TableName::new(family, &format!("xlatd_{device}"))
 }
 
-/// The chains of the table: packets from the host leave with the address of the uplink, neighbours
-/// that ask for the CLAT address are marked, and no connection is opened from outside.
+/// The chains of the table: no connection is opened from outside, and where the kernel forwards,
+/// packets of private addresses leave with the address of the uplink.
 pub fn ruleset(settings: &Settings, setup: &HostSetup, facts: Facts) -> String {
+    // An address that the administrator has given is one to be reached by.
+    let is_dedicated = setup.way.is_dedicated();
+    let is_open = is_dedicated && matches!(settings.source, Source::Explicit(_));
+    match setup.way {
+        Way::Direct(_) if is_open => String::new(),
+        Way::Direct(_) => format!(
+            "\tchain prerouting {{
+\t\ttype filter hook prerouting priority filter; policy accept;
+\t\tiifname \"{}\" {UNASKED} drop
+\t}}
+",
+            settings.device
+        ),
+        Way::Forwarded | Way::Shared => forwarding_ruleset(settings, setup, facts, is_open),
+    }
+}
+
+fn forwarding_ruleset(
+    settings: &Settings,
+    setup: &HostSetup,
+    facts: Facts,
+    is_open: bool,
+) -> String {
     // The index stays if the uplink gets another name.
     let uplink = setup.uplink.index;
     let device = &settings.device;
@@ -34,25 +97,12 @@ pub fn ruleset(settings: &Settings, setup: &HostSetup, facts: Facts) -> String {
 \t\ttype nat hook postrouting priority srcnat; policy accept;
 \t\tiifname \"{device}\" oif {uplink} ip6 saddr {PRIVATE}/96 snat ip6 to {source}
 \t}}
+\tchain forward {{
+\t\ttype filter hook forward priority filter; policy accept;
 "
     );
-    if setup.dedicated {
-        text += &format!(
-            "\tchain prerouting {{
-\t\ttype filter hook prerouting priority mangle + 10; policy accept;
-\t\tiif {uplink} ip6 daddr {source} icmpv6 type nd-neighbor-solicit meta mark set {MARK:#x}
-\t}}
-"
-        );
-    }
-    text += "\tchain forward {
-\t\ttype filter hook forward priority filter; policy accept;
-";
-    // An address that the administrator has given is one to be reached by.
-    let is_open = setup.dedicated && matches!(settings.source, Source::Explicit(_));
-    let by_us = format!("oifname \"{device}\"");
     if !is_open {
-        text += &format!("\t\t{by_us} {UNASKED} drop\n");
+        text += &format!("\t\toifname \"{device}\" meta nfproto ipv6 {UNASKED} drop\n");
     }
     // Where the host forwards because of the CLAT, it is to forward for the CLAT only.
     if !facts.is_router {
@@ -65,7 +115,8 @@ pub fn ruleset(settings: &Settings, setup: &HostSetup, facts: Facts) -> String {
                 others.collect::<String>()
             )
         };
-        text += &format!("\t\t{from} oifname != \"{device}\" {UNASKED} drop\n");
+        let to = format!("oifname != \"{device}\"");
+        text += &format!("\t\t{from} {to} meta nfproto ipv6 {UNASKED} drop\n");
     }
     text + "\t}\n"
 }

@@ -6,7 +6,10 @@
 
 use std::fmt;
 
-use super::{Protocol, Route, Rule, Sysctl, Target, Undo, conf_path};
+use super::{
+    Protocol, Route, Rule, Sysctl, Target, Undo, conf_path,
+    nft::{Family, TableName},
+};
 use crate::{addr::IpPrefix, link::LinkRef};
 
 /// Begins a line that another instance has handed over to the owner of the journal.
@@ -44,6 +47,7 @@ pub fn line(undo: &Undo) -> Option<String> {
                     format!("local {destination} {name} {index} {table} {metric}")
                 }
                 Target::Unreachable => format!("unreachable {destination} {table} {metric}"),
+                Target::Blackhole => format!("blackhole {destination} {table} {metric}"),
             }
         }
         Undo::RemoveRule(rule) => {
@@ -59,7 +63,10 @@ pub fn line(undo: &Undo) -> Option<String> {
             format!("forwarding{}", words.collect::<String>())
         }
         Undo::DeleteUfwRule { from, to } => format!("ufw {from} {to}"),
-        Undo::DeleteRuleset { name } => format!("ruleset {name}"),
+        Undo::DeleteRuleset(name) => match name.family {
+            Family::Inet => format!("ruleset {}", name.name),
+            Family::Ip => format!("ruleset ip {}", name.name),
+        },
         Undo::SetDown(_) | Undo::RestoreQueueLength(..) | Undo::RemoveAddress(..) => return None,
     })
 }
@@ -104,6 +111,9 @@ fn undo(line: &str) -> Option<Undo> {
         ["unreachable", destination, table, metric] => {
             route(destination, Target::Unreachable, table, metric)?
         }
+        ["blackhole", destination, table, metric] => {
+            route(destination, Target::Blackhole, table, metric)?
+        }
         ["address", address, device, index] => Undo::RemoveAddress(
             link(device, index)?,
             IpPrefix::V6(address.parse().ok()?, 128),
@@ -122,12 +132,8 @@ fn undo(line: &str) -> Option<Undo> {
             from: from.to_owned(),
             to: to.to_owned(),
         },
-        // It becomes part of a script of nft(8).
-        ["ruleset", name] if name.starts_with("xlatd_") && name.bytes().all(is_of_name) => {
-            Undo::DeleteRuleset {
-                name: name.to_owned(),
-            }
-        }
+        ["ruleset", name] => ruleset(Family::Inet, name)?,
+        ["ruleset", "ip", name] => ruleset(Family::Ip, name)?,
         _ => return None,
     })
 }
@@ -155,8 +161,11 @@ fn link(name: &str, index: &str) -> Option<LinkRef> {
     Some(LinkRef::new(index, name))
 }
 
-fn is_of_name(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || octet == b'_'
+/// A table of ours: its name becomes part of a script of nft(8).
+fn ruleset(family: Family, name: &str) -> Option<Undo> {
+    let is_of_name = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'_';
+    let is_ours = name.starts_with("xlatd_") && name.bytes().all(is_of_name);
+    is_ours.then(|| Undo::DeleteRuleset(TableName::new(family, name)))
 }
 
 fn route(destination: &str, target: Target, table: &str, metric: &str) -> Option<Undo> {
@@ -177,25 +186,36 @@ mod tests {
 
     use super::*;
     use crate::{
-        clat::{AddressTest, HostSetup, Settings},
+        clat::{AddressTest, HostSetup, NextHop, Settings, Way},
         plan::{self, Before, Facts},
     };
 
     /// What every version writes, and reads. A line that changes here is one that is not undone
     /// after an upgrade.
-    const LINES: [&str; 12] = [
+    const LINES: [&str; 16] = [
         "address 2001:db8::1 eth0 2",
+        // By a packet socket.
+        "sysctl net/ipv6/conf/clat/disable_ipv6 0 1 0",
+        "ruleset ip xlatd_clat",
+        "blackhole 2001:db8::1/128 255 0",
+        "unreachable 0.0.0.0/0 49575 4294967295",
+        "rule 192.0.0.1/32 0.0.0.0/0 0 49575 24999",
+        // By the kernel's forwarding.
         "sysctl net/ipv6/conf/clat/addr_gen_mode 0 1 0",
         "ruleset xlatd_clat",
         "sysctl net/ipv6/conf/clat/force_forwarding 0 1 0",
         "sysctl net/ipv6/conf/eth0/force_forwarding 0 1 2",
         "ufw clat eth0",
         "ufw eth0 clat",
-        "local 2001:db8::1/128 eth0 2 49575 0",
-        "rule ::/0 2001:db8::1/128 49575 49575 24999",
         "unreachable 0.0.0.0/0 49575 4294967295",
         "rule 192.0.0.1/32 0.0.0.0/0 0 49575 24999",
         "forwarding br0 lan",
+        "forwarding",
+    ];
+    /// What only older versions write.
+    const OLD_LINES: [&str; 2] = [
+        "local 2001:db8::1/128 eth0 2 49575 0",
+        "rule ::/0 2001:db8::1/128 49575 49575 24999",
     ];
 
     fn place() -> Place {
@@ -205,15 +225,15 @@ mod tests {
         }
     }
 
-    /// The undos of all that a CLAT does, and of what it does on an older kernel.
+    /// The undos of all that a CLAT does by each way, and of what it does on an older kernel.
     fn clat_undos() -> Vec<Undo> {
-        let setup = HostSetup {
+        let setup = |way| HostSetup {
             uplink: LinkRef::new(2, "eth0"),
             mtu: 1500,
             addresses: [[192, 0, 0, 1].into(), [192, 0, 0, 2].into()],
             prefix: crate::clat::prefix::nat64("64:ff9b::".parse().unwrap(), 96).unwrap(),
             source: "2001:db8::1".parse().unwrap(),
-            dedicated: true,
+            way,
             on_link: true,
             default_route: true,
             others: Vec::new(),
@@ -224,17 +244,21 @@ mod tests {
             has_nft: true,
             has_ufw: true,
         };
+        let direct = setup(Way::Direct(NextHop::Peer));
         let trial = AddressTest {
-            uplink: setup.uplink.clone(),
-            address: setup.source,
+            uplink: direct.uplink.clone(),
+            address: direct.source,
         };
-        let plan = plan::clat(&Settings::default(), &setup, facts);
-        let plan = [plan::trial(&trial), plan].concat();
+        let plans = [direct, setup(Way::Forwarded)];
+        let plans = plans.map(|setup| plan::clat(&Settings::default(), &setup, facts));
+        let plan = [plan::trial(&trial), plans.concat()].concat();
         let undos = plan
             .iter()
             .filter_map(|resource| resource.undo(Before::Value("0".to_owned())));
         let routers = ["br0", "lan"].map(str::to_owned).into();
-        undos.chain([Undo::StopForwarding { routers }]).collect()
+        undos
+            .chain([routers, Vec::new()].map(|routers| Undo::StopForwarding { routers }))
+            .collect()
     }
 
     #[test]
@@ -247,10 +271,7 @@ mod tests {
     fn what_is_written_is_read_back_last_first() {
         let mut expected = clat_undos();
         expected.retain(|undo| line(undo).is_some());
-        expected.push(Undo::StopForwarding { routers: vec![] });
-        let mut lines = LINES.map(str::to_owned).to_vec();
-        lines.push("forwarding".to_owned());
-        let text = format!("{}\n{}\n", place(), lines.join("\n"));
+        let text = format!("{}\n{}\n", place(), LINES.join("\n"));
         expected.reverse();
         assert_eq!(undos(&text, &place()).as_ref(), Some(&expected));
         assert_eq!(handed_over(&text, &place()), Some(vec![]));
@@ -258,6 +279,15 @@ mod tests {
         let text = format!("{text}{line}\n");
         assert_eq!(handed_over(&text, &place()).unwrap(), expected[..1]);
         assert_eq!(undos(&text, &place()).unwrap()[0], expected[0]);
+    }
+
+    #[test]
+    fn what_older_versions_have_written_is_read() {
+        for old in OLD_LINES {
+            let read = undos(&format!("{}\n{old}\n", place()), &place()).unwrap();
+            let again = read.first().and_then(line);
+            assert_eq!(again.as_deref(), Some(old));
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::Ipv6Addr};
 
-use super::{Before, Route, Rule, Sysctl, conf_path};
+use super::{Before, Route, Rule, Sysctl, conf_path, nft::TableName};
 use crate::{addr::IpPrefix, config::is_name_format, link::LinkRef};
 
 /// Something that is to be there.
@@ -39,10 +39,10 @@ pub enum Resource {
         /// The device that they leave by.
         to: String,
     },
-    /// A table of nftables, of family inet.
+    /// A table of nftables.
     Ruleset {
         /// Its name.
-        name: String,
+        name: TableName,
         /// Its chains, in the language of nft(8).
         text: String,
     },
@@ -81,10 +81,7 @@ pub enum Undo {
         to: String,
     },
     /// Deletes a table of nftables.
-    DeleteRuleset {
-        /// Its name.
-        name: String,
-    },
+    DeleteRuleset(TableName),
 }
 
 impl Resource {
@@ -106,7 +103,7 @@ impl Resource {
             (Self::Sysctl(set), Before::Value(before)) => Undo::RestoreSysctl { set, before },
             (Self::Forwarding, Before::NotForwarding(routers)) => Undo::StopForwarding { routers },
             (Self::UfwRule { from, to }, _) => Undo::DeleteUfwRule { from, to },
-            (Self::Ruleset { name, .. }, _) => Undo::DeleteRuleset { name },
+            (Self::Ruleset { name, .. }, _) => Undo::DeleteRuleset(name),
             (
                 Self::Device { .. }
                 | Self::QueueLength(..)
@@ -202,8 +199,8 @@ impl Resource {
                 format!("ufw route prepend allow in on {from} out on {to}"),
             ),
             Self::Ruleset { name, .. } => (
-                format!("load the nftables table inet {name}"),
-                format!("nft list table inet {name}"),
+                format!("load the nftables table {name}"),
+                format!("nft list table {name}"),
             ),
         }
     }
@@ -263,7 +260,7 @@ impl fmt::Display for Undo {
             Self::DeleteUfwRule { from, to } => {
                 write!(f, "delete the rule of ufw from {from} to {to}")
             }
-            Self::DeleteRuleset { name } => write!(f, "delete the nftables table inet {name}"),
+            Self::DeleteRuleset(name) => write!(f, "delete the nftables table {name}"),
         }
     }
 }

@@ -6,6 +6,9 @@ use crate::{addr::IpPrefix, link::LinkRef};
 
 /// The main routing table (ip-route(8)).
 pub(super) const MAIN_TABLE: u32 = 254;
+/// The routing table of the host's own addresses, which comes before all rules (ip-rule(8)).
+pub(super) const LOCAL_TABLE: u32 = 255;
+
 /// A route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -34,6 +37,8 @@ pub enum Target {
     Local(LinkRef),
     /// Nowhere: packets are refused.
     Unreachable,
+    /// Nowhere: packets are dropped without a word.
+    Blackhole,
 }
 
 /// The program or person that has added a route, which the kernel keeps with it (rtm_protocol of
@@ -71,6 +76,7 @@ impl Route {
             Target::Device(link) => format!("{destination} dev {link}{options}"),
             Target::Local(link) => format!("local {destination} dev {link}{options}"),
             Target::Unreachable => format!("unreachable {destination}{options}"),
+            Target::Blackhole => format!("blackhole {destination}{options}"),
         }
     }
 
@@ -97,7 +103,7 @@ impl fmt::Display for Route {
         match &self.target {
             Target::Device(link) => write!(f, "{link}")?,
             Target::Local(_) => f.write_str("this host")?,
-            Target::Unreachable => f.write_str("nowhere")?,
+            Target::Unreachable | Target::Blackhole => f.write_str("nowhere")?,
         }
         f.write_str(&self.options())
     }

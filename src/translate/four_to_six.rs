@@ -50,6 +50,11 @@ pub(super) fn translate<'p>(
     match decision {
         Ok(Decision::NeedsSoftware) => Outcome::segments(packet),
         Ok(Decision::AnswerEcho) => reply::echo_v4(translator, packet, now).into(),
+        // RFC 4861 section 7.2.2, as RFC 7915 section 5.2 has it in IPv4.
+        Ok(_) if translator.is_unreachable => {
+            let refusal = Refusal::answered(DropReason::NextHop, HOST_UNREACHABLE);
+            reply::refuse_v4(translator, packet, refusal, now)
+        }
         Ok(Decision::Translate(translation)) => translation.apply(packet),
         Ok(Decision::TranslateError(error)) => error.apply(translator, packet, Pass::First),
         Err(refusal) => reply::refuse_v4(translator, packet, refusal, now),

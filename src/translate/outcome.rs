@@ -129,6 +129,8 @@ pub enum DropReason {
     /// Addressed, by the prefix, to a host with an explicit mapping, while `hairpin` is off (RFC
     /// 7757 section 4).
     Hairpin,
+    /// The next hop does not answer Neighbour Solicitations (RFC 4861 section 7.2.2).
+    NextHop,
 }
 
 impl DropReason {
@@ -164,6 +166,7 @@ impl DropReason {
         Self::OwnAddress,
         Self::EchoLimit,
         Self::Hairpin,
+        Self::NextHop,
     ];
 }
 
@@ -196,6 +199,7 @@ impl fmt::Display for DropReason {
             Self::OwnAddress => "only echo requests are answered at the translator's own address",
             Self::EchoLimit => "echo requests to the translator's own address over the rate limit",
             Self::Hairpin => "explicitly mapped host addressed by the prefix (hairpin no)",
+            Self::NextHop => "next hop does not answer",
         })
     }
 }

@@ -21,6 +21,8 @@ pub struct Translator {
     pub(super) map: AddressMap,
     pub(super) limits: IcmpLimits,
     pub(super) identification: Identification,
+    /// Whether the next hop of IPv6 packets does not answer.
+    pub(super) is_unreachable: bool,
     /// Lease that the last packet asked for, and whether it got one.
     pub(super) lent: Option<(Ipv6Addr, Result<Lent, PoolFull>)>,
 }
@@ -39,6 +41,7 @@ impl Translator {
             map,
             limits,
             identification,
+            is_unreachable: false,
             lent: None,
         }
     }
@@ -47,6 +50,11 @@ impl Translator {
     /// 1280.
     pub fn set_mtu(&mut self, mtu: u16) {
         self.settings.mtu = mtu.max(ipv6::MIN_MTU);
+    }
+
+    /// Sets whether the next hop of IPv6 packets does not answer: packets to it are refused then.
+    pub fn set_unreachable(&mut self, is_unreachable: bool) {
+        self.is_unreachable = is_unreachable;
     }
 
     /// Lends an address of the pool to an IPv6 host, if there is a pool, and keeps the result for

@@ -56,10 +56,13 @@ pub(crate) fn clat_case(body: impl FnOnce(&ClatNet)) {
     });
 }
 
-/// Runs one case with each kind of IPv6 address that packets can leave with, which is said by a
-/// line of the configuration.
-pub(crate) fn with_each_address(body: impl Fn(&ClatNet, &str)) {
-    for config in ["", "clat-v6-addr=shared\n"] {
+/// The line of a configuration that has the kernel forward packets of the CLAT address.
+pub(crate) const FORWARD: &str = "clat-path=forward\n";
+
+/// Runs one case with each way that packets can leave by, which is said by a line of the
+/// configuration: a packet socket, the kernel's forwarding, and the latter with the host's address.
+pub(crate) fn with_each_way(body: impl Fn(&ClatNet, &str)) {
+    for config in ["", FORWARD, "clat-v6-addr=shared\n"] {
         clat_case(|net| body(net, config));
     }
 }
@@ -331,7 +334,7 @@ impl Drop for NameServer {
 /// reached; and when it ends, no trace is left.
 #[test]
 fn advertised_prefix_gives_ipv4_and_leaves_no_trace() {
-    with_each_address(|net, config| {
+    with_each_way(|net, config| {
         net.advertise(&[]);
         net.wait_for_ipv6();
         let before = net.state();
@@ -439,7 +442,7 @@ fn no_dns64_is_no_end() {
 /// the end at once. The address that programs use stays, and so do their sockets.
 #[test]
 fn prefix_changes_under_open_sockets() {
-    with_each_address(|net, config| {
+    with_each_way(|net, config| {
         let daemon = net.start_up(config);
         let socket = net.host.inside(|| UdpSocket::bind("192.0.0.1:0")).unwrap();
         let server = net
@@ -477,7 +480,7 @@ fn prefix_changes_under_open_sockets() {
 /// renumbered.
 #[test]
 fn link_flaps_and_the_network_is_renumbered() {
-    with_each_address(|net, config| {
+    with_each_way(|net, config| {
         let _daemon = net.start_up(config);
         let listener = listen(&net.server, SERVER);
         let connection = connect(&net.host, SERVER, &listener);
@@ -499,11 +502,14 @@ fn link_flaps_and_the_network_is_renumbered() {
         message[32..48].copy_from_slice(&other.octets());
         net.advertise_with(&message);
         wait_for("another source", || {
-            let routes = net.host.run("ip -6 route show dev clat");
-            let ruleset = net.host.run("nft list table inet xlatd_clat");
-            let is_old =
-                routes.contains(&old) && config.is_empty() || ruleset.contains("2001:db8:6:");
-            (!is_old).then_some(())
+            let is_new = match config {
+                "clat-v6-addr=shared\n" => {
+                    let ruleset = net.host.run("nft list table inet xlatd_clat");
+                    !ruleset.contains("2001:db8:6:")
+                }
+                _ => any_address_behind(net).is_some_and(|new| new != old),
+            };
+            is_new.then_some(())
         });
         net.wait_for_ipv4();
         exchange(&connect(&net.host, SERVER, &listener), 1000);
@@ -514,7 +520,7 @@ fn link_flaps_and_the_network_is_renumbered() {
 /// packet with an address of 192.0.0.0/29 leaves by the uplink (RFC 7335).
 #[test]
 fn native_ipv4_comes_and_goes() {
-    with_each_address(|net, config| {
+    with_each_way(|net, config| {
         let daemon = net.start_up(&format!("{config}v4-conncheck-delay=1\n"));
         let at_router = Capture::start(&net.router);
         let listener = listen(&net.server, SERVER);
@@ -676,7 +682,7 @@ fn native_ipv4_can_be_replaced() {
 /// that is told the MTU.
 #[test]
 fn a_container_behind_the_host_has_ipv4() {
-    with_each_address(|net, config| {
+    with_each_way(|net, config| {
         let container = Netns::new().unwrap();
         let path = container.path();
         net.host.ip(&format!(
@@ -786,7 +792,7 @@ fn rogue_advertisements_are_ignored() {
 /// bottleneck before and behind the NAT64, and large datagrams in fragments.
 #[test]
 fn errors_and_fragments_cross() {
-    with_each_address(|net, config| {
+    with_each_way(|net, config| {
         let _daemon = net.start_up(config);
         let hops = net.host.run(&format!("traceroute -n -q 1 -w 2 {SERVER}"));
         let lines: Vec<_> = hops.lines().skip(1).collect();
@@ -816,8 +822,18 @@ pub(crate) fn host_address(net: &ClatNet) -> String {
     address.split_once('/').unwrap().0.to_owned()
 }
 
-/// The IPv6 address that leads to the TUN device.
+/// The IPv6 address of the translator: the kernel has a route for it, to nowhere or to the device.
 pub(crate) fn address_behind(net: &ClatNet) -> String {
-    let routes = net.host.run("ip -6 route show dev clat");
-    routes.split_whitespace().next().unwrap().to_owned()
+    any_address_behind(net).expect("a route of the CLAT address")
+}
+
+/// The same, if there is one.
+pub(crate) fn any_address_behind(net: &ClatNet) -> Option<String> {
+    let direct = net
+        .host
+        .run("ip -6 route show table local type blackhole proto 100");
+    let forwarded = net.host.run("ip -6 route show dev clat");
+    let mut routes = direct.lines().chain(forwarded.lines());
+    let route = routes.next()?.trim_start_matches("blackhole ");
+    route.split_whitespace().next().map(str::to_owned)
 }

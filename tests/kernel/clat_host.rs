@@ -13,8 +13,8 @@ use nix::{sys::signal::Signal, unistd::chown};
 
 use crate::{
     clat::{
-        ClatNet, NameServer, PREFIX, SERVER, address_behind, advertisement, clat_case, filter,
-        with_each_address,
+        ClatNet, FORWARD, NameServer, PREFIX, SERVER, address_behind, advertisement,
+        any_address_behind, clat_case, filter, with_each_way,
     },
     harness::{self, Daemon, Directory, Netns, wait_for},
     privilege::AS_NOBODY,
@@ -55,32 +55,26 @@ impl Program {
 /// they set.
 #[test]
 fn what_others_delete_comes_back() {
-    with_each_address(|net, config| {
+    with_each_way(|net, config| {
         let daemon = net.start_up(config);
         let behind = address_behind(net);
-        let of_ours = [
-            (
-                "ip -6 route flush table 49575",
-                "ip -6 route show table 49575",
-            ),
-            ("ip -6 rule delete fwmark 0xc1a7", "ip -6 rule"),
-        ];
-        let of_ours = of_ours.into_iter().filter(|_| config.is_empty());
-        for (delete, is_there) in of_ours.chain([
+        let route = match config {
+            "" => format!("blackhole {behind} table local"),
+            _ => format!("{behind} dev clat"),
+        };
+        let delete_route = format!("ip -6 route delete {route}");
+        for (delete, is_there) in [
             ("ip rule delete from 192.0.0.1", "ip rule"),
             ("ip route delete default dev clat", "ip route"),
             ("ip route flush table 49575", "ip route show table 49575"),
-            (
-                &format!("ip -6 route delete {behind} dev clat"),
-                "ip -6 route",
-            ),
+            (&*delete_route, "ip -6 route show table all"),
             (
                 "ip addr delete 192.0.0.1/32 dev clat",
                 "ip -4 address show dev clat",
             ),
             ("ip link set clat mtu 1300", "ip link show dev clat"),
             ("nft flush ruleset", "nft --stateless list ruleset"),
-        ]) {
+        ] {
             let state = || filter(&net.host.run(is_there));
             let before = state();
             let repaired = || daemon.log().matches("Repaired after a change").count();
@@ -97,7 +91,7 @@ fn what_others_delete_comes_back() {
 /// The uplink goes, and another one comes under its name, as with a modem that is plugged in again.
 #[test]
 fn the_uplink_is_another_one_of_the_same_name() {
-    with_each_address(|net, config| {
+    with_each_way(|net, config| {
         let daemon = net.start_up(config);
         net.host.ip("link delete eth0");
         daemon.prints("Waiting for an uplink: no IPv6 default route");
@@ -117,7 +111,7 @@ fn the_uplink_is_another_one_of_the_same_name() {
 /// Somebody sets the TUN device down, and the kernel takes its routes away.
 #[test]
 fn the_device_is_set_down() {
-    with_each_address(|net, config| {
+    with_each_way(|net, config| {
         let _daemon = net.start_up(config);
         let before = net.state();
         net.host.ip("link set clat down");
@@ -131,7 +125,7 @@ fn the_device_is_set_down() {
 /// later is a host's.
 #[test]
 fn an_older_kernel_forwards_as_a_whole() {
-    with_each_address(|net, config| {
+    let body = |net: &ClatNet, config: &str| {
         net.host.ip("link add eth1 type veth peer name far
             link set far up
             link set eth1 up
@@ -181,20 +175,24 @@ fn an_older_kernel_forwards_as_a_whole() {
             "{}",
             daemon.log()
         );
-    });
+    };
+    for config in [FORWARD, "clat-v6-addr=shared\n"] {
+        clat_case(|net| body(net, config));
+    }
 }
 
 /// Two instances, of which one is killed, starts again, and ends first: what both need stays, until
 /// the other one ends. On an older kernel, too.
 #[test]
 fn what_two_instances_need_stays_until_both_end() {
-    for launcher in [&[][..], &OLD_KERNEL] {
+    for (launcher, way) in [(&[][..], ""), (&[], FORWARD), (&OLD_KERNEL, FORWARD)] {
         clat_case(|net| {
             net.advertise(&[]);
             net.wait_for_ipv6();
             let before = net.state();
             let start = |config| {
-                let daemon = Daemon::start_clat_by(launcher, &net.host, &net.runtime, config);
+                let config = format!("{way}{config}");
+                let daemon = Daemon::start_clat_by(launcher, &net.host, &net.runtime, &config);
                 daemon.prints("Waiting for a NAT64 prefix");
                 net.advertise(&[(PREFIX, 600)]);
                 daemon.prints("IPv4 via eth0");
@@ -242,7 +240,7 @@ pub(crate) const OLD_KERNEL: [&str; 5] = [
 #[test]
 fn the_host_becomes_a_router() {
     clat_case(|net| {
-        let _daemon = net.start_up("");
+        let _daemon = net.start_up(FORWARD);
         let is_host = || keeps_all_out(&net.host, "clat");
         let is_router = || !is_host();
         assert!(is_host());
@@ -256,7 +254,7 @@ fn the_host_becomes_a_router() {
     // By the setting of Linux 6.17, which nobody tells us of: it is seen with the next change, and
     // stays.
     clat_case(|net| {
-        let mut daemon = net.start_up("");
+        let mut daemon = net.start_up(FORWARD);
         net.host.sysctl("ipv6/conf/all/force_forwarding", "1");
         net.host.ip("link set lo down\nlink set lo up");
         daemon.prints("This host is a router");
@@ -282,7 +280,7 @@ fn a_name_server_of_the_host_is_asked() {
 /// After kill -9 the next start undoes what was left, and so does --cleanup.
 #[test]
 fn a_crash_leaves_no_trace_in_the_end() {
-    with_each_address(|net, config| {
+    with_each_way(|net, config| {
         net.advertise(&[]);
         net.wait_for_ipv6();
         let before = net.state();
@@ -378,6 +376,11 @@ fn other_clats_are_left_alone() {
 /// Whether new connections that come in by the uplink are dropped, wherever they go, as on a host
 /// that is no router.
 fn keeps_all_out(host: &Netns, device: &str) -> bool {
+    let direct = host.output(&format!("nft list table ip xlatd_{device}"));
+    if direct.status.success() {
+        let rule = format!("iifname \"{device}\" ct state invalid,new,untracked drop");
+        return String::from_utf8_lossy(&direct.stdout).contains(&rule);
+    }
     let ruleset = host.run(&format!("nft list table inet xlatd_{device}"));
     let drops = |packets: &str| ruleset.contains(&format!("{packets} {UNASKED} drop"));
     let by_us = drops(&format!("oifname \"{device}\""));
@@ -396,8 +399,8 @@ fn instances_begin_and_end_at_any_time() {
         net.advertise(&[]);
         net.wait_for_ipv6();
         let before = net.state();
-        let mut one = net.start("");
-        let mut other = net.start("clat-dev=clat2\n");
+        let mut one = net.start(FORWARD);
+        let mut other = net.start("clat-path=forward\nclat-dev=clat2\n");
         net.advertise(&[(PREFIX, 600)]);
         for daemon in [&one, &other] {
             daemon.prints("IPv4 via eth0");
@@ -438,7 +441,7 @@ fn firewalls_in_the_way_are_named() {
             "nft add table inet filter ; \
              add chain inet filter forward { type filter hook forward priority 0 ; policy drop ; }",
         );
-        let daemon = net.start("");
+        let daemon = net.start(FORWARD);
         net.advertise(&[(PREFIX, 600)]);
         daemon.prints("The nftables chain inet filter forward drops forwarded packets");
         assert!(!net.pings());
@@ -458,7 +461,7 @@ fn firewalls_in_the_way_are_named() {
 /// it.
 #[test]
 fn works_for_a_user_with_two_capabilities() {
-    with_each_address(|net, config| {
+    with_each_way(|net, config| {
         net.advertise(&[]);
         net.wait_for_ipv6();
         let before = net.state();
@@ -524,7 +527,7 @@ fn nftables_may_be_missing() {
         nft.becomes("exec nft \"$@\"");
         wait_for("the table", || {
             let ruleset = net.host.run("nft list ruleset");
-            ruleset.contains("table inet xlatd_clat").then_some(())
+            ruleset.contains("table ip xlatd_clat").then_some(())
         });
         assert!(net.pings());
         assert_eq!(daemon.log().matches("No nftables").count(), 1);
@@ -539,7 +542,7 @@ fn nftables_may_be_missing() {
 fn ufw_is_told() {
     clat_case(|net| {
         let ufw = Program::new("echo \"$@\" >>$0.said");
-        let mut daemon = net.start_up(&format!("cmd-ufw={}\n", ufw.path()));
+        let mut daemon = net.start_up(&format!("{FORWARD}cmd-ufw={}\n", ufw.path()));
         daemon.signal(Signal::SIGTERM);
         daemon.wait();
         assert_eq!(
@@ -571,14 +574,16 @@ fn no_more_privileges_than_are_needed() {
 /// Two that end at once: one of them sets back what both needed. On an older kernel, too.
 #[test]
 fn two_instances_end_at_once() {
-    for launcher in [&[][..], &OLD_KERNEL] {
+    for (launcher, way) in [(&[][..], ""), (&[], FORWARD), (&OLD_KERNEL, FORWARD)] {
         clat_case(|net| {
             net.advertise(&[]);
             net.wait_for_ipv6();
             let before = net.state();
             for _ in 0..4 {
-                let mut daemons = ["", "clat-dev=clat2\n"]
-                    .map(|config| Daemon::start_clat_by(launcher, &net.host, &net.runtime, config));
+                let mut daemons = ["", "clat-dev=clat2\n"].map(|config| {
+                    let config = format!("{way}{config}");
+                    Daemon::start_clat_by(launcher, &net.host, &net.runtime, &config)
+                });
                 for daemon in &daemons {
                     daemon.prints("Waiting for");
                 }
@@ -646,7 +651,7 @@ fn what_cannot_be_undone_is_left_to_the_next() {
         let mut daemon = net.start_up(&config);
         nft.becomes("echo no rules today >&2; exit 1");
         daemon.stop();
-        let said = "cannot delete the nftables table inet xlatd_clat";
+        let said = "cannot delete the nftables table ip xlatd_clat";
         assert!(daemon.log().contains(said), "{}", daemon.log());
         // Nor can the next one, which is killed while it tries.
         nft.becomes("exec sleep 60");
@@ -665,7 +670,7 @@ fn what_cannot_be_undone_is_left_to_the_next() {
 fn nft_breaks_at_work() {
     clat_case(|net| {
         let nft = Program::new("exec nft \"$@\"");
-        let daemon = net.start_up(&format!("cmd-nft={}\n", nft.path()));
+        let daemon = net.start_up(&format!("{FORWARD}cmd-nft={}\n", nft.path()));
         let old = address_behind(net);
         nft.becomes("echo no rules today >&2; exit 1");
         net.router.ip("addr add 2001:db8:7::1/64 dev host nodad");
@@ -677,8 +682,8 @@ fn nft_breaks_at_work() {
         message[32..48].copy_from_slice(&other.octets());
         net.advertise_with(&message);
         wait_for("another address", || {
-            let routes = net.host.run("ip -6 route show dev clat");
-            (routes.contains("2001:db8:7:") && !routes.contains(&old)).then_some(())
+            let new = any_address_behind(net).filter(|new| *new != old)?;
+            new.contains("2001:db8:7:").then_some(())
         });
         net.wait_for_ipv4();
         assert_eq!(daemon.log().matches("No nftables").count(), 1);

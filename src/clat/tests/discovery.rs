@@ -81,7 +81,7 @@ fn a_resolved_prefix_is_renewed() {
     let mut rig = Rig::started();
     rig.until(seconds(1001));
     let actions = rig.resolved(&["2001:db8:64::192.0.0.170"], 300);
-    assert!(says(&actions)[0].ends_with("(DNS64)"));
+    assert!(says(&actions)[0].contains("(DNS64)"));
     let is_query = |(_, action): &(_, Action)| matches!(action, Action::Query { .. });
     let done = rig.until(seconds(1001 + 290));
     let query = done.iter().find(|one| is_query(one)).unwrap();

@@ -44,14 +44,13 @@ fn an_address_of_its_own_is_the_source() {
     assert_eq!(actions, [probe(host)]);
     assert!(rig.clat.probes());
     assert_eq!(rig.tell(Event::Answered { from: host }), [probe(ours)]);
-    assert!(!rig.clat.answers_for(UPLINK, ours));
     let actions = rig.tell(Event::Answered { from: ours });
     assert_eq!(tested(&actions), Some(None), "off the uplink again");
     let setup = setups(&actions)[0].clone();
-    assert!(setup.dedicated && setup.source == ours && setup.default_route && setup.on_link);
-    assert!(rig.clat.answers_for(UPLINK, ours));
-    assert!(!rig.clat.answers_for(UPLINK, host));
-    assert!(!rig.clat.answers_for(9, ours));
+    assert!(
+        setup.way.is_dedicated() && setup.source == ours && setup.default_route && setup.on_link
+    );
+    assert_eq!(setup.answers_for(), Some((UPLINK, ours)));
     rig.link().addresses.pop();
     assert_eq!(rig.network_is(), []);
     assert_eq!(rig.tell(announcement("2001:db8:6::")), []);
@@ -68,7 +67,10 @@ fn an_address_of_its_own_is_the_source() {
     let other = tested(&actions).unwrap().unwrap();
     assert_eq!(other.segments()[..4], [0x2001, 0xdb8, 7, 0]);
     assert!(setups(&actions).is_empty() && says(&actions).is_empty());
-    assert!(rig.clat.answers_for(UPLINK, ours));
+    assert_eq!(
+        rig.clat.host.in_force().unwrap().answers_for(),
+        Some((UPLINK, ours))
+    );
 
     // The link flaps: the address is tested again, and is the same.
     rig.is_unique(other);
@@ -105,7 +107,7 @@ fn without_a_network_for_it_the_hosts_address_is_the_source() {
     let (at, _) = done.last().unwrap();
     assert_eq!(*at, seconds(1000) + PATIENCE);
     let actions: Vec<_> = done.into_iter().map(|(_, action)| action).collect();
-    assert!(!setups(&actions)[0].dedicated);
+    assert!(!setups(&actions)[0].way.is_dedicated());
     assert_eq!(shares(&actions), 1);
     assert_eq!(rig.network_is(), []);
     // A router that announces none is not waited for.
@@ -211,7 +213,7 @@ fn an_explicit_or_derived_address_is_taken() {
         actions.contains(&Action::UseHostAddress(NoClatAddress::InUse)),
         "{actions:?}"
     );
-    assert!(!setups(&actions)[0].dedicated);
+    assert!(!setups(&actions)[0].way.is_dedicated());
 }
 
 /// Routers that announce one network after the other do not make us test addresses as often.

@@ -17,7 +17,7 @@ use nix::{
 use xlatd::{
     clat::{
         Action, Clat, Event, Rescan, Retry, Status,
-        neighbour::{self, InvalidAdvertisement, Message},
+        neighbour::{InvalidAdvertisement, Message},
     },
     config::clatd::ClatConfig,
     wire::dns::Answer,
@@ -28,7 +28,7 @@ use crate::{
         clat_host::{ClatHost, HostRequest},
         service::{Guest, INPUTS, Service, Turn},
     },
-    datapath::PacketPath,
+    datapath::{PacketPath, device::Offload},
     error::{Error, system},
     host::{Host, journal_path},
     sys::{
@@ -50,7 +50,8 @@ const MAX_MESSAGES: usize = 64;
 const CHANGES: usize = 0;
 const NDISC: usize = 1;
 const NFTABLES: usize = 2;
-const NAME_SERVERS: usize = 3;
+const NEIGHBOURS: usize = 3;
+const NAME_SERVERS: usize = 4;
 
 /// The CLAT and its host, with the sources of events.
 pub(crate) struct ClatDaemon {
@@ -94,7 +95,12 @@ pub(crate) fn start(
     config.clat.secret = machine_id::read();
     let journal = journal_path(directory, &config.clat.device);
     let firewall = Firewall::new(&config.nft, config.ufw.as_deref());
-    let host = Host::with_journal(&journal, firewall, config.offload)?;
+    // A packet socket may have super-packets for the device also where the device has none.
+    let offload = match config.offload {
+        true => Offload::Both,
+        false => Offload::ToKernel,
+    };
+    let host = Host::with_journal(&journal, firewall, offload)?;
     let host = ClatHost::new(host);
     let service = Service::new()?;
     let identifier = process::id() as u16;
@@ -154,6 +160,7 @@ impl Guest for ClatDaemon {
         inputs[CHANGES] = Some(self.changes.as_fd());
         inputs[NDISC] = Some(self.ndisc.as_fd());
         inputs[NFTABLES] = self.nftables.as_ref().map(AsFd::as_fd);
+        inputs[NEIGHBOURS] = self.host.neighbours();
         let servers = self.query.iter().flat_map(Query::fds);
         for (input, server) in inputs[NAME_SERVERS..].iter_mut().zip(servers) {
             *input = Some(server);
@@ -181,6 +188,9 @@ impl Guest for ClatDaemon {
         }
         if turn.is_ready(NDISC) {
             self.read_ndisc(turn)?;
+        }
+        if turn.is_ready(NEIGHBOURS) {
+            self.host.answer_neighbours(&self.clat);
         }
         self.read_dns_answer(turn);
         if self.rescan.is_due(turn.now) {
@@ -270,8 +280,7 @@ impl ClatDaemon {
         }
     }
 
-    /// Reads messages of Neighbour Discovery: passes Router Advertisements and answers to probes to
-    /// the CLAT, and answers Neighbour Solicitations for its address.
+    /// Passes Router Advertisements and answers to probes to the CLAT.
     fn read_ndisc(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
         for _ in 0..MAX_MESSAGES {
             let received = self.ndisc.next();
@@ -292,16 +301,6 @@ impl ClatDaemon {
                     link,
                     advertisement,
                 },
-                Ok(Some(Message::Solicitation(target))) => {
-                    if self.clat.answers_for(link, target) {
-                        let mac = self.clat.link(link).and_then(|link| link.mac);
-                        let (to, octets) = neighbour::advertise(source, target, mac);
-                        if let Err(error) = self.ndisc.send(link, to, &octets) {
-                            debug!("cannot answer {source}, which solicits {target}: {error}");
-                        }
-                    }
-                    continue;
-                }
                 Ok(Some(Message::ProbeAnswer)) => Event::Answered { from: destination },
             };
             self.handle(event, turn);
@@ -404,7 +403,7 @@ impl ClatDaemon {
     fn apply(&mut self, request: HostRequest, turn: &Turn<'_>) {
         match self
             .host
-            .apply(request, &self.config, &mut self.ndisc, turn.now)
+            .apply(request, &self.config, &self.clat, &mut self.ndisc, turn.now)
         {
             Ok(()) => {
                 if self.retry.succeeded() {

@@ -2,12 +2,14 @@
 
 use std::{
     io,
+    net::Ipv6Addr,
+    os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
 
-use log::{debug, info, warn};
+use log::{info, warn};
 use xlatd::{
-    clat::{AddressTest, HostSetup, Network, Settings},
+    clat::{AddressTest, Clat, HostSetup, Network, Settings, Way},
     config::{LogClasses, clatd::ClatConfig},
     plan::{self, Facts, Resource, Step},
     report::hints::{self, Hints},
@@ -15,7 +17,8 @@ use xlatd::{
 };
 
 use crate::{
-    datapath::{EVERY_PACKET, PacketPath},
+    daemon::neighbours::Neighbours,
+    datapath::{EVERY_PACKET, PacketPath, uplink},
     error::Error,
     host::{Host, forwarding},
     sys::{firewall::ufw, ndisc::Ndisc, privilege, random},
@@ -47,6 +50,8 @@ pub(crate) struct ClatHost {
     facts: Option<Facts>,
     /// `None` while nothing is set up.
     path: Option<PacketPath>,
+    /// `None` while there is no CLAT address that can be used.
+    neighbours: Option<Neighbours>,
     /// Whether nftables works, as far as known.
     has_nft: bool,
     /// Whether missing nftables was logged.
@@ -63,6 +68,7 @@ impl ClatHost {
             setup: None,
             facts: None,
             path: None,
+            neighbours: None,
             has_nft: false,
             lacks_nft: false,
             nft_at: None,
@@ -77,6 +83,37 @@ impl ClatHost {
     /// The packet path, mutably.
     pub(crate) fn path_mut(&mut self) -> Option<&mut PacketPath> {
         self.path.as_mut()
+    }
+
+    /// The descriptor of messages of neighbours.
+    pub(crate) fn neighbours(&self) -> Option<BorrowedFd<'_>> {
+        self.neighbours.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Answers neighbours that solicit the CLAT address.
+    pub(crate) fn answer_neighbours(&mut self, clat: &Clat) {
+        if let Some(neighbours) = &mut self.neighbours {
+            let (link, _) = neighbours.place();
+            neighbours.answer(clat.link(link).and_then(|link| link.mac));
+        }
+    }
+
+    /// Begins to answer neighbours that solicit this address on this link, and tells them of it; or
+    /// ends it.
+    fn answer_for(&mut self, place: Option<(u32, Ipv6Addr)>, clat: &Clat, ndisc: &mut Ndisc) {
+        if self.neighbours.as_ref().map(Neighbours::place) == place {
+            return;
+        }
+        self.neighbours = None;
+        let opened = place.map(|(link, address)| Neighbours::new(link, address));
+        match ndisc.join_solicited_node(place).and(opened.transpose()) {
+            Ok(neighbours) => self.neighbours = neighbours,
+            Err(error) => warn!("cannot answer neighbours for the CLAT address: {error}"),
+        }
+        if let Some(neighbours) = &self.neighbours {
+            let (link, _) = neighbours.place();
+            neighbours.announce(clat.link(link).and_then(|link| link.mac));
+        }
     }
 
     /// The wanted set-up; `None` while no IPv4 is wanted.
@@ -116,6 +153,7 @@ impl ClatHost {
         &mut self,
         request: HostRequest,
         config: &ClatConfig,
+        clat: &Clat,
         ndisc: &mut Ndisc,
         now: Instant,
     ) -> Result<(), Error> {
@@ -124,13 +162,13 @@ impl ClatHost {
             HostRequest::SetUp(setup) => self.setup = setup,
             HostRequest::Repeat => {}
         }
-        let result = self.try_to_apply(config, ndisc, now);
+        let result = self.try_to_apply(config, clat, ndisc, now);
         if let Err(Error::Step { step, .. }) = &result
             && matches!(step, Step::Apply(Resource::Ruleset { .. }))
             && std::mem::replace(&mut self.has_nft, false)
         {
             // nftables has stopped working: try without it.
-            return self.try_to_apply(config, ndisc, now);
+            return self.try_to_apply(config, clat, ndisc, now);
         }
         result
     }
@@ -140,31 +178,35 @@ impl ClatHost {
     fn try_to_apply(
         &mut self,
         config: &ClatConfig,
+        clat: &Clat,
         ndisc: &mut Ndisc,
         now: Instant,
     ) -> Result<(), Error> {
         let mut wanted = self.trial.as_ref().map(plan::trial).unwrap_or_default();
         let (Some(setup), Some(mut facts)) = (self.setup.clone(), self.facts(config)) else {
-            return self.tear_down(wanted, ndisc);
+            return self.tear_down(wanted, clat, ndisc);
         };
         let setup = &setup;
         let settings = &config.clat;
-        let uplink = &setup.uplink;
-        let target = (setup.dedicated && setup.on_link).then_some((uplink.index, setup.source));
-        if let Err(error) = ndisc.receive_solicitations_for(target) {
-            warn!(
-                "cannot receive Neighbour Solicitations for the CLAT address on {uplink}: {error}"
-            );
-        }
-        if setup.dedicated && !self.has_nft {
+        self.answer_for(setup.answers_for(), clat, ndisc);
+        if setup.way.is_dedicated() && !self.has_nft {
             self.look_for_nft(settings, setup, facts, now);
             facts.has_nft = self.has_nft;
         }
         wanted.extend(plan::clat(settings, setup, facts));
         // Before routes send packets to the translator.
+        let uplink = match setup.way {
+            Way::Direct(next_hop) => Some(uplink::Place {
+                link: setup.uplink.clone(),
+                address: setup.source,
+                next_hop,
+            }),
+            Way::Forwarded | Way::Shared => None,
+        };
         if let Some(path) = &mut self.path {
             path.set_map(plan::clat_map(setup));
             path.set_mtu(plan::clat_translation(setup).mtu);
+            path.set_uplink(uplink.clone())?;
         }
         let changed = self.host.change(wanted);
         if let Some(device) = self.host.device.take() {
@@ -177,7 +219,9 @@ impl ClatHost {
             let seed = random::seed();
             let translator = Translator::new(plan::clat_translation(setup), map, seed);
             let hints = Hints::new(hints::Settings::Clat);
-            self.path = Some(PacketPath::new(log, hints, device, translator, None));
+            let mut path = PacketPath::new(log, hints, device, translator, None);
+            path.set_uplink(uplink)?;
+            self.path = Some(path);
         }
         let before = self.facts.replace(facts);
         if facts.is_router && !before.is_some_and(|before| before.is_router) {
@@ -191,11 +235,14 @@ impl ClatHost {
     }
 
     /// Has only these resources on the host while no IPv4 is wanted, and removes the device.
-    fn tear_down(&mut self, wanted: Vec<Resource>, ndisc: &mut Ndisc) -> Result<(), Error> {
+    fn tear_down(
+        &mut self,
+        wanted: Vec<Resource>,
+        clat: &Clat,
+        ndisc: &mut Ndisc,
+    ) -> Result<(), Error> {
         self.facts = None;
-        if let Err(error) = ndisc.receive_solicitations_for(None) {
-            debug!("cannot stop listening to neighbours: {error}");
-        }
+        self.answer_for(None, clat, ndisc);
         if let Some(path) = &mut self.path {
             path.end();
         }
@@ -224,7 +271,7 @@ impl ClatHost {
             .host
             .firewall
             .nft
-            .check(&plan::ruleset_name(settings), &ruleset)
+            .check(&plan::ruleset_name(settings, &setup.way), &ruleset)
         else {
             self.has_nft = true;
             return;

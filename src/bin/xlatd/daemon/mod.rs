@@ -3,6 +3,7 @@
 pub(crate) mod clat;
 mod clat_host;
 pub(crate) mod map_file;
+mod neighbours;
 pub(crate) mod service;
 pub(crate) mod translator;
 mod watchdog;

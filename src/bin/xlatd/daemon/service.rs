@@ -16,7 +16,7 @@ use nix::{
 
 use crate::{
     daemon::watchdog::Watchdog,
-    datapath::PacketPath,
+    datapath::{FDS, PacketPath},
     error::{Error, system},
     sys::{
         notify::Notify,
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The maximum number of inputs of a [`Guest`], without its device.
-pub(crate) const INPUTS: usize = 3 + resolver::MAX_SERVERS;
+pub(crate) const INPUTS: usize = 4 + resolver::MAX_SERVERS;
 
 /// A daemon that a [`Service`] runs.
 pub(crate) trait Guest {
@@ -157,7 +157,7 @@ impl Service {
             }
             guest.turn(&turn)?;
             if let Some(path) = guest.path_mut() {
-                path.turn(ready.device, turn.now)?;
+                path.turn(ready.path, turn.now)?;
             }
         }
     }
@@ -180,13 +180,13 @@ impl Service {
             }
         };
         let signals = self.signals.as_fd();
-        let device = path.map(PacketPath::fd);
+        let path = path.map(PacketPath::fds).unwrap_or_default();
         let inputs = guest.inputs();
         let last = inputs.iter().rposition(Option::is_some);
-        let count = 2 + last.map_or(0, |last| last + 1);
+        let count = 1 + FDS + last.map_or(0, |last| last + 1);
         // Absent inputs are filled with the signals, and their events are ignored.
-        let mut fds = [signals; 2 + INPUTS];
-        for (slot, fd) in fds[1..].iter_mut().zip([device].into_iter().chain(inputs)) {
+        let mut fds = [signals; 1 + FDS + INPUTS];
+        for (slot, fd) in fds[1..].iter_mut().zip(path.into_iter().chain(inputs)) {
             *slot = fd.unwrap_or(signals);
         }
         let mut poll_fds = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
@@ -198,8 +198,13 @@ impl Service {
         let events = poll_fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
         Ok(Ready {
             signals: !events[0].is_empty(),
-            device: device.map_or(PollFlags::empty(), |_| events[1]),
-            inputs: std::array::from_fn(|at| inputs[at].is_some() && !events[2 + at].is_empty()),
+            path: std::array::from_fn(|at| match path[at] {
+                Some(_) => events[1 + at],
+                None => PollFlags::empty(),
+            }),
+            inputs: std::array::from_fn(|at| {
+                inputs[at].is_some() && !events[1 + FDS + at].is_empty()
+            }),
         })
     }
 }
@@ -207,7 +212,7 @@ impl Service {
 /// The result of poll(2).
 struct Ready {
     signals: bool,
-    device: PollFlags,
+    path: [PollFlags; FDS],
     inputs: [bool; INPUTS],
 }
 

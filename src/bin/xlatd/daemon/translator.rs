@@ -26,6 +26,7 @@ use crate::{
     datapath::{
         EVERY_PACKET, PacketPath,
         device::Device,
+        device::Offload,
         leases::{Leases, create_directory},
     },
     error::{Error, system},
@@ -87,7 +88,11 @@ pub(crate) fn start(
     let service = Service::new()?;
     // Before the device is set up, so that no later change of it is missed.
     let changes = LinkChanges::new().map_err(system("watch links by netlink"))?;
-    let mut host = Host::new(Firewall::default(), config.offload)?;
+    let offload = match config.offload {
+        true => Offload::Both,
+        false => Offload::None,
+    };
+    let mut host = Host::new(Firewall::default(), offload)?;
     let pidfile = host
         .attach(&config.tun_device)
         .and_then(|name| {

@@ -126,13 +126,23 @@ impl Device {
     }
 }
 
+/// What the kernel may leave to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offload {
+    /// To both sides: segmentation and checksums.
+    Both,
+    /// To the kernel alone: packets that were received elsewhere may be left to it unfinished.
+    ToKernel,
+    /// Nothing.
+    None,
+}
+
 /// Attaches to the device for translation: checks that its MTU is enough for IPv6, and sets the
 /// offloads.
-pub(crate) fn attach(netlink: &mut Netlink, name: &str, offload: bool) -> Result<Device, Error> {
-    let header = if offload {
-        Header::Virtio
-    } else {
-        Header::None
+pub(crate) fn attach(netlink: &mut Netlink, name: &str, offload: Offload) -> Result<Device, Error> {
+    let header = match offload {
+        Offload::Both | Offload::ToKernel => Header::Virtio,
+        Offload::None => Header::None,
     };
     let mut device = Device::attach(netlink, name, header)?;
     let LinkState { name, mtu, .. } = &device.link;
@@ -143,7 +153,7 @@ pub(crate) fn attach(netlink: &mut Netlink, name: &str, offload: bool) -> Result
         });
     }
     info!("Using tun device {name} with MTU {mtu}");
-    if offload {
+    if offload == Offload::Both {
         match device.tun.set_offload() {
             Some(level) => {
                 info!("Offload: {}", level.name);

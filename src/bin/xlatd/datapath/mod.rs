@@ -1,4 +1,5 @@
-//! The packet path: from the device through the translator and back to the device.
+//! The packet path: from the device through the translator and back to the device; and, where a
+//! CLAT has a path of its own, from the device to the uplink and back.
 //!
 //! One thread reads and writes one packet at a time, on a nonblocking descriptor. Of the 4 us that
 //! a packet takes, the kernel spends about 3 in these two system calls. Super-packets and joining
@@ -15,6 +16,7 @@ pub(crate) mod device;
 pub(crate) mod leases;
 mod spin;
 mod tally;
+pub(crate) mod uplink;
 
 use std::{
     io,
@@ -26,6 +28,7 @@ use log::{info, warn};
 use nix::{errno::Errno, poll::PollFlags};
 use xlatd::{
     addr::AddressMap,
+    clat::Sending,
     config::LogClasses,
     report::hints::Hints,
     report::packet_log::{PacketLog, Summary},
@@ -38,6 +41,7 @@ use crate::{
     datapath::device::Device,
     datapath::leases::{LeaseEvent, Leases},
     datapath::spin::Spin,
+    datapath::uplink::Uplink,
     error::Error,
     sys::netlink::LinkState,
 };
@@ -54,9 +58,28 @@ pub(crate) const EVERY_PACKET: LogClasses = LogClasses {
     dynamic: true,
 };
 
+/// Number of [descriptors](PacketPath::fds) of a packet path.
+pub(crate) const FDS: usize = 3;
+
+/// Where packets come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Device,
+    Uplink,
+}
+
+/// The links on both sides of the translator.
+struct Links {
+    device: Device,
+    /// The link of IPv6 packets; `None`: they come and go by the device, too.
+    uplink: Option<Uplink>,
+}
+
 /// The device, the translator, and the accounting of the packets between them.
 pub(crate) struct PacketPath {
-    device: Device,
+    links: Links,
+    /// The side that is read first in this turn.
+    first: Side,
     translator: Translator,
     /// The packet that is being translated.
     packet: Packet,
@@ -87,8 +110,10 @@ impl PacketPath {
         translator: Translator,
         leases: Option<Leases>,
     ) -> Self {
+        let uplink = None;
         Self {
-            device,
+            links: Links { device, uplink },
+            first: Side::Device,
             translator,
             packet: Packet::new(),
             segment: Packet::new(),
@@ -104,42 +129,48 @@ impl PacketPath {
         }
     }
 
-    /// Translates waiting packets, at most [`MAX_BATCH`]. A packet costs a read and a write, and no
-    /// allocation, lock or clock reading.
-    fn translate_batch(&mut self, now: Instant) -> Result<(), Error> {
+    /// Translates waiting packets, at most [`MAX_BATCH`], of those sides that are ready; while it
+    /// spins, of all. A packet costs a read and a write, and no allocation, lock or clock reading.
+    fn translate_batch(&mut self, ready: Sides, all: Sides, now: Instant) -> Result<(), Error> {
         let mut packets = 0;
+        let mut left = ready; // of these there may be more packets
         self.spin.wake();
         while packets < MAX_BATCH {
-            match self.device.tun.read(self.packet.read_buffer()) {
-                Ok(len) => {
+            let Some(side) = left.first(self.first) else {
+                write_waiting(&mut self.coalescer, &mut self.links, now);
+                if !self.spin.again() {
+                    return Ok(());
+                }
+                left = all;
+                continue;
+            };
+            match self.links.read(side, &mut self.packet) {
+                Ok(received) => {
                     packets += 1;
                     self.spin.found();
-                    match self.packet.received(len) {
+                    match received {
                         Ok(()) => self.translate(now),
                         Err(malformed) => self.accounting.malformed(&self.packet, malformed),
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    write_waiting(&mut self.coalescer, &mut self.device, now);
-                    if !self.spin.again() {
-                        return Ok(());
-                    }
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => left.remove(side),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    write_waiting(&mut self.coalescer, &mut self.device, now);
+                    write_waiting(&mut self.coalescer, &mut self.links, now);
                     return Err(self.read_error(error));
                 }
             }
         }
-        write_waiting(&mut self.coalescer, &mut self.device, now);
+        // A flood on one side does not starve the other.
+        self.first = self.first.other();
+        write_waiting(&mut self.coalescer, &mut self.links, now);
         Ok(())
     }
 
     /// Translates the packet that was read, and writes the outcome.
     fn translate(&mut self, now: Instant) {
         let Self {
-            device,
+            links,
             translator,
             packet,
             segment,
@@ -150,51 +181,64 @@ impl PacketPath {
         } = self;
         let outcome = accounting.translate(translator, packet, now);
         if let Outcome::Forward = outcome
-            && device.coalesces
+            && links.device.coalesces
         {
             loop {
                 match coalescer.offer(packet) {
                     Offered::Taken => return,
-                    Offered::First(waiting) => device.write(waiting, now),
-                    Offered::Alone => return device.write(packet, now),
+                    Offered::First(waiting) => links.write(waiting, now),
+                    Offered::Alone => return links.write(packet, now),
                 }
             }
         }
-        write_waiting(coalescer, device, now); // no packet overtakes those that came before it
+        write_waiting(coalescer, links, now); // no packet overtakes those that came before it
         match outcome {
             Outcome::Segments(mut segments) => {
                 while segments.next(segment) {
                     let outcome = accounting.translate(translator, segment, now);
                     let refused = refused(&outcome);
-                    if write_fragments(device, outcome, fragment, now) {
-                        device.write(segment, now);
+                    if write_fragments(links, outcome, fragment, now) {
+                        links.write(segment, now);
                     }
                     accounting.hint(refused, segment);
                 }
             }
             outcome => {
                 let refused = refused(&outcome);
-                if write_fragments(device, outcome, fragment, now) {
-                    device.write(packet, now);
+                if write_fragments(links, outcome, fragment, now) {
+                    links.write(packet, now);
                 }
                 accounting.hint(refused, packet);
             }
         }
     }
 
-    /// The descriptor that packets are read from.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.device.tun.as_fd()
+    /// Has IPv6 packets come and go by a packet socket of this place, or by the device.
+    pub(crate) fn set_uplink(&mut self, place: Option<uplink::Place>) -> Result<(), Error> {
+        let before = self.links.uplink.as_ref().map(Uplink::place);
+        if before != place.as_ref() {
+            self.links.uplink = place.map(Uplink::open).transpose()?;
+        }
+        Ok(())
+    }
+
+    /// The descriptors that packets are read from, and that of news of the next hop.
+    pub(crate) fn fds(&self) -> [Option<BorrowedFd<'_>>; FDS] {
+        let Links { device, uplink } = &self.links;
+        let holds_packets = uplink.as_ref().is_some_and(Uplink::holds_packets);
+        let device = (!holds_packets).then(|| device.tun.as_fd());
+        let [packets, neighbours] = uplink.as_ref().map(Uplink::fds).unwrap_or_default();
+        [device, packets, neighbours]
     }
 
     /// The link of the device, as last read.
     pub(crate) fn link(&self) -> &LinkState {
-        &self.device.link
+        &self.links.device.link
     }
 
     /// Replaces the link with a newer reading.
     pub(crate) fn set_link(&mut self, link: LinkState) {
-        self.device.link = link;
+        self.links.device.link = link;
     }
 
     /// The address mapping in force.
@@ -213,15 +257,38 @@ impl PacketPath {
     }
 
     /// Handles one turn of the loop: leases, packets and the log. `ready` holds the events of
-    /// poll(2) on the device.
-    pub(crate) fn turn(&mut self, ready: PollFlags, now: Instant) -> Result<(), Error> {
+    /// poll(2) on the [descriptors](Self::fds).
+    pub(crate) fn turn(&mut self, ready: [PollFlags; FDS], now: Instant) -> Result<(), Error> {
         self.look_after_leases(now);
+        let [device, uplink, neighbours] = ready;
         // Only a removed device has events other than input.
-        if ready.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
+        if device.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
             return Err(self.removed());
         }
-        if !ready.is_empty() {
-            self.translate_batch(now)?;
+        let mut ready = Sides {
+            device: !device.is_empty(),
+            uplink: !uplink.is_empty(),
+        };
+        let mut all = Sides {
+            device: true,
+            uplink: self.links.uplink.is_some(),
+        };
+        if let Some(uplink) = &mut self.links.uplink {
+            if !neighbours.is_empty() {
+                uplink.read_neighbours(now);
+            }
+            let sending = uplink.sending(ready.device, now);
+            self.translator.set_unreachable(sending == Sending::Refuse);
+            if !matches!(sending, Sending::Send | Sending::Refuse) {
+                ready.device = false;
+                all.device = false;
+            }
+        }
+        if ready.device || ready.uplink {
+            self.translate_batch(ready, all, now)?;
+        }
+        if let Some(uplink) = &mut self.links.uplink {
+            uplink.end_turn();
         }
         self.log_left_out(now);
         Ok(())
@@ -260,6 +327,7 @@ impl PacketPath {
         let deadlines = [
             log.and_then(PacketLog::deadline),
             leases.map(|leases| leases.upkeep.next_check()),
+            self.links.uplink.as_ref().and_then(Uplink::deadline),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -289,7 +357,9 @@ impl PacketPath {
     /// Logs the counters.
     pub(crate) fn report(&self) {
         log_lines(self.accounting.stats.lines());
-        let rejected = self.device.rejected.count;
+        let Links { device, uplink } = &self.links;
+        let by_uplink = uplink.as_ref().map_or(0, |uplink| uplink.rejected.count);
+        let rejected = device.rejected.count + by_uplink;
         if rejected != 0 {
             info!("Packets rejected by the kernel: {rejected}");
         }
@@ -300,7 +370,7 @@ impl PacketPath {
             // The errors of a descriptor whose device has been, or is being, removed.
             Some(Errno::EBADFD | Errno::EFAULT) => self.removed(),
             _ => Error::Tun {
-                device: self.device.link.name.clone(),
+                device: self.links.device.link.name.clone(),
                 call: "read from",
                 cause,
             },
@@ -309,21 +379,77 @@ impl PacketPath {
 
     fn removed(&self) -> Error {
         Error::DeviceRemoved {
-            device: self.device.link.name.clone(),
+            device: self.links.device.link.name.clone(),
+        }
+    }
+}
+
+/// A set of sides.
+#[derive(Clone, Copy, Debug)]
+struct Sides {
+    device: bool,
+    uplink: bool,
+}
+
+impl Sides {
+    /// One of them: `preferred`, if it is one.
+    fn first(self, preferred: Side) -> Option<Side> {
+        match (self.device, self.uplink) {
+            (true, true) => Some(preferred),
+            (true, false) => Some(Side::Device),
+            (false, true) => Some(Side::Uplink),
+            (false, false) => None,
+        }
+    }
+
+    fn remove(&mut self, side: Side) {
+        match side {
+            Side::Device => self.device = false,
+            Side::Uplink => self.uplink = false,
+        }
+    }
+}
+
+impl Side {
+    fn other(self) -> Self {
+        match self {
+            Self::Device => Self::Uplink,
+            Self::Uplink => Self::Device,
+        }
+    }
+}
+
+impl Links {
+    /// Reads one packet from a side. Fails with `WouldBlock` if there is none.
+    fn read(&mut self, side: Side, packet: &mut Packet) -> io::Result<Result<(), Malformed>> {
+        match (side, &self.uplink) {
+            (Side::Uplink, Some(uplink)) => uplink.read(packet),
+            _ => {
+                let len = self.device.tun.read(packet.read_buffer())?;
+                Ok(packet.received(len))
+            }
+        }
+    }
+
+    /// Writes one packet to the side of its family.
+    fn write(&mut self, packet: &mut Packet, now: Instant) {
+        match &mut self.uplink {
+            Some(uplink) if packet.is_ipv6() => uplink.write(packet, now),
+            _ => self.device.write(packet, now),
         }
     }
 }
 
 /// Writes packets that wait for others of their flow. None waits longer than a wakeup.
-fn write_waiting(coalescer: &mut Coalescer, device: &mut Device, now: Instant) {
+fn write_waiting(coalescer: &mut Coalescer, links: &mut Links, now: Instant) {
     while let Some(waiting) = coalescer.take() {
-        device.write(waiting, now);
+        links.write(waiting, now);
     }
 }
 
 /// Writes the fragments of an outcome. Returns whether the packet itself is still to be written.
 fn write_fragments(
-    device: &mut Device,
+    links: &mut Links,
     outcome: Outcome<'_>,
     fragment: &mut Packet,
     now: Instant,
@@ -332,7 +458,7 @@ fn write_fragments(
         Outcome::Forward | Outcome::Reply(_) => true,
         Outcome::Fragments(mut fragments) => {
             while fragments.next(fragment) {
-                device.write(fragment, now);
+                links.write(fragment, now);
             }
             false
         }

@@ -69,7 +69,7 @@ pub(super) fn undo(
         }),
         Undo::StopForwarding { routers } => forwarding::stop(routers),
         Undo::DeleteUfwRule { from, to } => firewall.ufw.forget(from, to).map(|()| Effect::Changed),
-        Undo::DeleteRuleset { name } => firewall.nft.delete(name).map(|()| Effect::Changed),
+        Undo::DeleteRuleset(name) => firewall.nft.delete(name).map(|()| Effect::Changed),
     };
     report(Step::Undo(undo.clone()), result)
 }

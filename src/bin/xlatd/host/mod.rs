@@ -17,7 +17,7 @@ pub(crate) use apply::restore;
 pub(crate) use journal::journal_path;
 
 use crate::{
-    datapath::device::{Device, attach},
+    datapath::device::{Device, Offload, attach},
     error::{Error, system},
     host::journal::Journal,
     sys::{firewall::Firewall, netlink::Netlink},
@@ -30,15 +30,14 @@ pub(crate) struct Host {
     ledger: Ledger,
     /// The TUN device, until it is taken.
     pub(crate) device: Option<Device>,
-    /// Whether the kernel may leave segmentation and checksums to the translator.
-    offload: bool,
+    offload: Offload,
     /// The undo journal. Without one, a crash leaves what was done.
     journal: Option<Journal>,
 }
 
 impl Host {
     /// A host of which no undo journal is kept.
-    pub(crate) fn new(firewall: Firewall, offload: bool) -> Result<Self, Error> {
+    pub(crate) fn new(firewall: Firewall, offload: Offload) -> Result<Self, Error> {
         Ok(Self {
             netlink: Netlink::new().map_err(system("open a netlink socket"))?,
             firewall,
@@ -54,7 +53,7 @@ impl Host {
     pub(crate) fn with_journal(
         path: &Path,
         firewall: Firewall,
-        offload: bool,
+        offload: Offload,
     ) -> Result<Self, Error> {
         let mut host = Self::new(firewall, offload)?;
         let result = match Journal::open(path) {
@@ -92,7 +91,8 @@ impl Host {
         device: &str,
         firewall: Firewall,
     ) -> Result<(), Error> {
-        Self::with_journal(&journal_path(directory, device), firewall, false)?.undo_all();
+        let journal = journal_path(directory, device);
+        Self::with_journal(&journal, firewall, Offload::None)?.undo_all();
         Ok(())
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod machine_id;
 pub(crate) mod ndisc;
 pub(crate) mod netlink;
 pub(crate) mod notify;
+pub(crate) mod packet_socket;
 pub(crate) mod pidfile;
 pub(crate) mod privilege;
 pub(crate) mod random;

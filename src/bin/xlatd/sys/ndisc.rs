@@ -56,8 +56,8 @@ const HOP_LIMIT: i32 = 255;
 pub(crate) struct Ndisc {
     socket: OwnedFd,
     buffer: Box<[u8]>,
-    /// The interface and the address for which solicitations are received.
-    solicitations_for: Option<(u32, Ipv6Addr)>,
+    /// The interface and the address whose solicited-node group is joined.
+    solicited_node: Option<(u32, Ipv6Addr)>,
     /// Identifier of probes, which tells their answers from those to others.
     identifier: u16,
     receives_probe_answers: bool,
@@ -79,7 +79,7 @@ impl Ndisc {
         let ndisc = Self {
             socket,
             buffer: vec![0; 1 << 16].into_boxed_slice(),
-            solicitations_for: None,
+            solicited_node: None,
             identifier,
             receives_probe_answers: false,
         };
@@ -92,9 +92,6 @@ impl Ndisc {
         let mut unwanted = [u32::MAX; 8];
         let mut wants = |kind: u8| unwanted[usize::from(kind / 32)] &= !(1 << (kind % 32));
         wants(ndp::ROUTER_ADVERTISEMENT);
-        if self.solicitations_for.is_some() {
-            wants(ndp::NEIGHBOUR_SOLICITATION);
-        }
         if self.receives_probe_answers {
             wants(ndp::ECHO_REPLY);
             wants(ndp::TIME_EXCEEDED);
@@ -111,12 +108,13 @@ impl Ndisc {
         self.filter()
     }
 
-    /// Receives solicitations of this address on this interface, and of no other one.
-    pub(crate) fn receive_solicitations_for(
+    /// Joins the group in which this address is solicited on this interface, and no other one: a
+    /// switch may pass on what is for a group to its members only (RFC 4541 section 3).
+    pub(crate) fn join_solicited_node(
         &mut self,
         address: Option<(u32, Ipv6Addr)>,
     ) -> io::Result<()> {
-        let before = std::mem::replace(&mut self.solicitations_for, address);
+        let before = std::mem::replace(&mut self.solicited_node, address);
         if before == address {
             return Ok(());
         }
@@ -130,7 +128,6 @@ impl Ndisc {
             // The membership is gone with the interface.
             let _ = setsockopt(&self.socket, DropMembership, &group(before));
         }
-        self.filter()?;
         if let Some(address) = address {
             setsockopt(&self.socket, AddMembership, &group(address))?;
         }
@@ -205,8 +202,7 @@ impl Ndisc {
         Ok(())
     }
 
-    /// Sends a message to a neighbour.
-    pub(crate) fn send(&self, link: u32, to: Ipv6Addr, message: &[u8]) -> io::Result<()> {
+    fn send(&self, link: u32, to: Ipv6Addr, message: &[u8]) -> io::Result<()> {
         let to = SockaddrIn6::from(SocketAddrV6::new(to, 0, 0, link));
         sendto(self.socket.as_raw_fd(), message, &to, MsgFlags::empty())?;
         Ok(())

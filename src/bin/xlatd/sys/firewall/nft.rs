@@ -2,6 +2,8 @@
 
 use std::io;
 
+use xlatd::plan::TableName;
+
 use super::program::run;
 
 /// The program nft.
@@ -12,20 +14,20 @@ pub(crate) struct Nft {
 }
 
 impl Nft {
-    /// Puts a table of family inet in the place of one of the same name.
-    pub(crate) fn load(&self, name: &str, text: &str) -> io::Result<()> {
+    /// Puts a table in the place of one of the same name.
+    pub(crate) fn load(&self, name: &TableName, text: &str) -> io::Result<()> {
         self.run(&["-f", "-"], &in_place(name, text)).map(drop)
     }
 
     /// Whether it could be put there: by this kernel, and with our privileges.
-    pub(crate) fn check(&self, name: &str, text: &str) -> io::Result<()> {
+    pub(crate) fn check(&self, name: &TableName, text: &str) -> io::Result<()> {
         self.run(&["--check", "-f", "-"], &in_place(name, text))
             .map(drop)
     }
 
     /// Takes a table away, if it is there.
-    pub(crate) fn delete(&self, name: &str) -> io::Result<()> {
-        let script = format!("table inet {name}\ndelete table inet {name}\n");
+    pub(crate) fn delete(&self, name: &TableName) -> io::Result<()> {
+        let script = format!("table {name}\ndelete table {name}\n");
         self.run(&["-f", "-"], &script).map(drop)
     }
 
@@ -40,6 +42,6 @@ impl Nft {
 }
 
 /// One transaction: there is no moment without the table.
-fn in_place(name: &str, text: &str) -> String {
-    format!("table inet {name}\ndelete table inet {name}\ntable inet {name} {{\n{text}}}\n")
+fn in_place(name: &TableName, text: &str) -> String {
+    format!("table {name}\ndelete table {name}\ntable {name} {{\n{text}}}\n")
 }

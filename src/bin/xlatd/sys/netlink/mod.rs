@@ -1,8 +1,9 @@
-//! Links, addresses, routes and rules by rtnetlink(7); and the tables of nftables.
+//! Links, addresses, neighbours, routes and rules by rtnetlink(7); and the tables of nftables.
 
 mod address;
 mod changes;
 mod link;
+mod neighbours;
 mod network;
 pub(crate) mod nftables;
 mod route;
@@ -28,6 +29,7 @@ use xlatd::plan::Effect;
 
 pub(crate) use changes::{Change, LinkChanges};
 pub(crate) use link::{LinkKind, LinkState};
+pub(crate) use neighbours::NeighbourWatch;
 pub(crate) use route::{METRIC_V6, Precedence};
 
 /// The longest datagram of a dump, in octets; single answers are far shorter.

@@ -1,15 +1,18 @@
 //! What there is of the network, as a CLAT sees it.
 
-use std::{io, net::IpAddr};
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage},
-    link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
-    route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
+    link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType},
 };
-use xlatd::clat::{Address, Interface, Network, is_clat_address};
+use xlatd::clat::{Address, Interface, LinkLayer, Network, is_clat_address};
 
 use super::{METRIC_V6, Netlink};
 
@@ -81,6 +84,7 @@ fn read_link(message: &LinkMessage) -> Option<Interface> {
     let mut link = Interface {
         index: message.header.index,
         running: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        link_layer: link_layer(message.header.link_layer_type, flags),
         ..Interface::default()
     };
     for attribute in &message.attributes {
@@ -99,6 +103,18 @@ fn read_link(message: &LinkMessage) -> Option<Interface> {
         }
     }
     Some(link)
+}
+
+/// The link layer of a type of device (packet(7)).
+fn link_layer(kind: LinkLayerType, flags: LinkFlags) -> LinkLayer {
+    match kind {
+        LinkLayerType::Ether if flags.contains(LinkFlags::Noarp) => {
+            LinkLayer::EthernetWithoutNeighbours
+        }
+        LinkLayerType::Ether => LinkLayer::Ethernet,
+        LinkLayerType::None | LinkLayerType::Rawip | LinkLayerType::Ppp => LinkLayer::Bare,
+        _ => LinkLayer::Other,
+    }
 }
 
 fn read_address(message: &AddressMessage) -> Option<Address> {
@@ -130,31 +146,68 @@ fn take_default_route(links: &mut [Interface], route: &RouteMessage) {
     {
         return;
     }
-    let (mut metric, mut gateway) = (0, false);
+    let mut metric = 0;
     // One next hop, or several.
-    let mut devices = Vec::new();
+    let mut hops = vec![hop(&route.attributes)];
     for attribute in &route.attributes {
         match attribute {
-            RouteAttribute::Oif(index) => devices.push(*index),
             RouteAttribute::Priority(value) => metric = *value,
-            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => gateway = true,
-            RouteAttribute::MultiPath(hops) => {
-                gateway = true;
-                devices.extend(hops.iter().map(|hop| hop.interface_index));
-            }
+            RouteAttribute::MultiPath(all) => hops.extend(all.iter().map(|one| Hop {
+                link: Some(one.interface_index),
+                ..hop(&one.attributes)
+            })),
             _ => {}
         }
     }
-    for index in devices {
-        if let Some(link) = by_index(links, index) {
-            if route.header.address_family == AddressFamily::Inet {
-                link.default_v4 |= gateway;
-            } else {
-                let metric = if metric == 0 { METRIC_V6 } else { metric };
-                link.default_v6 = Some(link.default_v6.map_or(metric, |other| other.min(metric)));
-            }
+    for Hop {
+        link,
+        has_gateway,
+        gateway,
+    } in hops
+    {
+        let Some(link) = link.and_then(|index| by_index(links, index)) else {
+            continue;
+        };
+        if route.header.address_family == AddressFamily::Inet {
+            link.default_v4 |= has_gateway;
+            continue;
+        }
+        let metric = if metric == 0 { METRIC_V6 } else { metric };
+        if link.default_v6.is_none_or(|other| metric < other) {
+            link.default_v6 = Some(metric);
+            link.gateway = gateway;
         }
     }
+}
+
+/// A next hop of a route.
+struct Hop {
+    link: Option<u32>,
+    has_gateway: bool,
+    /// The gateway, if it has an IPv6 address.
+    gateway: Option<Ipv6Addr>,
+}
+
+fn hop(attributes: &[RouteAttribute]) -> Hop {
+    let mut hop = Hop {
+        link: None,
+        has_gateway: false,
+        gateway: None,
+    };
+    for attribute in attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => hop.link = Some(*index),
+            RouteAttribute::Gateway(gateway) => {
+                hop.has_gateway = true;
+                if let RouteAddress::Inet6(gateway) = gateway {
+                    hop.gateway = Some(*gateway);
+                }
+            }
+            RouteAttribute::Via(_) => hop.has_gateway = true,
+            _ => {}
+        }
+    }
+    hop
 }
 
 #[cfg(test)]

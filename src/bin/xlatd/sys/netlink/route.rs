@@ -237,6 +237,7 @@ fn route_message(tun: u32, route: &Route) -> RouteMessage {
         Target::Device(link) => (RouteType::Unicast, Some(link.index)),
         Target::Local(link) => (RouteType::Local, Some(link.index)),
         Target::Unreachable => (RouteType::Unreachable, None),
+        Target::Blackhole => (RouteType::BlackHole, None),
     };
     message.header.kind = kind;
     message.header.scope = match (ip, device) {

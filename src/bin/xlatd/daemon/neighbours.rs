@@ -1,0 +1,72 @@
+//! The CLAT address towards neighbours: the kernel does not know it, so it is answered for here.
+
+use std::{
+    io,
+    net::Ipv6Addr,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use log::debug;
+use xlatd::clat::neighbour::{self, ToNeighbour};
+
+use crate::sys::packet_socket::Solicitations;
+
+/// The maximum number of messages read in a turn, so that a flood starves nothing else.
+const MAX_MESSAGES: usize = 64;
+
+/// An address on a link that neighbours can reach.
+pub(crate) struct Neighbours {
+    link: u32,
+    address: Ipv6Addr,
+    solicitations: Solicitations,
+}
+
+impl Neighbours {
+    /// Begins to answer solicitations of an address on a link.
+    pub(crate) fn new(link: u32, address: Ipv6Addr) -> io::Result<Self> {
+        Ok(Self {
+            link,
+            address,
+            solicitations: Solicitations::open(link, address)?,
+        })
+    }
+
+    /// The link and the address.
+    pub(crate) fn place(&self) -> (u32, Ipv6Addr) {
+        (self.link, self.address)
+    }
+
+    /// Answers neighbours. `mac` is the link-layer address of the link.
+    pub(crate) fn answer(&mut self, mac: Option<[u8; 6]>) {
+        for _ in 0..MAX_MESSAGES {
+            let (answer, from) = match self.solicitations.next() {
+                Ok(Some((packet, from))) => (neighbour::answer(packet, self.address, mac), from),
+                Ok(None) => return,
+                // That the link was down; and the next one can be read.
+                Err(error) => return debug!("cannot read Neighbour Solicitations: {error}"),
+            };
+            let Some(ToNeighbour { group, packet }) = answer else {
+                continue;
+            };
+            let to = group.map_or(from, |group| self.solicitations.address(group));
+            if let Err(error) = self.solicitations.send(&packet, &to) {
+                debug!("cannot answer a Neighbour Solicitation: {error}");
+            }
+        }
+    }
+
+    /// Tells all neighbours that the address is here now.
+    pub(crate) fn announce(&self, mac: Option<[u8; 6]>) {
+        let ToNeighbour { group, packet } = neighbour::announce(self.address, mac);
+        let to = self.solicitations.address(group.unwrap_or_default());
+        if let Err(error) = self.solicitations.send(&packet, &to) {
+            debug!("cannot announce {}: {error}", self.address);
+        }
+    }
+}
+
+impl AsFd for Neighbours {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.solicitations.as_fd()
+    }
+}

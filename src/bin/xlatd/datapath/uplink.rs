@@ -1,0 +1,180 @@
+//! The uplink of a CLAT, where IPv6 packets come from and go to without the kernel's IPv6.
+
+use std::{io, net::Ipv6Addr, os::fd::AsFd, os::fd::BorrowedFd, time::Instant};
+
+use log::{debug, warn};
+use xlatd::{
+    clat::{NextHop, Resolution, Sending},
+    link::LinkRef,
+    translate::Packet,
+    wire::{Malformed, ethernet},
+};
+
+use crate::{
+    datapath::tally::Tally,
+    error::{Error, system},
+    sys::{netlink::NeighbourWatch, packet_socket::PacketSocket},
+};
+
+/// The maximum number of messages read in a turn, so that a flood starves nothing else.
+const MAX_MESSAGES: usize = 64;
+
+/// What an [`Uplink`] is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) link: LinkRef,
+    /// The address that packets are for.
+    pub(crate) address: Ipv6Addr,
+    pub(crate) next_hop: NextHop,
+}
+
+/// A packet socket on the uplink, and the next hop of what it sends.
+pub(crate) struct Uplink {
+    place: Place,
+    socket: PacketSocket,
+    /// The link-layer header of packets to the next hop, once that is known.
+    header: Option<[u8; ethernet::HEADER_LEN]>,
+    /// Its length, in octets: zero where the link has none.
+    header_len: usize,
+    /// The next hop that is to be resolved, if it is one.
+    router: Option<(NeighbourWatch, Resolution)>,
+    /// Whether a packet was written in this turn.
+    is_used: bool,
+    /// Packets that the kernel rejected.
+    pub(crate) rejected: Tally,
+}
+
+impl Uplink {
+    pub(crate) fn open(place: Place) -> Result<Self, Error> {
+        let link = place.link.index;
+        let socket = PacketSocket::open(link, place.address)
+            .map_err(system("open a packet socket on the uplink"))?;
+        let (router, header, header_len) = match place.next_hop {
+            NextHop::Router { router, .. } => {
+                let watch = NeighbourWatch::open(link, router)
+                    .map_err(system("watch the router of the uplink by netlink"))?;
+                let resolution = Resolution::default();
+                (Some((watch, resolution)), None, ethernet::HEADER_LEN)
+            }
+            NextHop::Unresolved(mac) => {
+                let header = ethernet::header(mac, mac);
+                (None, Some(header), ethernet::HEADER_LEN)
+            }
+            NextHop::Peer => (None, Some([0; ethernet::HEADER_LEN]), 0),
+        };
+        let mut uplink = Self {
+            place,
+            socket,
+            header,
+            header_len,
+            router,
+            is_used: false,
+            rejected: Tally::default(),
+        };
+        // The kernel answers at once.
+        uplink.read_neighbours(Instant::now());
+        Ok(uplink)
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Reads one packet. What the kernel cannot describe counts as one that is malformed.
+    pub(crate) fn read(&self, packet: &mut Packet) -> io::Result<Result<(), Malformed>> {
+        match self.socket.read(packet.read_buffer_for(self.header_len)) {
+            Ok(len) => Ok(packet.received_by(self.header_len, len)),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                Err(error)
+            }
+            // Also that the link was down for a while, which is told once.
+            Err(_) => Ok(packet.received_by(self.header_len, 0)),
+        }
+    }
+
+    /// Writes one packet. One that the kernel rejects is lost, as on any link.
+    pub(crate) fn write(&mut self, packet: &mut Packet, now: Instant) {
+        let Some(header) = &self.header else {
+            return; // an answer of ours, while the router is resolved
+        };
+        self.is_used = true;
+        let octets = packet.with_headers(&header[..self.header_len]);
+        if let Err(error) = self.socket.write(octets)
+            && let Some(count) = self.rejected.add(now)
+        {
+            let link = &self.place.link;
+            warn!("{link}: cannot write a packet ({count} so far): {error}");
+        }
+    }
+
+    /// What to do about packets that wait to be sent, if there are any.
+    pub(crate) fn sending(&mut self, has_packets: bool, now: Instant) -> Sending {
+        let Some((watch, resolution)) = &mut self.router else {
+            return Sending::Send;
+        };
+        let sending = resolution.sending(has_packets, now);
+        if sending == Sending::Resolve
+            && let Err(error) = watch.use_it()
+        {
+            debug!("cannot have the router of the uplink resolved: {error}");
+        }
+        sending
+    }
+
+    /// Ends a turn: has the kernel confirm the address of the router, if it is old and was used.
+    pub(crate) fn end_turn(&mut self) {
+        if std::mem::take(&mut self.is_used)
+            && let Some((watch, resolution)) = &mut self.router
+            && resolution.used()
+            && let Err(error) = watch.use_it()
+        {
+            debug!("cannot have the router of the uplink confirmed: {error}");
+        }
+    }
+
+    /// When packets that wait are to be refused.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.router.as_ref()?.1.deadline()
+    }
+
+    /// The descriptors of packets, and of news of the router.
+    pub(crate) fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        let router = self.router.as_ref();
+        [
+            Some(self.socket.as_fd()),
+            router.map(|(watch, _)| watch.as_fd()),
+        ]
+    }
+
+    /// Whether packets wait until the router is resolved.
+    pub(crate) fn holds_packets(&self) -> bool {
+        self.deadline().is_some()
+    }
+
+    /// Reads news of the router.
+    pub(crate) fn read_neighbours(&mut self, now: Instant) {
+        let Some((watch, resolution)) = &mut self.router else {
+            return;
+        };
+        for _ in 0..MAX_MESSAGES {
+            match watch.next() {
+                Ok(Some(heard)) => heard
+                    .into_iter()
+                    .for_each(|neighbour| resolution.heard(neighbour, now)),
+                Ok(None) => break,
+                Err(error) => {
+                    debug!("cannot read news of the router of the uplink: {error}");
+                    break;
+                }
+            }
+        }
+        if let NextHop::Router { mac, .. } = self.place.next_hop {
+            self.header = resolution.mac().map(|to| ethernet::header(to, mac));
+        }
+    }
+}

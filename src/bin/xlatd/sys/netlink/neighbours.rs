@@ -1,0 +1,198 @@
+//! One entry of the kernel's table of neighbours: what it says, and what becomes of it.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr},
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use netlink_packet_core::{
+    NLM_F_CREATE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    neighbour::{
+        NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+    },
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::libc;
+use xlatd::clat::Neighbour;
+
+use super::{RECEIVE_BUFFER, borrowed, messages};
+
+/// Multicast group of neighbours, as a bit: RTMGRP_NEIGH.
+const NEIGHBOUR_GROUP: u32 = 4;
+
+/// A socket that tells what the kernel knows of one neighbour, now and whenever it changes.
+pub(crate) struct NeighbourWatch {
+    socket: Socket,
+    link: u32,
+    neighbour: Ipv6Addr,
+    buffer: Box<[u8]>,
+}
+
+impl NeighbourWatch {
+    /// Opens the socket, and asks for the neighbour with this address on a link.
+    pub(crate) fn open(link: u32, neighbour: Ipv6Addr) -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind(&SocketAddr::new(0, NEIGHBOUR_GROUP))?;
+        socket.set_non_blocking(true)?;
+        let watch = Self {
+            socket,
+            link,
+            neighbour,
+            buffer: vec![0; RECEIVE_BUFFER].into_boxed_slice(),
+        };
+        watch.ask()?;
+        Ok(watch)
+    }
+
+    /// Has the kernel resolve the neighbour, or confirm its address, as before a packet to it.
+    /// Takes CAP_NET_ADMIN.
+    pub(crate) fn use_it(&self) -> io::Result<()> {
+        let mut message = self.message();
+        message.header.flags = NeighbourFlags::Use;
+        self.send(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE)
+    }
+
+    /// What the kernel says, the oldest first; `None` if there is nothing new.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Vec<Neighbour>>> {
+        match self.socket.recv(&mut &mut *self.buffer, 0) {
+            Ok(len) => Ok(Some(
+                messages(&self.buffer[..len.min(self.buffer.len())])
+                    .flatten()
+                    .filter_map(|message| self.read(message.payload))
+                    .collect(),
+            )),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            // Something was said that there was no room for.
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                self.ask().map(|()| Some(Vec::new()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&self, payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<Neighbour> {
+        match payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message))
+                if self.is_it(&message) =>
+            {
+                Some(read_neighbour(&message))
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(message))
+                if self.is_it(&message) =>
+            {
+                Some(Neighbour::Absent)
+            }
+            _ => None,
+        }
+    }
+
+    fn is_it(&self, message: &NeighbourMessage) -> bool {
+        let address = NeighbourAttribute::Destination(NeighbourAddress::Inet6(self.neighbour));
+        message.header.ifindex == self.link && message.attributes.contains(&address)
+    }
+
+    /// Asks what the kernel knows now.
+    fn ask(&self) -> io::Result<()> {
+        self.send(RouteNetlinkMessage::GetNeighbour(self.message()), 0)
+    }
+
+    fn message(&self) -> NeighbourMessage {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Inet6;
+        message.header.ifindex = self.link;
+        let address = IpAddr::V6(self.neighbour).into();
+        message
+            .attributes
+            .push(NeighbourAttribute::Destination(address));
+        message
+    }
+
+    fn send(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        let payload = NetlinkPayload::InnerMessage(message);
+        let mut request = NetlinkMessage::new(NetlinkHeader::default(), payload);
+        request.header.flags = NLM_F_REQUEST | flags;
+        request.finalize();
+        let mut octets = vec![0; request.buffer_len()];
+        request.serialize(&mut octets);
+        self.socket.send(&octets, 0)?;
+        Ok(())
+    }
+}
+
+impl AsFd for NeighbourWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        borrowed(&self.socket)
+    }
+}
+
+fn read_neighbour(message: &NeighbourMessage) -> Neighbour {
+    let mac = message.attributes.iter().find_map(|one| match one {
+        NeighbourAttribute::LinkLayerAddress(octets) => octets.as_slice().try_into().ok(),
+        _ => None,
+    });
+    match (message.header.state, mac) {
+        (NeighbourState::Failed, _) => Neighbour::Failed,
+        (NeighbourState::Stale, Some(mac)) => Neighbour::Stale(mac),
+        (NeighbourState::Incomplete, _) => Neighbour::Incomplete,
+        (NeighbourState::None, _) | (_, None) => Neighbour::Absent,
+        // Delay and Probe: it is being confirmed.
+        (_, Some(mac)) => Neighbour::Confirmed(mac),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    /// RFC 4861 section 7.3.2, and the kernel's Permanent and NoARP.
+    #[test]
+    fn the_states_of_the_kernel_are_read() {
+        for (state, with_mac, without) in [
+            (
+                NeighbourState::Incomplete,
+                Neighbour::Incomplete,
+                Neighbour::Incomplete,
+            ),
+            (
+                NeighbourState::Reachable,
+                Neighbour::Confirmed(MAC),
+                Neighbour::Absent,
+            ),
+            (
+                NeighbourState::Stale,
+                Neighbour::Stale(MAC),
+                Neighbour::Absent,
+            ),
+            (
+                NeighbourState::Delay,
+                Neighbour::Confirmed(MAC),
+                Neighbour::Absent,
+            ),
+            (
+                NeighbourState::Probe,
+                Neighbour::Confirmed(MAC),
+                Neighbour::Absent,
+            ),
+            (
+                NeighbourState::Permanent,
+                Neighbour::Confirmed(MAC),
+                Neighbour::Absent,
+            ),
+            (NeighbourState::Failed, Neighbour::Failed, Neighbour::Failed),
+            (NeighbourState::None, Neighbour::Absent, Neighbour::Absent),
+        ] {
+            let mut message = NeighbourMessage::default();
+            message.header.state = state;
+            assert_eq!(read_neighbour(&message), without, "{state:?}");
+            let mac = NeighbourAttribute::LinkLayerAddress(MAC.to_vec());
+            message.attributes.push(mac);
+            assert_eq!(read_neighbour(&message), with_mac, "{state:?}");
+        }
+    }
+}

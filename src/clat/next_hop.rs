@@ -1,0 +1,228 @@
+//! The next hop of packets that leave by a packet socket: who it is, and its link-layer address,
+//! which the kernel resolves for us (RFC 4861 section 7.2).
+//!
+//! While the address is resolved no packet is read, so that none is lost: they wait where they come
+//! from. If the router does not answer, they are refused for a moment, and the next one has it
+//! resolved again, as the kernel does for its own.
+
+use std::{
+    net::Ipv6Addr,
+    time::{Duration, Instant},
+};
+
+/// The kernel gives up after three solicitations, a second apart (RFC 4861 section 10), and says
+/// so. This is for a kernel that says nothing.
+const MAX_RESOLUTION: Duration = Duration::from_secs(5);
+/// The time for which packets are refused after a router did not answer.
+const REFUSAL: Duration = Duration::from_secs(1);
+
+/// Where packets are sent to on an uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextHop {
+    /// To a router. The kernel knows its link-layer address, or resolves it.
+    Router {
+        /// The uplink's own link-layer address.
+        mac: [u8; 6],
+        /// The router.
+        router: Ipv6Addr,
+    },
+    /// With the uplink's own link-layer address in both places, as the kernel does where
+    /// neighbours are not resolved.
+    Unresolved([u8; 6]),
+    /// To whoever is at the other end: there are no link-layer addresses.
+    Peer,
+}
+
+/// What the kernel's table of neighbours has about the next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Neighbour {
+    /// Nothing.
+    Absent,
+    /// It is being solicited, and has no link-layer address yet.
+    Incomplete,
+    /// It has not answered.
+    Failed,
+    /// It has this link-layer address, which was confirmed not long ago or is being confirmed.
+    Confirmed([u8; 6]),
+    /// It had this link-layer address, which is to be confirmed when it is used.
+    Stale([u8; 6]),
+}
+
+/// The resolution of a next hop that is a router.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resolution {
+    /// The kernel has not been asked.
+    #[default]
+    Unknown,
+    /// The kernel resolves it until then at the latest.
+    Resolving(Instant),
+    /// It has this link-layer address.
+    Known {
+        /// The link-layer address.
+        mac: [u8; 6],
+        /// Whether the kernel is to confirm it when it is used next.
+        is_stale: bool,
+    },
+    /// It does not answer. Packets are refused until then.
+    Failed(Instant),
+}
+
+/// What is to be done about packets that wait to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// Send them.
+    Send,
+    /// Refuse them: the next hop does not answer.
+    Refuse,
+    /// Leave them where they are.
+    Wait,
+    /// The same, and have the kernel resolve the next hop.
+    Resolve,
+}
+
+impl Resolution {
+    /// Takes what the kernel says of the next hop.
+    pub fn heard(&mut self, neighbour: Neighbour, now: Instant) {
+        *self = match (neighbour, *self) {
+            (Neighbour::Confirmed(mac), _) => Self::Known {
+                mac,
+                is_stale: false,
+            },
+            (Neighbour::Stale(mac), _) => Self::Known {
+                mac,
+                is_stale: true,
+            },
+            (Neighbour::Failed, _) => Self::Failed(now + REFUSAL),
+            // It was asked for, and is about to be there.
+            (Neighbour::Absent | Neighbour::Incomplete, unchanged @ Self::Resolving(_)) => {
+                unchanged
+            }
+            // Also one that has failed because it is being deleted.
+            (Neighbour::Absent, _) => Self::Unknown,
+            (Neighbour::Incomplete, Self::Known { .. }) => Self::Resolving(now + MAX_RESOLUTION),
+            (Neighbour::Incomplete, unchanged) => unchanged,
+        };
+    }
+
+    /// What to do about packets that wait, if there are any.
+    pub fn sending(&mut self, has_packets: bool, now: Instant) -> Sending {
+        if let Self::Resolving(end) = *self
+            && now >= end
+        {
+            *self = Self::Failed(now + REFUSAL);
+        }
+        match *self {
+            Self::Known { .. } => Sending::Send,
+            Self::Resolving(_) => Sending::Wait,
+            Self::Failed(end) if now < end => Sending::Refuse,
+            Self::Unknown | Self::Failed(_) if has_packets => {
+                *self = Self::Resolving(now + MAX_RESOLUTION);
+                Sending::Resolve
+            }
+            Self::Unknown | Self::Failed(_) => Sending::Wait,
+        }
+    }
+
+    /// Takes notice that packets were sent. Whether the kernel is to confirm the address: once.
+    pub fn used(&mut self) -> bool {
+        match self {
+            Self::Known { is_stale, .. } => std::mem::take(is_stale),
+            _ => false,
+        }
+    }
+
+    /// The link-layer address, if it is known.
+    pub fn mac(&self) -> Option<[u8; 6]> {
+        match self {
+            Self::Known { mac, .. } => Some(*mac),
+            _ => None,
+        }
+    }
+
+    /// When packets that wait are to be refused, whatever the kernel says.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Resolving(end) => Some(*end),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const NANOSECOND: Duration = Duration::from_nanos(1);
+
+    /// RFC 4861 section 7.2.2: packets wait while the address is resolved.
+    #[test]
+    fn packets_wait_for_the_address() {
+        let now = Instant::now();
+        let mut resolution = Resolution::default();
+        assert_eq!(resolution.sending(false, now), Sending::Wait);
+        assert_eq!(resolution.deadline(), None);
+        assert_eq!(resolution.sending(true, now), Sending::Resolve);
+        assert_eq!(resolution.sending(true, now), Sending::Wait);
+        resolution.heard(Neighbour::Incomplete, now);
+        assert_eq!(resolution.sending(true, now), Sending::Wait);
+        assert_eq!(resolution.deadline(), Some(now + MAX_RESOLUTION));
+        resolution.heard(Neighbour::Confirmed(MAC), now);
+        assert_eq!(resolution.sending(true, now), Sending::Send);
+        assert_eq!((resolution.mac(), resolution.deadline()), (Some(MAC), None));
+        assert!(!resolution.used());
+    }
+
+    /// RFC 4861 section 7.3.3: it is confirmed while it is in use, and only then.
+    #[test]
+    fn an_old_address_is_used_and_confirmed_once() {
+        let now = Instant::now();
+        let mut resolution = Resolution::default();
+        resolution.heard(Neighbour::Stale(MAC), now);
+        assert_eq!(resolution.sending(true, now), Sending::Send);
+        assert_eq!([(); 3].map(|()| resolution.used()), [true, false, false]);
+        resolution.heard(Neighbour::Stale(MAC), now);
+        assert!(resolution.used());
+    }
+
+    /// RFC 4861 section 7.2.2: the sender of each is told; and it is tried again.
+    #[test]
+    fn packets_to_a_router_that_does_not_answer_are_refused() {
+        let now = Instant::now();
+        for silent_kernel in [false, true] {
+            let mut resolution = Resolution::default();
+            assert_eq!(resolution.sending(true, now), Sending::Resolve);
+            let end = now + MAX_RESOLUTION;
+            if !silent_kernel {
+                assert_eq!(resolution.sending(true, end - NANOSECOND), Sending::Wait);
+                resolution.heard(Neighbour::Failed, end);
+            }
+            assert_eq!(resolution.sending(true, end), Sending::Refuse);
+            let end = end + REFUSAL;
+            assert_eq!(resolution.sending(true, end - NANOSECOND), Sending::Refuse);
+            assert_eq!(resolution.sending(false, end), Sending::Wait);
+            assert_eq!(resolution.sending(true, end), Sending::Resolve);
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_has_removed_is_resolved_again() {
+        let now = Instant::now();
+        let mut resolution = Resolution::default();
+        resolution.heard(Neighbour::Confirmed(MAC), now);
+        // Linux marks it as failed before it removes it.
+        resolution.heard(Neighbour::Failed, now);
+        resolution.heard(Neighbour::Absent, now);
+        assert_eq!(resolution.mac(), None);
+        assert_eq!(resolution.sending(true, now), Sending::Resolve);
+        resolution.heard(Neighbour::Absent, now);
+        assert_eq!(
+            resolution.sending(true, now),
+            Sending::Wait,
+            "asked already"
+        );
+        resolution.heard(Neighbour::Confirmed(MAC), now);
+        resolution.heard(Neighbour::Incomplete, now);
+        assert_eq!(resolution.sending(true, now), Sending::Wait);
+    }
+}
