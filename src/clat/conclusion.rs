@@ -21,7 +21,7 @@ use std::{
 };
 
 use super::{
-    HostSetup, Interface, Missing, Network, Path, Settings, Source, Status, Way,
+    Forwarding, HostSetup, Interface, Missing, Network, Path, Settings, Source, Status, Way,
     discovery::Discovery,
     host::Host,
     native::Native,
@@ -29,6 +29,17 @@ use super::{
     source::{Choice, Dedicated},
 };
 use crate::{addr::Nat64Prefix, link::LinkRef};
+
+/// Priority of routing rules where others leave room: long before that of the main table.
+const PRIORITY: u32 = 0x61a7;
+
+/// The priority of a rule before those of others, the first of which has `first`. A fixed one would
+/// not do: the kernel puts a rule that is added without a priority before the first one, as that of
+/// wg-quick(8). Nor would 0: then all that are added later have 0 as well, and stand in the wrong
+/// order.
+fn before(first: Option<u32>) -> u32 {
+    first.map_or(PRIORITY, |first| first.saturating_sub(1).min(PRIORITY))
+}
 
 /// All that a conclusion comes from.
 pub(super) struct Situation<'a> {
@@ -123,6 +134,7 @@ impl Situation<'_> {
             way,
             on_link: true,
             default_route: settings.default_route && native.is_none(),
+            rule_priority: before(network.first_rules.v4),
             others: network.other_clats(),
         };
         Ok((status, setup))
@@ -133,8 +145,15 @@ impl Situation<'_> {
     fn way(&self, uplink: &Interface, dedicated: bool) -> Way {
         match (dedicated, self.settings.path, uplink.next_hop()) {
             (true, Path::Direct, Some(next_hop)) => Way::Direct(next_hop),
-            (true, ..) => Way::Forwarded,
-            (false, ..) => Way::Shared,
+            (true, ..) => Way::Forwarded(self.forwarding(uplink)),
+            (false, ..) => Way::Shared(self.forwarding(uplink)),
+        }
+    }
+
+    fn forwarding(&self, uplink: &Interface) -> Forwarding {
+        Forwarding {
+            router: uplink.gateway,
+            rule_priority: before(self.network.first_rules.v6),
         }
     }
 

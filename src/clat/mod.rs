@@ -47,13 +47,13 @@ use discovery::Discovery;
 pub use event::{Action, AddressTest, Event, Ignored};
 use host::Host;
 use native::Native;
-pub use network::{Address, Interface, LinkLayer, Network, is_clat_address};
+pub use network::{Address, FirstRules, Interface, LinkLayer, Network, is_clat_address};
 pub use next_hop::{Neighbour, NextHop, Resolution, Sending};
 pub use prefix::{Candidates, Origin};
 pub use rescan::Rescan;
 pub use retry::Retry;
 pub use settings::{Path, Settings, Source};
-pub use setup::{HostSetup, PRIVATE, Way, private};
+pub use setup::{Forwarding, HostSetup, PRIVATE, Way, private};
 use source::{Choice, Place};
 pub use status::{Missing, NoClatAddress, Status};
 

@@ -10,6 +10,18 @@ use crate::addr::Nat64Prefix;
 pub struct Network {
     /// Every network interface but our own.
     pub interfaces: Vec<Interface>,
+    /// The priorities of the first routing rules of others, for IPv4 and IPv6. The kernel's for
+    /// the host's own addresses, which none can go before, is not one of them.
+    pub first_rules: FirstRules,
+}
+
+/// The priorities of the first routing rules: the lowest goes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FirstRules {
+    /// For IPv4; `None` if there is none.
+    pub v4: Option<u32>,
+    /// For IPv6; `None` if there is none.
+    pub v6: Option<u32>,
 }
 
 impl Network {

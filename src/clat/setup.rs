@@ -36,6 +36,8 @@ pub struct HostSetup {
     pub on_link: bool,
     /// Whether programs are led to the CLAT by a default route.
     pub default_route: bool,
+    /// Priority of the rule of our IPv4 address: before those of others.
+    pub rule_priority: u32,
     /// Devices of other CLATs on this host.
     pub others: Vec<String>,
 }
@@ -47,15 +49,24 @@ pub enum Way {
     /// has a say. Packets are sent to this next hop.
     Direct(NextHop),
     /// Forwarding by the kernel, for the CLAT address.
-    Forwarded,
+    Forwarded(Forwarding),
     /// Forwarding by the kernel, which translates private addresses to the host's.
-    Shared,
+    Shared(Forwarding),
+}
+
+/// How the kernel forwards between the TUN device and the uplink, whatever is routed elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forwarding {
+    /// The router of the uplink, if it has one.
+    pub router: Option<Ipv6Addr>,
+    /// Priority of the IPv6 rules: before those of others.
+    pub rule_priority: u32,
 }
 
 impl Way {
     /// Whether the source is the CLAT address, and not the host's.
     pub fn is_dedicated(&self) -> bool {
-        !matches!(self, Self::Shared)
+        !matches!(self, Self::Shared(_))
     }
 
     /// Whether the kernel forwards: routes, rules and firewalls of the host decide then.

@@ -10,17 +10,17 @@ use super::{
 };
 use crate::{
     addr::{AddressMap, Eam, IpPrefix, Prefix4, Prefix6},
-    clat::{AddressTest, HostSetup, Settings, Way, private},
+    clat::{AddressTest, Forwarding, HostSetup, Settings, Way, private},
     link::LinkRef,
     translate::{self, UdpChecksum},
 };
 
-/// Priority of the rules: before that of the main table.
-const PRIORITY: u32 = 0x61a7;
 /// Metric of the last of all routes.
 const LAST_METRIC: u32 = u32::MAX;
 /// All IPv4 addresses.
 const ANY_V4: IpPrefix = IpPrefix::V4(Ipv4Addr::UNSPECIFIED, 0);
+/// All IPv6 addresses.
+const ANY_V6: IpPrefix = IpPrefix::V6(Ipv6Addr::UNSPECIFIED, 0);
 
 /// What is to be there while an address is tested.
 pub fn trial(trial: &AddressTest) -> Vec<Resource> {
@@ -39,10 +39,9 @@ pub fn clat(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<Resourc
     }));
     match setup.way {
         Way::Direct(_) => plan.push(not_by_the_kernel(settings, setup)),
-        Way::Forwarded | Way::Shared => {
+        Way::Forwarded(ways) | Way::Shared(ways) => {
             plan.extend(forwarding(settings, setup, facts));
-            let behind = host(host_v6(setup));
-            plan.push(Resource::Route(route(settings, behind, MAIN_TABLE)));
+            plan.extend(forwarding_ways(settings, setup, ways));
         }
     }
     plan.extend(ways_there(settings, setup));
@@ -57,7 +56,7 @@ fn device(settings: &Settings, setup: &HostSetup) -> Vec<Resource> {
     // No packets of the kernel's own: no link-local address, or no IPv6 where none goes through.
     let setting = match setup.way {
         Way::Direct(_) => "disable_ipv6",
-        Way::Forwarded | Way::Shared => "addr_gen_mode",
+        Way::Forwarded(_) | Way::Shared(_) => "addr_gen_mode",
     };
     vec![
         Resource::Device { name },
@@ -84,6 +83,42 @@ fn forwarding(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<Resou
     if facts.has_ufw {
         plan.extend(ufw_rules(&settings.device, &setup.uplink.name));
     }
+    plan
+}
+
+/// The ways of IPv6 packets that the kernel forwards, in a table of their own: to the uplink, and
+/// back to the translator. A VPN that takes all that is not its own does not get them.
+fn forwarding_ways(settings: &Settings, setup: &HostSetup, ways: Forwarding) -> Vec<Resource> {
+    let Forwarding {
+        router,
+        rule_priority: priority,
+    } = ways;
+    let table = table(settings, setup);
+    let uplink = setup.uplink.clone();
+    let to_uplink = Route {
+        target: match router {
+            Some(router) => Target::Router(router, uplink),
+            None => Target::Device(uplink),
+        },
+        ..route(settings, ANY_V6, table)
+    };
+    let behind = host(host_v6(setup));
+    let rule = Rule {
+        from: ANY_V6,
+        to: behind,
+        mark: 0,
+        by: None,
+        table,
+        priority,
+    };
+    let from_device = Rule {
+        to: ANY_V6,
+        by: Some(settings.device.clone()),
+        ..rule.clone()
+    };
+    let mut plan = vec![Resource::Route(route(settings, behind, table))];
+    plan.extend(setup.on_link.then_some(Resource::Route(to_uplink)));
+    plan.extend([Resource::Rule(rule), Resource::Rule(from_device)]);
     plan
 }
 
@@ -115,8 +150,9 @@ fn ways_there(settings: &Settings, setup: &HostSetup) -> Vec<Resource> {
         from: host(host_v4),
         to: ANY_V4,
         mark: 0,
+        by: None,
         table,
-        priority: PRIORITY,
+        priority: setup.rule_priority,
     };
     let of_all = Route {
         table: MAIN_TABLE,
@@ -222,6 +258,11 @@ mod tests {
         has_ufw: false,
     };
 
+    const FORWARDING: Forwarding = Forwarding {
+        router: None,
+        rule_priority: 24999,
+    };
+
     fn setup() -> HostSetup {
         HostSetup {
             uplink: LinkRef::new(2, "eth0"),
@@ -229,7 +270,8 @@ mod tests {
             addresses: [[192, 0, 0, 1].into(), [192, 0, 0, 2].into()],
             prefix: nat64("64:ff9b::".parse().unwrap(), 96).unwrap(),
             source: "2001:db8::1".parse().unwrap(),
-            way: Way::Shared,
+            way: Way::Shared(FORWARDING),
+            rule_priority: 24999,
             on_link: true,
             default_route: true,
             others: Vec::new(),
@@ -266,7 +308,7 @@ mod tests {
     #[test]
     fn without_nftables_there_is_an_address_of_its_own_only() {
         let dedicated = HostSetup {
-            way: Way::Forwarded,
+            way: Way::Forwarded(FORWARDING),
             ..setup()
         };
         let place = |commands: &[String], word: &str| {

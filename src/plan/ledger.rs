@@ -521,6 +521,7 @@ mod tests {
             from: IpPrefix::V4([192, 0, 0, 1].into(), 32),
             to: IpPrefix::V4([0, 0, 0, 0].into(), 0),
             mark: 0,
+            by: None,
             table: 5,
             priority: 7,
         });

@@ -57,7 +57,7 @@ pub fn ruleset_name(settings: &Settings, way: &Way) -> TableName {
     let device: String = settings.device.chars().map(letter).collect();
     let family = match way {
         Way::Direct(_) => Family::Ip,
-        Way::Forwarded | Way::Shared => Family::Inet,
+        Way::Forwarded(_) | Way::Shared(_) => Family::Inet,
     };
     TableName::new(family, &format!("xlatd_{device}"))
 }
@@ -78,7 +78,7 @@ pub fn ruleset(settings: &Settings, setup: &HostSetup, facts: Facts) -> String {
 ",
             settings.device
         ),
-        Way::Forwarded | Way::Shared => forwarding_ruleset(settings, setup, facts, is_open),
+        Way::Forwarded(_) | Way::Shared(_) => forwarding_ruleset(settings, setup, facts, is_open),
     }
 }
 

@@ -42,7 +42,14 @@ pub fn line(undo: &Undo) -> Option<String> {
         Undo::RemoveRoute(route) => {
             let (destination, table, metric) = (route.destination, route.table, route.metric);
             match &route.target {
-                Target::Device(_) => return None,
+                // It goes with the TUN device.
+                Target::Device(link) if link.index == 0 => return None,
+                Target::Device(LinkRef { index, name }) => {
+                    format!("route {destination} {name} {index} {table} {metric}")
+                }
+                Target::Router(router, LinkRef { index, name }) => {
+                    format!("route {destination} {router} {name} {index} {table} {metric}")
+                }
                 Target::Local(LinkRef { index, name }) => {
                     format!("local {destination} {name} {index} {table} {metric}")
                 }
@@ -52,7 +59,12 @@ pub fn line(undo: &Undo) -> Option<String> {
         }
         Undo::RemoveRule(rule) => {
             let (from, to, mark) = (rule.from, rule.to, rule.mark);
-            format!("rule {from} {to} {mark} {} {}", rule.table, rule.priority)
+            let by = rule.by.iter().map(|device| format!(" {device}"));
+            let by: String = by.collect();
+            format!(
+                "rule {from} {to} {mark} {} {}{by}",
+                rule.table, rule.priority
+            )
         }
         // All others are of the TUN device.
         Undo::RemoveAddress(LinkRef { index, name }, IpPrefix::V6(address, 128)) if *index != 0 => {
@@ -108,6 +120,14 @@ fn undo(line: &str) -> Option<Undo> {
             let target = Target::Local(link(device, index)?);
             route(destination, target, table, metric)?
         }
+        ["route", destination, device, index, table, metric] => {
+            let target = Target::Device(link(device, index)?);
+            route(destination, target, table, metric)?
+        }
+        ["route", destination, router, device, index, table, metric] => {
+            let target = Target::Router(router.parse().ok()?, link(device, index)?);
+            route(destination, target, table, metric)?
+        }
         ["unreachable", destination, table, metric] => {
             route(destination, Target::Unreachable, table, metric)?
         }
@@ -118,10 +138,15 @@ fn undo(line: &str) -> Option<Undo> {
             link(device, index)?,
             IpPrefix::V6(address.parse().ok()?, 128),
         ),
-        ["rule", from, to, mark, table, priority] => Undo::RemoveRule(Rule {
+        ["rule", from, to, mark, table, priority, ref by @ ..] => Undo::RemoveRule(Rule {
             from: from.parse().ok()?,
             to: to.parse().ok()?,
             mark: mark.parse().ok()?,
+            by: match by {
+                [] => None,
+                [device] => Some((*device).to_owned()),
+                _ => return None,
+            },
             table: table.parse().ok()?,
             priority: priority.parse().ok()?,
         }),
@@ -186,13 +211,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        clat::{AddressTest, HostSetup, NextHop, Settings, Way},
+        clat::{AddressTest, Forwarding, HostSetup, NextHop, Settings, Way},
         plan::{self, Before, Facts},
     };
 
     /// What every version writes, and reads. A line that changes here is one that is not undone
     /// after an upgrade.
-    const LINES: [&str; 16] = [
+    const LINES: [&str; 30] = [
         "address 2001:db8::1 eth0 2",
         // By a packet socket.
         "sysctl net/ipv6/conf/clat/disable_ipv6 0 1 0",
@@ -207,6 +232,21 @@ mod tests {
         "sysctl net/ipv6/conf/eth0/force_forwarding 0 1 2",
         "ufw clat eth0",
         "ufw eth0 clat",
+        "route ::/0 fe80::1 eth0 2 49575 0",
+        "rule ::/0 2001:db8::1/128 0 49575 24999",
+        "rule ::/0 ::/0 0 49575 24999 clat",
+        "unreachable 0.0.0.0/0 49575 4294967295",
+        "rule 192.0.0.1/32 0.0.0.0/0 0 49575 24999",
+        // With the host's address, and without a router.
+        "sysctl net/ipv6/conf/clat/addr_gen_mode 0 1 0",
+        "ruleset xlatd_clat",
+        "sysctl net/ipv6/conf/clat/force_forwarding 0 1 0",
+        "sysctl net/ipv6/conf/eth0/force_forwarding 0 1 2",
+        "ufw clat eth0",
+        "ufw eth0 clat",
+        "route ::/0 eth0 2 49575 0",
+        "rule ::/0 fdc1:a700:464::c000:1/128 0 49575 24999",
+        "rule ::/0 ::/0 0 49575 24999 clat",
         "unreachable 0.0.0.0/0 49575 4294967295",
         "rule 192.0.0.1/32 0.0.0.0/0 0 49575 24999",
         "forwarding br0 lan",
@@ -227,6 +267,14 @@ mod tests {
 
     /// The undos of all that a CLAT does by each way, and of what it does on an older kernel.
     fn clat_undos() -> Vec<Undo> {
+        let forwarding = Forwarding {
+            router: "fe80::1".parse().ok(),
+            rule_priority: 24999,
+        };
+        let without_router = Forwarding {
+            router: None,
+            ..forwarding
+        };
         let setup = |way| HostSetup {
             uplink: LinkRef::new(2, "eth0"),
             mtu: 1500,
@@ -236,6 +284,7 @@ mod tests {
             way,
             on_link: true,
             default_route: true,
+            rule_priority: 24999,
             others: Vec::new(),
         };
         let facts = Facts {
@@ -249,7 +298,11 @@ mod tests {
             uplink: direct.uplink.clone(),
             address: direct.source,
         };
-        let plans = [direct, setup(Way::Forwarded)];
+        let [forwarded, shared] = [
+            setup(Way::Forwarded(forwarding)),
+            setup(Way::Shared(without_router)),
+        ];
+        let plans = [direct, forwarded, shared];
         let plans = plans.map(|setup| plan::clat(&Settings::default(), &setup, facts));
         let plan = [plan::trial(&trial), plans.concat()].concat();
         let undos = plan

@@ -1,6 +1,6 @@
 //! Routes, and the rules that say which packets use which routing table.
 
-use std::fmt;
+use std::{fmt, net::Ipv6Addr};
 
 use crate::{addr::IpPrefix, link::LinkRef};
 
@@ -33,6 +33,8 @@ pub struct Route {
 pub enum Target {
     /// A device. The kernel refuses a device that is down (ENETDOWN).
     Device(LinkRef),
+    /// A router, by a device.
+    Router(Ipv6Addr, LinkRef),
     /// This host, as if the device had the address.
     Local(LinkRef),
     /// Nowhere: packets are refused.
@@ -53,7 +55,7 @@ pub enum Protocol {
 }
 
 /// A routing rule: packets that match all of this use the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Source of the packets; `/0` is any.
     pub from: IpPrefix,
@@ -61,6 +63,8 @@ pub struct Rule {
     pub to: IpPrefix,
     /// Mark of the packets; zero is any.
     pub mark: u32,
+    /// Name of the device that they come in by; `None` is any.
+    pub by: Option<String>,
     /// The number of the routing table.
     pub table: u32,
     /// The lowest comes first.
@@ -74,6 +78,9 @@ impl Route {
         let options = self.options();
         match &self.target {
             Target::Device(link) => format!("{destination} dev {link}{options}"),
+            Target::Router(router, link) => {
+                format!("{destination} via {router} dev {link}{options}")
+            }
             Target::Local(link) => format!("local {destination} dev {link}{options}"),
             Target::Unreachable => format!("unreachable {destination}{options}"),
             Target::Blackhole => format!("blackhole {destination}{options}"),
@@ -102,6 +109,7 @@ impl fmt::Display for Route {
         write!(f, "{} to ", self.destination)?;
         match &self.target {
             Target::Device(link) => write!(f, "{link}")?,
+            Target::Router(router, link) => write!(f, "{router} on {link}")?,
             Target::Local(_) => f.write_str("this host")?,
             Target::Unreachable | Target::Blackhole => f.write_str("nowhere")?,
         }
@@ -121,6 +129,9 @@ impl fmt::Display for Rule {
         }
         if self.mark != 0 {
             write!(f, " fwmark {:#x}", self.mark)?;
+        }
+        if let Some(device) = &self.by {
+            write!(f, " iif {device}")?;
         }
         write!(f, " lookup {} priority {}", self.table, self.priority)
     }

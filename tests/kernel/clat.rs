@@ -191,7 +191,8 @@ impl ClatNet {
     pub(crate) fn wait_for_ipv6(&self) {
         wait_for("an IPv6 route", || {
             let routes = self.host.run("ip -6 route");
-            routes.contains("default").then_some(())
+            let tentative = self.host.run("ip -6 address show tentative");
+            (routes.contains("default") && tentative.is_empty()).then_some(())
         });
     }
 
@@ -832,7 +833,9 @@ pub(crate) fn any_address_behind(net: &ClatNet) -> Option<String> {
     let direct = net
         .host
         .run("ip -6 route show table local type blackhole proto 100");
-    let forwarded = net.host.run("ip -6 route show dev clat");
+    let forwarded = net
+        .host
+        .run("ip -6 route show table all dev clat proto 100");
     let mut routes = direct.lines().chain(forwarded.lines());
     let route = routes.next()?.trim_start_matches("blackhole ");
     route.split_whitespace().next().map(str::to_owned)

@@ -60,7 +60,7 @@ fn what_others_delete_comes_back() {
         let behind = address_behind(net);
         let route = match config {
             "" => format!("blackhole {behind} table local"),
-            _ => format!("{behind} dev clat"),
+            _ => format!("{behind} dev clat table 49575"),
         };
         let delete_route = format!("ip -6 route delete {route}");
         for (delete, is_there) in [

@@ -51,6 +51,7 @@ impl Rig {
                 default_v6: Some(1024),
                 ..Interface::default()
             }],
+            ..Network::default()
         };
         Self {
             clat: Clat::new(settings),
@@ -182,7 +183,11 @@ fn an_advertised_prefix_makes_it_active() {
         addresses: [[192, 0, 0, 1].into(), [192, 0, 0, 2].into()],
         prefix: prefix::nat64(WKP.parse().unwrap(), 96).unwrap(),
         source: "2001:db8:6::2".parse().unwrap(),
-        way: Way::Shared,
+        way: Way::Shared(Forwarding {
+            router: None,
+            rule_priority: 24999,
+        }),
+        rule_priority: 24999,
         on_link: true,
         default_route: true,
         others: Vec::new(),

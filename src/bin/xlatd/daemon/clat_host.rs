@@ -201,7 +201,7 @@ impl ClatHost {
                 address: setup.source,
                 next_hop,
             }),
-            Way::Forwarded | Way::Shared => None,
+            Way::Forwarded(_) | Way::Shared(_) => None,
         };
         if let Some(path) = &mut self.path {
             path.set_map(plan::clat_map(setup));

@@ -68,7 +68,10 @@ impl Netlink {
                 }
             }
         }
-        Ok(Network { interfaces: links })
+        Ok(Network {
+            interfaces: links,
+            first_rules: self.first_rules()?,
+        })
     }
 }
 

@@ -234,7 +234,7 @@ fn route_message(tun: u32, route: &Route) -> RouteMessage {
     };
     let (kind, device) = match &route.target {
         Target::Device(link) if link.index == 0 => (RouteType::Unicast, Some(tun)),
-        Target::Device(link) => (RouteType::Unicast, Some(link.index)),
+        Target::Device(link) | Target::Router(_, link) => (RouteType::Unicast, Some(link.index)),
         Target::Local(link) => (RouteType::Local, Some(link.index)),
         Target::Unreachable => (RouteType::Unreachable, None),
         Target::Blackhole => (RouteType::BlackHole, None),
@@ -251,6 +251,9 @@ fn route_message(tun: u32, route: &Route) -> RouteMessage {
         attributes.push(RouteAttribute::Destination(ip));
     }
     attributes.extend(device.map(RouteAttribute::Oif));
+    if let Target::Router(router, _) = route.target {
+        attributes.push(RouteAttribute::Gateway(RouteAddress::Inet6(router)));
+    }
     if route.metric != 0 {
         attributes.push(RouteAttribute::Priority(route.metric));
     }

@@ -4,10 +4,14 @@ use std::io;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::{
-    RouteNetlinkMessage,
+    AddressFamily, RouteNetlinkMessage,
     rule::{RuleAction, RuleAttribute, RuleMessage},
 };
-use xlatd::plan::{Effect, Rule};
+use nix::libc;
+use xlatd::{
+    clat::FirstRules,
+    plan::{Effect, Rule},
+};
 
 use super::{CLAT_PROTOCOL, Netlink, family};
 
@@ -34,6 +38,43 @@ impl Netlink {
             _ => false,
         }))
     }
+
+    /// The priorities of the first rules of others.
+    pub(super) fn first_rules(&mut self) -> io::Result<FirstRules> {
+        Ok(FirstRules {
+            v4: self.first_rule(AddressFamily::Inet)?,
+            v6: self.first_rule(AddressFamily::Inet6)?,
+        })
+    }
+
+    fn first_rule(&mut self, family: AddressFamily) -> io::Result<Option<u32>> {
+        let mut filter = RuleMessage::default();
+        filter.header.family = family;
+        let rules = match self.request(RouteNetlinkMessage::GetRule(filter), NLM_F_DUMP) {
+            // A kernel without IPv6, or without policy rules.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(None),
+            rules => rules?,
+        };
+        let others = rules.iter().filter_map(|found| match found {
+            RouteNetlinkMessage::NewRule(rule) => priority_of_other(rule),
+            _ => None,
+        });
+        Ok(others.min())
+    }
+}
+
+/// The priority of a rule that is neither a CLAT's nor the first of the kernel.
+fn priority_of_other(rule: &RuleMessage) -> Option<u32> {
+    const LOCAL: u8 = libc::RT_TABLE_LOCAL;
+    let mut priority = 0; // the kernel says no other
+    for attribute in &rule.attributes {
+        match attribute {
+            RuleAttribute::Priority(value) => priority = *value,
+            RuleAttribute::Protocol(CLAT_PROTOCOL) => return None,
+            _ => {}
+        }
+    }
+    (priority != 0 || rule.header.table != LOCAL).then_some(priority)
 }
 
 fn rule_message(rule: &Rule) -> RuleMessage {
@@ -52,6 +93,11 @@ fn rule_message(rule: &Rule) -> RuleMessage {
     }
     if rule.mark != 0 {
         message.attributes.push(RuleAttribute::FwMark(rule.mark));
+    }
+    if let Some(device) = &rule.by {
+        message
+            .attributes
+            .push(RuleAttribute::Iifname(device.clone()));
     }
     message.attributes.extend([
         RuleAttribute::Table(rule.table),
