@@ -9,7 +9,7 @@ use super::{
     Action, Candidates, Ignored, Network, Origin, Settings, Source,
     event::IgnoredPrefix,
     network::{Interface, network_of},
-    prefix,
+    prefix::{self, Router},
     search::{PATIENCE, Search},
 };
 use crate::{
@@ -87,16 +87,17 @@ impl Discovery {
         &mut self,
         network: &Network,
         link: u32,
+        router: Ipv6Addr,
         advertisement: &RouterAdvertisement,
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
+        let had_prefixes = self.candidates.has_advertised(link);
+        let mut prefixes = Vec::new();
         for pref64 in &advertisement.pref64 {
             let ignored = match prefix::nat64(pref64.prefix, pref64.length) {
                 Some(prefix) if !network.overlaps(&prefix) => {
-                    let preference = advertisement.preference;
-                    self.candidates
-                        .advertised(link, preference, prefix, pref64.lifetime, now);
+                    prefixes.push((prefix, pref64.lifetime));
                     continue;
                 }
                 Some(_) => IgnoredPrefix::Own(pref64.prefix, pref64.length),
@@ -104,6 +105,12 @@ impl Discovery {
             };
             self.ignore(network, link, ignored, actions);
         }
+        let router = Router {
+            address: router,
+            preference: advertisement.preference,
+            until: now + advertisement.router_lifetime,
+        };
+        self.candidates.advertised(link, router, &prefixes, now);
         for &(address, lifetime) in &advertisement.dns_servers {
             self.dns_servers
                 .retain(|one| (one.link, one.address) != (link, address));
@@ -124,9 +131,16 @@ impl Discovery {
             self.mtus.retain(|(one, _)| *one != link);
             self.mtus.push((link, mtu));
         }
+        let has_prefixes = self.candidates.has_advertised(link);
         let has_networks = self.networks.iter().any(|(one, _)| *one == link);
         if let Some(search) = self.search_of(link) {
-            search.heard_router();
+            // RFC 4861 section 6.3.7: one that is no default router does not end the search.
+            if !advertisement.router_lifetime.is_zero() {
+                search.heard_router();
+            }
+            if had_prefixes && !has_prefixes {
+                search.solicit_again(now);
+            }
             if !has_networks {
                 search.be_patient_until(now);
             }

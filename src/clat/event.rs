@@ -18,6 +18,8 @@ pub enum Event {
     Advertisement {
         /// The link that it came by.
         link: u32,
+        /// The router, by its link-local address.
+        router: Ipv6Addr,
         /// Its content.
         advertisement: RouterAdvertisement,
     },

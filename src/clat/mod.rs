@@ -144,10 +144,12 @@ impl Clat {
             Event::Network(network) => self.network_is(network, actions),
             Event::Advertisement {
                 link,
+                router,
                 advertisement,
-            } => self
-                .discovery
-                .advertised(&self.network, link, &advertisement, now, actions),
+            } => {
+                self.discovery
+                    .advertised(&self.network, link, router, &advertisement, now, actions)
+            }
             Event::Resolved {
                 link,
                 addresses,

@@ -19,8 +19,15 @@ const LENGTHS: [u8; 6] = [96, 64, 56, 48, 40, 32];
 /// that repeats itself too seldom does not end IPv4. Only a lifetime of zero ends it at once.
 const HOLD_DOWN: Duration = Duration::from_secs(60);
 
-/// Number of prefixes of each origin that are kept.
+/// Number of prefixes of each origin that are kept for a link, and of one router. Those that are
+/// there stay: no router can push out what another one has announced.
 const MAX_CANDIDATES: usize = 16;
+const MAX_OF_ROUTER: usize = 4;
+
+/// A router that announces prefixes, but not one that it announced before, has dropped that one
+/// when it has done so in so many advertisements in a row. Many routers withdraw nothing, and some
+/// announce one prefix in each advertisement.
+const MISSED: u8 = 3;
 
 /// The NAT64 prefixes in addresses of ipv4only.arpa (RFC 7050 section 3), in order. An address with
 /// a well-known one in several places counts only for the place in which another address has the
@@ -86,17 +93,30 @@ impl fmt::Display for Origin {
     }
 }
 
+/// A router, by its last advertisement (RFC 4861 section 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Router {
+    /// Its link-local address.
+    pub address: Ipv6Addr,
+    /// Its preference; higher is better (RFC 4191 section 2.2).
+    pub preference: i8,
+    /// The time up to which it is a default router.
+    pub until: Duration,
+}
+
 /// A prefix that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Candidate {
     /// The link by which it was found.
     link: u32,
     origin: Origin,
-    /// The preference of the router; higher is better.
-    preference: i8,
+    /// The router that has announced it, if one has.
+    router: Option<Router>,
     prefix: Nat64Prefix,
     /// The end of its lifetime.
     until: Duration,
+    /// Number of the last advertisements of the router that had prefixes, but not this one.
+    missed: u8,
 }
 
 /// The prefixes found so far.
@@ -104,33 +124,50 @@ struct Candidate {
 pub struct Candidates(Vec<Candidate>);
 
 impl Candidates {
-    /// Takes a prefix of a Router Advertisement; a lifetime of zero ends it (RFC 8781 section 4).
+    /// Takes the prefixes of a Router Advertisement, with their lifetimes. A lifetime of zero ends
+    /// what this router has announced, and nothing of another (RFC 8781 section 4).
+    ///
+    /// A router that is no default router any more is about to go: what it has announced ends where
+    /// the link has a prefix of one that stays, and comes behind those that are still to come.
     pub fn advertised(
         &mut self,
         link: u32,
-        preference: i8,
-        prefix: Nat64Prefix,
-        lifetime: Duration,
+        router: Router,
+        prefixes: &[(Nat64Prefix, Duration)],
         now: Duration,
     ) {
-        let is_it = |one: &Candidate| {
-            one.link == link && one.origin == Origin::Advertisement && one.prefix == prefix
-        };
-        if lifetime.is_zero() {
-            self.0.retain(|one| !is_it(one));
+        let is_its = |one: &Candidate| one.link == link && one.is_of(router.address);
+        let stays = |one: &Candidate| one.link == link && !is_its(one) && one.is_announced(now);
+        if router.until <= now && self.0.iter().any(stays) {
+            self.0.retain(|one| !is_its(one));
             return;
         }
-        let until = now + lifetime;
-        if let Some(one) = self.0.iter_mut().find(|one| is_it(one)) {
-            (one.until, one.preference) = (until, preference);
-        } else if self.free(Origin::Advertisement) > 0 {
-            self.0.push(Candidate {
-                link,
-                origin: Origin::Advertisement,
-                preference,
-                prefix,
-                until,
-            });
+        let has_any = prefixes.iter().any(|(_, lifetime)| !lifetime.is_zero());
+        for one in self.0.iter_mut().filter(|one| is_its(one)) {
+            one.router = Some(router);
+            one.missed = one.missed.saturating_add(u8::from(has_any));
+        }
+        for &(prefix, lifetime) in prefixes {
+            let is_it = |one: &Candidate| is_its(one) && one.prefix == prefix;
+            if lifetime.is_zero() {
+                self.0.retain(|one| !is_it(one));
+                continue;
+            }
+            let until = now + lifetime;
+            if let Some(one) = self.0.iter_mut().find(|one| is_it(one)) {
+                (one.until, one.missed) = (until, 0);
+            } else if self.0.iter().filter(|one| is_its(one)).count() < MAX_OF_ROUTER
+                && self.free(link, Origin::Advertisement) > 0
+            {
+                self.0.push(Candidate {
+                    link,
+                    origin: Origin::Advertisement,
+                    router: Some(router),
+                    prefix,
+                    until,
+                    missed: 0,
+                });
+            }
         }
     }
 
@@ -138,21 +175,28 @@ impl Candidates {
     pub fn resolved(&mut self, link: u32, prefixes: &[Nat64Prefix], ttl: Duration, now: Duration) {
         self.0
             .retain(|one| one.link != link || one.origin != Origin::Dns);
-        let free = self.free(Origin::Dns);
+        let free = self.free(link, Origin::Dns);
         self.0
             .extend(prefixes.iter().take(free).map(|&prefix| Candidate {
                 link,
                 origin: Origin::Dns,
-                preference: 0,
+                router: None,
                 prefix,
                 until: now + ttl,
+                missed: 0,
             }));
     }
 
     /// Number of prefixes of an origin that may still be added: one does not crowd out another.
-    fn free(&self, origin: Origin) -> usize {
-        let there = self.0.iter().filter(|one| one.origin == origin).count();
-        MAX_CANDIDATES.saturating_sub(there)
+    fn free(&self, link: u32, origin: Origin) -> usize {
+        let is_it = |one: &&Candidate| one.link == link && one.origin == origin;
+        MAX_CANDIDATES.saturating_sub(self.0.iter().filter(is_it).count())
+    }
+
+    /// Whether a router has announced a prefix on a link, which has not ended yet.
+    pub(super) fn has_advertised(&self, link: u32) -> bool {
+        let mut all = self.0.iter();
+        all.any(|one| one.link == link && one.origin == Origin::Advertisement)
     }
 
     /// The prefixes, each with its link.
@@ -171,8 +215,9 @@ impl Candidates {
         self.0.retain(|one| is_there(one.link));
     }
 
-    /// The prefix that counts on a link. These rules decide, in order: within its lifetime,
-    /// advertised, by the preferred router, `current`, found first.
+    /// The prefix that counts on a link. These rules decide, in order: within its lifetime and not
+    /// dropped by its router, advertised, by a router that stays, by the preferred router,
+    /// `current`, found first.
     pub fn best(
         &self,
         link: u32,
@@ -184,18 +229,23 @@ impl Candidates {
             .filter(|one| one.link == link && one.holds(now))
             .min_by_key(|one| {
                 (
-                    one.until <= now && one.origin == Origin::Advertisement,
+                    one.is_last_choice(now),
                     one.origin,
-                    -one.preference,
+                    one.router.is_some_and(|router| router.until <= now),
+                    one.router.map(|router| -router.preference),
                     Some(one.prefix) != current,
                 )
             })
             .map(|one| (one.prefix, one.origin))
     }
 
-    /// The next end of a lifetime, or of the time for which a prefix is held.
+    /// The next end of a lifetime, of a prefix or of its router, or of the time for which a prefix
+    /// is held.
     pub fn deadline(&self, now: Duration) -> Option<Duration> {
-        let ends = self.0.iter().flat_map(|one| [Some(one.until), one.end()]);
+        let ends = self.0.iter().flat_map(|one| {
+            let router = one.router.map(|router| router.until);
+            [Some(one.until), one.end(), router]
+        });
         ends.flatten().filter(|end| *end > now).min()
     }
 
@@ -207,6 +257,13 @@ impl Candidates {
             .filter(|one| one.link == link && one.origin == Origin::Advertisement)
             .peekable();
         advertised.peek().is_some() && advertised.all(|one| one.until <= now + soon)
+    }
+
+    /// Forgets which prefixes their routers seem to have dropped.
+    pub fn take_anew(&mut self) {
+        for one in &mut self.0 {
+            one.missed = 0;
+        }
     }
 
     /// Drops prefixes that are over.
@@ -223,6 +280,21 @@ impl Candidate {
             // A renewal without an answer does not prove that the DNS64 is gone.
             _ => None,
         }
+    }
+
+    /// Whether the router with this address has announced it.
+    fn is_of(&self, address: Ipv6Addr) -> bool {
+        self.router.is_some_and(|router| router.address == address)
+    }
+
+    /// Whether a router that stays announces it.
+    fn is_announced(&self, now: Duration) -> bool {
+        self.router.is_some_and(|router| now < router.until) && !self.is_last_choice(now)
+    }
+
+    /// Whether its router has let it expire, or dropped it.
+    fn is_last_choice(&self, now: Duration) -> bool {
+        self.origin == Origin::Advertisement && (self.until <= now || self.missed >= MISSED)
     }
 
     /// Whether it is not given up yet.
@@ -312,6 +384,20 @@ mod tests {
         );
     }
 
+    /// The number of a router, its preference, and whether it stays.
+    fn router(number: u16, preference: i8, stays: bool) -> Router {
+        Router {
+            address: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, number),
+            preference,
+            until: if stays { seconds(1 << 20) } else { seconds(0) },
+        }
+    }
+
+    /// Best on the link, with nothing in use.
+    fn best(candidates: &Candidates, now: u64) -> Option<String> {
+        let best = candidates.best(LINK, None, seconds(now));
+        best.map(|(prefix, _)| prefix.prefix().to_string())
+    }
     /// RFC 9872 section 3.1; RFC 8781 section 4.
     #[test]
     fn an_advertisement_is_believed_before_dns() {
@@ -320,11 +406,11 @@ mod tests {
         let now = seconds(1000);
         candidates.resolved(LINK, &[one], seconds(60), now);
         assert_eq!(candidates.best(LINK, None, now), Some((one, Origin::Dns)));
-        candidates.advertised(LINK, 0, other, seconds(600), now);
+        candidates.advertised(LINK, router(1, 0, true), &[(other, seconds(600))], now);
         let best = candidates.best(LINK, Some(one), now);
         assert_eq!(best, Some((other, Origin::Advertisement)));
         assert_eq!(candidates.best(LINK + 1, None, now), None);
-        candidates.advertised(LINK, 0, other, Duration::ZERO, now);
+        candidates.advertised(LINK, router(1, 0, true), &[(other, Duration::ZERO)], now);
         assert_eq!(candidates.best(LINK, None, now), Some((one, Origin::Dns)));
         // It stays until a server says otherwise.
         assert!(candidates.best(LINK, None, seconds(9_999)).is_some());
@@ -337,13 +423,23 @@ mod tests {
     fn an_expired_prefix_is_held_for_a_while() {
         let mut candidates = Candidates::default();
         let (one, other) = (prefix("64:ff9b::/96"), prefix("2001:db8:64::/96"));
-        candidates.advertised(LINK, 0, one, seconds(16), seconds(100));
+        candidates.advertised(
+            LINK,
+            router(1, 0, true),
+            &[(one, seconds(16))],
+            seconds(100),
+        );
         assert_eq!(candidates.deadline(seconds(100)), Some(seconds(116)));
         assert!(candidates.expire_within(LINK, seconds(5), seconds(111)));
         assert!(!candidates.expire_within(LINK, seconds(5), seconds(110)));
         assert!(candidates.best(LINK, None, seconds(175)).is_some());
         assert_eq!(candidates.best(LINK, None, seconds(176)), None);
-        candidates.advertised(LINK, -1, other, seconds(600), seconds(116));
+        candidates.advertised(
+            LINK,
+            router(2, -1, true),
+            &[(other, seconds(600))],
+            seconds(116),
+        );
         let best = candidates.best(LINK, Some(one), seconds(116));
         assert_eq!(best, Some((other, Origin::Advertisement)));
         candidates.drop_expired(seconds(176));
@@ -356,22 +452,121 @@ mod tests {
         let mut candidates = Candidates::default();
         let (one, other) = (prefix("64:ff9b::/96"), prefix("2001:db8:64::/96"));
         let now = seconds(0);
-        candidates.advertised(LINK, 0, one, seconds(600), now);
-        candidates.advertised(LINK, 0, other, seconds(600), now);
+        candidates.advertised(LINK, router(1, 0, true), &[(one, seconds(600))], now);
+        candidates.advertised(LINK, router(2, 0, true), &[(other, seconds(600))], now);
         let best =
             |candidates: &Candidates, current| candidates.best(LINK, current, now).unwrap().0;
         assert_eq!(best(&candidates, None), one);
         assert_eq!(best(&candidates, Some(other)), other);
-        candidates.advertised(LINK, 1, one, seconds(600), now);
+        candidates.advertised(LINK, router(1, 1, true), &[(one, seconds(600))], now);
         assert_eq!(best(&candidates, Some(other)), one);
         for number in 0..1000_u32 {
             let text = format!("2001:db8:{number:x}::/96");
-            candidates.advertised(LINK, 0, prefix(&text), seconds(600), now);
+            let router = router(number as u16, 0, true);
+            candidates.advertised(LINK, router, &[(prefix(&text), seconds(600))], now);
         }
         assert!(candidates.0.len() <= MAX_CANDIDATES);
         candidates.resolved(LINK, &[one], seconds(60), now);
         assert!(candidates.0.iter().any(|one| one.origin == Origin::Dns));
         candidates.retain_links(|link| link != LINK);
         assert_eq!(candidates.best(LINK, None, now), None);
+    }
+
+    /// RFC 4861 section 5.1: one router ends, and is preferred, for itself alone.
+    #[test]
+    fn a_prefix_is_that_of_its_router() {
+        let mut candidates = Candidates::default();
+        let (one, other) = (prefix("64:ff9b::/96"), prefix("2001:db8:64::/96"));
+        let (now, lifetime) = (seconds(10), seconds(600));
+        let [high, low] = [router(1, 1, true), router(2, -1, true)];
+        candidates.advertised(LINK, high, &[(one, lifetime)], now);
+        candidates.advertised(LINK, low, &[(one, lifetime), (other, lifetime)], now);
+        assert_eq!(best(&candidates, 10).unwrap(), "64:ff9b::/96");
+        candidates.advertised(LINK, low, &[(one, Duration::ZERO)], now);
+        assert_eq!(best(&candidates, 10).unwrap(), "64:ff9b::/96");
+        candidates.advertised(LINK, high, &[(one, Duration::ZERO)], now);
+        assert_eq!(best(&candidates, 10).unwrap(), "2001:db8:64::/96");
+        // The last word of a router is about all of its prefixes.
+        candidates.advertised(LINK, high, &[(one, lifetime)], now);
+        candidates.advertised(LINK, router(1, -1, true), &[], now);
+        let stays = candidates.best(LINK, Some(other), now);
+        assert_eq!(stays, Some((other, Origin::Advertisement)));
+        assert!(candidates.has_advertised(LINK) && !candidates.has_advertised(LINK + 1));
+    }
+
+    /// A router that says goodbye leaves its prefix to that of another one; alone, it is served on
+    /// until another one is there, and so is one whose lifetime as a default router is over.
+    #[test]
+    fn a_router_that_goes_comes_behind_those_that_stay() {
+        let (one, other) = (prefix("64:ff9b::/96"), prefix("2001:db8:64::/96"));
+        let (now, lifetime) = (seconds(10), seconds(600));
+        let [goes, stays] = [router(1, 1, false), router(2, -1, true)];
+        let mut candidates = Candidates::default();
+        candidates.advertised(LINK, goes, &[(one, lifetime)], now);
+        assert_eq!(best(&candidates, 10).unwrap(), "64:ff9b::/96");
+        candidates.advertised(LINK, stays, &[(other, lifetime)], now);
+        assert_eq!(best(&candidates, 10).unwrap(), "2001:db8:64::/96");
+        candidates.advertised(LINK, stays, &[(other, Duration::ZERO)], now);
+        assert_eq!(best(&candidates, 10).unwrap(), "64:ff9b::/96");
+        candidates.advertised(LINK, stays, &[(other, lifetime)], now);
+        candidates.advertised(LINK, goes, &[(one, lifetime)], now);
+        candidates.advertised(LINK, stays, &[(other, Duration::ZERO)], now);
+        assert_eq!(best(&candidates, 10), None, "it has ended");
+
+        let until = seconds(40);
+        let silent = Router {
+            until,
+            ..router(1, 1, true)
+        };
+        candidates.advertised(LINK, silent, &[(one, lifetime)], now);
+        candidates.advertised(LINK, stays, &[(other, lifetime)], now);
+        assert_eq!(candidates.deadline(now), Some(until));
+        assert_eq!(best(&candidates, 39).unwrap(), "64:ff9b::/96");
+        assert_eq!(best(&candidates, 40).unwrap(), "2001:db8:64::/96");
+    }
+
+    /// A router with another prefix, which withdraws nothing, has dropped the one before; not one
+    /// that announces two in turns, or that has nothing to say about prefixes.
+    #[test]
+    fn a_prefix_that_its_router_drops_is_the_last_choice() {
+        let (one, other) = (prefix("64:ff9b::/96"), prefix("2001:db8:64::/96"));
+        let (now, lifetime) = (seconds(10), seconds(600));
+        let router = router(1, 0, true);
+        let mut candidates = Candidates::default();
+        candidates.advertised(LINK, router, &[(one, lifetime)], now);
+        let in_use = |candidates: &Candidates| candidates.best(LINK, Some(one), now).unwrap().0;
+        for _ in 0..10 {
+            candidates.advertised(LINK, router, &[(other, lifetime)], now);
+            candidates.advertised(LINK, router, &[(one, lifetime)], now);
+            candidates.advertised(LINK, router, &[], now);
+        }
+        for _ in 0..2 {
+            candidates.advertised(LINK, router, &[(other, lifetime)], now);
+        }
+        assert_eq!(in_use(&candidates), one);
+        candidates.advertised(LINK, router, &[(other, lifetime)], now);
+        assert_eq!(in_use(&candidates), other);
+        candidates.take_anew();
+        assert_eq!(in_use(&candidates), one);
+    }
+
+    /// However many prefixes one router makes up, and however many links have routers, what another
+    /// one has announced stays, and there is room for it.
+    #[test]
+    fn no_router_pushes_out_another() {
+        let (one, now) = (prefix("64:ff9b::/96"), seconds(10));
+        let mut candidates = Candidates::default();
+        candidates.advertised(LINK, router(1, 0, true), &[(one, seconds(600))], now);
+        for number in 0..1000_u32 {
+            let made_up = prefix(&format!("2001:db8:{number:x}::/96"));
+            let made_up = [(made_up, seconds(60_000))];
+            candidates.advertised(LINK, router(2, 0, true), &made_up, now);
+            let other = router(number as u16, 0, true);
+            candidates.advertised(LINK + 1, other, &made_up, now);
+        }
+        assert_eq!(best(&candidates, 10).unwrap(), "64:ff9b::/96");
+        assert_eq!(candidates.0.len(), 1 + MAX_OF_ROUTER + MAX_CANDIDATES);
+        candidates.advertised(LINK, router(3, 1, true), &[(one, seconds(600))], now);
+        assert_eq!(candidates.0.len(), 2 + MAX_OF_ROUTER + MAX_CANDIDATES);
     }
 }

@@ -26,6 +26,8 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(1500);
 pub(super) struct Search {
     pub(super) link: u32,
     routers: Routers,
+    /// When the last Router Solicitation was sent.
+    solicited: Option<Duration>,
     dns: Dns,
     /// The interval after the next query that is not answered.
     backoff: Duration,
@@ -68,6 +70,7 @@ impl Search {
         Self {
             link,
             routers: Routers::solicit(Why::Start, now),
+            solicited: None,
             dns: Dns::Due(now + QUERY_DELAY),
             backoff: QUERY_BACKOFF[0],
             patience: now + PATIENCE,
@@ -80,7 +83,14 @@ impl Search {
         self.dns = Dns::Due(now);
     }
 
-    /// Takes notice of an advertisement.
+    /// Asks routers once more, since they have withdrawn all prefixes. Not more often than RFC 4861
+    /// section 10 has it, however often they do.
+    pub(super) fn solicit_again(&mut self, now: Duration) {
+        let soonest = self.solicited.map_or(now, |last| last + SOLICIT_INTERVAL);
+        self.routers = Routers::solicit(Why::Start, now.max(soonest));
+    }
+
+    /// Takes notice of an advertisement of a default router.
     pub(super) fn heard_router(&mut self) {
         self.routers = Routers::Heard;
     }
@@ -117,6 +127,7 @@ impl Search {
         if now < next {
             return false;
         }
+        self.solicited = Some(now);
         let interval = if left == SOLICITATIONS {
             FIRST_SOLICIT_INTERVAL
         } else {

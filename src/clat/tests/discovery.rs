@@ -74,6 +74,60 @@ fn a_prefix_ends() {
     assert_eq!(set.unwrap().0, seconds(1660));
 }
 
+/// RFC 4191 section 2.2: routers of different preference, which announce and withdraw the same
+/// prefixes in turns, do not flap anything: each speaks for itself.
+#[test]
+fn routers_that_differ_do_not_flap() {
+    let mut rig = Rig::started();
+    let long = seconds(1800);
+    rig.advertised_by(1, 1, long, &[(WKP, 600)]);
+    for _ in 0..100 {
+        rig.now += Duration::from_millis(300);
+        assert_eq!(
+            rig.advertised_by(2, -1, long, &[(WKP, 600), (OTHER, 600)]),
+            []
+        );
+        assert_eq!(rig.advertised_by(3, 0, long, &[(OTHER, 600)]), []);
+        assert_eq!(rig.advertised_by(2, -1, long, &[(WKP, 0), (OTHER, 0)]), []);
+        assert_eq!(rig.advertised_by(1, 1, long, &[(WKP, 600)]), []);
+    }
+    // The preferred one goes: the other one's is used at once, and until it is back.
+    let actions = rig.advertised_by(1, 1, Duration::ZERO, &[(WKP, 600)]);
+    assert!(says(&actions)[0].contains(OTHER), "{actions:?}");
+    assert_eq!(rig.advertised_by(1, 1, Duration::ZERO, &[(WKP, 600)]), []);
+    assert!(says(&rig.advertised_by(1, 1, long, &[(WKP, 600)]))[0].contains(WKP));
+}
+
+/// When the last prefix is withdrawn, routers and name servers are asked at once, but not as often
+/// as a router can withdraw one (RFC 4861 section 10: RTR_SOLICITATION_INTERVAL).
+#[test]
+fn the_last_prefix_that_ends_is_asked_for() {
+    let mut rig = Rig::started();
+    rig.until(seconds(1001));
+    rig.tell(Event::Unresolved { link: UPLINK });
+    rig.advertised_by(1, 0, seconds(1800), &[(WKP, 600)]);
+    rig.advertised_by(2, 0, seconds(1800), &[(WKP, 600)]);
+    rig.until(seconds(1100));
+    let asks = |actions: &[Action]| {
+        let asks = |kind: fn(&Action) -> bool| actions.iter().any(kind);
+        (
+            asks(|one| matches!(one, Action::Solicit { .. })),
+            asks(|one| matches!(one, Action::Query { .. })),
+        )
+    };
+    let actions = rig.advertised_by(1, 0, seconds(1800), &[(WKP, 0)]);
+    assert_eq!(actions, []);
+    let actions = rig.advertised_by(2, 0, seconds(1800), &[(WKP, 0)]);
+    assert_eq!(asks(&actions), (true, true));
+    let mut solicitations = 0;
+    for _ in 0..300 {
+        rig.now += Duration::from_millis(100);
+        rig.advertised(&[(WKP, 600)]);
+        solicitations += usize::from(asks(&rig.advertised(&[(WKP, 0)])).0);
+    }
+    assert!((1..=7).contains(&solicitations), "{solicitations} in 30 s");
+}
+
 /// RFC 7050 section 3: renewed 10 s before the TTL is over. RFC 9872 section 3.1: a router's prefix
 /// replaces it. A renewal without an answer changes nothing; one without addresses does.
 #[test]

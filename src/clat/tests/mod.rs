@@ -18,6 +18,7 @@ use crate::{
 };
 
 const UPLINK: u32 = 2;
+const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -81,17 +82,31 @@ impl Rig {
     }
 
     fn advertised(&mut self, pref64: &[(&str, u64)]) -> Vec<Action> {
+        self.advertised_by(1, 0, seconds(60_000), pref64)
+    }
+
+    /// By the router of this number, with its preference and lifetime.
+    fn advertised_by(
+        &mut self,
+        router: u16,
+        preference: i8,
+        router_lifetime: Duration,
+        pref64: &[(&str, u64)],
+    ) -> Vec<Action> {
         let pref64 = pref64.iter().map(|(prefix, lifetime)| Pref64 {
             prefix: prefix.parse().unwrap(),
             length: 96,
             lifetime: seconds(*lifetime),
         });
         let advertisement = RouterAdvertisement {
+            router_lifetime,
+            preference,
             pref64: pref64.collect(),
             ..RouterAdvertisement::default()
         };
         self.tell(Event::Advertisement {
             link: UPLINK,
+            router: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, router),
             advertisement,
         })
     }
@@ -152,7 +167,9 @@ fn says(actions: &[Action]) -> Vec<String> {
 fn announcement(network: &str) -> Event {
     Event::Advertisement {
         link: UPLINK,
+        router: ROUTER,
         advertisement: RouterAdvertisement {
+            router_lifetime: seconds(60_000),
             prefixes: vec![PrefixInformation {
                 prefix: network.parse().unwrap(),
                 length: 64,
@@ -515,6 +532,7 @@ fn the_mtu_is_that_of_the_uplink() {
         };
         let actions = rig.tell(Event::Advertisement {
             link: UPLINK,
+            router: ROUTER,
             advertisement,
         });
         assert_eq!(setups(&actions)[0].mtu, expected);

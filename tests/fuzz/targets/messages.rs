@@ -92,6 +92,7 @@ fn life(mut data: &[u8], settings: Settings) {
             2 => match RouterAdvertisement::parse(&[&[134, 0], content].concat()) {
                 Some(advertisement) => Event::Advertisement {
                     link: network.interfaces[at].index,
+                    router: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, u16::from(kind >> 4 & 7)),
                     advertisement,
                 },
                 None => continue,

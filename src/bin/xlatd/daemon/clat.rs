@@ -299,6 +299,7 @@ impl ClatDaemon {
                 Ok(None) => continue,
                 Ok(Some(Message::Advertisement(advertisement))) => Event::Advertisement {
                     link,
+                    router: source,
                     advertisement,
                 },
                 Ok(Some(Message::ProbeAnswer)) => Event::Answered { from: destination },
