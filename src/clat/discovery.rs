@@ -132,7 +132,6 @@ impl Discovery {
             self.mtus.push((link, mtu));
         }
         let has_prefixes = self.candidates.has_advertised(link);
-        let has_networks = self.networks.iter().any(|(one, _)| *one == link);
         if let Some(search) = self.search_of(link) {
             // RFC 4861 section 6.3.7: one that is no default router does not end the search.
             if !advertisement.router_lifetime.is_zero() {
@@ -140,9 +139,6 @@ impl Discovery {
             }
             if had_prefixes && !has_prefixes {
                 search.solicit_again(now);
-            }
-            if !has_networks {
-                search.be_patient_until(now);
             }
         }
     }

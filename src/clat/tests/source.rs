@@ -110,10 +110,19 @@ fn without_a_network_for_it_the_hosts_address_is_the_source() {
     assert!(!setups(&actions)[0].way.is_dedicated());
     assert_eq!(shares(&actions), 1);
     assert_eq!(rig.network_is(), []);
-    // A router that announces none is not waited for.
+    // RFC 4861 section 6.2.3: an advertisement without one may not be all that a router announces.
     let mut rig = Rig::of(Settings::default());
     rig.network_is();
-    assert_eq!(shares(&rig.advertised(&[(OTHER, 600)])), 1);
+    assert_eq!(shares(&rig.advertised(&[(OTHER, 600)])), 0);
+    assert!(tested(&rig.tell(announcement("2001:db8:6::"))).is_some());
+    let mut rig = Rig::of(Settings::default());
+    rig.network_is();
+    rig.advertised(&[(OTHER, 600)]);
+    let done = rig.until(rig.now + PATIENCE);
+    let (at, _) = done.last().unwrap();
+    assert_eq!(*at, seconds(1000) + PATIENCE);
+    let actions: Vec<_> = done.into_iter().map(|(_, action)| action).collect();
+    assert_eq!(shares(&actions), 1);
     // The host has no address in what is announced.
     let mut rig = Rig::of(Settings::default());
     rig.network_is();
