@@ -64,13 +64,19 @@ impl Discovery {
         self.search = uplink.map(|link| Search::new(link, now));
     }
 
-    /// Forgets what was learnt by links that are down, and prefixes that are networks of ours now.
-    pub(super) fn network_is(&mut self, network: &Network, actions: &mut Vec<Action>) {
-        let is_running = |link| network.is_running(link);
-        self.candidates.retain_links(is_running);
-        self.dns_servers.retain(|server| is_running(server.link));
-        self.mtus.retain(|(link, _)| is_running(*link));
-        self.networks.retain(|(link, _)| is_running(*link));
+    /// Forgets what was learnt by links that are, or were, down since the network was as in
+    /// `before`, and prefixes that are networks of ours now.
+    pub(super) fn network_is(
+        &mut self,
+        network: &Network,
+        before: &Network,
+        actions: &mut Vec<Action>,
+    ) {
+        let has_stayed = |link| network.has_stayed(link, before);
+        self.candidates.retain_links(has_stayed);
+        self.dns_servers.retain(|server| has_stayed(server.link));
+        self.mtus.retain(|(link, _)| has_stayed(*link));
+        self.networks.retain(|(link, _)| has_stayed(*link));
         let found: Vec<_> = self.candidates.prefixes().collect();
         for (link, prefix) in found {
             if network.overlaps(&prefix) {

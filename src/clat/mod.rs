@@ -169,10 +169,11 @@ impl Clat {
     }
 
     fn network_is(&mut self, network: Network, actions: &mut Vec<Action>) {
-        self.network = network;
-        self.discovery.network_is(&self.network, actions);
+        let before = std::mem::replace(&mut self.network, network);
+        self.discovery.network_is(&self.network, &before, actions);
         let uplink = self.uplink().map(|uplink| uplink.index);
-        if uplink != self.discovery.uplink() {
+        let has_stayed = uplink.is_none_or(|uplink| self.network.has_stayed(uplink, &before));
+        if uplink != self.discovery.uplink() || !has_stayed {
             self.discovery.search_on(uplink, self.now);
             self.choice = Choice::default();
         }

@@ -35,6 +35,13 @@ impl Network {
         self.interface(index).is_some_and(|one| one.running)
     }
 
+    /// Whether packets could be sent by an interface all the time since it was as in `before`: a
+    /// carrier that was lost for a moment may lead to another network.
+    pub(super) fn has_stayed(&self, index: u32, before: &Self) -> bool {
+        let downs = |network: &Self| network.interface(index).map(|one| one.carrier_downs);
+        self.is_running(index) && downs(before).is_none_or(|before| downs(self) == Some(before))
+    }
+
     /// Whether a prefix overlaps with a network of this host: then it is no NAT64 prefix.
     pub(super) fn overlaps(&self, prefix: &Nat64Prefix) -> bool {
         let prefix = prefix.prefix();
@@ -106,6 +113,8 @@ pub struct Interface {
     pub name: String,
     /// Whether packets can be sent by it.
     pub running: bool,
+    /// How often its carrier was lost (IFLA_CARRIER_DOWN_COUNT).
+    pub carrier_downs: u32,
     /// Its MTU, in octets.
     pub mtu: u32,
     /// Its link-layer address, if that is one as of Ethernet.

@@ -517,6 +517,29 @@ fn link_flaps_and_the_network_is_renumbered() {
     });
 }
 
+/// RFC 7050 section 3: what the network said is forgotten after the link was down, also where that
+/// was over before the CLAT could see it.
+#[test]
+fn a_link_that_was_down_unseen_is_searched_again() {
+    clat_case(|net| {
+        let daemon = net.start_up("clat-v6-addr=shared\n");
+        daemon.signal(Signal::SIGSTOP);
+        net.router.ip("link set host down\nlink set host up");
+        net.wait_for_link();
+        let routes = net.host.run("ip -6 route");
+        assert!(routes.contains("default"), "it was to be unseen: {routes}");
+        let said = daemon.log().len();
+        daemon.signal(Signal::SIGCONT);
+        wait_for("the end of the prefix", || {
+            let log = daemon.log();
+            log[said..].contains("Waiting for a NAT64").then_some(())
+        });
+        net.router.ip("addr add 2001:db8:6::1/64 dev host nodad");
+        net.advertise(&[(OTHER_PREFIX, 600)]);
+        net.wait_for_ipv4();
+    });
+}
+
 /// Native IPv4 takes over and gives back. An open connection goes on through the CLAT, and no
 /// packet with an address of 192.0.0.0/29 leaves by the uplink (RFC 7335).
 #[test]

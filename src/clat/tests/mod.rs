@@ -348,6 +348,28 @@ fn the_link_flaps() {
     assert!(setups(&rig.advertised(&[(WKP, 600)]))[0].default_route);
 }
 
+/// So it is when the link was down for so short a time that it is only seen to be up: by its count.
+#[test]
+fn the_link_flaps_unseen() {
+    let mut rig = Rig::started();
+    rig.advertised(&[(OTHER, 600)]);
+    rig.until(rig.now + seconds(30));
+    rig.link().carrier_downs += 1;
+    let actions = rig.network_is();
+    assert_eq!(actions[0], Action::Solicit { link: UPLINK });
+    assert!(says(&actions)[0].starts_with("Waiting for a NAT64 prefix"));
+    assert!(!setups(&actions)[0].default_route);
+    assert!(setups(&rig.advertised(&[(WKP, 600)]))[0].default_route);
+    // Another link does not count.
+    rig.network.interfaces.push(Interface {
+        index: 9,
+        ..Interface::default()
+    });
+    assert_eq!(rig.network_is(), []);
+    rig.network.interfaces[1].carrier_downs += 1;
+    assert_eq!(rig.network_is(), []);
+}
+
 /// A router that contradicts itself all the time does not flap the routes and the log as often; in
 /// the end its last word counts.
 #[test]

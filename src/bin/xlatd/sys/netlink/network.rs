@@ -93,6 +93,7 @@ fn read_link(message: &LinkMessage) -> Option<Interface> {
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::CarrierDownCount(count) => link.carrier_downs = *count,
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(octets) => link.mac = octets.as_slice().try_into().ok(),
             LinkAttribute::LinkInfo(infos) => {
