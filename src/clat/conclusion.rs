@@ -10,7 +10,8 @@
 //! | 6 | another CLAT on the uplink | another CLAT | kept, without routes |
 //! | 7 | no free IPv4 addresses | waiting | kept, without routes |
 //! | 8 | native IPv4 has stayed | stepping aside | set up, without the default route |
-//! | 9 | otherwise | active | set up |
+//! | 9 | packets leave, and none comes back | NAT64 does not answer | set up |
+//! | 10 | otherwise | active | set up |
 //!
 //! *Kept, without routes*: what was set up stays, so that open flows go on when what is missing is
 //! back, but programs are not led to it; where nothing was set up, nothing is.
@@ -89,7 +90,7 @@ impl Situation<'_> {
         }
     }
 
-    /// Rows 2 to 9: the set-up with its status, or the status that says what is missing.
+    /// Rows 2 to 10: the set-up with its status, or the status that says what is missing.
     fn set_up(&self) -> Result<(Status, HostSetup), Status> {
         let Self {
             settings,
@@ -118,12 +119,15 @@ impl Situation<'_> {
         let native = self.native.aside_for();
         let status = match native {
             Some(interface) => Status::SteppingAside(interface.to_owned()), // 8
+            None if current == Some(prefix) && discovery.doubts.is_silent(uplink.index, prefix) => {
+                Status::Silent(prefix, origin, name.clone()) // 9
+            }
             None => Status::Active {
                 prefix,
                 origin,
                 uplink: name.clone(),
                 forwarded: way.is_forwarded(),
-            }, // 9
+            }, // 10
         };
         let setup = HostSetup {
             uplink: LinkRef::new(uplink.index, name),

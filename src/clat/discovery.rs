@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Action, Candidates, Ignored, Network, Origin, Settings, Source,
+    doubts::{Doubts, Standing},
     event::IgnoredPrefix,
     network::{Interface, network_of},
     prefix::{self, Router},
@@ -29,6 +30,8 @@ const SOLICIT_BEFORE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Discovery {
     candidates: Candidates,
+    /// The prefixes that do not answer.
+    pub(super) doubts: Doubts,
     dns_servers: Vec<DnsServer>,
     /// Advertised MTUs, in octets, by link.
     mtus: Vec<(u32, u32)>,
@@ -74,6 +77,7 @@ impl Discovery {
     ) {
         let has_stayed = |link| network.has_stayed(link, before);
         self.candidates.retain_links(has_stayed);
+        self.doubts.retain_links(has_stayed);
         self.dns_servers.retain(|server| has_stayed(server.link));
         self.mtus.retain(|(link, _)| has_stayed(*link));
         self.networks.retain(|(link, _)| has_stayed(*link));
@@ -243,8 +247,11 @@ impl Discovery {
         }
     }
 
-    /// Asks routers and name servers once more: the network may be another one.
+    /// Asks routers and name servers once more: the network may be another one, in which what was
+    /// found wanting may work.
     pub(super) fn search_again(&mut self, now: Duration) {
+        self.candidates.take_anew();
+        self.doubts.clear();
         if let Some(search) = &mut self.search {
             search.restart(now);
         }
@@ -276,12 +283,13 @@ impl Discovery {
         }
     }
 
-    /// Whether DNS is asked: only without a prefix in Router Advertisements (RFC 9872 section 3.1).
+    /// Whether DNS is asked: only without a prefix in Router Advertisements (RFC 9872 section 3.1)
+    /// that answers.
     fn wants_dns(&self, settings: &Settings, now: Duration) -> bool {
         settings.prefix.is_none()
             && self.uplink().is_some_and(|link| {
-                let best = self.candidates.best(link, None, now);
-                !matches!(best, Some((_, Origin::Advertisement)))
+                let best = self.candidates.best(link, None, &self.doubts, now);
+                !matches!(best, Some((_, Origin::Advertisement, Standing::Good)))
             })
     }
 
@@ -301,6 +309,7 @@ impl Discovery {
         let all = [
             expiry,
             before_expiry,
+            self.doubts.deadline(now),
             search.and_then(Search::next_solicitation),
             query.filter(|_| self.wants_dns(settings, now)),
         ];
@@ -330,10 +339,15 @@ impl Discovery {
         if let Some(prefix) = settings.prefix {
             return Some((prefix, Origin::Configured));
         }
-        let fallback = settings.fallback.map(|prefix| (prefix, Origin::Fallback));
-        self.candidates
-            .best(uplink.index, current, now)
-            .or(fallback)
+        let link = uplink.index;
+        let fallback = settings.fallback.map(|prefix| {
+            let standing = self.doubts.standing(link, prefix, current, now);
+            (prefix, Origin::Fallback, standing)
+        });
+        let found = self.candidates.best(link, current, &self.doubts, now);
+        let best = found.into_iter().chain(fallback);
+        best.min_by_key(|(_, _, standing)| *standing)
+            .map(|(prefix, origin, _)| (prefix, origin))
     }
 
     /// The IPv6 MTU of an uplink, in octets.

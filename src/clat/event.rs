@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{HostSetup, Network, NoClatAddress, Status};
-use crate::{link::LinkRef, wire::ndp::RouterAdvertisement};
+use crate::{addr::Nat64Prefix, link::LinkRef, wire::ndp::RouterAdvertisement};
 
 /// Something that has happened. A `link` is the index of the interface to it.
 #[derive(Clone, Debug)]
@@ -78,6 +78,8 @@ pub enum Action {
     },
     /// Log a NAT64 prefix that was ignored. Each is logged once.
     Ignore(Ignored),
+    /// Log that a prefix that does not answer gives way to another one.
+    GiveWay(Nat64Prefix),
     /// Log why the host's own address is used.
     UseHostAddress(NoClatAddress),
     /// Set the host up so.

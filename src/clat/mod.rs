@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `neighbour`, `answers` | which messages of routers and name servers count |
 //! | `discovery`, `search`, `prefix` | the NAT64 prefix: what is learnt, when to ask, which counts |
+//! | `watch`, `doubts` | whether a prefix answers, and when one that did not is tried again |
 //! | `source`, `iid` | the CLAT address: its test, and how it is formed |
 //! | `native` | stepping aside for native IPv4 |
 //! | `conclusion` | what follows from all of it, as one table |
@@ -20,6 +21,7 @@ pub mod answers;
 mod conclusion;
 mod damping;
 mod discovery;
+mod doubts;
 mod event;
 mod host;
 mod iid;
@@ -37,6 +39,7 @@ mod source;
 mod status;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::time::Duration;
 
@@ -56,6 +59,8 @@ pub use settings::{Path, Settings, Source};
 pub use setup::{Forwarding, HostSetup, PRIVATE, Way, private};
 use source::{Choice, Place};
 pub use status::{Missing, NoClatAddress, Status};
+pub use watch::Traffic;
+use watch::{Finding, Watch};
 
 /// The CLAT of a host.
 #[derive(Debug)]
@@ -66,6 +71,7 @@ pub struct Clat {
     choice: Choice,
     native: Native,
     host: Host,
+    watch: Watch,
     /// The address that was asked to be on its interface last, to be tested.
     tested: Option<AddressTest>,
     /// The status that was reported last.
@@ -85,6 +91,7 @@ impl Clat {
             choice: Choice::default(),
             native: Native::default(),
             host: Host::default(),
+            watch: Watch::default(),
             tested: None,
             status: None,
             damping: Damping::default(),
@@ -92,18 +99,30 @@ impl Clat {
         }
     }
 
-    /// Takes an event, and says what to do. `translated` is the number of packets so far.
-    pub fn handle(&mut self, event: Event, translated: u64, now: Duration) -> Vec<Action> {
+    /// Takes notice of the packets so far, after any have passed. Returns whether they change
+    /// anything: then an event is due, at least [`Event::Time`].
+    pub fn passed(&mut self, traffic: Traffic, now: Duration) -> bool {
+        self.watch.passed(traffic, now);
+        self.watch.has_news()
+    }
+
+    /// Takes an event, and says what to do. `traffic` is the packets so far.
+    pub fn handle(&mut self, event: Event, traffic: Traffic, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
         self.now = now;
         self.damping.begin_turn();
         self.take(event, &mut actions);
+        self.watch.passed(traffic, now);
+        self.judge(&mut actions);
         self.discovery.search(&self.settings, now, &mut actions);
         self.choose_source(&mut actions);
+        let translated = traffic.out + traffic.back;
         let translated = self.host.asked().map(|_| translated);
         self.native
             .go_on(self.settings.steps_aside_after, translated, now);
+        let before = self.way();
         self.conclude(&mut actions);
+        self.watch_way(before);
         actions
     }
 
@@ -159,13 +178,66 @@ impl Clat {
                 .resolved(&self.network, link, &addresses, ttl, now, actions),
             Event::Unresolved { link } => self.discovery.unresolved(link, now),
             Event::Answered { from } => self.choice.answered(from, now),
-            Event::Resumed => self.discovery.search_again(now),
+            Event::Resumed => {
+                self.discovery.search_again(now);
+                self.watch.forget();
+            }
             Event::Failed => {
                 self.host.failed();
                 self.tested = None;
             }
             Event::Time => {}
         }
+    }
+
+    /// Draws the consequences of what packets show.
+    fn judge(&mut self, actions: &mut Vec<Action>) {
+        let Some((way, finding)) = self.watch.take_news() else {
+            return;
+        };
+        let watch::Way { link, prefix, .. } = way;
+        let now = self.now;
+        match finding {
+            Finding::Answers => {
+                self.discovery.doubts.answers(link, prefix);
+            }
+            Finding::Silent => {
+                self.discovery.doubts.silent(link, prefix, now);
+                let uplink = self.network.interface(link);
+                let best = uplink.and_then(|uplink| {
+                    self.discovery
+                        .prefix(&self.settings, uplink, Some(prefix), now)
+                });
+                if best.is_some_and(|(best, _)| best != prefix) {
+                    actions.push(Action::GiveWay(prefix));
+                }
+            }
+        }
+    }
+
+    /// The way of packets that programs are led to, while it is in force.
+    fn way(&self) -> Option<watch::Way> {
+        let setup = self.host.in_force()?;
+        let is_used = setup.on_link && self.native.aside_for().is_none();
+        is_used.then_some(watch::Way {
+            link: setup.uplink.index,
+            prefix: setup.prefix,
+            source: setup.source,
+        })
+    }
+
+    /// Watches the way in force, in place of the one before.
+    fn watch_way(&mut self, before: Option<watch::Way>) {
+        let way = self.way();
+        let doubts = &mut self.discovery.doubts;
+        let [old, new] = [before, way].map(|way| way.map(|way| (way.link, way.prefix)));
+        if let (Some(old), Some(new)) = (old, new)
+            && old != new
+        {
+            doubts.replaced(old, new, self.now);
+        }
+        let patience = new.map(|(link, prefix)| doubts.patience(link, prefix, self.now));
+        self.watch.follow(way, patience.unwrap_or_default());
     }
 
     fn network_is(&mut self, network: Network, actions: &mut Vec<Action>) {

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use super::doubts::{Doubts, Standing};
 use crate::addr::{Nat64Prefix, Prefix6};
 
 /// The addresses of ipv4only.arpa (RFC 7050 section 8.2).
@@ -215,20 +216,23 @@ impl Candidates {
         self.0.retain(|one| is_there(one.link));
     }
 
-    /// The prefix that counts on a link. These rules decide, in order: within its lifetime and not
-    /// dropped by its router, advertised, by a router that stays, by the preferred router,
-    /// `current`, found first.
-    pub fn best(
+    /// The prefix that counts on a link, with its standing. These rules decide, in order: its
+    /// standing, within its lifetime and not dropped by its router, advertised, by a router that
+    /// stays, by the preferred router, `current`, found first.
+    pub(super) fn best(
         &self,
         link: u32,
         current: Option<Nat64Prefix>,
+        doubts: &Doubts,
         now: Duration,
-    ) -> Option<(Nat64Prefix, Origin)> {
+    ) -> Option<(Nat64Prefix, Origin, Standing)> {
+        let standing = |one: &Candidate| doubts.standing(link, one.prefix, current, now);
         self.0
             .iter()
             .filter(|one| one.link == link && one.holds(now))
             .min_by_key(|one| {
                 (
+                    standing(one),
                     one.is_last_choice(now),
                     one.origin,
                     one.router.is_some_and(|router| router.until <= now),
@@ -236,7 +240,7 @@ impl Candidates {
                     Some(one.prefix) != current,
                 )
             })
-            .map(|one| (one.prefix, one.origin))
+            .map(|one| (one.prefix, one.origin, standing(one)))
     }
 
     /// The next end of a lifetime, of a prefix or of its router, or of the time for which a prefix
@@ -393,9 +397,20 @@ mod tests {
         }
     }
 
+    /// Best on a link, where all answer.
+    fn best_of(
+        candidates: &Candidates,
+        link: u32,
+        current: Option<Nat64Prefix>,
+        now: Duration,
+    ) -> Option<(Nat64Prefix, Origin)> {
+        let best = candidates.best(link, current, &Doubts::default(), now);
+        best.map(|(prefix, origin, _)| (prefix, origin))
+    }
+
     /// Best on the link, with nothing in use.
     fn best(candidates: &Candidates, now: u64) -> Option<String> {
-        let best = candidates.best(LINK, None, seconds(now));
+        let best = best_of(candidates, LINK, None, seconds(now));
         best.map(|(prefix, _)| prefix.prefix().to_string())
     }
     /// RFC 9872 section 3.1; RFC 8781 section 4.
@@ -405,17 +420,23 @@ mod tests {
         let (one, other) = (prefix("64:ff9b::/96"), prefix("2001:db8:64::/96"));
         let now = seconds(1000);
         candidates.resolved(LINK, &[one], seconds(60), now);
-        assert_eq!(candidates.best(LINK, None, now), Some((one, Origin::Dns)));
+        assert_eq!(
+            best_of(&candidates, LINK, None, now),
+            Some((one, Origin::Dns))
+        );
         candidates.advertised(LINK, router(1, 0, true), &[(other, seconds(600))], now);
-        let best = candidates.best(LINK, Some(one), now);
+        let best = best_of(&candidates, LINK, Some(one), now);
         assert_eq!(best, Some((other, Origin::Advertisement)));
-        assert_eq!(candidates.best(LINK + 1, None, now), None);
+        assert_eq!(best_of(&candidates, LINK + 1, None, now), None);
         candidates.advertised(LINK, router(1, 0, true), &[(other, Duration::ZERO)], now);
-        assert_eq!(candidates.best(LINK, None, now), Some((one, Origin::Dns)));
+        assert_eq!(
+            best_of(&candidates, LINK, None, now),
+            Some((one, Origin::Dns))
+        );
         // It stays until a server says otherwise.
-        assert!(candidates.best(LINK, None, seconds(9_999)).is_some());
+        assert!(best_of(&candidates, LINK, None, seconds(9_999)).is_some());
         candidates.resolved(LINK, &[], seconds(60), now);
-        assert_eq!(candidates.best(LINK, None, now), None);
+        assert_eq!(best_of(&candidates, LINK, None, now), None);
     }
 
     /// An expired prefix is used for a while, but one within its lifetime comes before it.
@@ -432,15 +453,15 @@ mod tests {
         assert_eq!(candidates.deadline(seconds(100)), Some(seconds(116)));
         assert!(candidates.expire_within(LINK, seconds(5), seconds(111)));
         assert!(!candidates.expire_within(LINK, seconds(5), seconds(110)));
-        assert!(candidates.best(LINK, None, seconds(175)).is_some());
-        assert_eq!(candidates.best(LINK, None, seconds(176)), None);
+        assert!(best_of(&candidates, LINK, None, seconds(175)).is_some());
+        assert_eq!(best_of(&candidates, LINK, None, seconds(176)), None);
         candidates.advertised(
             LINK,
             router(2, -1, true),
             &[(other, seconds(600))],
             seconds(116),
         );
-        let best = candidates.best(LINK, Some(one), seconds(116));
+        let best = best_of(&candidates, LINK, Some(one), seconds(116));
         assert_eq!(best, Some((other, Origin::Advertisement)));
         candidates.drop_expired(seconds(176));
         assert_eq!(candidates.0.len(), 1);
@@ -455,7 +476,7 @@ mod tests {
         candidates.advertised(LINK, router(1, 0, true), &[(one, seconds(600))], now);
         candidates.advertised(LINK, router(2, 0, true), &[(other, seconds(600))], now);
         let best =
-            |candidates: &Candidates, current| candidates.best(LINK, current, now).unwrap().0;
+            |candidates: &Candidates, current| best_of(candidates, LINK, current, now).unwrap().0;
         assert_eq!(best(&candidates, None), one);
         assert_eq!(best(&candidates, Some(other)), other);
         candidates.advertised(LINK, router(1, 1, true), &[(one, seconds(600))], now);
@@ -469,7 +490,7 @@ mod tests {
         candidates.resolved(LINK, &[one], seconds(60), now);
         assert!(candidates.0.iter().any(|one| one.origin == Origin::Dns));
         candidates.retain_links(|link| link != LINK);
-        assert_eq!(candidates.best(LINK, None, now), None);
+        assert_eq!(best_of(&candidates, LINK, None, now), None);
     }
 
     /// RFC 4861 section 5.1: one router ends, and is preferred, for itself alone.
@@ -489,7 +510,7 @@ mod tests {
         // The last word of a router is about all of its prefixes.
         candidates.advertised(LINK, high, &[(one, lifetime)], now);
         candidates.advertised(LINK, router(1, -1, true), &[], now);
-        let stays = candidates.best(LINK, Some(other), now);
+        let stays = best_of(&candidates, LINK, Some(other), now);
         assert_eq!(stays, Some((other, Origin::Advertisement)));
         assert!(candidates.has_advertised(LINK) && !candidates.has_advertised(LINK + 1));
     }
@@ -534,7 +555,7 @@ mod tests {
         let router = router(1, 0, true);
         let mut candidates = Candidates::default();
         candidates.advertised(LINK, router, &[(one, lifetime)], now);
-        let in_use = |candidates: &Candidates| candidates.best(LINK, Some(one), now).unwrap().0;
+        let in_use = |candidates: &Candidates| best_of(candidates, LINK, Some(one), now).unwrap().0;
         for _ in 0..10 {
             candidates.advertised(LINK, router, &[(other, lifetime)], now);
             candidates.advertised(LINK, router, &[(one, lifetime)], now);

@@ -27,6 +27,8 @@ pub enum Status {
         /// Whether the kernel forwards the packets, so that firewalls and rules have a say.
         forwarded: bool,
     },
+    /// Programs are led to a NAT64 that does not answer.
+    Silent(Nat64Prefix, Origin, String),
     /// There is native IPv4.
     SteppingAside(String),
     /// Another CLAT serves the same uplink.
@@ -47,9 +49,12 @@ pub enum Missing {
 }
 
 impl Status {
-    /// Whether programs have IPv4 by this status, so that a failed set-up contradicts it.
+    /// Whether the host is set up for IPv4 by this status, so that a failed set-up contradicts it.
     pub fn has_ipv4(&self) -> bool {
-        matches!(self, Self::Active { .. } | Self::SteppingAside(_))
+        matches!(
+            self,
+            Self::Active { .. } | Self::Silent(..) | Self::SteppingAside(_)
+        )
     }
 }
 
@@ -83,6 +88,12 @@ impl fmt::Display for Status {
                 } else {
                     ""
                 }
+            ),
+            Self::Silent(prefix, origin, uplink) => write!(
+                f,
+                "NAT64 does not answer: packets leave via {uplink}, and none comes back, \
+                 NAT64 prefix {} ({origin})",
+                prefix.prefix()
             ),
             Self::SteppingAside(interface) => {
                 write!(f, "Stepping aside: {interface} has native IPv4")

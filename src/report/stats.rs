@@ -2,13 +2,19 @@
 
 use std::fmt;
 
-use crate::translate::{Direction, DropReason, Outcome, Reply};
+use crate::{
+    addr::AddressMap,
+    translate::{Direction, DropReason, Outcome, Reply},
+    wire::{ipv6, protocol},
+};
 
 /// Counts packets.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     four_to_six: Counters,
     six_to_four: Counters,
+    /// Packets from IPv6 that were translated, but are [no answers](is_of_the_way).
+    no_answers: u64,
     /// Packets of neither family.
     other: u64,
 }
@@ -40,9 +46,24 @@ impl Stats {
         }
     }
 
-    /// Packets that were translated, in both directions.
-    pub fn translated(&self) -> u64 {
-        self.four_to_six.translated + self.six_to_four.translated
+    /// Notes that a packet that was counted [is no answer](is_of_the_way).
+    pub fn count_as_no_answer(&mut self, outcome: &Outcome<'_>) {
+        if let Outcome::Forward = outcome {
+            self.no_answers += 1;
+        }
+    }
+
+    /// Packets of a direction that were translated.
+    pub fn translated(&self, direction: Direction) -> u64 {
+        match direction {
+            Direction::FourToSix => self.four_to_six.translated,
+            Direction::SixToFour => self.six_to_four.translated,
+        }
+    }
+
+    /// Packets that show that a NAT64 answers.
+    pub fn answers(&self) -> u64 {
+        self.six_to_four.translated - self.no_answers
     }
 
     /// A line of totals for each direction, each followed by a line for each reason for which
@@ -68,6 +89,17 @@ impl Stats {
         }
         lines
     }
+}
+
+/// Whether a packet comes from a router before the NAT64: that has no IPv4 address, and so all that
+/// it can send to IPv4 is ICMPv6 errors. They are no answers of the NAT64.
+pub fn is_of_the_way(packet: &[u8], map: &AddressMap) -> bool {
+    Direction::of(packet) == Some(Direction::SixToFour)
+        && packet.get(ipv6::NEXT_HEADER_AT) == Some(&protocol::ICMPV6)
+        && packet
+            .get(ipv6::SOURCE_AT..)
+            .and_then(<[u8]>::first_chunk::<16>)
+            .is_some_and(|source| map.to_v4((*source).into()).is_err())
 }
 
 /// The packets of one direction.
@@ -135,7 +167,10 @@ fn packets(count: u64) -> impl fmt::Display {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
+    use crate::addr::Nat64Prefix;
 
     const FIRST: DropReason = DropReason::ALL[0];
     const LAST: DropReason = DropReason::ALL[DropReason::ALL.len() - 1];
@@ -179,6 +214,43 @@ mod tests {
                 "1 packet dropped: neither IPv4 nor IPv6".to_owned(),
             ]
         );
+    }
+
+    /// An ICMPv6 error of a router that has no IPv4 address is no answer; what comes from behind
+    /// the NAT64 is one, also an error, and what is dropped is none.
+    #[test]
+    fn errors_of_routers_on_the_way_are_no_answers() {
+        let prefix = "64:ff9b::/96".parse().ok();
+        let prefix = prefix.and_then(|prefix| Nat64Prefix::new(prefix).ok());
+        let own = [192, 0, 0, 2].into();
+        let map = AddressMap::new(own, Ipv6Addr::LOCALHOST, prefix, false);
+        let packet = |source: Ipv6Addr, next_header| {
+            let mut octets = [0; 48];
+            (octets[0], octets[6]) = (0x60, next_header);
+            octets[8..24].copy_from_slice(&source.octets());
+            octets
+        };
+        let router = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+        let behind = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0xc633, 0x6401);
+        for (source, next_header, expected) in [
+            (router, protocol::ICMPV6, true),
+            (behind, protocol::ICMPV6, false),
+            (behind, protocol::UDP, false),
+        ] {
+            assert_eq!(is_of_the_way(&packet(source, next_header), &map), expected);
+        }
+        assert!(!is_of_the_way(
+            &packet(router, protocol::ICMPV6)[..20],
+            &map
+        ));
+        let mut stats = Stats::default();
+        for outcome in [Outcome::Forward, Outcome::Drop(FIRST)] {
+            stats.count(Some(Direction::SixToFour), &outcome);
+            stats.count_as_no_answer(&outcome);
+        }
+        assert_eq!(stats.answers(), 0);
+        stats.count(Some(Direction::SixToFour), &Outcome::Forward);
+        assert_eq!(stats.answers(), 1);
     }
 
     #[test]

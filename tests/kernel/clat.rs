@@ -44,7 +44,8 @@ pub(crate) struct ClatNet {
     pub(crate) router: Netns,
     pub(crate) server: Netns,
     pub(crate) runtime: Directory,
-    _plats: Vec<Daemon>,
+    /// The NAT64s of [`PREFIX`] and [`OTHER_PREFIX`].
+    plats: [Daemon; 2],
 }
 
 /// Runs one case with the network; `None` where there is no tayga.
@@ -100,8 +101,8 @@ impl ClatNet {
             wait_for_link_local(ns, device);
         }
         // A NAT64 for each of two prefixes.
-        let plats = [("plat", PREFIX, 255), ("plat2", OTHER_PREFIX, 254)]
-            .map(|(device, prefix, net)| {
+        let plats =
+            [("plat", PREFIX, 255), ("plat2", OTHER_PREFIX, 254)].map(|(device, prefix, net)| {
                 router.ip(&format!(
                     "tuntap add dev {device} mode tun
                     link set {device} up
@@ -113,8 +114,7 @@ impl ClatNet {
                      prefix {prefix}/96\ndynamic-pool 192.168.{net}.0/24\n"
                 );
                 Daemon::start_program(&tayga, &router, &config)
-            })
-            .into();
+            });
         router.run(
             "nft add table ip nat ; \
              add chain ip nat postrouting { type nat hook postrouting priority srcnat ; } ; \
@@ -125,7 +125,7 @@ impl ClatNet {
             router,
             server,
             runtime: Directory::new(),
-            _plats: plats,
+            plats,
         })
     }
 
@@ -474,6 +474,52 @@ fn prefix_changes_under_open_sockets() {
         });
         net.advertise(&[(PREFIX, 600)]);
         asks();
+    });
+}
+
+/// RFC 7050 section 3.2: a NAT64 that does not answer gives way to the other one.
+#[test]
+fn a_nat64_that_is_silent_gives_way() {
+    clat_case(|net| {
+        let daemon = net.start_up("");
+        net.advertise(&[(PREFIX, 600), (OTHER_PREFIX, 600)]);
+        assert!(net.pings());
+        net.plats[0].signal(Signal::SIGSTOP);
+        net.wait_for_ipv4();
+        daemon.prints("NAT64 prefix 2001:db8:64::/96 does not answer: packets leave");
+        daemon.prints("IPv4 via eth0, NAT64 prefix 2001:db8:46::/96");
+        net.plats[0].signal(Signal::SIGCONT);
+    });
+}
+
+/// Without another NAT64 it is said, also where a router says that it has no route to it; and it is
+/// over when packets come back.
+#[test]
+fn a_nat64_that_is_silent_is_said() {
+    with_each_address(|net, config| {
+        let daemon = net.start_up(config);
+        net.router.ip("link set plat down");
+        wait_for("the silence to be noticed", || {
+            assert!(!net.pings());
+            daemon.log().contains("NAT64 does not answer").then_some(())
+        });
+        let said = daemon.log();
+        net.router.ip(&format!(
+            "link set plat up
+            route add {PREFIX}/96 dev plat
+            route add 192.168.255.0/24 dev plat"
+        ));
+        net.wait_for_ipv4();
+        wait_for("the answer to be noticed", || {
+            let back = daemon.log()[said.len()..].contains("IPv4 via eth0");
+            back.then_some(())
+        });
+        let log = daemon.log();
+        assert_eq!(log.matches("NAT64 does not answer").count(), 1, "{log}");
+        assert!(
+            !log.contains("Using the IPv6 address of this host"),
+            "{log}"
+        );
     });
 }
 

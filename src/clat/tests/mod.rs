@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod discovery;
+mod silence;
 mod source;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -24,12 +25,12 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A CLAT, the time, the network, and the number of packets translated so far.
+/// A CLAT, the time, the network, and the packets translated so far.
 struct Rig {
     clat: Clat,
     now: Duration,
     network: Network,
-    translated: u64,
+    traffic: Traffic,
 }
 
 impl Rig {
@@ -58,7 +59,7 @@ impl Rig {
             clat: Clat::new(settings),
             now: seconds(1000),
             network,
-            translated: 0,
+            traffic: Traffic::default(),
         }
     }
 
@@ -69,7 +70,7 @@ impl Rig {
     }
 
     fn tell(&mut self, event: Event) -> Vec<Action> {
-        self.clat.handle(event, self.translated, self.now)
+        self.clat.handle(event, self.traffic, self.now)
     }
 
     fn network_is(&mut self) -> Vec<Action> {
@@ -287,7 +288,7 @@ fn the_host_is_torn_down_when_no_flow_is_left() {
     let start = aside(&mut rig);
     let mut done = Vec::new();
     for minute in 1..40 {
-        rig.translated = minute;
+        rig.traffic.out = minute;
         done.extend(rig.until(start + seconds(60 * minute)));
     }
     assert_eq!(rests(&done), [start + MAX_OVERLAP]);

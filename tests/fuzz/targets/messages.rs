@@ -6,7 +6,7 @@ use std::{net::Ipv6Addr, time::Duration};
 
 use libfuzzer_sys::fuzz_target;
 use xlatd::{
-    clat::{Action, Address, Clat, Event, Interface, Network, Settings, Source, prefix},
+    clat::{Action, Address, Clat, Event, Interface, Network, Settings, Source, Traffic, prefix},
     plan::{self, Before, Facts},
     wire::{
         dns::{self, Answer},
@@ -74,8 +74,8 @@ fn life(mut data: &[u8], settings: Settings) {
     let mut network = Network {
         interfaces: vec![link(2), link(3)],
     };
-    let mut translated = 0;
-    clat.handle(Event::Network(network.clone()), translated, now);
+    let mut traffic = Traffic::default();
+    clat.handle(Event::Network(network.clone()), traffic, now);
     while let Some((&[kind, len], rest)) = data.split_first_chunk() {
         let (content, rest) = rest.split_at(rest.len().min(len.into()));
         data = rest;
@@ -119,10 +119,11 @@ fn life(mut data: &[u8], settings: Settings) {
             6 if kind & 16 == 0 => Event::Resumed,
             6 => Event::Failed,
             _ => {
-                translated = len.into();
+                traffic.out += u64::from(len);
+                traffic.back += u64::from(kind >> 4 & 1);
                 wait(
                     &mut clat,
-                    (&mut now, translated),
+                    (&mut now, traffic),
                     Duration::from_millis(u64::from(len) * u64::from(len) * 10),
                     &settings,
                     &mut network,
@@ -130,11 +131,11 @@ fn life(mut data: &[u8], settings: Settings) {
                 continue;
             }
         };
-        done(clat.handle(event, translated, now), &settings, &mut network);
+        done(clat.handle(event, traffic, now), &settings, &mut network);
     }
     wait(
         &mut clat,
-        (&mut now, translated),
+        (&mut now, traffic),
         Duration::from_secs(3600),
         &settings,
         &mut network,
@@ -144,7 +145,7 @@ fn life(mut data: &[u8], settings: Settings) {
 /// From deadline to deadline; there are only so many.
 fn wait(
     clat: &mut Clat,
-    (now, translated): (&mut Duration, u64),
+    (now, traffic): (&mut Duration, Traffic),
     time: Duration,
     settings: &Settings,
     network: &mut Network,
@@ -158,7 +159,7 @@ fn wait(
         );
         let before = *now;
         *now = deadline;
-        let actions = clat.handle(Event::Time, translated, *now);
+        let actions = clat.handle(Event::Time, traffic, *now);
         let asked = actions.iter().find_map(|action| match action {
             Action::Query { link, .. } => Some(*link),
             _ => None,
@@ -167,7 +168,7 @@ fn wait(
         // Somebody always says that it was in vain.
         if let Some(link) = asked {
             done(
-                clat.handle(Event::Unresolved { link }, translated, *now),
+                clat.handle(Event::Unresolved { link }, traffic, *now),
                 settings,
                 network,
             );

@@ -170,7 +170,12 @@ impl Guest for ClatDaemon {
 
     fn deadline(&mut self) -> Option<Instant> {
         let (now, since_start) = (Instant::now(), boottime());
-        self.due = self.clat.deadline();
+        let is_news = self.clat.passed(self.host.traffic(), since_start);
+        self.due = if is_news {
+            Some(since_start)
+        } else {
+            self.clat.deadline()
+        };
         let deadlines = [
             self.due
                 .and_then(|due| now.checked_add(due.saturating_sub(since_start))),
@@ -207,7 +212,7 @@ impl Guest for ClatDaemon {
             self.suspended = suspended;
             self.handle(Event::Resumed, turn);
         }
-        // Not in every turn: packets alone change no decision.
+        // Not in every turn: few packets change a decision.
         if self.due.is_some_and(|due| due <= boottime()) {
             self.handle(Event::Time, turn);
         }
@@ -343,8 +348,7 @@ impl ClatDaemon {
 
     /// Passes an event to the CLAT, and carries out the actions that it returns.
     fn handle(&mut self, event: Event, turn: &Turn<'_>) {
-        let translated = self.host.path().map_or(0, PacketPath::translated);
-        let actions = self.clat.handle(event, translated, boottime());
+        let actions = self.clat.handle(event, self.host.traffic(), boottime());
         if let Err(error) = self.ndisc.receive_probe_answers(self.clat.probes()) {
             warn!("cannot receive answers of routers: {error}");
         }
@@ -378,6 +382,11 @@ impl ClatDaemon {
                     }
                 }
                 Action::Ignore(ignored) => warn!("{ignored}"),
+                Action::GiveWay(prefix) => warn!(
+                    "NAT64 prefix {} does not answer: packets leave, and none comes back; trying \
+                     another one, and this one again later",
+                    prefix.prefix()
+                ),
                 Action::UseHostAddress(reason) => {
                     info!("Using the IPv6 address of this host: {reason}");
                 }

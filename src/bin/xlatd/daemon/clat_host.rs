@@ -9,11 +9,11 @@ use std::{
 
 use log::{info, warn};
 use xlatd::{
-    clat::{AddressTest, Clat, HostSetup, Network, Settings, Way},
+    clat::{AddressTest, Clat, HostSetup, Network, Settings, Traffic, Way},
     config::{LogClasses, clatd::ClatConfig},
     plan::{self, Facts, Resource, Step},
     report::hints::{self, Hints},
-    translate::Translator,
+    translate::{Direction, Translator},
 };
 
 use crate::{
@@ -114,6 +114,15 @@ impl ClatHost {
             let (link, _) = neighbours.place();
             neighbours.announce(clat.link(link).and_then(|link| link.mac));
         }
+    }
+
+    /// The packets translated so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let traffic = |path: &PacketPath| Traffic {
+            out: path.stats().translated(Direction::FourToSix),
+            back: path.stats().answers(),
+        };
+        self.path.as_ref().map(traffic).unwrap_or_default()
     }
 
     /// The wanted set-up; `None` while no IPv4 is wanted.

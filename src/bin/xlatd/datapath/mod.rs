@@ -32,7 +32,7 @@ use xlatd::{
     config::LogClasses,
     report::hints::Hints,
     report::packet_log::{PacketLog, Summary},
-    report::stats::Stats,
+    report::stats::{self, Stats},
     translate::{Coalescer, Direction, DropReason, Offered, Outcome, Packet, Reply, Translator},
     wire::Malformed,
 };
@@ -349,9 +349,9 @@ impl PacketPath {
         self.accounting.leases.as_ref().and_then(Leases::directory)
     }
 
-    /// The number of packets translated so far.
-    pub(crate) fn translated(&self) -> u64 {
-        self.accounting.stats.translated()
+    /// The counters.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.accounting.stats
     }
 
     /// Logs the counters.
@@ -478,8 +478,12 @@ impl Accounting {
         let direction = Direction::of(octets);
         // Before the translation replaces it.
         let summary = self.packet_log.as_ref().map(|_| Summary::of(octets));
+        let is_of_the_way = stats::is_of_the_way(octets, translator.map());
         let outcome = translator.translate(packet, now);
         self.stats.count(direction, &outcome);
+        if is_of_the_way {
+            self.stats.count_as_no_answer(&outcome);
+        }
         if let (Some(log), Some(summary)) = (&mut self.packet_log, &summary)
             && let Some(line) = log.line(summary, &outcome, now)
         {
