@@ -180,6 +180,7 @@ impl Clat {
             Event::Answered { from } => self.choice.answered(from, now),
             Event::Resumed => {
                 self.discovery.search_again(now);
+                self.choice.try_again();
                 self.watch.forget();
             }
             Event::Failed => {
@@ -190,16 +191,25 @@ impl Clat {
         }
     }
 
-    /// Draws the consequences of what packets show.
+    /// Draws the consequences of what packets show. Another prefix is tried before another address:
+    /// the prefix comes back after a pause, and an address of our own does not on this network.
     fn judge(&mut self, actions: &mut Vec<Action>) {
         let Some((way, finding)) = self.watch.take_news() else {
             return;
         };
-        let watch::Way { link, prefix, .. } = way;
+        let watch::Way {
+            link,
+            prefix,
+            source,
+        } = way;
         let now = self.now;
         match finding {
             Finding::Answers => {
+                if self.discovery.doubts.is_silent(link, prefix) {
+                    self.choice.answers_again();
+                }
                 self.discovery.doubts.answers(link, prefix);
+                self.choice.comes_back(source);
             }
             Finding::Silent => {
                 self.discovery.doubts.silent(link, prefix, now);
@@ -210,6 +220,9 @@ impl Clat {
                 });
                 if best.is_some_and(|(best, _)| best != prefix) {
                     actions.push(Action::GiveWay(prefix));
+                } else if let Some(reason) = self.choice.is_silent(source, &self.settings) {
+                    self.discovery.doubts.clear();
+                    actions.push(Action::UseHostAddress(reason));
                 }
             }
         }

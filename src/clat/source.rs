@@ -98,6 +98,8 @@ pub(super) struct Choice {
     pub(super) state: Dedicated,
     /// Number of addresses that other hosts had.
     attempts: u32,
+    /// Whether packets have come back to the address.
+    is_answered: bool,
 }
 
 impl Choice {
@@ -274,6 +276,42 @@ impl Choice {
                 },
                 Dedicated::Ready(_) | Dedicated::Unavailable(_) => return None,
             };
+        }
+    }
+
+    /// Takes notice that packets come back to this source.
+    pub(super) fn comes_back(&mut self, to: Ipv6Addr) {
+        self.is_answered |= self.state == Dedicated::Ready(to);
+    }
+
+    /// Takes notice that no packet comes back to this source, by no prefix. A network may drop what
+    /// comes from an address that it has not given out, behind the router that answered the test.
+    /// Returns why the host's own address is tried in its place, if it is.
+    pub(super) fn is_silent(&mut self, to: Ipv6Addr, settings: &Settings) -> Option<NoClatAddress> {
+        let may_be_filtered = settings.source == Source::Auto && !self.is_answered;
+        let reason = NoClatAddress::Unanswered;
+        (may_be_filtered && self.state == Dedicated::Ready(to)).then(|| {
+            self.state = Dedicated::Unavailable(reason);
+            reason
+        })
+    }
+
+    /// Takes notice that packets come back to the host's address, as they did not before: that the
+    /// CLAT address was not answered may have had the same cause, so it is tried again.
+    pub(super) fn answers_again(&mut self) {
+        if self.unavailable() == Some(NoClatAddress::Unanswered) {
+            *self = Self::default();
+        }
+    }
+
+    /// Forgets that the network was against the address: it may be another one now.
+    pub(super) fn try_again(&mut self) {
+        self.is_answered = false;
+        if matches!(
+            self.unavailable(),
+            Some(NoClatAddress::Filtered | NoClatAddress::Unanswered)
+        ) {
+            *self = Self::default();
         }
     }
 

@@ -135,6 +135,8 @@ pub enum NoClatAddress {
     NotDetected,
     /// The network drops packets from it.
     Filtered,
+    /// Nothing has ever come back to it.
+    Unanswered,
 }
 
 impl fmt::Display for NoClatAddress {
@@ -145,6 +147,7 @@ impl fmt::Display for NoClatAddress {
             Self::InUse => "other hosts have the addresses that were tried",
             Self::NotDetected => "the kernel has not finished duplicate address detection",
             Self::Filtered => "the network drops packets from any other address",
+            Self::Unanswered => "packets from any other address are not answered",
         })
     }
 }

@@ -496,7 +496,7 @@ fn a_nat64_that_is_silent_gives_way() {
 /// over when packets come back.
 #[test]
 fn a_nat64_that_is_silent_is_said() {
-    with_each_address(|net, config| {
+    with_each_way(|net, config| {
         let daemon = net.start_up(config);
         net.router.ip("link set plat down");
         wait_for("the silence to be noticed", || {

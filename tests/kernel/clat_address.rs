@@ -110,6 +110,33 @@ fn a_router_may_ask_from_a_global_address() {
     });
 }
 
+/// A network that drops what comes from any address but the host's, behind the router that answers
+/// the test, is noticed by what does not come back; then the host's address serves, and stays.
+#[test]
+fn an_address_that_is_filtered_behind_the_router_is_given_up() {
+    clat_case(|net| {
+        net.advertise(&[]);
+        net.wait_for_ipv6();
+        let host = host_address(net);
+        net.router.run(&format!(
+            "nft add table ip6 guard ; \
+             add chain ip6 guard forward {{ type filter hook forward priority 0 ; }} ; \
+             add rule ip6 guard forward iifname host ip6 saddr != {host} drop"
+        ));
+        let daemon = net.start("");
+        net.advertise(&[(PREFIX, 600)]);
+        daemon.prints("IPv4 via eth0");
+        assert!(!net.pings());
+        assert_ne!(address_behind(net), host);
+        net.wait_for_ipv4();
+        daemon.prints(
+            "Using the IPv6 address of this host: packets from any other address are not answered",
+        );
+        let log = daemon.log();
+        assert!(!log.contains("NAT64 does not answer"), "{log}");
+    });
+}
+
 /// RFC 4862 section 5.4: no other host can take it; where another host has it, the CLAT takes
 /// another one. It is the same each time.
 #[test]

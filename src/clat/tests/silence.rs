@@ -170,3 +170,96 @@ fn a_new_search_forgets_doubts() {
     let actions = rig.tell(Event::Resumed);
     assert!(says(&actions)[0].contains(WKP), "{actions:?}");
 }
+
+impl Rig {
+    /// A CLAT that has an address of its own, which passed its test.
+    fn with_address() -> Self {
+        let mut rig = Self::of(Settings::default());
+        rig.network_is();
+        let actions = rig.tell(announcement("2001:db8:6::"));
+        rig.takes_address(&actions);
+        rig
+    }
+
+    /// The address that these actions test passes.
+    fn takes_address(&mut self, actions: &[Action]) {
+        let tested = actions.iter().find_map(|one| match one {
+            Action::TestAddress(Some(test)) => Some(test.address),
+            _ => None,
+        });
+        let ours = tested.unwrap();
+        let mut there = address(&ours.to_string());
+        (there.deprecated, there.length) = (true, 128);
+        self.link().addresses.push(there);
+        self.network_is();
+        let actions = self.tell(Event::Answered { from: ours });
+        assert!(setups(&actions)[0].way.is_dedicated());
+        self.link().addresses.pop();
+        self.network_is();
+    }
+}
+
+fn uses_host_address(done: &[(Duration, Action)]) -> Vec<u64> {
+    let reason = Action::UseHostAddress(NoClatAddress::Unanswered);
+    let uses = done.iter().filter(|(_, one)| *one == reason);
+    uses.map(|(at, _)| at.as_secs()).collect()
+}
+
+/// An address of our own that is filtered behind the first router: the host's takes its place, said
+/// once, and for good; SIGHUP tests it again.
+#[test]
+fn an_address_that_nothing_comes_back_to_is_given_up() {
+    let mut rig = Rig::with_address();
+    let done = rig.is_unanswered(seconds(10));
+    assert_eq!(uses_host_address(&done), [10]);
+    let shares =
+        |(_, one): &(_, Action)| matches!(one, Action::SetUp(setup) if !setup.way.is_dedicated());
+    assert!(done.iter().any(shares));
+    assert_eq!(words(&done), [""; 0], "IPv4 is not said to be down");
+    assert_eq!(rig.passes(1), []);
+    let done = rig.is_unanswered(seconds(30));
+    assert_eq!(uses_host_address(&done), [0; 0]);
+    let actions = rig.tell(Event::Resumed);
+    rig.takes_address(&actions);
+}
+
+/// Another prefix is tried first: one that answers shows that the address is not to blame. Once
+/// packets have come back to the address, it never is.
+#[test]
+fn the_prefix_is_doubted_before_the_address() {
+    let mut rig = Rig::with_address();
+    rig.advertised_by(2, -1, seconds(60_000), &[(WKP, 60_000)]);
+    let done = rig.is_unanswered(seconds(10));
+    assert_eq!(setup_prefixes(&done), [(10, WKP.to_owned())]);
+    assert_eq!(uses_host_address(&done), [0; 0]);
+    rig.passes(1);
+    let done = rig.is_unanswered(seconds(200));
+    assert!(!words(&done).is_empty());
+    assert_eq!(uses_host_address(&done), [0; 0]);
+
+    // Neither is answered: it may be the address, with the first of them again.
+    let mut rig = Rig::with_address();
+    rig.advertised_by(2, -1, seconds(60_000), &[(WKP, 60_000)]);
+    let done = rig.is_unanswered(seconds(21));
+    assert_eq!(uses_host_address(&done), [21]);
+    assert_eq!(setup_prefixes(&done).last().unwrap().1, OTHER);
+}
+
+/// If nothing comes back to the host's address either, the address was not the reason: once the
+/// NAT64 answers, it is tested again, and serves.
+#[test]
+fn an_address_that_was_not_to_blame_comes_back() {
+    let mut rig = Rig::with_address();
+    rig.is_unanswered(seconds(10));
+    let done = rig.is_unanswered(seconds(10));
+    assert!(
+        words(&done)[0].starts_with("NAT64 does not answer"),
+        "{done:?}"
+    );
+    let actions = rig.passes(1);
+    assert!(says(&actions)[0].starts_with("IPv4 via"), "{actions:?}");
+    rig.takes_address(&actions);
+    rig.passes(1);
+    let done = rig.is_unanswered(seconds(10));
+    assert_eq!(uses_host_address(&done), [0; 0]);
+}
