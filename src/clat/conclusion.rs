@@ -98,9 +98,9 @@ impl Situation<'_> {
             discovery,
             ..
         } = *self;
-        let plat_dev = settings.uplink.as_deref();
-        let uplink = network.uplink(plat_dev).ok_or({
-            Status::Waiting(match plat_dev {
+        let uplink = discovery.uplink().and_then(|link| network.interface(link));
+        let uplink = uplink.ok_or({
+            Status::Waiting(match settings.uplink {
                 Some(_) => Missing::DefaultRouteOfPlatDev,
                 None => Missing::DefaultRoute,
             }) // 2

@@ -39,6 +39,10 @@ pub(super) struct Discovery {
     networks: Vec<(u32, Ipv6Addr)>,
     /// The search on the uplink, if there is one.
     search: Option<Search>,
+    /// Possible uplinks that are to be solicited once.
+    new_links: Vec<u32>,
+    /// Links that were searched in vain, before the search went on on another one.
+    in_vain: Vec<u32>,
     /// Prefixes that were ignored, and said to be.
     ignored: Vec<Ignored>,
 }
@@ -64,7 +68,31 @@ impl Discovery {
 
     /// Begins to search on another uplink, if there is one.
     pub(super) fn search_on(&mut self, uplink: Option<u32>, now: Duration) {
+        let before = self.uplink().filter(|link| self.is_in_vain(*link));
+        self.in_vain.extend(before);
+        self.in_vain.retain(|link| Some(*link) != uplink);
         self.search = uplink.map(|link| Search::new(link, now));
+    }
+
+    /// Takes notice of a possible uplink, which is to be searched anew.
+    pub(super) fn begins(&mut self, link: u32) {
+        if self.uplink() == Some(link) {
+            self.search = None;
+        }
+        self.in_vain.retain(|one| *one != link);
+        self.new_links.push(link);
+    }
+
+    /// Whether a link was searched, and has no prefix.
+    pub(super) fn is_in_vain(&self, link: u32) -> bool {
+        let search = self.search.as_ref().filter(|search| search.link == link);
+        let is_in_vain = search.map_or(self.in_vain.contains(&link), Search::is_in_vain);
+        is_in_vain && !self.has_prefix(link)
+    }
+
+    /// Whether a prefix was found on a link.
+    pub(super) fn has_prefix(&self, link: u32) -> bool {
+        self.candidates.prefixes().any(|(one, _)| one == link)
     }
 
     /// Forgets what was learnt by links that are, or were, down since the network was as in
@@ -81,6 +109,7 @@ impl Discovery {
         self.dns_servers.retain(|server| has_stayed(server.link));
         self.mtus.retain(|(link, _)| has_stayed(*link));
         self.networks.retain(|(link, _)| has_stayed(*link));
+        self.in_vain.retain(|link| has_stayed(*link));
         let found: Vec<_> = self.candidates.prefixes().collect();
         for (link, prefix) in found {
             if network.overlaps(&prefix) {
@@ -252,6 +281,8 @@ impl Discovery {
     pub(super) fn search_again(&mut self, now: Duration) {
         self.candidates.take_anew();
         self.doubts.clear();
+        // What serves meanwhile goes on: only routers are asked there.
+        self.new_links.extend(&self.in_vain);
         if let Some(search) = &mut self.search {
             search.restart(now);
         }
@@ -262,10 +293,13 @@ impl Discovery {
         self.candidates.drop_expired(now);
         self.dns_servers.retain(|server| now < server.until);
         let wants_dns = self.wants_dns(settings, now);
+        let new_links = std::mem::take(&mut self.new_links);
         let Some(search) = self.search.as_mut().filter(|_| wants_routers(settings)) else {
             return;
         };
         let link = search.link;
+        let others = new_links.into_iter().filter(|other| *other != link);
+        actions.extend(others.map(|link| Action::Solicit { link }));
         if self.candidates.expire_within(link, SOLICIT_BEFORE, now) {
             search.prefixes_expire(now);
         }

@@ -112,6 +112,7 @@ impl Clat {
         self.now = now;
         self.damping.begin_turn();
         self.take(event, &mut actions);
+        self.choose_uplink();
         self.watch.passed(traffic, now);
         self.judge(&mut actions);
         self.discovery.search(&self.settings, now, &mut actions);
@@ -256,11 +257,15 @@ impl Clat {
     fn network_is(&mut self, network: Network, actions: &mut Vec<Action>) {
         let before = std::mem::replace(&mut self.network, network);
         self.discovery.network_is(&self.network, &before, actions);
-        let uplink = self.uplink().map(|uplink| uplink.index);
-        let has_stayed = uplink.is_none_or(|uplink| self.network.has_stayed(uplink, &before));
-        if uplink != self.discovery.uplink() || !has_stayed {
-            self.discovery.search_on(uplink, self.now);
-            self.choice = Choice::default();
+        let name = self.settings.uplink.as_deref();
+        for uplink in self.network.uplinks(name, None) {
+            let was_uplink = before
+                .interface(uplink.index)
+                .is_some_and(|before| before.running && before.default_v6.is_some());
+            let has_stayed = self.network.has_stayed(uplink.index, &before);
+            if !was_uplink || !has_stayed {
+                self.discovery.begins(uplink.index);
+            }
         }
         let counts = self.settings.steps_aside && !self.settings.replaces;
         let native = self.network.native().filter(|_| counts);
@@ -268,9 +273,29 @@ impl Clat {
             .is_on(native.map(|one| one.name.as_str()), self.now);
     }
 
+    /// Searches on the best uplink: that of the best IPv6 default route, unless it was searched in
+    /// vain, and another one has a prefix.
+    fn choose_uplink(&mut self) {
+        let Settings { uplink, prefix, .. } = &self.settings;
+        let current = self.discovery.uplink();
+        let uplinks = self.network.uplinks(uplink.as_deref(), current);
+        let best = uplinks.first().map(|uplink| uplink.index);
+        let is_in_vain = |link| prefix.is_none() && self.discovery.is_in_vain(link);
+        let chosen = if best.is_some_and(is_in_vain) {
+            let mut links = uplinks.iter().map(|uplink| uplink.index);
+            links.find(|link| self.discovery.has_prefix(*link)).or(best)
+        } else {
+            best
+        };
+        if chosen != current {
+            self.discovery.search_on(chosen, self.now);
+            self.choice = Choice::default();
+        }
+    }
+
     /// The interface by which packets go to the NAT64.
     fn uplink(&self) -> Option<&Interface> {
-        self.network.uplink(self.settings.uplink.as_deref())
+        self.network.interface(self.discovery.uplink()?)
     }
 
     /// Goes on with the CLAT address, once it is known for which prefix.

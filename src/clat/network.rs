@@ -53,19 +53,24 @@ impl Network {
         })
     }
 
-    /// The uplink: the interface of this name, or that of the best IPv6 default route.
-    pub(super) fn uplink(&self, name: Option<&str>) -> Option<&Interface> {
-        let running = self.interfaces.iter().filter(|one| one.running);
-        match name {
-            Some(name) => running
-                .filter(|one| one.default_v6.is_some())
-                .find(|one| one.name == name),
-            None => running
-                .filter_map(|one| Some((one.default_v6?, one)))
-                // A tunnel may run over the CLAT.
-                .min_by_key(|(metric, one)| (one.is_tunnel(), *metric, one.index))
-                .map(|(_, one)| one),
+    /// The possible uplinks, by their IPv6 default routes, the best first: the interface of this
+    /// name, or else all. Among equals, the one with the index `current` is best.
+    pub(super) fn uplinks(&self, name: Option<&str>, current: Option<u32>) -> Vec<&Interface> {
+        let rank = |one: &&Interface| {
+            let is_other = Some(one.index) != current;
+            (one.is_tunnel(), one.default_v6, is_other, one.index)
+        };
+        let uplinks = self.interfaces.iter().filter(|one| {
+            let is_it = name.is_none_or(|name| one.name == name);
+            one.running && one.default_v6.is_some() && is_it
+        });
+        let mut uplinks: Vec<_> = uplinks.collect();
+        uplinks.sort_by_key(rank);
+        // A tunnel may run over the CLAT.
+        if uplinks.first().is_some_and(|best| !best.is_tunnel()) {
+            uplinks.retain(|one| !one.is_tunnel());
         }
+        uplinks
     }
 
     /// An interface with native IPv4. A tunnel has none: it may run over the CLAT.

@@ -113,6 +113,11 @@ impl Search {
         self.backoff = QUERY_BACKOFF[0];
     }
 
+    /// Whether the name servers that were asked did not help.
+    pub(super) fn is_in_vain(&self) -> bool {
+        self.backoff > QUERY_BACKOFF[0]
+    }
+
     /// Takes notice that no answer helps.
     pub(super) fn unresolved(&mut self, now: Duration) {
         self.dns = Dns::Due(now + self.backoff);

@@ -213,6 +213,134 @@ fn impossible_prefixes_are_ignored() {
     );
 }
 
+const SECOND: u32 = 3;
+
+impl Rig {
+    /// A CLAT with a second uplink, whose default route has this metric.
+    fn with_second_uplink(metric: u32, settings: Settings) -> (Self, Vec<Action>) {
+        let mut rig = Self::new(settings);
+        let mut second = rig.network.interfaces[0].clone();
+        (second.index, second.name) = (SECOND, "eth1".to_owned());
+        second.addresses = vec![address("2001:db8:7::2")];
+        second.default_v6 = Some(metric);
+        rig.network.interfaces.push(second);
+        let actions = rig.network_is();
+        (rig, actions)
+    }
+
+    fn advertised_on_second(&mut self, lifetime: u64) -> Vec<Action> {
+        let prefix = OTHER.parse().unwrap();
+        self.tell(Event::Advertisement {
+            link: SECOND,
+            router: ROUTER,
+            advertisement: RouterAdvertisement {
+                router_lifetime: seconds(1800),
+                pref64: vec![Pref64 {
+                    prefix,
+                    length: 96,
+                    lifetime: seconds(lifetime),
+                }],
+                ..RouterAdvertisement::default()
+            },
+        })
+    }
+}
+
+/// The uplink of the best route is searched first. If that was in vain, one that has a prefix is
+/// used, until a better one has one; routers are solicited on each.
+#[test]
+fn an_uplink_that_has_a_prefix_is_used() {
+    let (mut rig, actions) = Rig::with_second_uplink(2000, Settings::default());
+    for link in [UPLINK, SECOND] {
+        assert!(actions.contains(&Action::Solicit { link }), "{actions:?}");
+    }
+    assert_eq!(
+        rig.advertised_on_second(600),
+        [],
+        "the first one is still searched"
+    );
+    rig.until(seconds(1001));
+    let actions = rig.tell(Event::Unresolved { link: UPLINK });
+    assert_eq!(setups(&actions)[0].uplink.index, SECOND);
+    assert!(says(&actions)[0].starts_with("IPv4 via eth1"));
+    // It stays, also when the machine was suspended.
+    let done = rig.until(seconds(1100));
+    assert!(
+        done.iter().all(|(_, one)| !matches!(one, Action::SetUp(_))),
+        "{done:?}"
+    );
+    let actions = rig.tell(Event::Resumed);
+    assert!(actions.contains(&Action::Solicit { link: UPLINK }));
+    assert!(setups(&actions).is_empty());
+    let actions = rig.advertised(&[(WKP, 600)]);
+    assert_eq!(setups(&actions)[0].uplink.index, UPLINK);
+    let actions = rig.advertised(&[(WKP, 0)]);
+    assert_eq!(
+        setups(&actions)[0].uplink.index,
+        UPLINK,
+        "it is searched again"
+    );
+    rig.until(rig.now);
+    let actions = rig.tell(Event::Unresolved { link: UPLINK });
+    assert_eq!(setups(&actions)[0].uplink.index, SECOND);
+    // The prefix ends: the better one is searched once more.
+    let actions = rig.advertised_on_second(0);
+    assert!(
+        says(&actions)[0].ends_with("no answer from a DNS64"),
+        "{actions:?}"
+    );
+    assert!(actions.contains(&Action::Solicit { link: UPLINK }));
+}
+
+/// An uplink that was searched in vain may be at another network when it comes back: it is searched
+/// first, as at the start.
+#[test]
+fn an_uplink_that_comes_back_is_searched_first() {
+    let (mut rig, _) = Rig::with_second_uplink(2000, Settings::default());
+    rig.until(seconds(1001));
+    rig.tell(Event::Unresolved { link: UPLINK });
+    rig.link().running = false;
+    rig.network_is();
+    rig.advertised_on_second(600);
+    rig.link().running = true;
+    let actions = rig.network_is();
+    assert!(says(&actions)[0].starts_with("Waiting for a NAT64 prefix on eth0"));
+    rig.until(rig.now + seconds(1));
+    let actions = rig.tell(Event::Unresolved { link: UPLINK });
+    assert!(says(&actions)[0].starts_with("IPv4 via eth1"));
+}
+
+/// Among uplinks of the same metric the one in use stays; `plat-dev` and `plat-prefix` decide by
+/// themselves.
+#[test]
+fn the_uplink_in_use_stays_among_equals() {
+    let in_vain = |rig: &mut Rig| {
+        rig.until(seconds(1001));
+        rig.advertised_on_second(60_000);
+        rig.tell(Event::Unresolved { link: UPLINK })
+    };
+    let (mut rig, _) = Rig::with_second_uplink(1024, Settings::default());
+    assert_eq!(setups(&in_vain(&mut rig))[0].uplink.index, SECOND);
+    assert_eq!(rig.advertised(&[(WKP, 60_000)]), []);
+    assert_eq!(rig.network_is(), []);
+    let (mut rig, _) = Rig::with_second_uplink(
+        2000,
+        Settings {
+            uplink: Some("eth0".to_owned()),
+            ..Settings::default()
+        },
+    );
+    assert!(setups(&in_vain(&mut rig)).is_empty());
+    let (_, actions) = Rig::with_second_uplink(
+        2000,
+        Settings {
+            prefix: prefix::nat64(WKP.parse().unwrap(), 96),
+            ..Settings::default()
+        },
+    );
+    assert_eq!(setups(&actions)[0].uplink.index, UPLINK);
+}
+
 /// A prefix that was used before it became a network of this host.
 #[test]
 fn a_prefix_that_becomes_ours_is_dropped() {
