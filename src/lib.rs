@@ -116,6 +116,10 @@
 //!    [`translate::Translator`]; a later set-up only replaces its [`addr::AddressMap`]
 //!    ([`plan::clat_map`]) and its MTU. [`translate`] and [`clat`] do not know each other.
 //!
+//! Packets are no events, but their counts go along with each event. After packets have passed,
+//! [`clat::Clat::passed`] compares the counts with those before, and if they show that the NAT64
+//! answers, or does not, [`clat::Event::Time`] is due at once (`watch` in [`clat`]).
+//!
 //! A set-up that fails is tried again: `daemon::clat` passes [`clat::Event::Failed`], upon which
 //! the CLAT asks for it once more.
 //!
