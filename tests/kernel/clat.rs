@@ -173,7 +173,7 @@ impl ClatNet {
         });
         setsockopt(&socket, Ipv6MulticastHops, &hop_limit).unwrap();
         if let Some(source) = source {
-            let source = SocketAddrV6::new(source.parse().unwrap(), 0, 0, 0);
+            let source = SocketAddrV6::new(source.parse().unwrap(), 0, 0, link);
             bind(socket.as_raw_fd(), &SockaddrIn6::from(source)).unwrap();
         }
         let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
@@ -474,6 +474,39 @@ fn prefix_changes_under_open_sockets() {
         });
         net.advertise(&[(PREFIX, 600)]);
         asks();
+    });
+}
+
+/// RFC 4861 section 5.1: each of two routers speaks for itself. That they announce and withdraw the
+/// same prefix in turns changes nothing; when the preferred one says goodbye, the other one serves.
+#[test]
+fn two_routers_speak_for_themselves() {
+    clat_case(|net| {
+        let [first, second] = ["fe80::1", "fe80::2"];
+        for router in [first, second] {
+            net.router
+                .ip(&format!("addr add {router}/64 dev host nodad"));
+        }
+        let daemon = net.start("");
+        let says = |source, preference, lifetime, pref64: &[(&str, u16)]| {
+            let mut message = advertisement(lifetime, pref64);
+            message[5] = preference; // RFC 4191 section 2.2
+            net.advertise_from(Some(source), &message, 255);
+        };
+        let (high, low) = (0x08, 0x18);
+        says(first, high, 1800, &[(PREFIX, 600)]);
+        net.wait_for_ipv4();
+        for _ in 0..20 {
+            says(second, low, 1800, &[(PREFIX, 600), (OTHER_PREFIX, 600)]);
+            says(first, high, 1800, &[(PREFIX, 600)]);
+            says(second, low, 1800, &[(PREFIX, 0), (OTHER_PREFIX, 600)]);
+            assert!(net.pings());
+        }
+        let log = daemon.log();
+        assert_eq!(log.matches("IPv4 via").count(), 1, "{log}");
+        says(first, high, 0, &[(PREFIX, 600)]);
+        daemon.prints("IPv4 via eth0, NAT64 prefix 2001:db8:46::/96");
+        net.wait_for_ipv4();
     });
 }
 
