@@ -60,7 +60,7 @@ pub use setup::{Forwarding, HostSetup, PRIVATE, Way, private};
 use source::{Choice, Place};
 pub use status::{Missing, NoClatAddress, Status};
 pub use watch::Traffic;
-use watch::{Finding, Watch};
+use watch::{Finding, Watch, Watched};
 
 /// The CLAT of a host.
 #[derive(Debug)]
@@ -198,7 +198,7 @@ impl Clat {
         let Some((way, finding)) = self.watch.take_news() else {
             return;
         };
-        let watch::Way {
+        let Watched {
             link,
             prefix,
             source,
@@ -230,10 +230,10 @@ impl Clat {
     }
 
     /// The way of packets that programs are led to, while it is in force.
-    fn way(&self) -> Option<watch::Way> {
+    fn way(&self) -> Option<Watched> {
         let setup = self.host.in_force()?;
         let is_used = setup.on_link && self.native.aside_for().is_none();
-        is_used.then_some(watch::Way {
+        is_used.then_some(Watched {
             link: setup.uplink.index,
             prefix: setup.prefix,
             source: setup.source,
@@ -241,7 +241,7 @@ impl Clat {
     }
 
     /// Watches the way in force, in place of the one before.
-    fn watch_way(&mut self, before: Option<watch::Way>) {
+    fn watch_way(&mut self, before: Option<Watched>) {
         let way = self.way();
         let doubts = &mut self.discovery.doubts;
         let [old, new] = [before, way].map(|way| way.map(|way| (way.link, way.prefix)));

@@ -23,7 +23,7 @@ pub struct Traffic {
 
 /// The way of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Way {
+pub(super) struct Watched {
     /// The index of the uplink.
     pub(super) link: u32,
     pub(super) prefix: Nat64Prefix,
@@ -42,7 +42,7 @@ pub(super) enum Finding {
 /// The watch on the way in use.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    way: Option<Way>,
+    way: Option<Watched>,
     /// How long no packet has to come back.
     patience: Duration,
     seen: Traffic,
@@ -65,7 +65,7 @@ struct Unanswered {
 
 impl Watch {
     /// Watches this way, if there is one, which is silent after `patience` without an answer.
-    pub(super) fn follow(&mut self, way: Option<Way>, patience: Duration) {
+    pub(super) fn follow(&mut self, way: Option<Watched>, patience: Duration) {
         if self.way != way {
             *self = Self {
                 way,
@@ -119,7 +119,7 @@ impl Watch {
     }
 
     /// Takes a new finding about the way in use.
-    pub(super) fn take_news(&mut self) -> Option<(Way, Finding)> {
+    pub(super) fn take_news(&mut self) -> Option<(Watched, Finding)> {
         std::mem::take(&mut self.is_news)
             .then_some(self.way.zip(self.found))
             .flatten()
@@ -134,8 +134,8 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    fn watch() -> (Watch, Way) {
-        let way = Way {
+    fn watch() -> (Watch, Watched) {
+        let way = Watched {
             link: 2,
             prefix: Nat64Prefix::new("64:ff9b::/96".parse().unwrap()).unwrap(),
             source: "2001:db8::1".parse().unwrap(),
@@ -196,7 +196,7 @@ mod tests {
             leaves(&mut watch, second + 1, 1000 * second);
         }
         let link = 3;
-        watch.follow(Some(Way { link, ..way }), PATIENCE);
+        watch.follow(Some(Watched { link, ..way }), PATIENCE);
         assert_eq!(leaves(&mut watch, 11, 10_000), None);
         watch.follow(None, PATIENCE);
         for second in 10..30 {

@@ -106,7 +106,8 @@ fn a_nat64_that_does_not_answer_is_said_once() {
                   NAT64 prefix 64:ff9b::/96 (Router Advertisement)";
     assert_eq!(words(&done), [silent]);
     assert_eq!(setup_prefixes(&done), []);
-    let back = "IPv4 via eth0, NAT64 prefix 64:ff9b::/96 (Router Advertisement)";
+    let back = "IPv4 via eth0, NAT64 prefix 64:ff9b::/96 (Router Advertisement), \
+                forwarded by the kernel";
     assert_eq!(says(&rig.passes(1)), [back]);
     // A false alarm is followed by more patience.
     let done = rig.is_unanswered(seconds(20));
@@ -157,7 +158,7 @@ fn a_fallback_or_dns64_takes_over() {
             .any(|(at, one)| *at == seconds(10) && query(one))
     );
     let actions = rig.resolved(&["2001:db8:64::192.0.0.170"], 600);
-    assert!(says(&actions)[0].ends_with("(DNS64)"));
+    assert!(says(&actions)[0].contains("(DNS64)"));
 }
 
 /// SIGHUP: what did not answer is tried at once.
