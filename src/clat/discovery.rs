@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Action, Candidates, Ignored, Network, Origin, Settings, Source,
+    Action, Candidates, Ignored, Network, Origin, Resolution, Servers, Settings, Source,
     doubts::{Doubts, Standing},
     event::IgnoredPrefix,
     network::{Interface, network_of},
@@ -33,6 +33,8 @@ pub(super) struct Discovery {
     /// The prefixes that do not answer.
     pub(super) doubts: Doubts,
     dns_servers: Vec<DnsServer>,
+    /// Links with prefixes by DNS, and whether name servers of the link itself gave them.
+    answered: Vec<(u32, bool)>,
     /// Advertised MTUs, in octets, by link.
     mtus: Vec<(u32, u32)>,
     /// Networks in which hosts form addresses (RFC 4862), by link: the first 64 bits.
@@ -107,6 +109,7 @@ impl Discovery {
         self.candidates.retain_links(has_stayed);
         self.doubts.retain_links(has_stayed);
         self.dns_servers.retain(|server| has_stayed(server.link));
+        self.answered.retain(|(link, _)| has_stayed(*link));
         self.mtus.retain(|(link, _)| has_stayed(*link));
         self.networks.retain(|(link, _)| has_stayed(*link));
         self.in_vain.retain(|link| has_stayed(*link));
@@ -114,6 +117,7 @@ impl Discovery {
         for (link, prefix) in found {
             if network.overlaps(&prefix) {
                 self.candidates.forget(link, prefix);
+                self.answered.retain(|(one, _)| *one != link);
                 let prefix = prefix.prefix();
                 let own = IgnoredPrefix::Own(prefix.address(), prefix.length());
                 self.ignore(network, link, own, actions);
@@ -215,16 +219,24 @@ impl Discovery {
         self.networks.contains(&(link, network_of(address)))
     }
 
-    /// Takes the addresses of ipv4only.arpa that a name server has answered, with their TTL.
+    /// Takes the answer of a name server.
     pub(super) fn resolved(
         &mut self,
         network: &Network,
         link: u32,
-        addresses: &[Ipv6Addr],
-        ttl: Duration,
+        resolution: &Resolution,
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
+        let Resolution {
+            addresses,
+            ttl,
+            own,
+        } = resolution;
+        if !own && self.answered.contains(&(link, true)) {
+            self.unresolved(link, now); // own servers may be known again by the next query
+            return;
+        }
         let mut prefixes = prefix::by_addresses(addresses);
         prefixes.retain(|prefix| !network.overlaps(prefix));
         if let (Some(&address), []) = (addresses.first(), &*prefixes) {
@@ -235,7 +247,11 @@ impl Discovery {
                 actions,
             );
         }
-        let ttl = ttl.max(MIN_TTL);
+        self.answered.retain(|(one, _)| *one != link);
+        if !prefixes.is_empty() {
+            self.answered.push((link, *own));
+        }
+        let ttl = (*ttl).max(MIN_TTL);
         self.candidates.resolved(link, &prefixes, ttl, now);
         if let Some(search) = self.search_of(link) {
             if prefixes.is_empty() {
@@ -306,12 +322,18 @@ impl Discovery {
         if search.take_solicitation(now) {
             actions.push(Action::Solicit { link });
         }
+        // Own name servers that are announced after others have answered are asked at once.
+        let others = (link, false);
+        if self.answered.contains(&others) && self.dns_servers.iter().any(|one| one.link == link) {
+            self.answered.retain(|one| *one != others);
+            search.query_at(now);
+        }
         if wants_dns && search.take_query(now) {
             let servers = if settings.dns_servers.is_empty() {
                 let advertised = self.dns_servers.iter().filter(|one| one.link == link);
-                advertised.map(|one| IpAddr::V6(one.address)).collect()
+                Servers::Network(advertised.map(|one| IpAddr::V6(one.address)).collect())
             } else {
-                settings.dns_servers.clone()
+                Servers::Configured(settings.dns_servers.clone())
             };
             actions.push(Action::Query { link, servers });
         }

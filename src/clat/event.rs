@@ -27,10 +27,8 @@ pub enum Event {
     Resolved {
         /// The link by which it was asked.
         link: u32,
-        /// The addresses: none without a DNS64.
-        addresses: Vec<Ipv6Addr>,
-        /// The time for which they may be kept.
-        ttl: Duration,
+        /// What it has answered.
+        resolution: Resolution,
     },
     /// No name server has given a usable answer.
     Unresolved {
@@ -50,6 +48,28 @@ pub enum Event {
     Time,
 }
 
+/// The answer to which IPv6 addresses ipv4only.arpa has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolution {
+    /// The addresses: none without a DNS64.
+    pub addresses: Vec<Ipv6Addr>,
+    /// The time for which they may be kept.
+    pub ttl: Duration,
+    /// Whether the servers are the uplink's own. Others, such as those of a VPN in resolv.conf,
+    /// change nothing about what own ones have said.
+    pub own: bool,
+}
+
+/// Name servers to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Servers {
+    /// These, of `dns64-servers`.
+    Configured(Vec<IpAddr>),
+    /// Those of the network: these, of Router Advertisements (RFC 8106), and what the host knows
+    /// besides.
+    Network(Vec<IpAddr>),
+}
+
 /// Something to do. A `link` is the index of the interface to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -62,8 +82,8 @@ pub enum Action {
     Query {
         /// The link to ask by.
         link: u32,
-        /// The servers to ask; if empty, those of the system.
-        servers: Vec<IpAddr>,
+        /// The servers to ask.
+        servers: Servers,
     },
     /// Have this address, and no other one, on its interface, for the kernel to detect duplicates.
     TestAddress(Option<AddressTest>),

@@ -47,11 +47,11 @@ use crate::link::LinkRef;
 use conclusion::{Conclusion, Situation};
 use damping::{Change, Damping};
 use discovery::Discovery;
-pub use event::{Action, AddressTest, Event, Ignored};
+pub use event::{Action, AddressTest, Event, Ignored, Resolution, Servers};
 use host::Host;
 use native::Native;
 pub use network::{Address, FirstRules, Interface, LinkLayer, Network, is_clat_address};
-pub use next_hop::{Neighbour, NextHop, Resolution, Sending};
+pub use next_hop::{Neighbour, NextHop, Reachability, Sending};
 pub use prefix::{Candidates, Origin};
 pub use rescan::Rescan;
 pub use retry::Retry;
@@ -170,13 +170,10 @@ impl Clat {
                 self.discovery
                     .advertised(&self.network, link, router, &advertisement, now, actions)
             }
-            Event::Resolved {
-                link,
-                addresses,
-                ttl,
-            } => self
-                .discovery
-                .resolved(&self.network, link, &addresses, ttl, now, actions),
+            Event::Resolved { link, resolution } => {
+                self.discovery
+                    .resolved(&self.network, link, &resolution, now, actions);
+            }
             Event::Unresolved { link } => self.discovery.unresolved(link, now),
             Event::Answered { from } => self.choice.answered(from, now),
             Event::Resumed => {

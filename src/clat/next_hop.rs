@@ -50,7 +50,7 @@ pub enum Neighbour {
 
 /// The resolution of a next hop that is a router.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Resolution {
+pub enum Reachability {
     /// The kernel has not been asked.
     #[default]
     Unknown,
@@ -80,7 +80,7 @@ pub enum Sending {
     Resolve,
 }
 
-impl Resolution {
+impl Reachability {
     /// Takes what the kernel says of the next hop.
     pub fn heard(&mut self, neighbour: Neighbour, now: Instant) {
         *self = match (neighbour, *self) {
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn packets_wait_for_the_address() {
         let now = Instant::now();
-        let mut resolution = Resolution::default();
+        let mut resolution = Reachability::default();
         assert_eq!(resolution.sending(false, now), Sending::Wait);
         assert_eq!(resolution.deadline(), None);
         assert_eq!(resolution.sending(true, now), Sending::Resolve);
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn an_old_address_is_used_and_confirmed_once() {
         let now = Instant::now();
-        let mut resolution = Resolution::default();
+        let mut resolution = Reachability::default();
         resolution.heard(Neighbour::Stale(MAC), now);
         assert_eq!(resolution.sending(true, now), Sending::Send);
         assert_eq!([(); 3].map(|()| resolution.used()), [true, false, false]);
@@ -190,7 +190,7 @@ mod tests {
     fn packets_to_a_router_that_does_not_answer_are_refused() {
         let now = Instant::now();
         for silent_kernel in [false, true] {
-            let mut resolution = Resolution::default();
+            let mut resolution = Reachability::default();
             assert_eq!(resolution.sending(true, now), Sending::Resolve);
             let end = now + MAX_RESOLUTION;
             if !silent_kernel {
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn what_the_kernel_has_removed_is_resolved_again() {
         let now = Instant::now();
-        let mut resolution = Resolution::default();
+        let mut resolution = Reachability::default();
         resolution.heard(Neighbour::Confirmed(MAC), now);
         // Linux marks it as failed before it removes it.
         resolution.heard(Neighbour::Failed, now);

@@ -124,6 +124,11 @@ impl Search {
         self.backoff = (self.backoff * 2).min(QUERY_BACKOFF[1]);
     }
 
+    /// Asks name servers at this time.
+    pub(super) fn query_at(&mut self, at: Duration) {
+        self.dns = Dns::Due(at);
+    }
+
     /// Whether a Router Solicitation is to be sent now; it counts as sent.
     pub(super) fn take_solicitation(&mut self, now: Duration) -> bool {
         let Routers::Soliciting { next, left, why } = self.routers else {

@@ -1,5 +1,5 @@
 //! Every text that is read: tayga.conf, its map-file and its file of leases, clatd.conf,
-//! resolv.conf.
+//! resolv.conf, and what systemd writes of the name servers of a link.
 //!
 //! [`Config::read`] goes through a tayga.conf line by line. `grammar` takes a line apart into
 //! words, `word` has a value for each word or says what is expected in its place, `directives` has
@@ -12,6 +12,7 @@ mod draft;
 pub mod dynamic_map;
 pub(crate) mod grammar;
 mod map_file;
+pub mod name_servers;
 mod notice;
 mod overlap;
 pub mod resolv_conf;

@@ -35,7 +35,8 @@ pub fn name_servers(
     (servers, errors)
 }
 
-fn name_server(
+/// The name server that a word is, as in [`name_servers`].
+pub(super) fn name_server(
     word: &[u8],
     link: u32,
     index_of: impl Fn(&str) -> Option<u32>,

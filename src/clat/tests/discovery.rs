@@ -161,6 +161,66 @@ fn a_resolved_prefix_is_renewed() {
     assert!(says(&actions)[0].starts_with("Waiting for a NAT64 prefix"));
 }
 
+/// The name servers of a VPN, which resolv.conf has for the time being, end nothing that those of
+/// the network have said, nor replace it. What they said themselves they may end.
+#[test]
+fn only_own_name_servers_end_a_prefix_of_own_ones() {
+    const OWN: &[&str] = &["2001:db8:64::192.0.0.170"];
+    const VPNS: &[&str] = &["2001:db8:46::192.0.0.170"];
+    let waits = |actions: Vec<Action>| says(&actions)[0].starts_with("Waiting for a NAT64 prefix");
+    let mut rig = Rig::started();
+    rig.until(seconds(1001));
+    assert!(says(&rig.resolved_by(false, VPNS, 300))[0].contains("46::/96"));
+    assert!(waits(rig.resolved_by(false, &[], 60)));
+    assert!(says(&rig.resolved_by(false, VPNS, 300))[0].contains("46::/96"));
+    assert!(says(&rig.resolved_by(true, OWN, 300))[0].contains("64::/96"));
+    for answer in [VPNS, &[], VPNS] {
+        assert_eq!(rig.resolved_by(false, answer, 300), []);
+        rig.now += seconds(60);
+        let actions = rig.tell(Event::Time);
+        let asks = actions
+            .iter()
+            .any(|one| matches!(one, Action::Query { .. }));
+        assert!(asks, "own ones may be back: {actions:?}");
+    }
+    assert!(waits(rig.resolved_by(true, &[], 60)));
+    assert!(says(&rig.resolved_by(false, VPNS, 300))[0].contains("46::/96"));
+    rig.resolved_by(true, OWN, 300);
+    rig.link().running = false;
+    rig.network_is();
+    rig.link().running = true;
+    rig.network_is();
+    assert!(says(&rig.resolved_by(false, VPNS, 300))[0].contains("46::/96"));
+}
+
+/// Name servers that a router announces later than resolv.conf was asked are asked at once, and not
+/// only when the lifetime of that answer is over.
+#[test]
+fn own_name_servers_that_come_late_are_asked() {
+    let mut rig = Rig::started();
+    rig.until(seconds(1001));
+    rig.resolved_by(false, &["2001:db8:46::192.0.0.170"], 6000);
+    let mut announced = || {
+        rig.tell(Event::Advertisement {
+            link: UPLINK,
+            router: ROUTER,
+            advertisement: RouterAdvertisement {
+                dns_servers: vec![("2001:db8::53".parse().unwrap(), seconds(600))],
+                ..RouterAdvertisement::default()
+            },
+        })
+    };
+    let own = Servers::Network(vec!["2001:db8::53".parse().unwrap()]);
+    let query = Action::Query {
+        link: UPLINK,
+        servers: own,
+    };
+    assert_eq!(announced(), [query]);
+    assert_eq!(announced(), [], "once");
+    let actions = rig.resolved_by(true, &["2001:db8:64::192.0.0.170"], 600);
+    assert!(says(&actions)[0].contains("64::/96"));
+}
+
 /// No deadline is beyond all time, also while a query is pending and the TTL is over: the daemon
 /// adds it to its clock.
 #[test]

@@ -113,11 +113,19 @@ impl Rig {
     }
 
     fn resolved(&mut self, addresses: &[&str], ttl: u64) -> Vec<Action> {
-        let addresses = addresses.iter().map(|one| one.parse().unwrap()).collect();
+        self.resolved_by(true, addresses, ttl)
+    }
+
+    /// An answer of the uplink's own name servers, or of others.
+    fn resolved_by(&mut self, own: bool, addresses: &[&str], ttl: u64) -> Vec<Action> {
+        let resolution = Resolution {
+            addresses: addresses.iter().map(|one| one.parse().unwrap()).collect(),
+            ttl: seconds(ttl),
+            own,
+        };
         self.tell(Event::Resolved {
             link: UPLINK,
-            addresses,
-            ttl: seconds(ttl),
+            resolution,
         })
     }
 

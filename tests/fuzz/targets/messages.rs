@@ -6,10 +6,13 @@ use std::{net::Ipv6Addr, time::Duration};
 
 use libfuzzer_sys::fuzz_target;
 use xlatd::{
-    clat::{Action, Address, Clat, Event, Interface, Network, Settings, Source, Traffic, prefix},
+    clat::{
+        Action, Address, Clat, Event, Interface, Network, Resolution, Settings, Source, Traffic,
+        prefix,
+    },
     plan::{self, Before, Facts},
     wire::{
-        dns::{self, Answer},
+        dns::{self, Answer, Response},
         ndp::{self, RouterAdvertisement},
     },
 };
@@ -25,14 +28,29 @@ fuzz_target!(|data: &[u8]| {
                 ndp::solicited_target(data),
             );
             ndp::answers_probe(data, 7);
-            if let Some(Answer::Addresses(addresses, _)) = dns::answer(data, 0) {
-                assert!((1..=dns::MAX_ADDRESSES).contains(&addresses.len()));
-            }
+            dns_response(data);
         }
         1 => life(data, Settings::default()),
         _ => life(data, settings(kind / 3)),
     }
 });
+
+/// A response, and the same one to each query that it leads to.
+fn dns_response(data: &[u8]) {
+    let mut query = dns::Query::new(0);
+    for aliases in 0.. {
+        assert!(aliases <= dns::MAX_ALIASES, "a loop");
+        assert!(query.message().len() <= 271);
+        match query.response(dns::in_stream(data).unwrap_or(data)) {
+            Some(Response::Alias(next)) => query = next,
+            Some(Response::Answer(Answer::Addresses(addresses, _))) => {
+                assert!((1..=dns::MAX_ADDRESSES).contains(&addresses.len()));
+                return;
+            }
+            _ => return,
+        }
+    }
+}
 
 /// Of the kinds that there are.
 fn settings(kind: u8) -> Settings {
@@ -99,13 +117,16 @@ fn life(mut data: &[u8], settings: Settings) {
             },
             3 => Event::Resolved {
                 link: network.interfaces[at].index,
-                addresses: content
-                    .as_chunks::<16>()
-                    .0
-                    .iter()
-                    .map(|octets| Ipv6Addr::from(*octets))
-                    .collect(),
-                ttl: Duration::from_secs(len.into()),
+                resolution: Resolution {
+                    addresses: content
+                        .as_chunks::<16>()
+                        .0
+                        .iter()
+                        .map(|octets| Ipv6Addr::from(*octets))
+                        .collect(),
+                    ttl: Duration::from_secs(len.into()),
+                    own: kind & 16 == 0,
+                },
             },
             4 => Event::Unresolved {
                 link: network.interfaces[at].index,

@@ -23,7 +23,10 @@ use crate::{
     daemon::clat,
     error::{Error, system},
     host::Host,
-    sys::{self, firewall::Firewall, log::Destination, privilege, sandbox::Programs},
+    sys::{
+        self, firewall::Firewall, log::Destination, privilege, resolver::LinkStates,
+        sandbox::Programs,
+    },
 };
 
 /// Runs a CLAT, or the command that the arguments name.
@@ -57,6 +60,7 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
         return Host::clean_up(&directory, &config.clat.device, firewall);
     }
     info!("Starting xlatd {} as a CLAT", env!("CARGO_PKG_VERSION"));
+    let link_states = LinkStates::new(); // while other processes can be looked at
     let uses_ufw = config.ufw.is_some() || sys::firewall::ufw::is_enabled();
     if config.script_up.is_none() && config.script_down.is_none() && !uses_ufw {
         // nft(8) needs the first. Root has the last two, for the undo journal in the directory of
@@ -74,7 +78,7 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
             warn!("No sandbox for system calls (seccomp): {error}");
         }
     }
-    let (mut service, mut daemon) = clat::start(config, &directory)?;
+    let (mut service, mut daemon) = clat::start(config, &directory, link_states)?;
     service.run(&mut daemon)
 }
 

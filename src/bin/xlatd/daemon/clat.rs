@@ -16,11 +16,10 @@ use nix::{
 };
 use xlatd::{
     clat::{
-        Action, Clat, Event, Rescan, Retry, Status,
+        Action, Clat, Event, Rescan, Retry, Servers, Status,
         neighbour::{InvalidAdvertisement, Message},
     },
     config::clatd::ClatConfig,
-    wire::dns::Answer,
 };
 
 use crate::{
@@ -32,8 +31,13 @@ use crate::{
     error::{Error, system},
     host::{Host, journal_path},
     sys::{
-        firewall::Firewall, machine_id, ndisc::Ndisc, netlink::LinkChanges, random,
-        resolver::Query, script::Script,
+        firewall::Firewall,
+        machine_id,
+        ndisc::Ndisc,
+        netlink::LinkChanges,
+        random,
+        resolver::{LinkStates, Query},
+        script::Script,
     },
 };
 
@@ -46,7 +50,7 @@ const SCRIPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum number of messages read in a turn, so that a flood starves nothing else.
 const MAX_MESSAGES: usize = 64;
 
-// Indices in the inputs; name servers follow.
+// Indices in the inputs.
 const CHANGES: usize = 0;
 const NDISC: usize = 1;
 const NFTABLES: usize = 2;
@@ -64,6 +68,7 @@ pub(crate) struct ClatDaemon {
     /// `None` where the kernel has no nftables.
     nftables: Option<LinkChanges>,
     ndisc: Ndisc,
+    link_states: LinkStates,
     query: Option<Query>,
     /// Unusable name servers that were logged.
     unusable_servers: Vec<String>,
@@ -91,6 +96,7 @@ pub(crate) struct ClatDaemon {
 pub(crate) fn start(
     mut config: ClatConfig,
     directory: &Path,
+    link_states: LinkStates,
 ) -> Result<(Service, ClatDaemon), Error> {
     config.clat.secret = machine_id::read();
     let journal = journal_path(directory, &config.clat.device);
@@ -115,6 +121,7 @@ pub(crate) fn start(
         ndisc: Ndisc::new(identifier).map_err(system(
             "listen to Router Advertisements, which requires root or CAP_NET_RAW",
         ))?,
+        link_states,
         query: None,
         unusable_servers: Vec::new(),
         rescan: Rescan::new(Instant::now()),
@@ -161,10 +168,7 @@ impl Guest for ClatDaemon {
         inputs[NDISC] = Some(self.ndisc.as_fd());
         inputs[NFTABLES] = self.nftables.as_ref().map(AsFd::as_fd);
         inputs[NEIGHBOURS] = self.host.neighbours();
-        let servers = self.query.iter().flat_map(Query::fds);
-        for (input, server) in inputs[NAME_SERVERS..].iter_mut().zip(servers) {
-            *input = Some(server);
-        }
+        inputs[NAME_SERVERS] = self.query.as_ref().map(AsFd::as_fd);
         inputs
     }
 
@@ -179,7 +183,7 @@ impl Guest for ClatDaemon {
         let deadlines = [
             self.due
                 .and_then(|due| now.checked_add(due.saturating_sub(since_start))),
-            self.query.as_ref().map(|query| query.deadline),
+            self.query.as_ref().map(Query::deadline),
             self.rescan.deadline(),
             self.retry.deadline(),
             self.host.deadline(),
@@ -322,28 +326,44 @@ impl ClatDaemon {
         }
     }
 
+    /// Goes on with the query to name servers, and passes its outcome to the CLAT.
     fn read_dns_answer(&mut self, turn: &Turn<'_>) {
         let Some(query) = &mut self.query else {
             return;
         };
-        let link = query.link;
-        let event = match query.answer() {
-            Some(Answer::Addresses(addresses, ttl)) => Event::Resolved {
-                link,
-                addresses,
-                ttl,
-            },
-            Some(Answer::None) => Event::Resolved {
-                link,
-                addresses: Vec::new(),
-                ttl: Duration::ZERO,
-            },
-            Some(Answer::Failed) => Event::Unresolved { link },
-            None if query.is_in_vain(turn.now) => Event::Unresolved { link },
-            None => return,
+        if turn.is_ready(NAME_SERVERS) {
+            query.go_on(turn.now);
+        }
+        if let Some(event) = query.outcome(turn.now) {
+            self.query = None;
+            self.handle(event, turn);
+        }
+    }
+
+    /// Asks name servers by a link.
+    fn ask_name_servers(&mut self, link: u32, servers: &Servers, turn: &Turn<'_>) {
+        let Some(uplink) = self.clat.link(link) else {
+            self.handle(Event::Unresolved { link }, turn);
+            return;
         };
-        self.query = None;
-        self.handle(event, turn);
+        let index_of = |name: &str| self.clat.link_named(name).map(|link| link.index);
+        // A forged answer must guess it.
+        let id = random::seed() as u16;
+        let query = match Query::ask(uplink, servers, self.link_states, index_of, id, turn.now) {
+            Ok(query) => query,
+            Err(error) => {
+                debug!("cannot ask name servers: {error}");
+                self.handle(Event::Unresolved { link }, turn);
+                return;
+            }
+        };
+        if query.unusable != self.unusable_servers {
+            self.unusable_servers.clone_from(&query.unusable);
+            for server in &query.unusable {
+                warn!("/etc/resolv.conf: a name server cannot be asked: {server}");
+            }
+        }
+        self.query = Some(query);
     }
 
     /// Passes an event to the CLAT, and carries out the actions that it returns.
@@ -360,21 +380,7 @@ impl ClatDaemon {
                         debug!("cannot send a Router Solicitation: {error}");
                     }
                 }
-                Action::Query { link, servers } => {
-                    let name = self.clat.link(link).map(|link| link.name.clone());
-                    let name = name.unwrap_or_default();
-                    let index_of = |name: &str| self.clat.link_named(name).map(|link| link.index);
-                    // A forged answer must guess it.
-                    let id = random::seed() as u16;
-                    let query = Query::ask(link, &name, &servers, index_of, id, turn.now);
-                    if query.unusable != self.unusable_servers {
-                        self.unusable_servers.clone_from(&query.unusable);
-                        for server in &query.unusable {
-                            warn!("/etc/resolv.conf: a name server cannot be asked: {server}");
-                        }
-                    }
-                    self.query = Some(query);
-                }
+                Action::Query { link, servers } => self.ask_name_servers(link, &servers, turn),
                 Action::TestAddress(trial) => self.apply(HostRequest::TestAddress(trial), turn),
                 Action::Probe { link, from, to } => {
                     if let Err(error) = self.ndisc.probe(link, from, to) {

@@ -20,13 +20,12 @@ use crate::{
     error::{Error, system},
     sys::{
         notify::Notify,
-        resolver,
         signals::{Signal, Signals},
     },
 };
 
 /// The maximum number of inputs of a [`Guest`], without its device.
-pub(crate) const INPUTS: usize = 4 + resolver::MAX_SERVERS;
+pub(crate) const INPUTS: usize = 5;
 
 /// A daemon that a [`Service`] runs.
 pub(crate) trait Guest {

@@ -4,7 +4,7 @@ use std::{io, net::Ipv6Addr, os::fd::AsFd, os::fd::BorrowedFd, time::Instant};
 
 use log::{debug, warn};
 use xlatd::{
-    clat::{NextHop, Resolution, Sending},
+    clat::{NextHop, Reachability, Sending},
     link::LinkRef,
     translate::Packet,
     wire::{Malformed, ethernet},
@@ -37,7 +37,7 @@ pub(crate) struct Uplink {
     /// Its length, in octets: zero where the link has none.
     header_len: usize,
     /// The next hop that is to be resolved, if it is one.
-    router: Option<(NeighbourWatch, Resolution)>,
+    router: Option<(NeighbourWatch, Reachability)>,
     /// Whether a packet was written in this turn.
     is_used: bool,
     /// Packets that the kernel rejected.
@@ -53,7 +53,7 @@ impl Uplink {
             NextHop::Router { router, .. } => {
                 let watch = NeighbourWatch::open(link, router)
                     .map_err(system("watch the router of the uplink by netlink"))?;
-                let resolution = Resolution::default();
+                let resolution = Reachability::default();
                 (Some((watch, resolution)), None, ethernet::HEADER_LEN)
             }
             NextHop::Unresolved(mac) => {
