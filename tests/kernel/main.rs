@@ -20,6 +20,7 @@
 mod checksum;
 mod clat;
 mod clat_address;
+mod clat_dns;
 mod clat_host;
 mod clat_neighbours;
 mod data_dir;
