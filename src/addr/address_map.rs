@@ -61,8 +61,19 @@ pub struct AddressMap {
     prefix: Option<Nat64Prefix>,
     wkpf_strict: bool,
     pool: Option<Pool>,
+    edge: Option<Edge>,
     /// For the leases: seconds since 1970.
     now: u64,
+}
+
+/// The IPv4 side of a translator at the edge of a network that has explicit mappings only: a CLAT
+/// (RFC 6877).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// Addresses that nobody on the IPv6 side has: those without a mapping are nobody's.
+    pub network: Prefix4,
+    /// The IPv6 source of ICMP errors that come from this side, where their own has no mapping.
+    pub errors_from: Ipv6Addr,
 }
 
 impl AddressMap {
@@ -81,8 +92,15 @@ impl AddressMap {
             prefix,
             wkpf_strict,
             pool: None,
+            edge: None,
             now: 0,
         }
+    }
+
+    /// Maps no IPv4 source by the prefix, which leads to the other side: answers would not come
+    /// back.
+    pub fn set_edge(&mut self, edge: Edge) {
+        self.edge = Some(edge);
     }
 
     /// Lends addresses of `pool` to IPv6 hosts, but none that is mapped: to be called after all
@@ -203,10 +221,22 @@ impl AddressMap {
         if treatment == Treatment::LinkLocal && self.prefix.is_some() {
             return Err(Unmapped::LinkLocal);
         }
+        if self.edge.is_some_and(|edge| edge.network.contains(address)) {
+            return Err(Unmapped::Illegal);
+        }
         Ok(Mapped {
             address: self.embed(address)?,
             via: Via::Prefix,
         })
+    }
+
+    /// The IPv6 address of an IPv4 host that has sent a packet.
+    pub fn source_to_v6(&self, address: Ipv4Addr) -> Result<Ipv6Addr, Unmapped> {
+        let Mapped { address, via } = self.to_v6(address)?;
+        match self.edge {
+            Some(_) if via == Via::Prefix => Err(Unmapped::NoMapping),
+            _ => Ok(address),
+        }
     }
 
     /// The IPv4 address of an IPv6 host.
@@ -277,6 +307,25 @@ impl AddressMap {
         Ok(prefix.embed(address))
     }
 
+    /// The IPv6 source of an ICMP error from an IPv4 address without a mapping.
+    pub fn error_source(&self, address: Ipv4Addr) -> Ipv6Addr {
+        match self.edge {
+            Some(edge) => edge.errors_from,
+            None => self.embed(address).unwrap_or(self.own_v6),
+        }
+    }
+
+    /// The IPv6 source of ICMP errors of the translator itself.
+    pub fn own_error_source(&self) -> Ipv6Addr {
+        self.edge.map_or(self.own_v6, |edge| edge.errors_from)
+    }
+
+    /// Whether the IPv4 side is at the [edge](Edge): senders there are told of every address that
+    /// they cannot reach.
+    pub fn is_at_edge(&self) -> bool {
+        self.edge.is_some()
+    }
+
     /// The IPv6 host that `address` belongs to by an explicit mapping or a lease.
     pub fn host_v6(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
         let lease = || self.pool.as_ref()?.to_v6(address, self.now);
@@ -332,6 +381,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::addr::Prefix6;
 
     const OWN_V4: &str = "192.168.255.1";
     const OWN_V6: &str = "2001:db8:1::1";
@@ -365,6 +415,34 @@ mod tests {
     fn to_v4(map: &AddressMap, host: &str, address: &str, via: Via) {
         let address = v4(address);
         assert_eq!(map.to_v4(v6(host)), Ok(Mapped { address, via }), "{host}");
+    }
+
+    /// RFC 6877: a CLAT translates its own host, and nobody else behind it by the prefix, which
+    /// leads to the other side. Nobody there has an address of RFC 7335.
+    #[test]
+    fn the_edge_has_explicit_sources_only() {
+        let prefix: Prefix6 = "2001:db8:64::/96".parse().unwrap();
+        let prefix = Nat64Prefix::new(prefix).unwrap();
+        let [host, own, other]: [Ipv4Addr; 3] =
+            ["192.0.0.1", "192.0.0.2", "192.0.0.3"].map(|one| one.parse().unwrap());
+        let host_v6: Ipv6Addr = "2001:db8::1".parse().unwrap();
+        let mut map = AddressMap::new(own, "2001:db8::2".parse().unwrap(), Some(prefix), false);
+        let eam = Eam::new(Prefix4::host(host), Prefix6::host(host_v6)).unwrap();
+        map.insert(eam).unwrap();
+        let far: Ipv4Addr = "10.1.0.2".parse().unwrap();
+        assert_eq!(map.source_to_v6(far), Ok(prefix.embed(far)));
+        assert_eq!(map.error_source(far), prefix.embed(far));
+        map.set_edge(Edge {
+            network: Prefix4::around(host, 29),
+            errors_from: host_v6,
+        });
+        assert_eq!(map.source_to_v6(host), Ok(host_v6));
+        assert_eq!(map.source_to_v6(far), Err(Unmapped::NoMapping));
+        assert_eq!(map.error_source(far), host_v6);
+        assert_eq!(map.own_error_source(), host_v6);
+        assert_eq!(map.to_v6(far).unwrap().address, prefix.embed(far));
+        assert_eq!(map.to_v6(other), Err(Unmapped::Illegal));
+        assert_eq!(map.to_v6(own).unwrap().via, Via::Own);
     }
 
     /// RFC 7757 section 3.3: own addresses, explicit mappings, the prefix.

@@ -14,7 +14,7 @@ mod rfc6052;
 pub mod special;
 pub mod upkeep;
 
-pub use address_map::{AddressMap, Mapped, Unmapped, Via};
+pub use address_map::{AddressMap, Edge, Mapped, Unmapped, Via};
 pub use eam::{Disagreement, Eam, SuffixTooShort};
 pub use prefix::{Address, IpPrefix, Prefix, Prefix4, Prefix6, PrefixError};
 pub(crate) use prefix::{decimal, parse as parse_prefix};

@@ -139,6 +139,12 @@ impl Situation<'_> {
             on_link: true,
             default_route: settings.default_route && native.is_none(),
             rule_priority: before(network.first_rules.v4),
+            // Native IPv4 goes before the CLAT, by its metric, also until that steps aside.
+            link_local_default: match network.native() {
+                Some(_) => None,
+                None => network.link_local_default(),
+            },
+            links_v4: network.links_v4(),
             others: network.other_clats(),
         };
         Ok((status, setup))

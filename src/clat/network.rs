@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::NextHop;
-use crate::addr::Nat64Prefix;
+use crate::addr::{Nat64Prefix, Prefix4};
 
 /// The network of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,6 +79,31 @@ impl Network {
         interfaces.find(|one| one.running && one.default_v4 && !one.is_tunnel())
     }
 
+    /// The IPv4 networks of the host's links, in order: nobody there is behind a NAT64.
+    pub(super) fn links_v4(&self) -> Vec<Prefix4> {
+        let mut networks: Vec<_> = self
+            .interfaces
+            .iter()
+            .flat_map(|one| &one.networks_v4)
+            .collect();
+        let is_clats = |one: &Prefix4| CONTINUITY.as_flattened().iter().any(|ip| one.contains(*ip));
+        networks.retain(|one| matches!(one.length(), 1..=31) && !is_clats(one));
+        networks.sort_by_key(|one| (one.address(), one.length()));
+        networks.dedup();
+        networks.into_iter().copied().collect()
+    }
+
+    /// The metric of an IPv4 default route that leads nowhere: by a link of which the host knows
+    /// nothing but link-local addresses (RFC 3927), as programs that assign these add it.
+    pub(super) fn link_local_default(&self) -> Option<u32> {
+        let is_link_local = |one: &Prefix4| one.address().is_link_local();
+        let interfaces = self.interfaces.iter().filter(|one| {
+            let networks = &one.networks_v4;
+            !networks.is_empty() && networks.iter().all(is_link_local)
+        });
+        interfaces.filter_map(|one| one.on_link_default_v4).min()
+    }
+
     /// An interface of another CLAT for the same uplink: NetworkManager's has its address on the
     /// uplink, systemd-networkd's on a device named after it.
     pub(super) fn another_clat(&self, uplink: &Interface) -> Option<&Interface> {
@@ -136,6 +161,10 @@ pub struct Interface {
     pub gateway: Option<Ipv6Addr>,
     /// Whether it has an IPv4 default route with a gateway.
     pub default_v4: bool,
+    /// The metric of its best IPv4 default route without a gateway.
+    pub on_link_default_v4: Option<u32>,
+    /// The networks of its IPv4 addresses.
+    pub networks_v4: Vec<Prefix4>,
     /// Its IPv4 addresses that are for CLATs ([`is_clat_address`]).
     pub clat_addresses: Vec<Ipv4Addr>,
 }

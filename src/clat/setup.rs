@@ -3,7 +3,10 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{NextHop, Settings};
-use crate::{addr::Nat64Prefix, link::LinkRef};
+use crate::{
+    addr::{Nat64Prefix, Prefix4},
+    link::LinkRef,
+};
 
 /// The octets that an IPv4 packet has to leave: IPv6 makes it 20 longer, a Fragment Header 8 more.
 const OVERHEAD: u32 = 28;
@@ -38,6 +41,10 @@ pub struct HostSetup {
     pub default_route: bool,
     /// Priority of the rule of our IPv4 address: before those of others.
     pub rule_priority: u32,
+    /// The metric of a default route that leads nowhere, and is not to be used.
+    pub link_local_default: Option<u32>,
+    /// The IPv4 networks of the host's links.
+    pub links_v4: Vec<Prefix4>,
     /// Devices of other CLATs on this host.
     pub others: Vec<String>,
 }
@@ -86,6 +93,22 @@ impl HostSetup {
     /// kernel does not know the address.
     pub fn answers_for(&self) -> Option<(u32, Ipv6Addr)> {
         (self.way.is_dedicated() && self.on_link).then_some((self.uplink.index, self.source))
+    }
+
+    /// Metric of the IPv4 default route of programs: the configured one, or one that is better
+    /// than that of a default route that leads nowhere.
+    pub fn metric(&self, settings: &Settings) -> u32 {
+        /// More than instances can differ by.
+        const ROOM: u32 = 8;
+        if settings.replaces {
+            return 0;
+        }
+        let instance = self.instance(settings);
+        let metric = settings.metric.saturating_add(instance);
+        match self.link_local_default {
+            Some(other @ ROOM..) if other <= metric => other - ROOM + instance,
+            _ => metric,
+        }
     }
 
     /// MTU of the IPv4 route, in octets: packets of it fit the uplink also as IPv6 fragments.

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Facts, Protocol, Resource, Route, Rule, Sysctl, Target,
+    Facts, NextHopObject, Protocol, RP_FILTER, Resource, Route, Rule, Sysctl, Target,
     forwarding::force_forwarding,
-    nft::{ruleset, ruleset_name},
+    nft::{mark, ruleset, ruleset_name},
     route::{LOCAL_TABLE, MAIN_TABLE},
 };
 use crate::{
-    addr::{AddressMap, Eam, IpPrefix, Prefix4, Prefix6},
+    addr::{AddressMap, Eam, Edge, IpPrefix, Prefix4, Prefix6},
     clat::{AddressTest, Forwarding, HostSetup, Settings, Way, private},
     link::LinkRef,
     translate::{self, UdpChecksum},
@@ -17,6 +17,8 @@ use crate::{
 
 /// Metric of the last of all routes.
 const LAST_METRIC: u32 = u32::MAX;
+/// The first address of 192.0.0.0/29, of which no address is behind a NAT64 (RFC 7335).
+const CONTINUITY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 0);
 /// All IPv4 addresses.
 const ANY_V4: IpPrefix = IpPrefix::V4(Ipv4Addr::UNSPECIFIED, 0);
 /// All IPv6 addresses.
@@ -32,10 +34,9 @@ pub fn clat(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<Resourc
     let has_nft = facts.has_nft || !setup.way.is_dedicated();
     let mut plan = device(settings, setup);
     // What is not to come in, or to be forwarded, is dropped before anything does.
-    let rules = Some(ruleset(settings, setup, facts)).filter(|text| has_nft && !text.is_empty());
-    plan.extend(rules.map(|text| Resource::Ruleset {
+    plan.extend(has_nft.then(|| Resource::Ruleset {
         name: ruleset_name(settings, &setup.way),
-        text,
+        text: ruleset(settings, setup, facts),
     }));
     match setup.way {
         Way::Direct(_) => plan.push(not_by_the_kernel(settings, setup)),
@@ -44,7 +45,7 @@ pub fn clat(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<Resourc
             plan.extend(forwarding_ways(settings, setup, ways));
         }
     }
-    plan.extend(ways_there(settings, setup));
+    plan.extend(ways_there(settings, setup, facts));
     plan
 }
 
@@ -132,11 +133,21 @@ fn not_by_the_kernel(settings: &Settings, setup: &HostSetup) -> Resource {
 }
 
 /// The way of IPv4 packets to the translator.
-fn ways_there(settings: &Settings, setup: &HostSetup) -> Vec<Resource> {
+fn ways_there(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<Resource> {
     let [host_v4, _] = setup.addresses;
     let table = table(settings, setup);
     let mtu = setup.route_mtu(settings);
+    // Lookups without a source use the default route of the main table, those of what the kernel
+    // learns from ICMP errors have a source: both routes have one next hop.
+    let next_hop = facts
+        .has_next_hop_object
+        .then(|| next_hop_object(settings, setup));
+    let target = match &next_hop {
+        Some(next_hop) => Target::NextHopObject(next_hop.clone()),
+        None => Target::Device(LinkRef::tun(&settings.device)),
+    };
     let default = Route {
+        target,
         mtu: Some(mtu),
         advmss: Some(settings.advmss.unwrap_or(mtu - 40)),
         ..route(settings, ANY_V4, table)
@@ -154,23 +165,56 @@ fn ways_there(settings: &Settings, setup: &HostSetup) -> Vec<Resource> {
         table,
         priority: setup.rule_priority,
     };
+    // The host routes the packets of others before they have our address.
+    let of_open_connections = Rule {
+        from: ANY_V4,
+        mark: mark(settings, setup),
+        ..of_our_address.clone()
+    };
+    // What comes back for them has the address of a container when the kernel asks how that would
+    // answer: by native IPv4, and not by the device.
+    let not_strict = facts.filters_strictly.then(|| {
+        Resource::Sysctl(Sysctl {
+            link: LinkRef::tun(&settings.device),
+            name: RP_FILTER.to_owned(),
+            value: "2".to_owned(),
+        })
+    });
     let of_all = Route {
         table: MAIN_TABLE,
-        metric: match settings.replaces {
-            true => 0,
-            false => settings.metric.saturating_add(setup.instance(settings)),
-        },
+        metric: setup.metric(settings),
         ..default.clone()
     };
     // Connections by the CLAT stay with it, and nothing with its address leaves by another way
     // (RFC 7335).
-    let mut plan = vec![
+    let mut plan: Vec<_> = next_hop.map(Resource::NextHopObject).into_iter().collect();
+    plan.extend([
         Resource::Route(default),
         Resource::Route(unreachable),
         Resource::Rule(of_our_address),
-    ];
+        Resource::Rule(of_open_connections),
+    ]);
+    plan.extend(not_strict);
+    // The host may be asked from a link by our address: answers are not the NAT64's.
+    let own_links = setup.links_v4.iter().map(|network| Route {
+        target: Target::Unreachable,
+        ..route(
+            settings,
+            IpPrefix::V4(network.address(), network.length()),
+            table,
+        )
+    });
+    plan.extend(own_links.map(Resource::Route));
     plan.extend(setup.default_route.then_some(Resource::Route(of_all)));
     plan
+}
+
+/// The next hop of the IPv4 default routes, by the number of the routing table.
+pub fn next_hop_object(settings: &Settings, setup: &HostSetup) -> NextHopObject {
+    NextHopObject {
+        id: table(settings, setup),
+        link: LinkRef::tun(&settings.device),
+    }
 }
 
 /// The routing table of this CLAT: others on this host have their own.
@@ -224,6 +268,10 @@ pub fn clat_map(setup: &HostSetup) -> AddressMap {
     // Private IPv4 addresses behind a NAT64 are its own business: RFC 6052 section 3.1 is not held.
     let mut map = AddressMap::new(own_v4, own, Some(setup.prefix), false);
     let host = host_v6(setup);
+    map.set_edge(Edge {
+        network: Prefix4::around(CONTINUITY, 29),
+        errors_from: host,
+    });
     if let Ok(eam) = Eam::new(Prefix4::host(host_v4), Prefix6::host(host)) {
         // Nothing else is in the table, so there is no conflict.
         let _ = map.insert(eam);
@@ -255,6 +303,8 @@ mod tests {
         forces_forwarding: true,
         is_router: false,
         has_nft: true,
+        has_next_hop_object: true,
+        filters_strictly: false,
         has_ufw: false,
     };
 
@@ -274,6 +324,8 @@ mod tests {
             rule_priority: 24999,
             on_link: true,
             default_route: true,
+            link_local_default: None,
+            links_v4: Vec::new(),
             others: Vec::new(),
         }
     }
@@ -352,18 +404,20 @@ mod tests {
                     "ip address add 192.0.0.1/32 dev clat",
                     "nft list table ip xlatd_clat",
                     "ip route add blackhole 2001:db8::1/128 table 255",
-                    "ip route add 0.0.0.0/0 dev clat table 49575 mtu 1472 advmss 1432",
+                    "ip nexthop add id 49575 dev clat",
+                    "ip route add 0.0.0.0/0 nhid 49575 table 49575 mtu 1472 advmss 1432",
                     "ip route add unreachable 0.0.0.0/0 table 49575 metric 4294967295",
                     "ip rule add from 192.0.0.1/32 lookup 49575 priority 24999",
-                    "ip route add 0.0.0.0/0 dev clat metric 2048 mtu 1472 advmss 1432",
+                    "ip rule add from all fwmark 0xc1a7 lookup 49575 priority 24999",
+                    "ip route add 0.0.0.0/0 nhid 49575 metric 2048 mtu 1472 advmss 1432",
                 ]
             );
             let open = Settings {
                 source: Source::Explicit(direct.source),
-                ..settings
+                ..settings.clone()
             };
-            let open = commands(&open, &direct, facts);
-            assert!(!open.iter().any(|one| one.contains("nft")), "{open:?}");
+            let keeps_out = |settings| ruleset(settings, &direct, facts).contains("ct state new");
+            assert!(keeps_out(&settings) && !keeps_out(&open));
         }
     }
 
@@ -384,7 +438,11 @@ mod tests {
             let uplinks = command.contains("eth0/force_forwarding");
             assert!(uplinks || !first.contains(&command), "{command}");
         }
-        assert!(first.iter().any(|one| one.contains("dev clat metric 2048")));
+        assert!(
+            first
+                .iter()
+                .any(|one| one.contains("nhid 49575 metric 2048"))
+        );
     }
 
     /// `v4-defaultroute-replace`: better than every other.
@@ -396,7 +454,10 @@ mod tests {
         };
         let commands = commands(&settings, &setup(), FACTS);
         let last = commands.last().unwrap();
-        assert_eq!(last, "ip route add 0.0.0.0/0 dev clat mtu 1472 advmss 1432");
+        assert_eq!(
+            last,
+            "ip route add 0.0.0.0/0 nhid 49575 mtu 1472 advmss 1432"
+        );
     }
 
     #[test]

@@ -26,8 +26,9 @@ const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
 const REPAIRS: Rate = Rate::new(3, REPAIR_INTERVAL.saturating_mul(3));
 
 /// What to tell an administrator about routes and rules that vanish.
-const NETWORKD: &str = " (systemd-networkd: ManageForeignRoutes=no and \
-                        ManageForeignRoutingPolicyRules=no in networkd.conf)";
+const NETWORKD: &str = " (systemd-networkd: ManageForeignRoutes=no, \
+                        ManageForeignRoutingPolicyRules=no and ManageForeignNextHops=no in \
+                        networkd.conf)";
 
 /// One thing to be done to the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,7 +203,10 @@ impl Ledger {
                 is_new.then_some((Level::Warning, text))
             }
             None if entry.repairs.is_empty(REPAIRS, now) => {
-                let is_networkds = matches!(resource, Resource::Route(_) | Resource::Rule(_));
+                let is_networkds = matches!(
+                    resource,
+                    Resource::NextHopObject(_) | Resource::Route(_) | Resource::Rule(_)
+                );
                 let hint = if is_networkds { NETWORKD } else { "" };
                 let text = "Repaired again, another program keeps undoing it";
                 Some((Level::Warning, format!("{text}: {resource}{hint}")))

@@ -18,13 +18,13 @@ mod route;
 mod sysctl;
 mod translator;
 
-pub use clat::{clat, clat_map, clat_translation, trial, ufw_rules};
+pub use clat::{clat, clat_map, clat_translation, next_hop_object, trial, ufw_rules};
 pub use describe::describe;
 pub use effect::{Before, Effect};
 pub use facts::Facts;
 pub use ledger::{Ledger, Step};
 pub use nft::{Family, TableName, dropping_chains, rules, ruleset, ruleset_name};
 pub use resource::{Resource, Undo};
-pub use route::{Protocol, Route, Rule, Target};
-pub use sysctl::{FORCE_FORWARDING, Sysctl, conf_path};
+pub use route::{NextHopObject, Protocol, Route, Rule, Target};
+pub use sysctl::{FORCE_FORWARDING, RP_FILTER, Sysctl, conf_path};
 pub use translator::setup;

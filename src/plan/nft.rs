@@ -5,6 +5,12 @@ use std::fmt;
 use super::Facts;
 use crate::clat::{HostSetup, PRIVATE, Settings, Source, Way};
 
+/// Mark of IPv4 packets of open connections, which have our address once they leave. Each instance
+/// has its own; the first one's is clatd's.
+pub(super) fn mark(settings: &Settings, setup: &HostSetup) -> u32 {
+    0xc1a7 + setup.instance(settings)
+}
+
 /// Packets that belong to no connection, also by their form.
 const UNASKED: &str = "ct state new,invalid,untracked";
 
@@ -69,17 +75,22 @@ pub fn ruleset(settings: &Settings, setup: &HostSetup, facts: Facts) -> String {
     let is_dedicated = setup.way.is_dedicated();
     let is_open = is_dedicated && matches!(settings.source, Source::Explicit(_));
     match setup.way {
-        Way::Direct(_) if is_open => String::new(),
-        Way::Direct(_) => format!(
-            "\tchain prerouting {{
+        Way::Direct(_) => direct_ruleset(settings, setup, is_open),
+        Way::Forwarded(_) | Way::Shared(_) => forwarding_ruleset(settings, setup, facts, is_open),
+    }
+}
+
+fn direct_ruleset(settings: &Settings, setup: &HostSetup, is_open: bool) -> String {
+    let unasked = format!(
+        "\tchain prerouting {{
 \t\ttype filter hook prerouting priority filter; policy accept;
 \t\tiifname \"{}\" {UNASKED} drop
 \t}}
 ",
-            settings.device
-        ),
-        Way::Forwarded(_) | Way::Shared(_) => forwarding_ruleset(settings, setup, facts, is_open),
-    }
+        settings.device
+    );
+    let unasked = if is_open { String::new() } else { unasked };
+    unasked + &no_leaks(settings, setup) + &open_connections(settings, setup)
 }
 
 fn forwarding_ruleset(
@@ -119,6 +130,51 @@ fn forwarding_ruleset(
         text += &format!("\t\t{from} {to} meta nfproto ipv6 {UNASKED} drop\n");
     }
     text + "\t}\n"
+        + &no_leaks(settings, setup)
+        + &no_private(settings)
+        + &open_connections(settings, setup)
+}
+
+/// Packets with the IPv4 address of programs leave by the device or not at all (RFC 7335): not
+/// those of sockets that are bound to another device, nor of networks whose packets another rule
+/// gives that address. Other addresses of 192.0.0.0/29 are not ours (DS-Lite, other CLATs).
+fn no_leaks(settings: &Settings, setup: &HostSetup) -> String {
+    let device = &settings.device;
+    let [host_v4, _] = setup.addresses;
+    format!(
+        "\tchain no_leaks {{
+\t\ttype filter hook postrouting priority srcnat + 10; policy accept;
+\t\toifname != {{ \"{device}\", \"lo\" }} ip saddr {host_v4} drop
+\t}}
+"
+    )
+}
+
+/// The kernel gives the address of the uplink to no packet without connection, so that it would
+/// leave with a private one.
+fn no_private(settings: &Settings) -> String {
+    let device = &settings.device;
+    format!(
+        "\tchain no_private {{
+\t\ttype filter hook postrouting priority srcnat + 10; policy accept;
+\t\tiifname \"{device}\" oifname != \"{device}\" ip6 saddr {PRIVATE}/96 drop
+\t}}
+"
+    )
+}
+
+/// Connections of others that have been given our address stay with the CLAT, wherever new ones are
+/// led to.
+fn open_connections(settings: &Settings, setup: &HostSetup) -> String {
+    let [host_v4, _] = setup.addresses;
+    let mark = mark(settings, setup);
+    format!(
+        "\tchain open_connections {{
+\t\ttype filter hook prerouting priority mangle + 10; policy accept;
+\t\tct direction original ct reply ip daddr {host_v4} meta mark set {mark:#x}
+\t}}
+"
+    )
 }
 
 /// The number of rules in the chains of a table.

@@ -42,8 +42,9 @@ pub fn line(undo: &Undo) -> Option<String> {
         Undo::RemoveRoute(route) => {
             let (destination, table, metric) = (route.destination, route.table, route.metric);
             match &route.target {
-                // It goes with the TUN device.
+                // They go with the TUN device.
                 Target::Device(link) if link.index == 0 => return None,
+                Target::NextHopObject(_) => return None,
                 Target::Device(LinkRef { index, name }) => {
                     format!("route {destination} {name} {index} {table} {metric}")
                 }
@@ -79,7 +80,11 @@ pub fn line(undo: &Undo) -> Option<String> {
             Family::Inet => format!("ruleset {}", name.name),
             Family::Ip => format!("ruleset ip {}", name.name),
         },
-        Undo::SetDown(_) | Undo::RestoreQueueLength(..) | Undo::RemoveAddress(..) => return None,
+        Undo::SetDown(_)
+        | Undo::RestoreQueueLength(..)
+        | Undo::RemoveAddress(..)
+        // Goes also with a persistent device, as soon as nobody is attached to that.
+        | Undo::RemoveNextHopObject(_) => return None,
     })
 }
 
@@ -217,7 +222,7 @@ mod tests {
 
     /// What every version writes, and reads. A line that changes here is one that is not undone
     /// after an upgrade.
-    const LINES: [&str; 30] = [
+    const LINES: [&str; 36] = [
         "address 2001:db8::1 eth0 2",
         // By a packet socket.
         "sysctl net/ipv6/conf/clat/disable_ipv6 0 1 0",
@@ -225,6 +230,8 @@ mod tests {
         "blackhole 2001:db8::1/128 255 0",
         "unreachable 0.0.0.0/0 49575 4294967295",
         "rule 192.0.0.1/32 0.0.0.0/0 0 49575 24999",
+        "rule 0.0.0.0/0 0.0.0.0/0 49575 49575 24999",
+        "sysctl net/ipv4/conf/clat/rp_filter 0 2 0",
         // By the kernel's forwarding.
         "sysctl net/ipv6/conf/clat/addr_gen_mode 0 1 0",
         "ruleset xlatd_clat",
@@ -237,6 +244,8 @@ mod tests {
         "rule ::/0 ::/0 0 49575 24999 clat",
         "unreachable 0.0.0.0/0 49575 4294967295",
         "rule 192.0.0.1/32 0.0.0.0/0 0 49575 24999",
+        "rule 0.0.0.0/0 0.0.0.0/0 49575 49575 24999",
+        "sysctl net/ipv4/conf/clat/rp_filter 0 2 0",
         // With the host's address, and without a router.
         "sysctl net/ipv6/conf/clat/addr_gen_mode 0 1 0",
         "ruleset xlatd_clat",
@@ -249,6 +258,8 @@ mod tests {
         "rule ::/0 ::/0 0 49575 24999 clat",
         "unreachable 0.0.0.0/0 49575 4294967295",
         "rule 192.0.0.1/32 0.0.0.0/0 0 49575 24999",
+        "rule 0.0.0.0/0 0.0.0.0/0 49575 49575 24999",
+        "sysctl net/ipv4/conf/clat/rp_filter 0 2 0",
         "forwarding br0 lan",
         "forwarding",
     ];
@@ -285,12 +296,16 @@ mod tests {
             on_link: true,
             default_route: true,
             rule_priority: 24999,
+            link_local_default: None,
+            links_v4: Vec::new(),
             others: Vec::new(),
         };
         let facts = Facts {
             forces_forwarding: true,
             is_router: false,
             has_nft: true,
+            has_next_hop_object: true,
+            filters_strictly: true,
             has_ufw: true,
         };
         let direct = setup(Way::Direct(NextHop::Peer));

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::Ipv6Addr};
 
-use super::{Before, Route, Rule, Sysctl, conf_path, nft::TableName};
+use super::{Before, NextHopObject, Route, Rule, Sysctl, conf_path, nft::TableName};
 use crate::{addr::IpPrefix, config::is_name_format, link::LinkRef};
 
 /// Something that is to be there.
@@ -23,6 +23,8 @@ pub enum Resource {
     Address(LinkRef, IpPrefix),
     /// An address that no program uses, for the kernel to detect a duplicate (RFC 4862).
     TestAddress(LinkRef, Ipv6Addr),
+    /// A next hop, before its routes.
+    NextHopObject(NextHopObject),
     /// A route.
     Route(Route),
     /// A routing rule.
@@ -57,6 +59,8 @@ pub enum Undo {
     RestoreQueueLength(LinkRef, u32),
     /// Removes an address.
     RemoveAddress(LinkRef, IpPrefix),
+    /// Removes a next hop, which nothing leads to any more.
+    RemoveNextHopObject(NextHopObject),
     /// Removes a route.
     RemoveRoute(Route),
     /// Removes a routing rule.
@@ -98,6 +102,7 @@ impl Resource {
             (Self::TestAddress(link, address), _) => {
                 Undo::RemoveAddress(link, IpPrefix::V6(address, 128))
             }
+            (Self::NextHopObject(next_hop), _) => Undo::RemoveNextHopObject(next_hop),
             (Self::Route(route), _) => Undo::RemoveRoute(route),
             (Self::Rule(rule), _) => Undo::RemoveRule(rule),
             (Self::Sysctl(set), Before::Value(before)) => Undo::RestoreSysctl { set, before },
@@ -181,6 +186,10 @@ impl Resource {
                 format!("add address {address} to {link} for a test"),
                 format!("ip address add {address}/128 dev {link} preferred_lft 0 noprefixroute"),
             ),
+            Self::NextHopObject(NextHopObject { id, link }) => (
+                format!("add next hop {id} to {link}"),
+                format!("ip nexthop add id {id} dev {link}"),
+            ),
             Self::Route(route) => (
                 format!("route {route}"),
                 format!("ip route add {}", route.arguments()),
@@ -252,6 +261,9 @@ impl fmt::Display for Undo {
             }
             Self::RemoveAddress(link, address) => {
                 write!(f, "remove address {address} from {link}")
+            }
+            Self::RemoveNextHopObject(NextHopObject { id, .. }) => {
+                write!(f, "remove next hop {id}")
             }
             Self::RemoveRoute(route) => write!(f, "remove the route {route}"),
             Self::RemoveRule(rule) => write!(f, "remove rule {rule}"),

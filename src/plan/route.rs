@@ -35,12 +35,25 @@ pub enum Target {
     Device(LinkRef),
     /// A router, by a device.
     Router(Ipv6Addr, LinkRef),
+    /// The device of a next hop, which other routes lead to as well.
+    NextHopObject(NextHopObject),
     /// This host, as if the device had the address.
     Local(LinkRef),
     /// Nowhere: packets are refused.
     Unreachable,
     /// Nowhere: packets are dropped without a word.
     Blackhole,
+}
+
+/// A next hop that several routes share (ip-nexthop(8), Linux 5.3). The kernel keeps with it what
+/// it learns of the path to a destination, such as its MTU: then a packet that one route leads
+/// there is not larger than what another one has found to be too large.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextHopObject {
+    /// Its number among all of the host; not zero.
+    pub id: u32,
+    /// Its device. It goes with it, also when that is set down, and takes its routes along.
+    pub link: LinkRef,
 }
 
 /// The program or person that has added a route, which the kernel keeps with it (rtm_protocol of
@@ -81,6 +94,9 @@ impl Route {
             Target::Router(router, link) => {
                 format!("{destination} via {router} dev {link}{options}")
             }
+            Target::NextHopObject(NextHopObject { id, .. }) => {
+                format!("{destination} nhid {id}{options}")
+            }
             Target::Local(link) => format!("local {destination} dev {link}{options}"),
             Target::Unreachable => format!("unreachable {destination}{options}"),
             Target::Blackhole => format!("blackhole {destination}{options}"),
@@ -108,7 +124,9 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} to ", self.destination)?;
         match &self.target {
-            Target::Device(link) => write!(f, "{link}")?,
+            Target::Device(link) | Target::NextHopObject(NextHopObject { link, .. }) => {
+                write!(f, "{link}")?
+            }
             Target::Router(router, link) => write!(f, "{router} on {link}")?,
             Target::Local(_) => f.write_str("this host")?,
             Target::Unreachable | Target::Blackhole => f.write_str("nowhere")?,

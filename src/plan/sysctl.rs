@@ -1,4 +1,4 @@
-//! IPv6 settings of network devices (Documentation/networking/ip-sysctl.rst of Linux).
+//! Settings of network devices (Documentation/networking/ip-sysctl.rst of Linux).
 
 use super::Effect;
 use crate::link::LinkRef;
@@ -6,7 +6,12 @@ use crate::link::LinkRef;
 /// The setting of a device by which packets that come in by it are forwarded (Linux 6.17).
 pub const FORCE_FORWARDING: &str = "force_forwarding";
 
-/// An IPv6 setting of a device.
+/// The IPv4 setting of a device by which packets are dropped to whose source it does not lead:
+/// 1 is strict, 2 asks for any device that does. The greater one of the device's and that of `all`
+/// counts (RFC 3704 section 2).
+pub const RP_FILTER: &str = "rp_filter";
+
+/// A setting of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sysctl {
     /// The device.
@@ -49,9 +54,14 @@ impl Sysctl {
     }
 }
 
-/// The path below /proc/sys of an IPv6 setting of a device, or of `all` devices.
+/// The path below /proc/sys of a setting of a device, or of `all` devices: one of IPv6, unless only
+/// IPv4 has it.
 pub fn conf_path(device: &str, name: &str) -> String {
-    format!("net/ipv6/conf/{device}/{name}")
+    let family = match name {
+        RP_FILTER => "ipv4",
+        _ => "ipv6",
+    };
+    format!("net/{family}/conf/{device}/{name}")
 }
 
 #[cfg(test)]

@@ -4,12 +4,15 @@ use super::packet_log::Summary;
 use crate::translate::DropReason;
 
 /// The place where an administrator can change the treatment of such packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settings {
     /// tayga.conf.
     TaygaConf,
     /// None: the settings of a CLAT are fixed.
-    Clat,
+    Clat {
+        /// The TUN device.
+        device: String,
+    },
 }
 
 /// The hints that have been given.
@@ -19,6 +22,7 @@ pub struct Hints {
     wkpf_strict: bool,
     udp_checksum: bool,
     udp_fragment_checksum: bool,
+    no_source: bool,
 }
 
 impl Hints {
@@ -29,6 +33,7 @@ impl Hints {
             wkpf_strict: false,
             udp_checksum: false,
             udp_fragment_checksum: false,
+            no_source: false,
         }
     }
 
@@ -39,13 +44,16 @@ impl Hints {
             DropReason::WkpfStrict => &mut self.wkpf_strict,
             DropReason::UdpChecksum => &mut self.udp_checksum,
             DropReason::UdpFragmentChecksum => &mut self.udp_fragment_checksum,
+            DropReason::NoSource if matches!(self.settings, Settings::Clat { .. }) => {
+                &mut self.no_source
+            }
             _ => return None,
         };
         if std::mem::replace(given, true) {
             return None;
         }
         let packet = Summary::of(packet);
-        Some(match (reason, self.settings) {
+        Some(match (reason, &self.settings) {
             (DropReason::WkpfStrict, _) => {
                 "Dropped a packet: 64:ff9b::/96 is not for private IPv4 addresses (RFC 6052 \
                  section 3.1); \"wkpf-strict no\" in the configuration allows them"
@@ -56,6 +64,12 @@ impl Hints {
                 "Dropped UDP without a checksum (RFC 7915 section 4.5): {packet}; \
                  \"udp-cksum-mode calc\" in the configuration calculates one"
             ),
+            (DropReason::NoSource, Settings::Clat { device }) => format!(
+                "Dropped a packet of a network behind this host, whose addresses are to be \
+                 translated to that of {device}: nft add table ip lan; \
+                 nft add chain ip lan out '{{ type nat hook postrouting priority srcnat; }}'; \
+                 nft add rule ip lan out oifname {device} masquerade"
+            ),
             (_, settings) => {
                 let help = match settings {
                     Settings::TaygaConf => {
@@ -63,7 +77,7 @@ impl Hints {
                          as it does whole packets, which IPv6 hosts drop unless configured to \
                          accept them (RFC 6935)"
                     }
-                    Settings::Clat => "",
+                    Settings::Clat { .. } => "",
                 };
                 format!(
                     "Dropped a fragment of UDP without a checksum (RFC 7915 section 4.5): \
@@ -85,6 +99,23 @@ mod tests {
     ];
     const ENDPOINTS: &str = "[192.0.2.1]->[198.51.100.7] (29 bytes) (proto 17) (ports 1024->53)";
 
+    fn clat() -> Settings {
+        Settings::Clat {
+            device: "clat".to_owned(),
+        }
+    }
+
+    /// A CLAT is for one address: the command for a network behind its host, once.
+    #[test]
+    fn a_network_behind_a_clat_has_the_command() {
+        let mut hints = Hints::new(clat());
+        let hint = hints
+            .about(DropReason::NoSource, &PACKET)
+            .unwrap_or_default();
+        assert!(hint.contains("oifname clat masquerade"), "{hint}");
+        assert_eq!(hints.about(DropReason::NoSource, &PACKET), None);
+    }
+
     /// RFC 7915 section 4.5: addresses and ports, with the remedy, once.
     #[test]
     fn udp_without_checksum_has_one_hint() {
@@ -104,7 +135,7 @@ mod tests {
     /// `udp-cksum-mode calc` does not help a fragment, and a CLAT has no such directive.
     #[test]
     fn a_fragment_without_checksum_has_its_own_hint() {
-        for (settings, names_fwd) in [(Settings::TaygaConf, true), (Settings::Clat, false)] {
+        for (settings, names_fwd) in [(Settings::TaygaConf, true), (clat(), false)] {
             let mut hints = Hints::new(settings);
             let reason = DropReason::UdpFragmentChecksum;
             let hint = hints.about(reason, &PACKET).unwrap_or_default();

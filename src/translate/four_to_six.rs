@@ -217,12 +217,12 @@ impl<'a> Received<'a> {
     fn admit(&self, map: &AddressMap, pass: Pass) -> Result<Admission, Refusal<Icmpv4Error>> {
         let destination = map.to_v6(self.ip.destination());
         let source = pass.source(map, self.ip.source());
-        // Silently, whatever else is wrong: an answer would go to a group, or to nobody.
+        // Whatever else is wrong.
         let is_silent = |unmapped| matches!(unmapped, Unmapped::Illegal | Unmapped::LinkLocal);
         if destination.is_err_and(is_silent)
             || (source.is_err_and(is_silent) && self.error().is_none())
         {
-            return Err(DropReason::IllegalAddress.into());
+            return Err(self.illegal_address(map, source));
         }
         if self.ip.has_unexpired_source_route()? {
             let answer = SOURCE_ROUTE_FAILED;
@@ -253,7 +253,7 @@ impl<'a> Received<'a> {
             // "The 'illegal' source address will be translated" in errors, for troubleshooting
             // (RFC 7915 section 4.1). Where even that is impossible, the error is still worth more
             // than its source.
-            Err(_) if self.error().is_some() => map.embed(self.ip.source()).unwrap_or(map.own_v6()),
+            Err(_) if self.error().is_some() => map.error_source(self.ip.source()),
             Err(unmapped) => return Err(unmapped_source(unmapped)),
         };
         Ok(Admission::Forward {
@@ -261,6 +261,24 @@ impl<'a> Received<'a> {
             destination,
             hop_limit,
         })
+    }
+
+    /// Refuses a packet from or to an address that is not forwarded: silently, since an answer
+    /// would go to a group or to nobody. At the edge it is a program that waits for one. Linux
+    /// tells it at once that the host is unreachable, also by a UDP socket, which it does not for
+    /// the code of an unreachable host (icmp_err_convert in net/ipv4/icmp.c).
+    #[cold]
+    fn illegal_address(
+        &self,
+        map: &AddressMap,
+        source: Result<Ipv6Addr, Unmapped>,
+    ) -> Refusal<Icmpv4Error> {
+        let destination = self.ip.destination();
+        let is_group = destination.is_multicast() || destination.is_broadcast();
+        if map.is_at_edge() && source.is_ok() && !is_group {
+            return Refusal::answered(DropReason::IllegalAddress, COMMUNICATION_PROHIBITED);
+        }
+        DropReason::IllegalAddress.into()
     }
 
     /// Decides on the checksum of a packet that is no ICMP error.

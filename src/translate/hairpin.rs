@@ -22,7 +22,7 @@ impl Pass {
     /// The IPv6 source of a packet.
     pub(super) fn source(self, map: &AddressMap, source: Ipv4Addr) -> Result<Ipv6Addr, Unmapped> {
         match self {
-            Self::First => map.to_v6(source).map(|mapped| mapped.address),
+            Self::First => map.source_to_v6(source),
             Self::Hairpin if source == map.own_v4() => Ok(map.own_v6()),
             Self::Hairpin => map.embed(source),
         }

@@ -147,7 +147,7 @@ pub(super) fn refuse_v6<'p>(
     let Ok(refused) = Ipv6Packet::parse(packet.bytes()) else {
         return dropped;
     };
-    let (source, destination) = (translator.map.own_v6(), refused.source());
+    let (source, destination) = (translator.map.own_error_source(), refused.source());
     if is_answerable_v6(&refused) != Ok(true) || source == destination {
         return dropped;
     }

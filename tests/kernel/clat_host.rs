@@ -65,8 +65,15 @@ fn what_others_delete_comes_back() {
         let delete_route = format!("ip -6 route delete {route}");
         for (delete, is_there) in [
             ("ip rule delete from 192.0.0.1", "ip rule"),
-            ("ip route delete default dev clat", "ip route"),
-            ("ip route flush table 49575", "ip route show table 49575"),
+            ("ip route delete default metric 2048", "ip route"),
+            (
+                "ip route delete default table 49575",
+                "ip route show table 49575",
+            ),
+            (
+                "ip route delete unreachable default table 49575",
+                "ip route show table 49575",
+            ),
             (&*delete_route, "ip -6 route show table all"),
             (
                 "ip addr delete 192.0.0.1/32 dev clat",
@@ -75,7 +82,13 @@ fn what_others_delete_comes_back() {
             ("ip link set clat mtu 1300", "ip link show dev clat"),
             ("nft flush ruleset", "nft --stateless list ruleset"),
         ] {
-            let state = || filter(&net.host.run(is_there));
+            // Rules of the same priority are in the order in which they were added.
+            let state = || {
+                let state = filter(&net.host.run(is_there));
+                let mut lines: Vec<_> = state.lines().map(str::to_owned).collect();
+                lines.sort();
+                lines
+            };
             let before = state();
             let repaired = || daemon.log().matches("Repaired after a change").count();
             let repaired_before = repaired();
@@ -336,7 +349,9 @@ fn another_program_may_be_in_charge_of_the_link() {
         assert!(address_behind(net).starts_with("2001:db8:6:0:"));
         // systemd-networkd deletes what it does not know when it starts again.
         net.host.run("ip rule delete from 192.0.0.1");
-        net.host.run("ip route flush table 49575");
+        net.host.run("ip nexthop flush protocol 100");
+        net.host
+            .run("ip route delete unreachable default table 49575");
         wait_for("a repair", || {
             let rules = net.host.run("ip rule");
             let routes = net.host.run("ip route show table 49575");

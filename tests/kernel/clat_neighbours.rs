@@ -200,7 +200,7 @@ fn neighbours_do_not_get_through() {
         net.host.run(&format!("nft flush chain {chain}"));
         wait_for("the rules", || {
             let ruleset = net.host.run("nft list ruleset");
-            ruleset.contains("drop").then_some(())
+            ruleset.contains("ct state").then_some(())
         });
         assert!(!lan.is_reached(net));
 

@@ -22,6 +22,7 @@ mod clat;
 mod clat_address;
 mod clat_dns;
 mod clat_host;
+mod clat_leaks;
 mod clat_neighbours;
 mod data_dir;
 mod detach;

@@ -14,6 +14,7 @@ use super::{
     *,
 };
 use crate::{
+    addr::Prefix4,
     link::LinkRef,
     wire::ndp::{self, Pref64, PrefixInformation, RouterAdvertisement},
 };
@@ -199,6 +200,47 @@ fn announcement(network: &str) -> Event {
 const WKP: &str = "64:ff9b::";
 const OTHER: &str = "2001:db8:64::";
 
+/// RFC 3927: a default route by a link of which the host has link-local addresses only leads
+/// nowhere, and does not go before the CLAT. Native IPv4 does, as soon as it is there.
+#[test]
+fn a_link_local_default_route_is_worse() {
+    let settings = Settings::default();
+    let metric = |actions: &[Action]| setups(actions).last().unwrap().metric(&settings);
+    let network = |text: &str| text.parse::<Prefix4>().unwrap();
+    let mut rig = Rig::started();
+    assert_eq!(metric(&rig.advertised(&[(WKP, 600)])), 2048);
+    rig.link().networks_v4 = vec![network("169.254.0.0/16")];
+    rig.link().on_link_default_v4 = Some(1003);
+    assert!(metric(&rig.network_is()) < 1003);
+    // It may be all there is, as with PPP.
+    rig.link().networks_v4 = vec![network("169.254.0.0/16"), network("203.0.113.1/32")];
+    assert_eq!(metric(&rig.network_is()), 2048);
+    rig.link().networks_v4.pop();
+    assert!(metric(&rig.network_is()) < 1003);
+    rig.link().default_v4 = true;
+    assert_eq!(metric(&rig.network_is()), 2048);
+}
+
+/// The networks of the host's links are told once each; those of CLATs, and of no other hosts, are
+/// none.
+#[test]
+fn the_networks_of_links_are_set_up() {
+    let network = |text: &str| text.parse::<Prefix4>().unwrap();
+    let mut rig = Rig::started();
+    let networks = [
+        "10.5.0.0/24",
+        "192.0.0.0/29",
+        "10.4.0.1/32",
+        "10.5.0.0/24",
+        "10.4.0.0/24",
+    ];
+    rig.link().networks_v4 = networks.map(network).into();
+    rig.network_is();
+    let actions = rig.advertised(&[(WKP, 600)]);
+    let expected = ["10.4.0.0/24", "10.5.0.0/24"].map(network);
+    assert_eq!(setups(&actions)[0].links_v4, expected);
+}
+
 #[test]
 fn an_advertised_prefix_makes_it_active() {
     let mut rig = Rig::started();
@@ -216,6 +258,8 @@ fn an_advertised_prefix_makes_it_active() {
         rule_priority: 24999,
         on_link: true,
         default_route: true,
+        link_local_default: None,
+        links_v4: Vec::new(),
         others: Vec::new(),
     };
     assert_eq!(setups(&actions), [&expected]);

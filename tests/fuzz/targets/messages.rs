@@ -82,6 +82,8 @@ const FACTS: Facts = Facts {
     forces_forwarding: true,
     is_router: false,
     has_nft: true,
+    has_next_hop_object: true,
+    filters_strictly: false,
     has_ufw: false,
 };
 
@@ -277,7 +279,10 @@ fn change(link: &mut Interface, octet: u8) {
     match octet >> 1 & 15 {
         0 => link.running = on,
         1 => link.default_v6 = on.then_some(u32::from(octet)),
-        2 => link.default_v4 = on,
+        2 => {
+            link.default_v4 = on;
+            link.on_link_default_v4 = (octet >> 5 & 1 != 0).then_some(octet.into());
+        }
         3 => {
             link.kind = ["", "tun", "ip6tnl", "bridge"][usize::from(octet >> 5 & 3)].to_owned();
         }

@@ -21,7 +21,7 @@ use crate::{
     datapath::{EVERY_PACKET, PacketPath, uplink},
     error::Error,
     host::{Host, forwarding},
-    sys::{firewall::ufw, ndisc::Ndisc, privilege, random},
+    sys::{firewall::ufw, ndisc::Ndisc, privilege, random, sysctl},
 };
 
 /// The shortest time between two checks for nftables.
@@ -153,8 +153,9 @@ impl ClatHost {
 
     /// Whether the facts about the host have changed since it was set up: above all, whether it
     /// forwards.
-    pub(crate) fn facts_changed(&self, config: &ClatConfig) -> bool {
-        self.facts.is_some() && self.facts != self.facts(config)
+    pub(crate) fn facts_changed(&mut self, config: &ClatConfig) -> bool {
+        let before = self.facts;
+        before.is_some() && before != self.facts(config)
     }
 
     /// Changes what is wanted of the host, and sets it up.
@@ -227,7 +228,9 @@ impl ClatHost {
             let map = plan::clat_map(setup);
             let seed = random::seed();
             let translator = Translator::new(plan::clat_translation(setup), map, seed);
-            let hints = Hints::new(hints::Settings::Clat);
+            let hints = Hints::new(hints::Settings::Clat {
+                device: settings.device.clone(),
+            });
             let mut path = PacketPath::new(log, hints, device, translator, None);
             path.set_uplink(uplink)?;
             self.path = Some(path);
@@ -261,9 +264,15 @@ impl ClatHost {
     }
 
     /// The current facts about the host; `None` while no IPv4 is wanted.
-    fn facts(&self, config: &ClatConfig) -> Option<Facts> {
-        let uplink = &self.setup.as_ref()?.uplink;
+    fn facts(&mut self, config: &ClatConfig) -> Option<Facts> {
+        let setup = self.setup.as_ref()?;
+        let uplink = &setup.uplink;
+        let next_hop = plan::next_hop_object(&config.clat, setup);
         Some(Facts {
+            filters_strictly: ["all", "default"]
+                .iter()
+                .any(|device| sysctl::is_on(&plan::conf_path(device, plan::RP_FILTER))),
+            has_next_hop_object: self.host.can_have_next_hop_object(&next_hop),
             forces_forwarding: forwarding::is_by_device(),
             is_router: self.host.is_router(uplink),
             has_nft: self.has_nft,

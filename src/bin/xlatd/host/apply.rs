@@ -35,6 +35,7 @@ pub(super) fn apply(
         Resource::Mtu(link, octets) => netlink.set_mtu(index(link), *octets),
         Resource::Address(link, address) => netlink.add_address(index(link), *address),
         Resource::TestAddress(link, address) => netlink.add_test_address(index(link), *address),
+        Resource::NextHopObject(next_hop) => netlink.add_next_hop_object(tun, next_hop),
         Resource::Route(route) => netlink.add_route(tun, route).map(|(effect, precedence)| {
             warn_of(resource, precedence);
             effect
@@ -62,6 +63,7 @@ pub(super) fn undo(
         Undo::SetDown(link) => netlink.set_down(index(link)),
         Undo::RestoreQueueLength(link, packets) => netlink.set_queue_length(index(link), *packets),
         Undo::RemoveAddress(link, address) => netlink.remove_address(index(link), *address),
+        Undo::RemoveNextHopObject(next_hop) => netlink.remove_next_hop_object(next_hop),
         Undo::RemoveRoute(route) => netlink.remove_route(tun, route),
         Undo::RemoveRule(rule) => netlink.remove_rule(rule),
         Undo::RestoreSysctl { set, before } => write_sysctl(set, before, |found| {
@@ -104,6 +106,7 @@ pub(super) fn is_there(netlink: &mut Netlink, tun: u32, resource: &Resource) -> 
         Resource::TestAddress(link, address) => {
             netlink.has_address(index(link), IpPrefix::V6(*address, 128))
         }
+        Resource::NextHopObject(next_hop) => netlink.has_next_hop_object(tun, next_hop),
         Resource::Route(route) => netlink.has_route(tun, route),
         Resource::Rule(rule) => netlink.has_rule(rule),
         // A device that came back under its name has other settings.

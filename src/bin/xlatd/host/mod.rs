@@ -10,7 +10,7 @@ use log::{debug, info, warn};
 use xlatd::{
     config::Level,
     link::LinkRef,
-    plan::{Ledger, Resource, Step, Undo, ledger},
+    plan::{Ledger, NextHopObject, Resource, Step, Undo, ledger},
 };
 
 pub(crate) use apply::restore;
@@ -217,6 +217,12 @@ impl Host {
             let ours = self.ledger.undos().cloned();
             Some(ours.chain(journal.handed_over()).chain(others).collect())
         })
+    }
+
+    /// Whether a next hop can be there, or is.
+    pub(crate) fn can_have_next_hop_object(&mut self, next_hop: &NextHopObject) -> bool {
+        let tun = self.tun();
+        self.netlink.can_have_next_hop_object(tun, next_hop)
     }
 
     fn hold_off_others(&self) -> impl Sized + use<> {

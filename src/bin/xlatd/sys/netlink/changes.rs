@@ -17,9 +17,11 @@ use super::{LinkState, RECEIVE_BUFFER, borrowed, messages};
 
 /// Multicast group of link changes, as a bit: RTMGRP_LINK.
 const LINK_GROUP: u32 = 1;
-/// Those of links, IPv4 and IPv6 addresses, routes and rules, and forwarding: RTMGRP_LINK,
-/// RTMGRP_IPV4_IFADDR and so on, RTNLGRP_IPV6_RULE and RTNLGRP_IPV6_NETCONF.
-const NETWORK_GROUPS: u32 = LINK_GROUP | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18 | 1 << 24;
+/// Those of links, IPv4 and IPv6 addresses, routes and rules, forwarding, and next hops:
+/// RTMGRP_LINK, RTMGRP_IPV4_IFADDR and so on, RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_NETCONF,
+/// RTNLGRP_IPV6_NETCONF and RTNLGRP_NEXTHOP.
+const NETWORK_GROUPS: u32 =
+    LINK_GROUP | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18 | 3 << 23 | 1 << 31;
 /// That of tables of nftables: NFNLGRP_NFTABLES of linux/netfilter/nfnetlink.h.
 const NFTABLES_GROUP: u32 = 1 << 6;
 /// A socket that says when something changes of the multicast groups that it was opened for: links,

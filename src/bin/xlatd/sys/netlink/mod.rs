@@ -5,6 +5,7 @@ mod changes;
 mod link;
 mod neighbours;
 mod network;
+mod next_hop;
 pub(crate) mod nftables;
 mod route;
 mod rule;

@@ -12,7 +12,10 @@ use netlink_packet_route::{
     link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType},
 };
-use xlatd::clat::{Address, Interface, LinkLayer, Network, is_clat_address};
+use xlatd::{
+    addr::Prefix4,
+    clat::{Address, Interface, LinkLayer, Network, is_clat_address},
+};
 
 use super::{METRIC_V6, Netlink};
 
@@ -48,7 +51,16 @@ impl Netlink {
             if let RouteNetlinkMessage::NewAddress(message) = message
                 && let Some(link) = by_index(&mut links, message.header.index)
             {
+                let length = message.header.prefix_len;
                 let addresses = message.attributes.iter();
+                // That of the other end, if the link has two ends.
+                let networks = addresses.clone().filter_map(|attribute| match attribute {
+                    AddressAttribute::Address(IpAddr::V4(address)) if length <= 32 => {
+                        Some(Prefix4::around(*address, length))
+                    }
+                    _ => None,
+                });
+                link.networks_v4.extend(networks);
                 link.clat_addresses
                     .extend(addresses.filter_map(|attribute| match attribute {
                         AddressAttribute::Local(IpAddr::V4(address)) => {
@@ -174,6 +186,10 @@ fn take_default_route(links: &mut [Interface], route: &RouteMessage) {
         };
         if route.header.address_family == AddressFamily::Inet {
             link.default_v4 |= has_gateway;
+            if !has_gateway {
+                let best = link.on_link_default_v4.get_or_insert(metric);
+                *best = metric.min(*best);
+            }
             continue;
         }
         let metric = if metric == 0 { METRIC_V6 } else { metric };

@@ -108,7 +108,11 @@ impl Netlink {
     }
 
     pub(crate) fn remove_route(&mut self, tun: u32, route: &Route) -> io::Result<Effect> {
-        self.tell(RouteNetlinkMessage::DelRoute(route_message(tun, route)), 0)
+        let mut message = route_message(tun, route);
+        // A next hop takes its routes along: that it is gone is no mistake, as the kernel has it.
+        let attributes = &mut message.attributes;
+        attributes.retain(|one| !matches!(one, RouteAttribute::NhId(_)));
+        self.tell(RouteNetlinkMessage::DelRoute(message), 0)
     }
 
     /// Whether there is such a route. That of a `tun-route` may be another program's, and of any
@@ -232,15 +236,22 @@ fn route_message(tun: u32, route: &Route) -> RouteMessage {
         Protocol::Static => RouteProtocol::Static,
         Protocol::Clat => CLAT_PROTOCOL,
     };
-    let (kind, device) = match &route.target {
-        Target::Device(link) if link.index == 0 => (RouteType::Unicast, Some(tun)),
-        Target::Device(link) | Target::Router(_, link) => (RouteType::Unicast, Some(link.index)),
-        Target::Local(link) => (RouteType::Local, Some(link.index)),
+    let (kind, hop) = match &route.target {
+        Target::Device(link) if link.index == 0 => {
+            (RouteType::Unicast, Some(RouteAttribute::Oif(tun)))
+        }
+        Target::Device(link) | Target::Router(_, link) => {
+            (RouteType::Unicast, Some(RouteAttribute::Oif(link.index)))
+        }
+        Target::NextHopObject(next_hop) => {
+            (RouteType::Unicast, Some(RouteAttribute::NhId(next_hop.id)))
+        }
+        Target::Local(link) => (RouteType::Local, Some(RouteAttribute::Oif(link.index))),
         Target::Unreachable => (RouteType::Unreachable, None),
         Target::Blackhole => (RouteType::BlackHole, None),
     };
     message.header.kind = kind;
-    message.header.scope = match (ip, device) {
+    message.header.scope = match (ip, &hop) {
         (IpAddr::V4(_), Some(_)) => RouteScope::Link,
         _ => RouteScope::Universe, // IPv6 routes have no other
     };
@@ -250,7 +261,7 @@ fn route_message(tun: u32, route: &Route) -> RouteMessage {
         let ip = RouteAddress::from(ip);
         attributes.push(RouteAttribute::Destination(ip));
     }
-    attributes.extend(device.map(RouteAttribute::Oif));
+    attributes.extend(hop);
     if let Target::Router(router, _) = route.target {
         attributes.push(RouteAttribute::Gateway(RouteAddress::Inet6(router)));
     }
