@@ -119,6 +119,9 @@
 //! Packets are no events, but their counts go along with each event. After packets have passed,
 //! [`clat::Clat::passed`] compares the counts with those before, and if they show that the NAT64
 //! answers, or does not, [`clat::Event::Time`] is due at once (`watch` in [`clat`]).
+//! Packets that the host forwards may meet firewalls of others: `FirewallWatch`
+//! (`daemon::firewall_watch`) reads their chains once something has changed, and
+//! [`plan::firewall`] follows packets of the CLAT through them. What drops these is in the status.
 //!
 //! A set-up that fails is tried again: `daemon::clat` passes [`clat::Event::Failed`], upon which
 //! the CLAT asks for it once more.

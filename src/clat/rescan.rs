@@ -1,4 +1,4 @@
-//! When the network is looked at again.
+//! When the network, and the firewalls of the host, are looked at again.
 
 use std::time::{Duration, Instant};
 
@@ -6,23 +6,38 @@ use std::time::{Duration, Instant};
 const MIN_DEBOUNCE: Duration = Duration::from_millis(20);
 /// The longest that a change waits for a look.
 const MAX_DEBOUNCE: Duration = Duration::from_secs(1);
+/// The same of firewalls, which are many rules, and of which nothing but a warning depends.
+const FIREWALL_DEBOUNCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 /// Rescans take at most one part in this many of wall time, whoever changes the network however
 /// often.
 const MAX_SHARE: u32 = 10;
 
-/// The time of the next look at the network, and how long changes are gathered before it.
+/// The time of the next look, and how long changes are gathered before it.
 #[derive(Debug)]
 pub struct Rescan {
     at: Option<Instant>,
     debounce: Duration,
+    /// The shortest and the longest debounce.
+    bounds: [Duration; 2],
 }
 
 impl Rescan {
-    /// The first look is due at once.
+    /// Of the network: the first look is due at once.
     pub fn new(now: Instant) -> Self {
         Self {
             at: Some(now),
             debounce: MIN_DEBOUNCE,
+            bounds: [MIN_DEBOUNCE, MAX_DEBOUNCE],
+        }
+    }
+
+    /// Of firewalls: none is due yet.
+    pub fn of_firewalls() -> Self {
+        let [debounce, _] = FIREWALL_DEBOUNCE;
+        Self {
+            at: None,
+            debounce,
+            bounds: FIREWALL_DEBOUNCE,
         }
     }
 
@@ -48,7 +63,8 @@ impl Rescan {
 
     /// Takes notice of the time that a look took.
     pub fn took(&mut self, time: Duration) {
-        self.debounce = (time * MAX_SHARE).clamp(MIN_DEBOUNCE, MAX_DEBOUNCE);
+        let [min, max] = self.bounds;
+        self.debounce = (time * MAX_SHARE).clamp(min, max);
     }
 }
 
@@ -84,6 +100,21 @@ mod tests {
             let deadline = now + Duration::from_millis(debounce);
             assert_eq!(rescan.deadline(), Some(deadline), "{took} ms");
             rescan.look_at(now);
+        }
+    }
+
+    /// Firewalls of which a look takes 500 ms are looked at every 5 s.
+    #[test]
+    fn firewalls_are_looked_at_less_often() {
+        let now = Instant::now();
+        let mut rescan = Rescan::of_firewalls();
+        assert_eq!(rescan.deadline(), None);
+        for (took, debounce) in [(0, 1000), (500, 5000), (60_000, 60_000)] {
+            rescan.took(Duration::from_millis(took));
+            rescan.changed(now);
+            let deadline = now + Duration::from_millis(debounce);
+            assert_eq!(rescan.deadline(), Some(deadline), "{took} ms");
+            assert!(rescan.is_due(deadline));
         }
     }
 }

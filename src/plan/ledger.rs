@@ -265,7 +265,7 @@ mod tests {
     use super::*;
     use crate::{
         addr::IpPrefix,
-        plan::{Before, Family, Sysctl, TableName},
+        plan::{Before, Family, Sysctl, Table},
     };
 
     fn device() -> Resource {
@@ -285,7 +285,7 @@ mod tests {
 
     fn ruleset(text: &str) -> Resource {
         Resource::Ruleset {
-            name: TableName::new(Family::Inet, "xlatd_clat"),
+            name: Table::new(Family::Inet, "xlatd_clat"),
             text: text.to_owned(),
         }
     }
@@ -555,7 +555,7 @@ mod tests {
             undos: vec![undo],
         };
         let all = || Undo::StopForwarding { routers: vec![] };
-        let nft = || Undo::DeleteRuleset(TableName::new(Family::Inet, "xlatd_clat"));
+        let nft = || Undo::DeleteRuleset(Table::new(Family::Inet, "xlatd_clat"));
         for (undo, other, is_handed_over) in [
             (
                 restore(eth0(), "0"),

@@ -8,6 +8,7 @@ mod clat;
 mod describe;
 mod effect;
 mod facts;
+pub mod firewall;
 pub mod forwarding;
 pub mod ledger;
 
@@ -16,6 +17,7 @@ pub mod record;
 mod resource;
 mod route;
 mod sysctl;
+mod table;
 mod translator;
 
 pub use clat::{clat, clat_map, clat_translation, next_hop_object, trial, ufw_rules};
@@ -23,8 +25,9 @@ pub use describe::describe;
 pub use effect::{Before, Effect};
 pub use facts::Facts;
 pub use ledger::{Ledger, Step};
-pub use nft::{Family, TableName, dropping_chains, rules, ruleset, ruleset_name};
+pub use nft::{rules, ruleset, ruleset_name};
 pub use resource::{Resource, Undo};
 pub use route::{NextHopObject, Protocol, Route, Rule, Target};
 pub use sysctl::{FORCE_FORWARDING, RP_FILTER, Sysctl, conf_path};
+pub use table::{Family, Table};
 pub use translator::setup;

@@ -1,8 +1,6 @@
-//! The nftables table of a CLAT, and what is read of the tables of others.
+//! The nftables table of a CLAT.
 
-use std::fmt;
-
-use super::Facts;
+use super::{Facts, Family, Table};
 use crate::clat::{HostSetup, PRIVATE, Settings, Source, Way};
 
 /// Mark of IPv4 packets of open connections, which have our address once they leave. Each instance
@@ -14,45 +12,9 @@ pub(super) fn mark(settings: &Settings, setup: &HostSetup) -> u32 {
 /// Packets that belong to no connection, also by their form.
 const UNASKED: &str = "ct state new,invalid,untracked";
 
-/// The name of a table of nftables.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableName {
-    /// The packets that its chains see.
-    pub family: Family,
-    /// The name among tables of this family.
-    pub name: String,
-}
-
-/// The family of a table of nftables: the packets that its chains see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4 and IPv6.
-    Inet,
-    /// IPv4.
-    Ip,
-}
-
-impl TableName {
-    pub(super) fn new(family: Family, name: &str) -> Self {
-        let name = name.to_owned();
-        Self { family, name }
-    }
-}
-
-impl fmt::Display for TableName {
-    /// As nft(8) takes it: `inet xlatd_clat`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = match self.family {
-            Family::Inet => "inet",
-            Family::Ip => "ip",
-        };
-        write!(f, "{family} {}", self.name)
-    }
-}
-
 /// The name of the table of a CLAT. It sees IPv6 packets only where the kernel forwards them: no
 /// others are to be tracked.
-pub fn ruleset_name(settings: &Settings, way: &Way) -> TableName {
+pub fn ruleset_name(settings: &Settings, way: &Way) -> Table {
     let letter = |letter: char| {
         if letter.is_ascii_alphanumeric() {
             letter
@@ -65,7 +27,7 @@ pub fn ruleset_name(settings: &Settings, way: &Way) -> TableName {
         Way::Direct(_) => Family::Ip,
         Way::Forwarded(_) | Way::Shared(_) => Family::Inet,
     };
-    TableName::new(family, &format!("xlatd_{device}"))
+    Table::new(family, &format!("xlatd_{device}"))
 }
 
 /// The chains of the table: no connection is opened from outside, and where the kernel forwards,
@@ -184,69 +146,4 @@ pub fn rules(text: &str) -> usize {
         .filter(|line| !line.is_empty() && *line != "}" && !line.starts_with("type "))
         .filter(|line| !line.starts_with("chain "))
         .count()
-}
-
-/// The chains, of those that `nft list chains` prints, that drop forwarded packets unless a rule of
-/// theirs accepts them: `inet filter forward`. Docker, ufw and firewalld have such.
-pub fn dropping_chains(listing: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let (mut table, mut chain) = ("", "");
-    for line in listing.lines() {
-        match line.split_whitespace().collect::<Vec<_>>()[..] {
-            ["table", "inet" | "ip6", _, "{"] => {
-                table = line.trim_start_matches("table ").trim_end_matches(" {");
-            }
-            // Tables of IPv4 alone, or of bridges, do not see IPv6 packets of a CLAT.
-            ["table", ..] => table = "",
-            ["chain", name, "{"] => chain = name,
-            ["type", "filter", "hook", "forward", ..]
-                if line.contains("policy drop") && !table.is_empty() =>
-            {
-                found.push(format!("{table} {chain}"));
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chains_that_drop_are_found() {
-        let listing = "\
-table inet filter {
-\tchain input {
-\t\ttype filter hook input priority filter; policy drop;
-\t}
-\tchain forward {
-\t\ttype filter hook forward priority filter; policy drop;
-\t}
-}
-table ip filter {
-\tchain FORWARD {
-\t\ttype filter hook forward priority filter; policy drop;
-\t}
-}
-table ip6 filter {
-\tchain FORWARD {
-\t\ttype filter hook forward priority filter; policy drop;
-\t}
-\tchain DOCKER {
-\t}
-}
-table inet xlatd_clat {
-\tchain forward {
-\t\ttype filter hook forward priority filter; policy accept;
-\t}
-}
-";
-        assert_eq!(
-            dropping_chains(listing),
-            ["inet filter forward", "ip6 filter FORWARD"]
-        );
-        assert!(dropping_chains("").is_empty());
-    }
 }

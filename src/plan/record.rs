@@ -6,10 +6,7 @@
 
 use std::fmt;
 
-use super::{
-    Protocol, Route, Rule, Sysctl, Target, Undo, conf_path,
-    nft::{Family, TableName},
-};
+use super::{Family, Protocol, Route, Rule, Sysctl, Table, Target, Undo, conf_path};
 use crate::{addr::IpPrefix, link::LinkRef};
 
 /// Begins a line that another instance has handed over to the owner of the journal.
@@ -78,7 +75,7 @@ pub fn line(undo: &Undo) -> Option<String> {
         Undo::DeleteUfwRule { from, to } => format!("ufw {from} {to}"),
         Undo::DeleteRuleset(name) => match name.family {
             Family::Inet => format!("ruleset {}", name.name),
-            Family::Ip => format!("ruleset ip {}", name.name),
+            Family::Ip | Family::Ip6 => format!("ruleset {name}"),
         },
         Undo::SetDown(_)
         | Undo::RestoreQueueLength(..)
@@ -164,6 +161,7 @@ fn undo(line: &str) -> Option<Undo> {
         },
         ["ruleset", name] => ruleset(Family::Inet, name)?,
         ["ruleset", "ip", name] => ruleset(Family::Ip, name)?,
+        ["ruleset", "ip6", name] => ruleset(Family::Ip6, name)?,
         _ => return None,
     })
 }
@@ -195,7 +193,7 @@ fn link(name: &str, index: &str) -> Option<LinkRef> {
 fn ruleset(family: Family, name: &str) -> Option<Undo> {
     let is_of_name = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'_';
     let is_ours = name.starts_with("xlatd_") && name.bytes().all(is_of_name);
-    is_ours.then(|| Undo::DeleteRuleset(TableName::new(family, name)))
+    is_ours.then(|| Undo::DeleteRuleset(Table::new(family, name)))
 }
 
 fn route(destination: &str, target: Target, table: &str, metric: &str) -> Option<Undo> {

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::Ipv6Addr};
 
-use super::{Before, NextHopObject, Route, Rule, Sysctl, conf_path, nft::TableName};
+use super::{Before, NextHopObject, Route, Rule, Sysctl, Table, conf_path};
 use crate::{addr::IpPrefix, config::is_name_format, link::LinkRef};
 
 /// Something that is to be there.
@@ -44,7 +44,7 @@ pub enum Resource {
     /// A table of nftables.
     Ruleset {
         /// Its name.
-        name: TableName,
+        name: Table,
         /// Its chains, in the language of nft(8).
         text: String,
     },
@@ -85,7 +85,7 @@ pub enum Undo {
         to: String,
     },
     /// Deletes a table of nftables.
-    DeleteRuleset(TableName),
+    DeleteRuleset(Table),
 }
 
 impl Resource {

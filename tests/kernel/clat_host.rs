@@ -448,30 +448,6 @@ fn instances_begin_and_end_at_any_time() {
     });
 }
 
-/// A firewall that drops what is forwarded is named, with the rules that help; and they do.
-#[test]
-fn firewalls_in_the_way_are_named() {
-    clat_case(|net| {
-        net.host.run(
-            "nft add table inet filter ; \
-             add chain inet filter forward { type filter hook forward priority 0 ; policy drop ; }",
-        );
-        let daemon = net.start(FORWARD);
-        net.advertise(&[(PREFIX, 600)]);
-        daemon.prints("The nftables chain inet filter forward drops forwarded packets");
-        assert!(!net.pings());
-        let log = daemon.log();
-        let line = log
-            .lines()
-            .find(|line| line.contains("If IPv4 does not pass: "));
-        let (_, rules) = line.unwrap().split_once("If IPv4 does not pass: ").unwrap();
-        for rule in rules.split("; ") {
-            net.host.run(rule);
-        }
-        net.wait_for_ipv4();
-    });
-}
-
 /// As by the service: a user without privileges, but for two. It sets up all there is, and undoes
 /// it.
 #[test]

@@ -21,6 +21,7 @@ mod checksum;
 mod clat;
 mod clat_address;
 mod clat_dns;
+mod clat_firewall;
 mod clat_host;
 mod clat_leaks;
 mod clat_neighbours;

@@ -25,6 +25,7 @@ use xlatd::{
 use crate::{
     daemon::{
         clat_host::{ClatHost, HostRequest},
+        firewall_watch::FirewallWatch,
         service::{Guest, INPUTS, Service, Turn},
     },
     datapath::{PacketPath, device::Offload},
@@ -73,6 +74,8 @@ pub(crate) struct ClatDaemon {
     /// Unusable name servers that were logged.
     unusable_servers: Vec<String>,
     rescan: Rescan,
+    /// The firewalls that packets of the CLAT pass.
+    firewalls: FirewallWatch,
     /// The error of the last scan of the network, if it failed.
     scan_error: Option<String>,
     /// The retry of a set-up of the host that failed.
@@ -125,6 +128,7 @@ pub(crate) fn start(
         query: None,
         unusable_servers: Vec::new(),
         rescan: Rescan::new(Instant::now()),
+        firewalls: FirewallWatch::new(),
         scan_error: None,
         retry: Retry::default(),
         suspended: suspended(),
@@ -185,6 +189,7 @@ impl Guest for ClatDaemon {
                 .and_then(|due| now.checked_add(due.saturating_sub(since_start))),
             self.query.as_ref().map(Query::deadline),
             self.rescan.deadline(),
+            self.firewalls.deadline(),
             self.retry.deadline(),
             self.host.deadline(),
         ];
@@ -204,6 +209,9 @@ impl Guest for ClatDaemon {
         self.read_dns_answer(turn);
         if self.rescan.is_due(turn.now) {
             self.scan_network(turn);
+        }
+        if self.firewalls.look(turn.now) {
+            self.report_status(turn);
         }
         if self.retry.is_due(turn.now) {
             self.handle(Event::Failed, turn);
@@ -228,11 +236,15 @@ impl Guest for ClatDaemon {
         self.handle(Event::Resumed, turn);
     }
 
-    /// The state that was decided, or the failure to set it up.
+    /// The state that was decided, or the failure to set it up, or what its packets do not pass.
     fn status(&self) -> String {
         let is_promise = self.state.as_ref().is_some_and(Status::has_ipv4);
         match (self.retry.failure(), &self.state) {
             (Some(failure), _) if is_promise => failure.to_owned(),
+            (_, Some(state @ Status::Active { .. })) => match self.firewalls.complaint() {
+                Some(complaint) => format!("{state}, but {complaint}"),
+                None => state.to_string(),
+            },
             (_, Some(state)) => state.to_string(),
             (_, None) => "Starting".to_owned(),
         }
@@ -283,6 +295,7 @@ impl ClatDaemon {
             }
         }
         self.rescan.took(took);
+        self.firewalls.changed(turn.now);
         // An administrator may have turned forwarding on or off.
         if self.host.facts_changed(&self.config) && self.retry.deadline().is_none() {
             self.apply(HostRequest::Repeat, turn);
@@ -422,6 +435,8 @@ impl ClatDaemon {
             .apply(request, &self.config, &self.clat, &mut self.ndisc, turn.now)
         {
             Ok(()) => {
+                let devices = self.host.forwards_between(&self.config.clat);
+                self.firewalls.set_devices(devices, turn.now);
                 if self.retry.succeeded() {
                     self.report_status(turn);
                 }
@@ -437,14 +452,11 @@ impl ClatDaemon {
         }
     }
 
-    /// Warns of firewalls and starts script-up, after the first set-up.
+    /// Starts script-up, after the first set-up.
     fn after_set_up(&mut self) {
         let Some(setup) = self.host.setup() else {
             return;
         };
-        if !self.was_up {
-            self.host.warn_of_firewalls(&self.config.clat);
-        }
         if setup.default_route
             && !std::mem::replace(&mut self.was_up, true)
             && let Some(command) = &self.config.script_up

@@ -11,6 +11,7 @@ use log::{info, warn};
 use xlatd::{
     clat::{AddressTest, Clat, HostSetup, Network, Settings, Traffic, Way},
     config::{LogClasses, clatd::ClatConfig},
+    link::LinkRef,
     plan::{self, Facts, Resource, Step},
     report::hints::{self, Hints},
     translate::{Direction, Translator},
@@ -128,6 +129,15 @@ impl ClatHost {
     /// The wanted set-up; `None` while no IPv4 is wanted.
     pub(crate) fn setup(&self) -> Option<&HostSetup> {
         self.setup.as_ref()
+    }
+
+    /// The devices between which the host forwards IPv6 packets of the CLAT: the TUN device, and
+    /// the uplink. `None` while it does not: then firewalls have no say.
+    pub(crate) fn forwards_between(&self, settings: &Settings) -> Option<[LinkRef; 2]> {
+        let setup = self.setup.as_ref().filter(|setup| setup.way.is_forwarded());
+        let uplink = setup?.uplink.clone();
+        let device = LinkRef::new(self.host.index()?, &settings.device);
+        Some([device, uplink])
     }
 
     /// The time to check for nftables again, and to [`apply`](Self::apply) the set-up again with
@@ -309,30 +319,5 @@ impl ClatHost {
     pub(crate) fn undo_all(&mut self) {
         self.host.undo_all();
         self.path = None;
-    }
-
-    /// Warns of ufw and of nftables chains that drop forwarded packets, with the commands that
-    /// help: nothing else would show it.
-    pub(crate) fn warn_of_firewalls(&self, settings: &Settings) {
-        let device = &settings.device;
-        if let Some(setup) = &self.setup
-            && ufw::is_enabled()
-            && !privilege::is_root()
-        {
-            let [there, back] =
-                plan::ufw_rules(device, &setup.uplink.name).map(|rule| rule.command());
-            warn!(
-                "ufw drops forwarded packets, and only root can have it accept those of the CLAT: \
-                 {there}; {back}"
-            );
-        }
-        let chains = self.host.firewall.nft.chains();
-        for chain in plan::dropping_chains(&chains.unwrap_or_default()) {
-            warn!(
-                "The nftables chain {chain} drops forwarded packets. If IPv4 does not pass: \
-                 nft insert rule {chain} iifname {device} accept; \
-                 nft insert rule {chain} oifname {device} ct state established,related accept"
-            );
-        }
     }
 }

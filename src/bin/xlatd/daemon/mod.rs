@@ -2,6 +2,7 @@
 
 pub(crate) mod clat;
 mod clat_host;
+mod firewall_watch;
 pub(crate) mod map_file;
 mod neighbours;
 pub(crate) mod service;

@@ -1,5 +1,6 @@
 //! The programs that change what the kernel filters.
 
+pub(crate) mod legacy;
 mod nft;
 mod program;
 pub(crate) mod ufw;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use xlatd::plan::TableName;
+use xlatd::plan::Table;
 
 use super::program::run;
 
@@ -15,25 +15,20 @@ pub(crate) struct Nft {
 
 impl Nft {
     /// Puts a table in the place of one of the same name.
-    pub(crate) fn load(&self, name: &TableName, text: &str) -> io::Result<()> {
+    pub(crate) fn load(&self, name: &Table, text: &str) -> io::Result<()> {
         self.run(&["-f", "-"], &in_place(name, text)).map(drop)
     }
 
     /// Whether it could be put there: by this kernel, and with our privileges.
-    pub(crate) fn check(&self, name: &TableName, text: &str) -> io::Result<()> {
+    pub(crate) fn check(&self, name: &Table, text: &str) -> io::Result<()> {
         self.run(&["--check", "-f", "-"], &in_place(name, text))
             .map(drop)
     }
 
     /// Takes a table away, if it is there.
-    pub(crate) fn delete(&self, name: &TableName) -> io::Result<()> {
+    pub(crate) fn delete(&self, name: &Table) -> io::Result<()> {
         let script = format!("table {name}\ndelete table {name}\n");
         self.run(&["-f", "-"], &script).map(drop)
-    }
-
-    /// Every chain, with what it is for.
-    pub(crate) fn chains(&self) -> io::Result<String> {
-        self.run(&["list", "chains"], "")
     }
 
     fn run(&self, arguments: &[&str], input: &str) -> io::Result<String> {
@@ -42,6 +37,6 @@ impl Nft {
 }
 
 /// One transaction: there is no moment without the table.
-fn in_place(name: &TableName, text: &str) -> String {
+fn in_place(name: &Table, text: &str) -> String {
     format!("table {name}\ndelete table {name}\ntable {name} {{\n{text}}}\n")
 }

@@ -13,6 +13,7 @@ mod rule;
 use std::{
     io,
     net::IpAddr,
+    ops::ControlFlow,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
@@ -98,6 +99,20 @@ impl Netlink {
         flags: u16,
         mut each: impl FnMut(M),
     ) -> io::Result<()> {
+        self.request_until(message, flags, |answer| {
+            each(answer);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// The same, until there is an answer to break off at. The socket is of no use after that: the
+    /// kernel has more to say on it.
+    fn request_until<M: NetlinkSerializable + NetlinkDeserializable>(
+        &mut self,
+        message: M,
+        flags: u16,
+        mut each: impl FnMut(M) -> ControlFlow<()>,
+    ) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let payload = NetlinkPayload::InnerMessage(message);
         let mut request = NetlinkMessage::new(NetlinkHeader::default(), payload);
@@ -119,7 +134,10 @@ impl Netlink {
                     continue;
                 }
                 match answer.payload {
-                    NetlinkPayload::InnerMessage(message) => each(message),
+                    NetlinkPayload::InnerMessage(message) => match each(message) {
+                        ControlFlow::Continue(()) => {}
+                        ControlFlow::Break(()) => return Ok(()),
+                    },
                     NetlinkPayload::Error(error) if error.code.is_some() => {
                         return Err(error.to_io());
                     }

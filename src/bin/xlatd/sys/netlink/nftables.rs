@@ -1,60 +1,65 @@
 //! Tables of nftables, as they are (linux/netfilter/nf_tables.h).
 
-use std::{convert::Infallible, io};
+use std::{convert::Infallible, io, ops::ControlFlow};
 
 use netlink_packet_core::{NLM_F_DUMP, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable};
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use xlatd::plan::{Family, TableName};
+use xlatd::plan::{Table, firewall::Request};
 
 use super::Netlink;
 
 /// The number of rules in a table; zero, if there is no such table.
-pub(crate) fn count_rules(table: &TableName) -> io::Result<usize> {
-    let rules = Netlink::of(NETLINK_NETFILTER)?.request(AskForRules(table.clone()), NLM_F_DUMP)?;
+pub(crate) fn count_rules(table: &Table) -> io::Result<usize> {
+    let rules = dump(&Request::Rules(table.clone(), None), usize::MAX)?;
     Ok(rules.len())
 }
 
-/// A request for the rules of a table; what is answered is not read.
-struct AskForRules(TableName);
-
-impl AskForRules {
-    /// NFNL_SUBSYS_NFTABLES and NFT_MSG_GETRULE.
-    const TYPE: u16 = 10 << 8 | 7;
-    /// Family, version, resource (linux/netfilter/nfnetlink.h).
-    const HEADER_LEN: usize = 4;
-    /// NFTA_RULE_TABLE
-    const NAME: u16 = 1;
+/// The answers of nftables to a request, which needs CAP_NET_ADMIN: the first ones, up to a limit.
+/// To read the rest of a long chain takes the kernel the longer the more was read before.
+pub(crate) fn dump(request: &Request, limit: usize) -> io::Result<Vec<Vec<u8>>> {
+    let mut answers = Vec::new();
+    let message = Message {
+        kind: request.message_type(),
+        octets: request.octets(),
+    };
+    Netlink::of(NETLINK_NETFILTER)?.request_until(message, NLM_F_DUMP, |answer| {
+        answers.push(answer.octets);
+        if answers.len() < limit {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    })?;
+    Ok(answers)
 }
 
-impl NetlinkSerializable for AskForRules {
+/// A message without its header.
+struct Message {
+    kind: u16,
+    octets: Vec<u8>,
+}
+
+impl NetlinkSerializable for Message {
     fn message_type(&self) -> u16 {
-        Self::TYPE
+        self.kind
     }
 
     fn buffer_len(&self) -> usize {
-        Self::HEADER_LEN + (4 + self.0.name.len() + 1).next_multiple_of(4)
+        self.octets.len()
     }
 
     fn serialize(&self, buffer: &mut [u8]) {
-        let name = self.0.name.as_bytes();
-        let len = 4 + name.len() + 1; // with its end
-        buffer.fill(0);
-        buffer[0] = match self.0.family {
-            Family::Inet => 1, // NFPROTO_INET
-            Family::Ip => 2,   // NFPROTO_IPV4
-        };
-        buffer[4..6].copy_from_slice(&(len as u16).to_ne_bytes());
-        buffer[6..8].copy_from_slice(&Self::NAME.to_ne_bytes());
-        buffer[8..8 + name.len()].copy_from_slice(name);
+        buffer[..self.octets.len()].copy_from_slice(&self.octets);
     }
 }
 
-impl NetlinkDeserializable for AskForRules {
+impl NetlinkDeserializable for Message {
     type Error = Infallible;
 
-    fn deserialize(_: &NetlinkHeader, _: &[u8]) -> Result<Self, Self::Error> {
-        let name = String::new();
-        let family = Family::Inet;
-        Ok(Self(TableName { family, name }))
+    fn deserialize(header: &NetlinkHeader, octets: &[u8]) -> Result<Self, Self::Error> {
+        Ok(Self {
+            kind: header.message_type,
+            octets: octets.to_vec(),
+        })
     }
 }

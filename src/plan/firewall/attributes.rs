@@ -1,0 +1,82 @@
+//! Attributes of netlink messages (linux/netlink.h):
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! +-------------------------------+---+---------------------------+
+//! | length, with this header      |N|O| type                      |   in host order
+//! +-------------------------------+---+---------------------------+
+//! | value, filled up to a multiple of 4 octets ...                |
+//! +---------------------------------------------------------------+
+//! ```
+//!
+//! Numbers in the attributes of nftables are in network order.
+
+/// Length of the header of an attribute, in octets.
+const HEADER_LEN: usize = 4;
+/// The bits of the type: without those for nested attributes (N) and network order (O).
+const TYPE_MASK: u16 = 0x3fff;
+
+/// The attributes, each with its type, up to one that is malformed.
+pub(super) fn attributes(mut octets: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let (header, _) = octets.split_first_chunk::<HEADER_LEN>()?;
+        let len = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+        let kind = u16::from_ne_bytes([header[2], header[3]]) & TYPE_MASK;
+        let value = octets.get(HEADER_LEN..len)?;
+        octets = octets.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+/// The value of the first attribute of a type.
+pub(super) fn find(octets: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(octets)
+        .find(|(found, _)| *found == kind)
+        .map(|(_, value)| value)
+}
+
+/// A number of 32 bits.
+pub(super) fn number(octets: &[u8], kind: u16) -> Option<u32> {
+    let value = find(octets, kind)?.first_chunk()?;
+    Some(u32::from_be_bytes(*value))
+}
+
+/// A name, which ends with a zero octet. It is not empty.
+pub(super) fn name(octets: &[u8], kind: u16) -> Option<&str> {
+    let value = find(octets, kind)?.split(|octet| *octet == 0).next()?;
+    str::from_utf8(value).ok().filter(|name| !name.is_empty())
+}
+
+/// Appends an attribute with a name.
+pub(super) fn push_name(octets: &mut Vec<u8>, kind: u16, name: &str) {
+    let len = HEADER_LEN + name.len() + 1;
+    octets.extend((len as u16).to_ne_bytes());
+    octets.extend(kind.to_ne_bytes());
+    octets.extend(name.as_bytes());
+    octets.resize(octets.len() + 1, 0);
+    octets.resize(octets.len().next_multiple_of(4), 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is written can be read, and no truncation of it makes something else of it.
+    #[test]
+    fn attributes_are_read_up_to_one_that_is_malformed() {
+        let mut octets = Vec::new();
+        push_name(&mut octets, 1, "filter");
+        push_name(&mut octets, 2, "abc");
+        assert_eq!(octets.len(), 12 + 8);
+        assert_eq!(name(&octets, 1), Some("filter"));
+        assert_eq!(name(&octets, 2), Some("abc"));
+        assert_eq!(name(&octets, 3), None);
+        for len in 0..octets.len() {
+            let whole = attributes(&octets[..len]).count();
+            assert_eq!(whole, usize::from(len >= 11), "{len} octets");
+        }
+        // A length of less than the header does not go on for ever.
+        assert_eq!(attributes(&[0; 64]).count(), 0);
+    }
+}

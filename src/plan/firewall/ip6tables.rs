@@ -1,0 +1,287 @@
+//! ip6tables-legacy, whose rules nftables do not show, as `ip6tables-legacy -S` prints them.
+
+use std::collections::HashMap;
+
+use super::{
+    obstacle::{Chain, Manager, Obstacle},
+    walk::{Action, Chains, Fit, Packet, Rule, Verdict, verdict},
+};
+
+/// The most lines that are read.
+const MAX_LINES: usize = 20_000;
+
+/// The obstacle in the table filter, of which this is the listing, for [both
+/// ways](Packet::both_ways).
+pub fn legacy_obstacle(listing: &str, packets: &[Packet; 2]) -> Option<Obstacle> {
+    let mut table = Listing::read(listing);
+    let [drops_leaving, drops_answers] = packets.each_ref().map(|packet| {
+        let verdict = verdict(&mut table, "FORWARD", packet);
+        verdict.map_or(table.drops_by_policy, |verdict| verdict == Verdict::Drop)
+    });
+    let manager = Manager::of("filter", table.chains.iter().copied());
+    (drops_leaving || drops_answers).then_some(Obstacle {
+        chain: Chain::Legacy,
+        manager,
+        drops_leaving,
+        drops_answers,
+    })
+}
+
+/// The lines of a listing, in words.
+struct Listing<'a> {
+    drops_by_policy: bool,
+    /// The names of the chains.
+    chains: Vec<&'a str>,
+    /// By the names of chains, their rules.
+    rules: HashMap<&'a str, Vec<Vec<&'a str>>>,
+}
+
+impl<'a> Listing<'a> {
+    fn read(listing: &'a str) -> Self {
+        let mut read = Self {
+            drops_by_policy: false,
+            chains: Vec::new(),
+            rules: HashMap::new(),
+        };
+        for line in listing.lines().take(MAX_LINES) {
+            let words = words(line);
+            match words[..] {
+                ["-P", chain, policy] => {
+                    read.chains.push(chain);
+                    read.drops_by_policy |= chain == "FORWARD" && policy == "DROP";
+                }
+                ["-N", chain] => read.chains.push(chain),
+                ["-A", chain, ref rule @ ..] => {
+                    read.rules.entry(chain).or_default().push(rule.to_vec());
+                }
+                _ => {}
+            }
+        }
+        read
+    }
+
+    /// What follows `-j` or `-g`.
+    fn action(&self, option: &str, target: &str) -> Action {
+        match target {
+            "DROP" | "REJECT" => Action::Drop,
+            // A program decides.
+            "ACCEPT" | "QUEUE" | "NFQUEUE" => Action::Accept,
+            "RETURN" => Action::Return,
+            chain if !self.chains.contains(&chain) => Action::Continue,
+            chain if option == "-g" => Action::Goto(chain.to_owned()),
+            chain => Action::Jump(chain.to_owned()),
+        }
+    }
+
+    fn seen_by(&self, packet: &Packet, words: &[&str]) -> Rule {
+        let mut names_device = false;
+        let mut is_known = true;
+        let mut action = Action::Continue;
+        let mut left = words.iter().copied();
+        let mut is_negated = false;
+        while let Some(option) = left.next() {
+            let negated = std::mem::replace(&mut is_negated, option == "!");
+            let applies = match option {
+                "-i" | "-o" => {
+                    let device = match option {
+                        "-i" => &packet.input.name,
+                        _ => &packet.output.name,
+                    };
+                    let applies = is_named(device, left.next().unwrap_or_default());
+                    names_device |= !negated && applies && (option == "-i") == packet.is_first;
+                    applies
+                }
+                "--ctstate" | "--state" => {
+                    let state = if packet.is_first {
+                        "NEW"
+                    } else {
+                        "ESTABLISHED"
+                    };
+                    let states = left.next().unwrap_or_default();
+                    states.split(',').any(|one| one == state)
+                }
+                "-j" | "-g" => {
+                    action = self.action(option, left.next().unwrap_or_default());
+                    break; // what follows is about the target
+                }
+                "--comment" => {
+                    left.next();
+                    continue;
+                }
+                "-m" => {
+                    let module = left.next().unwrap_or_default();
+                    is_known &= ["conntrack", "state", "comment"].contains(&module);
+                    continue;
+                }
+                _ => {
+                    is_known &= !option.starts_with('-');
+                    continue;
+                }
+            };
+            if applies == negated {
+                let fit = Fit::No;
+                return Rule { fit, action };
+            }
+        }
+        let fit = if is_known {
+            Fit::Yes
+        } else {
+            Fit::Unknown { names_device }
+        };
+        Rule { fit, action }
+    }
+}
+
+impl Chains for Listing<'_> {
+    fn rule(&mut self, chain: &str, place: usize, packet: &Packet) -> Option<Rule> {
+        let words = self.rules.get(chain)?.get(place)?;
+        Some(self.seen_by(packet, words))
+    }
+}
+
+/// Whether a name is that of a rule, which may end with `+` for any end.
+fn is_named(device: &str, name: &str) -> bool {
+    match name.strip_suffix('+') {
+        Some(start) => device.starts_with(start),
+        None => device == name,
+    }
+}
+
+/// The words of a line; those in quotes are one.
+fn words(line: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut left = line.trim_start();
+    while !left.is_empty() {
+        let (word, rest) = match left.strip_prefix('"') {
+            Some(quoted) => quoted.split_at(end_of_quote(quoted)),
+            None => left.split_at(left.find(' ').unwrap_or(left.len())),
+        };
+        words.push(word);
+        left = rest.strip_prefix('"').unwrap_or(rest).trim_start();
+    }
+    words
+}
+
+/// The place of the quote that ends a word; one behind a backslash is part of it.
+fn end_of_quote(text: &str) -> usize {
+    let mut is_escaped = false;
+    let ends = |letter: char| {
+        let ends = letter == '"' && !is_escaped;
+        is_escaped = letter == '\\' && !is_escaped;
+        ends
+    };
+    text.find(ends).unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::LinkRef;
+
+    const DOCKER: &str = "-P INPUT ACCEPT
+-P FORWARD DROP
+-P OUTPUT ACCEPT
+-N DOCKER
+-N DOCKER-CT
+-N DOCKER-FORWARD
+-N DOCKER-USER
+-A FORWARD -j DOCKER-USER
+-A FORWARD -j DOCKER-FORWARD
+-A DOCKER ! -i docker0 -o docker0 -j DROP
+-A DOCKER-CT -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A DOCKER-FORWARD -j DOCKER-CT
+-A DOCKER-FORWARD -i docker0 -j ACCEPT
+";
+    const UFW: &str = "-P FORWARD DROP
+-N ufw6-before-forward
+-N ufw6-user-forward
+-A FORWARD -j ufw6-before-forward
+-A ufw6-before-forward -m rt --rt-type 0 -j DROP
+-A ufw6-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A ufw6-before-forward -p ipv6-icmp -m icmp6 --icmpv6-type 128 -j ACCEPT
+-A ufw6-before-forward -j ufw6-user-forward
+";
+    const FIREWALLD: &str = "-P FORWARD ACCEPT
+-N FORWARD_ZONES
+-N FWD_public
+-N FWD_trusted
+-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT
+-A FORWARD -i lo -j ACCEPT
+-A FORWARD -j FORWARD_ZONES
+-A FORWARD -m conntrack --ctstate INVALID -j DROP
+-A FORWARD -j REJECT --reject-with icmp6-adm-prohibited
+-A FORWARD_ZONES -g FWD_public
+-A FWD_trusted -j ACCEPT
+";
+    const LIBVIRT: &str = "-P FORWARD ACCEPT
+-N LIBVIRT_FWI
+-N LIBVIRT_FWX
+-A FORWARD -j LIBVIRT_FWX
+-A FORWARD -j LIBVIRT_FWI
+-A LIBVIRT_FWI -o virbr0 -j REJECT --reject-with icmp6-port-unreachable
+-A LIBVIRT_FWX -i virbr0 -o virbr0 -j ACCEPT
+";
+
+    /// Who drops what: packets that leave, and answers.
+    fn found(listing: &str) -> Option<(Manager, bool, bool)> {
+        let packets = Packet::both_ways(&LinkRef::new(9, "clat"), &LinkRef::new(2, "eth0"));
+        let obstacle = legacy_obstacle(listing, &packets)?;
+        let drops = (obstacle.drops_leaving, obstacle.drops_answers);
+        Some((obstacle.manager, drops.0, drops.1))
+    }
+
+    /// Whether they drop packets by a policy, or by their last rule.
+    #[test]
+    fn chains_that_drop_are_found() {
+        assert_eq!(found(DOCKER), Some((Manager::Docker, true, true)));
+        assert_eq!(found(UFW), Some((Manager::Ufw, true, false)));
+        assert_eq!(found(FIREWALLD), Some((Manager::Firewalld, true, false)));
+        assert_eq!(found(LIBVIRT), None);
+        assert_eq!(found(""), None);
+        let by_policy = Some((Manager::Ip6tables, true, true));
+        assert_eq!(found("-P FORWARD DROP\n"), by_policy);
+        // What another policy is.
+        assert_eq!(found("-P INPUT DROP\n-P FORWARD ACCEPT\n"), None);
+    }
+
+    /// Rules that let packets pass, in the forms that they are given.
+    #[test]
+    fn rules_that_let_pass_count() {
+        let listing = format!("{UFW}-A ufw6-user-forward -i clat -o eth0 -j ACCEPT\n");
+        assert_eq!(found(&listing), None);
+        let there = "-A DOCKER-USER -i cl+ -m comment --comment \"a \\\" -j DROP\" -j ACCEPT\n";
+        let listing = format!("{DOCKER}{there}");
+        assert_eq!(found(&listing), Some((Manager::Docker, false, true)));
+        let back = "-A DOCKER-USER -o clat -m conntrack ! --ctstate NEW -j ACCEPT\n";
+        assert_eq!(found(&format!("{DOCKER}{there}{back}")), None);
+        let zone = "-I FORWARD_ZONES -i clat -g FWD_trusted\n";
+        let listing = FIREWALLD.replace(
+            "-A FORWARD_ZONES",
+            &format!("{}-A FORWARD_ZONES", zone.replace("-I", "-A")),
+        );
+        assert_eq!(found(&listing), None);
+    }
+
+    /// What is not known of a packet decides only where the rule is for the TUN device, and only
+    /// for it.
+    #[test]
+    fn what_is_not_known_decides_nothing() {
+        for (rule, passes) in [
+            ("-s fdc1:a700:464::/96 -j ACCEPT", false),
+            ("-i clat -d 64:ff9b::/96 -j ACCEPT", true),
+            ("-i clat -p tcp -m tcp --dport 25 -j DROP", false),
+            ("! -i eth0 -d 64:ff9b::/96 -j ACCEPT", false),
+            ("! -i clat -j ACCEPT", false),
+            ("-i clat -j LOG --log-prefix \"-j ACCEPT\"", false),
+            ("-i clat -j RETURN", false),
+            ("-i clat -o eth0 -j NFQUEUE --queue-num 0", true),
+        ] {
+            let listing = format!("-P FORWARD DROP\n-A FORWARD {rule}\n");
+            let (_, drops_leaving, _) = found(&listing).unwrap_or((Manager::Unknown, false, true));
+            assert_eq!(drops_leaving, !passes, "{rule}");
+        }
+        // A chain that drops some of them, and lets the others pass.
+        let listing = "-P FORWARD ACCEPT\n-N X\n-A FORWARD -i clat -p tcp -j X\n-A X -j DROP\n";
+        assert_eq!(found(listing), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! The way of a packet through chains, whatever they are read from.
+
+use std::collections::HashMap;
+
+use crate::link::LinkRef;
+
+/// The deepest that chains may call each other: NFT_JUMP_STACK_SIZE of net/netfilter/nf_tables.h.
+const MAX_DEPTH: usize = 16;
+
+/// A forwarded IPv6 packet of a CLAT.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    /// The device that it comes in by.
+    pub(super) input: LinkRef,
+    /// The device that it leaves by.
+    pub(super) output: LinkRef,
+    /// Whether it is the first one of a connection, and comes from the TUN device; otherwise it is
+    /// an answer, and goes there.
+    pub(super) is_first: bool,
+}
+
+impl Packet {
+    /// The first packet of a connection, and its answer.
+    pub fn both_ways(device: &LinkRef, uplink: &LinkRef) -> [Self; 2] {
+        [true, false].map(|is_first| {
+            let (input, output) = if is_first {
+                (device, uplink)
+            } else {
+                (uplink, device)
+            };
+            Self {
+                input: input.clone(),
+                output: output.clone(),
+                is_first,
+            }
+        })
+    }
+}
+
+/// Whether a rule applies to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    Yes,
+    No,
+    /// It depends on what is not known of the packet.
+    Unknown {
+        /// Whether the rule is for packets of the TUN device.
+        names_device: bool,
+    },
+}
+
+/// What a rule does with a packet that it applies to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Accept,
+    Drop,
+    Jump(String),
+    Goto(String),
+    Return,
+    /// Something that decides nothing, as counting.
+    Continue,
+}
+
+/// A rule, as seen by one packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub(super) fit: Fit,
+    pub(super) action: Action,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Accept,
+    Drop,
+}
+
+/// The chains of a table.
+pub(super) trait Chains {
+    /// A rule of a chain, by its place; `None` behind the last one.
+    fn rule(&mut self, chain: &str, place: usize, packet: &Packet) -> Option<Rule>;
+}
+
+/// The verdict of a chain; `None`: the packet comes to its end, where a policy decides.
+pub(super) fn verdict(chains: &mut impl Chains, chain: &str, packet: &Packet) -> Option<Verdict> {
+    Walk {
+        chains,
+        packet,
+        seen: HashMap::new(),
+    }
+    .verdict(chain, 0)
+}
+
+struct Walk<'a, C> {
+    chains: &'a mut C,
+    packet: &'a Packet,
+    /// Chains that were looked at. One that is called from many places is read once.
+    seen: HashMap<String, Option<Verdict>>,
+}
+
+impl<C: Chains> Walk<'_, C> {
+    fn verdict(&mut self, chain: &str, depth: usize) -> Option<Verdict> {
+        if depth > MAX_DEPTH {
+            return None;
+        }
+        if let Some(verdict) = self.seen.get(chain) {
+            return *verdict;
+        }
+        let verdict = self.verdict_of_rules(chain, depth);
+        self.seen.insert(chain.to_owned(), verdict);
+        verdict
+    }
+
+    fn verdict_of_rules(&mut self, chain: &str, depth: usize) -> Option<Verdict> {
+        let mut places = 0..;
+        while let Some(rule) = self.chains.rule(chain, places.next()?, self.packet) {
+            let is_sure = match rule.fit {
+                Fit::Yes => true,
+                // Who lets packets of the device pass knows which ones they are.
+                Fit::Unknown { names_device: true } => false,
+                Fit::No | Fit::Unknown { .. } => continue,
+            };
+            let verdict = match &rule.action {
+                Action::Accept => Some(Verdict::Accept),
+                Action::Drop => Some(Verdict::Drop),
+                Action::Jump(to) | Action::Goto(to) => self.verdict(to, depth + 1),
+                Action::Return | Action::Continue => None,
+            };
+            if verdict.is_some_and(|verdict| is_sure || verdict == Verdict::Accept) {
+                return verdict;
+            }
+            if is_sure && matches!(rule.action, Action::Goto(_) | Action::Return) {
+                return None;
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Chains of which each calls the next one from two places.
+    struct Doubling {
+        asked: usize,
+    }
+
+    impl Chains for Doubling {
+        fn rule(&mut self, chain: &str, place: usize, _: &Packet) -> Option<Rule> {
+            self.asked += 1;
+            let next = format!("{}", chain.parse::<u32>().unwrap_or_default() + 1);
+            (place < 2).then_some(Rule {
+                fit: Fit::Yes,
+                action: Action::Jump(next),
+            })
+        }
+    }
+
+    /// What chains cost is not what they can be made to cost: each is read once, and chains without
+    /// end do not hang it.
+    #[test]
+    fn each_chain_is_read_once() {
+        let [packet, _] = Packet::both_ways(&LinkRef::new(1, "clat"), &LinkRef::new(2, "eth0"));
+        let mut chains = Doubling { asked: 0 };
+        assert_eq!(verdict(&mut chains, "0", &packet), None);
+        assert_eq!(chains.asked, (MAX_DEPTH + 1) * 3);
+    }
+}
