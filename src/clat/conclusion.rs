@@ -7,7 +7,7 @@
 //! | 3 | no NAT64 prefix | waiting for a prefix | kept, without routes |
 //! | 4 | no IPv6 address to leave with | waiting | kept, without routes |
 //! | 5 | CLAT address not ready, and no other source works | checking it | kept, without routes |
-//! | 6 | another CLAT on the uplink | another CLAT | kept, without routes |
+//! | 6 | another CLAT on the uplink, `v4-conncheck-enable` | another CLAT | kept, without routes |
 //! | 7 | no free IPv4 addresses | waiting | kept, without routes |
 //! | 8 | native IPv4 has stayed | stepping aside | set up, without the default route |
 //! | 9 | packets leave, and none comes back | NAT64 does not answer | set up |
@@ -110,7 +110,8 @@ impl Situation<'_> {
         let found = discovery.prefix(settings, uplink, current, self.now);
         let (prefix, origin) = found.ok_or_else(|| Status::WaitingForPrefix(name.clone()))?; // 3
         let Leaving { address, dedicated } = self.source(uplink, prefix)?; // 4, 5
-        if let Some(other) = network.another_clat(uplink) {
+        let another = network.another_clat(uplink);
+        if let Some(other) = another.filter(|_| settings.steps_aside) {
             return Err(Status::AnotherClat(other.name.clone())); // 6
         }
         let addresses = self.ipv4_addresses();

@@ -101,7 +101,8 @@ impl fmt::Display for Status {
             Self::AnotherClat(interface) => write!(
                 f,
                 "Stepping aside: another CLAT has an address of 192.0.0.0/29 on {interface} \
-                 (NetworkManager: ipv4.clat; systemd-networkd: CLAT=)"
+                 (NetworkManager: ipv4.clat; systemd-networkd: CLAT=); \
+                 v4-conncheck-enable=no goes on beside it"
             ),
         }
     }

@@ -386,6 +386,13 @@ fn other_clats_are_left_alone() {
         net.host.ip("addr delete 192.0.0.6/32 dev eth0");
         net.wait_for_ipv4();
     });
+    // A guest of a machine that has a CLAT may be told to have its own.
+    clat_case(|net| {
+        net.host.ip("addr add 192.0.0.1/29 dev eth0");
+        let _daemon = net.start_up("v4-conncheck-enable=no\n");
+        let addresses = net.host.run("ip -4 address show dev clat");
+        assert!(addresses.contains("192.0.0.3/32"), "{addresses}");
+    });
 }
 
 /// Whether new connections that come in by the uplink are dropped, wherever they go, as on a host

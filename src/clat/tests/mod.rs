@@ -500,6 +500,16 @@ fn another_clat_is_left_to_it() {
         let said = format!("Stepping aside: another CLAT has an address of 192.0.0.0/29 on {name}");
         assert!(says(&actions)[0].starts_with(&said));
     }
+    // A guest of a machine that has one may be told to have its own.
+    let mut rig = Rig::new(Settings {
+        steps_aside: false,
+        ..Settings::default()
+    });
+    rig.link().clat_addresses = vec![[192, 0, 0, 1].into()];
+    rig.network_is();
+    let actions = rig.advertised(&[(OTHER, 600)]);
+    let expected = [[192, 0, 0, 3].into(), [192, 0, 0, 4].into()];
+    assert_eq!(setups(&actions)[0].addresses, expected);
 }
 
 /// RFC 7335: two instances that start at once choose the same addresses; the one that fails chooses
