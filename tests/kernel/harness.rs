@@ -634,6 +634,16 @@ impl Daemon {
         status(self.pid(), name)
     }
 
+    /// The time of processors that it has used (proc_pid_stat(5)).
+    pub(crate) fn cpu_time(&self) -> Duration {
+        const TICKS_PER_SECOND: u64 = 100;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let mut fields = fields.split_whitespace().skip(11); // utime, stime
+        let mut ticks = || fields.next().unwrap().parse::<u64>().unwrap();
+        Duration::from_millis((ticks() + ticks()) * 1000 / TICKS_PER_SECOND)
+    }
+
     /// Whether it is asleep for a time that it has chosen: not in poll(2) and not in read(2).
     pub(crate) fn sleeps(&self) -> bool {
         let path = format!("/proc/{}/wchan", self.child.id());

@@ -508,7 +508,7 @@ fn another_clat_is_left_to_it() {
     rig.link().clat_addresses = vec![[192, 0, 0, 1].into()];
     rig.network_is();
     let actions = rig.advertised(&[(OTHER, 600)]);
-    let expected = [[192, 0, 0, 3].into(), [192, 0, 0, 4].into()];
+    let expected = [[192, 0, 0, 3], [192, 0, 0, 4]].map(Ipv4Addr::from);
     assert_eq!(setups(&actions)[0].addresses, expected);
 }
 

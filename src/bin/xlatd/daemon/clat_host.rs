@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use xlatd::{
     clat::{AddressTest, Clat, HostSetup, Network, Settings, Traffic, Way},
     config::{LogClasses, clatd::ClatConfig},
@@ -95,7 +95,11 @@ impl ClatHost {
     pub(crate) fn answer_neighbours(&mut self, clat: &Clat) {
         if let Some(neighbours) = &mut self.neighbours {
             let (link, _) = neighbours.place();
-            neighbours.answer(clat.link(link).and_then(|link| link.mac));
+            let mac = clat.link(link).and_then(|link| link.mac);
+            if let Err(error) = neighbours.answer(mac) {
+                debug!("cannot read Neighbour Solicitations any more: {error}");
+                self.neighbours = None;
+            }
         }
     }
 

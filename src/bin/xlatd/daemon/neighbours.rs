@@ -36,14 +36,15 @@ impl Neighbours {
         (self.link, self.address)
     }
 
-    /// Answers neighbours. `mac` is the link-layer address of the link.
-    pub(crate) fn answer(&mut self, mac: Option<[u8; 6]>) {
+    /// Answers neighbours. `mac` is the link-layer address of the link. Fails if the link is gone.
+    pub(crate) fn answer(&mut self, mac: Option<[u8; 6]>) -> io::Result<()> {
         for _ in 0..MAX_MESSAGES {
             let (answer, from) = match self.solicitations.next() {
                 Ok(Some((packet, from))) => (neighbour::answer(packet, self.address, mac), from),
-                Ok(None) => return,
-                // That the link was down; and the next one can be read.
-                Err(error) => return debug!("cannot read Neighbour Solicitations: {error}"),
+                Ok(None) => return Ok(()),
+                // That the link was down, which is told once.
+                Err(error) if error.kind() == io::ErrorKind::NetworkDown => continue,
+                Err(error) => return Err(error),
             };
             let Some(ToNeighbour { group, packet }) = answer else {
                 continue;
@@ -53,6 +54,7 @@ impl Neighbours {
                 debug!("cannot answer a Neighbour Solicitation: {error}");
             }
         }
+        Ok(())
     }
 
     /// Tells all neighbours that the address is here now.

@@ -154,7 +154,7 @@ impl PacketPath {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => left.remove(side),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => packets += 1,
                 Err(error) => {
                     write_waiting(&mut self.coalescer, &mut self.links, now);
                     return Err(self.read_error(error));
@@ -422,7 +422,7 @@ impl Side {
 impl Links {
     /// Reads one packet from a side. Fails with `WouldBlock` if there is none.
     fn read(&mut self, side: Side, packet: &mut Packet) -> io::Result<Result<(), Malformed>> {
-        match (side, &self.uplink) {
+        match (side, &mut self.uplink) {
             (Side::Uplink, Some(uplink)) => uplink.read(packet),
             _ => {
                 let len = self.device.tun.read(packet.read_buffer())?;

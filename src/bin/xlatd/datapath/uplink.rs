@@ -1,8 +1,14 @@
 //! The uplink of a CLAT, where IPv6 packets come from and go to without the kernel's IPv6.
 
-use std::{io, net::Ipv6Addr, os::fd::AsFd, os::fd::BorrowedFd, time::Instant};
+use std::{
+    io::{self, ErrorKind},
+    net::Ipv6Addr,
+    os::fd::{AsFd, BorrowedFd},
+    time::Instant,
+};
 
 use log::{debug, warn};
+use nix::errno::Errno;
 use xlatd::{
     clat::{NextHop, Reachability, Sending},
     link::LinkRef,
@@ -40,6 +46,8 @@ pub(crate) struct Uplink {
     router: Option<(NeighbourWatch, Reachability)>,
     /// Whether a packet was written in this turn.
     is_used: bool,
+    /// Whether the link is gone for good.
+    is_gone: bool,
     /// Packets that the kernel rejected.
     pub(crate) rejected: Tally,
 }
@@ -69,6 +77,7 @@ impl Uplink {
             header_len,
             router,
             is_used: false,
+            is_gone: false,
             rejected: Tally::default(),
         };
         // The kernel answers at once.
@@ -80,21 +89,24 @@ impl Uplink {
         &self.place
     }
 
-    /// Reads one packet. What the kernel cannot describe counts as one that is malformed.
-    pub(crate) fn read(&self, packet: &mut Packet) -> io::Result<Result<(), Malformed>> {
-        match self.socket.read(packet.read_buffer_for(self.header_len)) {
-            Ok(len) => Ok(packet.received_by(self.header_len, len)),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                Err(error)
+    /// Reads one packet. Fails with `WouldBlock` if there is none, and with `Interrupted` if the
+    /// next one is to be read.
+    pub(crate) fn read(&mut self, packet: &mut Packet) -> io::Result<Result<(), Malformed>> {
+        let buffer = packet.read_buffer_for(self.header_len);
+        let error = match self.socket.read(buffer) {
+            Ok(len) => return Ok(packet.received_by(self.header_len, len)),
+            Err(error) => error,
+        };
+        Err(match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EAGAIN) => error,
+            // The link was down, which is told once; or what was received has no virtio_net_hdr.
+            Some(Errno::ENETDOWN | Errno::EINVAL | Errno::EINTR) => ErrorKind::Interrupted.into(),
+            _ => {
+                debug!("{}: cannot read packets: {error}", self.place.link);
+                self.is_gone = true;
+                ErrorKind::WouldBlock.into()
             }
-            // Also that the link was down for a while, which is told once.
-            Err(_) => Ok(packet.received_by(self.header_len, 0)),
-        }
+        })
     }
 
     /// Writes one packet. One that the kernel rejects is lost, as on any link.
@@ -146,7 +158,7 @@ impl Uplink {
     pub(crate) fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
         let router = self.router.as_ref();
         [
-            Some(self.socket.as_fd()),
+            (!self.is_gone).then(|| self.socket.as_fd()),
             router.map(|(watch, _)| watch.as_fd()),
         ]
     }
