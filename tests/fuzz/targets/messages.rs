@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use xlatd::{
     clat::{
         Action, Address, Clat, Event, Interface, Network, Resolution, Settings, Source, Traffic,
-        prefix,
+        neighbour, prefix,
     },
     plan::{self, Before, Facts},
     wire::{
@@ -28,6 +28,7 @@ fuzz_target!(|data: &[u8]| {
                 ndp::solicited_target(data),
             );
             ndp::answers_probe(data, 7);
+            neighbour::answer(data, Ipv6Addr::UNSPECIFIED, None);
             dns_response(data);
         }
         1 => life(data, Settings::default()),
@@ -93,6 +94,7 @@ fn life(mut data: &[u8], settings: Settings) {
     let mut now = Duration::from_secs(1000);
     let mut network = Network {
         interfaces: vec![link(2), link(3)],
+        ..Network::default()
     };
     let mut traffic = Traffic::default();
     clat.handle(Event::Network(network.clone()), traffic, now);
