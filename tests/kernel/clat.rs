@@ -39,6 +39,7 @@ pub(crate) const PREFIX: &str = "2001:db8:64::";
 const OTHER_PREFIX: &str = "2001:db8:46::";
 
 /// The network of a host that has IPv6 only.
+#[derive(Debug)]
 pub(crate) struct ClatNet {
     pub(crate) host: Netns,
     pub(crate) router: Netns,
@@ -48,7 +49,7 @@ pub(crate) struct ClatNet {
     plats: [Daemon; 2],
 }
 
-/// Runs one case with the network; `None` where there is no tayga.
+/// Runs one case with the network; it is left out where there is no tayga.
 pub(crate) fn clat_case(body: impl FnOnce(&ClatNet)) {
     xlatd_case(|_| {
         if let Some(net) = ClatNet::new() {
@@ -70,17 +71,9 @@ pub(crate) fn with_each_way(body: impl Fn(&ClatNet, &str)) {
 
 impl ClatNet {
     fn new() -> Option<Self> {
-        let tayga = tayga()?;
-        let [host, router, server] =
-            std::array::from_fn(|_| Netns::new().expect("a network namespace"));
-        for ns in [&host, &router, &server] {
-            ns.sysctl("ipv6/conf/all/accept_dad", "0");
-            ns.sysctl("ipv6/conf/default/accept_dad", "0");
-            ns.sysctl("ipv6/icmp/ratelimit", "0");
-            ns.sysctl("ipv4/icmp_ratelimit", "0");
-        }
-        router.sysctl("ipv6/conf/all/forwarding", "1");
-        router.sysctl("ipv4/ip_forward", "1");
+        tayga()?;
+        let [host, router, server] = std::array::from_fn(|_| namespace());
+        forward(&router);
         let (host_path, server_path) = (host.path(), server.path());
         router.ip(&format!(
             "link add host type veth peer name eth0 netns {host_path}
@@ -101,25 +94,9 @@ impl ClatNet {
             wait_for_link_local(ns, device);
         }
         // A NAT64 for each of two prefixes.
-        let plats =
-            [("plat", PREFIX, 255), ("plat2", OTHER_PREFIX, 254)].map(|(device, prefix, net)| {
-                router.ip(&format!(
-                    "tuntap add dev {device} mode tun
-                    link set {device} up
-                    route add {prefix}/96 dev {device}
-                    route add 192.168.{net}.0/24 dev {device}"
-                ));
-                let config = format!(
-                    "tun-device {device}\nipv4-addr 192.168.{net}.1\nipv6-addr 2001:db8:{net}::1\n\
-                     prefix {prefix}/96\ndynamic-pool 192.168.{net}.0/24\n"
-                );
-                Daemon::start_program(&tayga, &router, &config)
-            });
-        router.run(
-            "nft add table ip nat ; \
-             add chain ip nat postrouting { type nat hook postrouting priority srcnat ; } ; \
-             add rule ip nat postrouting oifname server masquerade",
-        );
+        let plats = [("plat", PREFIX, 255), ("plat2", OTHER_PREFIX, 254)]
+            .map(|(device, prefix, net)| nat64(&router, device, prefix, net));
+        masquerade(&router);
         Some(Self {
             host,
             router,
@@ -159,26 +136,7 @@ impl ClatNet {
 
     /// From the router's link-local address, or another one of its own.
     fn advertise_from(&self, source: Option<&str>, message: &[u8], hop_limit: i32) {
-        let (socket, link) = self.router.inside(|| {
-            let socket = socket(
-                AddressFamily::Inet6,
-                SockType::Raw,
-                SockFlag::SOCK_CLOEXEC,
-                SockProtocol::IcmpV6,
-            );
-            (
-                socket.unwrap(),
-                nix::net::if_::if_nametoindex("host").unwrap(),
-            )
-        });
-        setsockopt(&socket, Ipv6MulticastHops, &hop_limit).unwrap();
-        if let Some(source) = source {
-            let source = SocketAddrV6::new(source.parse().unwrap(), 0, 0, link);
-            bind(socket.as_raw_fd(), &SockaddrIn6::from(source)).unwrap();
-        }
-        let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-        let to = SockaddrIn6::from(SocketAddrV6::new(all_nodes, 0, 0, link));
-        sendto(socket.as_raw_fd(), message, &to, MsgFlags::empty()).unwrap();
+        send_to_all_nodes(&self.router, source, message, hop_limit);
     }
 
     /// Until the host can be reached on its link.
@@ -238,7 +196,77 @@ impl ClatNet {
     }
 }
 
-fn wait_for_link_local(ns: &Netns, device: &str) {
+/// A namespace whose addresses are usable at once, and in which the kernel does not limit ICMP.
+pub(crate) fn namespace() -> Netns {
+    let ns = Netns::new().expect("a network namespace");
+    ns.sysctl("ipv6/conf/all/accept_dad", "0");
+    ns.sysctl("ipv6/conf/default/accept_dad", "0");
+    ns.sysctl("ipv6/icmp/ratelimit", "0");
+    ns.sysctl("ipv4/icmp_ratelimit", "0");
+    ns
+}
+
+/// Makes a router of it.
+pub(crate) fn forward(router: &Netns) {
+    router.sysctl("ipv6/conf/all/forwarding", "1");
+    router.sysctl("ipv4/ip_forward", "1");
+}
+
+/// A NAT64 of a router: tayga behind a device, with IPv4 addresses of 192.168.`net`.0/24.
+pub(crate) fn nat64(router: &Netns, device: &str, prefix: &str, net: u8) -> Daemon {
+    router.ip(&format!(
+        "tuntap add dev {device} mode tun
+        link set {device} up
+        route add {prefix}/96 dev {device}
+        route add 192.168.{net}.0/24 dev {device}"
+    ));
+    let config = format!(
+        "tun-device {device}\nipv4-addr 192.168.{net}.1\nipv6-addr 2001:db8:{net}::1\n\
+         prefix {prefix}/96\ndynamic-pool 192.168.{net}.0/24\n"
+    );
+    Daemon::start_program(&tayga().unwrap(), router, &config)
+}
+
+/// Has a router send to the server from its own address.
+pub(crate) fn masquerade(router: &Netns) {
+    router.run(
+        "nft add table ip nat ; \
+         add chain ip nat postrouting { type nat hook postrouting priority srcnat ; } ; \
+         add rule ip nat postrouting oifname server masquerade",
+    );
+}
+
+/// Sends a message of a router to all nodes of its link to hosts, by default from its link-local
+/// address.
+pub(crate) fn send_to_all_nodes(
+    router: &Netns,
+    source: Option<&str>,
+    message: &[u8],
+    hop_limit: i32,
+) {
+    let (socket, link) = router.inside(|| {
+        let socket = socket(
+            AddressFamily::Inet6,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::IcmpV6,
+        );
+        (
+            socket.unwrap(),
+            nix::net::if_::if_nametoindex("host").unwrap(),
+        )
+    });
+    setsockopt(&socket, Ipv6MulticastHops, &hop_limit).unwrap();
+    if let Some(source) = source {
+        let source = SocketAddrV6::new(source.parse().unwrap(), 0, 0, link);
+        bind(socket.as_raw_fd(), &SockaddrIn6::from(source)).unwrap();
+    }
+    let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let to = SockaddrIn6::from(SocketAddrV6::new(all_nodes, 0, 0, link));
+    sendto(socket.as_raw_fd(), message, &to, MsgFlags::empty()).unwrap();
+}
+
+pub(crate) fn wait_for_link_local(ns: &Netns, device: &str) {
     wait_for(device, || {
         let addresses = ns.run(&format!("ip -6 address show dev {device} scope link"));
         let is_usable = addresses.contains("fe80::") && !addresses.contains("tentative");
