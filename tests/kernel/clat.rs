@@ -69,6 +69,15 @@ pub(crate) fn with_each_way(body: impl Fn(&ClatNet, &str)) {
     }
 }
 
+/// Runs one case with each way that the CLAT's IPv6 packets can take: by the uplink, through the
+/// host's forwarding, and through that with the host's address.
+pub(crate) fn with_each_path(body: impl Fn(&ClatNet, &str)) {
+    for config in ["", "clat-path=forward\n", "clat-v6-addr=shared\n"] {
+        println!("with {config:?}");
+        clat_case(|net| body(net, config));
+    }
+}
+
 impl ClatNet {
     fn new() -> Option<Self> {
         tayga()?;
