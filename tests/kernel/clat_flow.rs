@@ -10,7 +10,7 @@ use std::{
 use nix::sys::{
     socket::{
         AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket,
-        sockopt::{BindToDevice, SendTimeout},
+        sockopt::{BindToDevice, Mark, SendTimeout},
     },
     time::TimeVal,
 };
@@ -33,6 +33,8 @@ const DATA: usize = 1 << 18;
 pub(crate) enum Sockets {
     /// Nothing.
     Plain,
+    /// A mark on each packet (`SO_MARK`), as VPNs have it for their own.
+    Marked(u32),
     /// That they use this device (`SO_BINDTODEVICE`).
     By(&'static str),
 }
@@ -41,6 +43,7 @@ impl Sockets {
     fn prepare(self, socket: &impl AsFd) {
         match self {
             Self::Plain => {}
+            Self::Marked(mark) => setsockopt(socket, Mark, &mark).unwrap(),
             Self::By(device) => setsockopt(socket, BindToDevice, &device.into()).unwrap(),
         }
     }
@@ -48,6 +51,7 @@ impl Sockets {
     fn ping_option(self) -> String {
         match self {
             Self::Plain => String::new(),
+            Self::Marked(mark) => format!("-m {mark}"),
             Self::By(device) => format!("-I {device}"),
         }
     }

@@ -572,6 +572,12 @@ impl Daemon {
         Self::spawn(&words, ns, directory)
     }
 
+    /// As [`start_program`](Self::start_program), with arguments of its own, separated by blanks.
+    pub(crate) fn start_command(ns: &Netns, command: &str) -> Self {
+        let words: Vec<_> = command.split_whitespace().map(OsStr::new).collect();
+        Self::spawn(&words, ns, Directory::new())
+    }
+
     /// Starts a CLAT, with lines of a clatd.conf. `runtime` is where it writes down what it does.
     pub(crate) fn start_clat(ns: &Netns, runtime: &Directory, config: &str) -> Self {
         Self::start_clat_by(&[], ns, runtime, config)

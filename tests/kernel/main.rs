@@ -27,6 +27,7 @@ mod clat_host;
 mod clat_leaks;
 mod clat_neighbours;
 mod clat_uplink;
+mod clat_vpn;
 mod data_dir;
 mod detach;
 mod device;
