@@ -23,6 +23,7 @@ mod clat_address;
 mod clat_dns;
 mod clat_firewall;
 mod clat_flow;
+mod clat_forwarding;
 mod clat_host;
 mod clat_leaks;
 mod clat_neighbours;
