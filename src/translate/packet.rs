@@ -8,8 +8,8 @@ use crate::wire::{
 };
 
 /// Room before a packet as it was read, in octets: for the growth of its headers (28), or the
-/// headers of an ICMP error about it (48), and for the `virtio_net_hdr` and a link-layer header. The
-/// rest aligns packets to cache lines.
+/// headers of an ICMP error about it (48), and for the `virtio_net_hdr` and a link-layer header.
+/// The rest aligns packets to cache lines.
 const HEADROOM: usize = 128;
 
 /// Longest packet, in octets: an IPv6 header and 65535 octets of payload.
