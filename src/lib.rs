@@ -30,15 +30,15 @@
 //! | `cli` | command lines; reads the configuration files, and starts a daemon |
 //! | `daemon` | `service`: the loop, signals, and the only place that waits; its guests `translator` and `clat`, of which it runs one |
 //! | `host` | carries out the steps of the [`plan::Ledger`] on this machine, and keeps the undo journal |
-//! | `datapath` | reads packets from the TUN device, has them translated, and writes the outcome |
+//! | `datapath` | reads packets from the TUN device or the uplink, has them translated, and writes the outcome |
 //! | `error` | errors that end the process |
 //! | `sys` | netlink, TUN, signals and so on: one facility of the system a file |
 //!
 //! # The path of a packet
 //!
 //! 1. `daemon::service` waits in poll(2), and calls `PacketPath::turn` (`datapath`). This reads
-//!    each packet from the TUN device into a [`translate::Packet`]: one buffer, with headroom
-//!    before the packet.
+//!    each packet from the TUN device, or from the uplink of a CLAT, into a [`translate::Packet`]:
+//!    one buffer, with headroom before the packet.
 //! 2. [`translate::Translator::translate`] picks the direction, `six_to_four` or `four_to_six`; the
 //!    two mirror each other. `decide` there parses the packet by the views of [`wire`], asks the
 //!    [`addr::AddressMap`] for both addresses, and compares the size with the MTU. Nothing is
@@ -53,12 +53,22 @@
 //!    fragments one after the other, a reply to the sender, the segments of a super-packet, or
 //!    nothing.
 //!
+//! *The uplink of a CLAT* is a packet socket (`datapath::uplink`) if it can be
+//! ([`clat::Way::Direct`]): the TUN device has IPv4 only, and each packet is written to the side of
+//! its family, super-packets whole. The host's routes, rules and firewalls of IPv6 decide nothing.
+//! Packets leave with the link-layer header of the next hop, which the kernel resolves when asked
+//! to. What it says by netlink goes to [`clat::Reachability`]: packets are sent, or wait in the TUN
+//! device, or are refused by the translator ([`translate::Translator::set_unreachable`]).
+//! Neighbours that solicit the CLAT address are answered by another packet socket
+//! (`daemon::neighbours`), with what [`clat::neighbour`] makes. Otherwise the kernel forwards, from
+//! and to the TUN device.
+//!
 //! *A packet that is too big.* IPv6 to IPv4, the translation has DF if it is no fragment and longer
 //! than 1260 octets. With DF, one that exceeds the MTU becomes a Packet Too Big to its sender
 //! (`reply`), within the rate limit of ICMP errors; without DF it is cut into
 //! [`translate::Fragments`], each a copy in a buffer of its own. Both are rare, since the
-//! translation is 20 octets shorter than what came by the same device: it takes a smaller MTU set
-//! in between, or a super-packet. IPv4 to IPv6, a packet grows: with DF its sender gets
+//! translation is 20 octets shorter than what came, and both sides have one MTU: it takes a smaller
+//! one set in between, or a super-packet. IPv4 to IPv6, a packet grows: with DF its sender gets
 //! Fragmentation Needed, and without DF it is cut to the lesser of the MTU and `offlink-mtu`.
 //!
 //! *Offload.* With segmentation offload a packet may be many: a super-packet, which the kernel
@@ -111,15 +121,18 @@
 //!    one of the host if there is none, the table in `conclusion` asks for a [`clat::HostSetup`]
 //!    ([`clat::Action::SetUp`]).
 //! 4. `ClatHost` (`daemon::clat_host`) makes a plan of it ([`plan::clat()`]), and `Host::change`
-//!    (`host`) carries out what the [`plan::Ledger`] says is different: the TUN device, forwarding,
-//!    routes and rules. Once the device is attached, `ClatHost` makes the
-//!    [`translate::Translator`]; a later set-up only replaces its [`addr::AddressMap`]
-//!    ([`plan::clat_map`]) and its MTU. [`translate`] and [`clat`] do not know each other.
+//!    (`host`) carries out what the [`plan::Ledger`] says is different: the TUN device, routes and
+//!    rules, the table of nftables, and forwarding where the kernel forwards. Once the device is
+//!    attached, `ClatHost` makes the [`translate::Translator`], and `PacketPath` opens the packet
+//!    socket on the uplink; a later set-up only replaces the [`addr::AddressMap`]
+//!    ([`plan::clat_map`]), the MTU, and the packet socket where it is another uplink, address or
+//!    next hop. [`translate`] and [`clat`] do not know each other.
 //!
 //! Packets are no events, but their counts go along with each event. After packets have passed,
 //! [`clat::Clat::passed`] compares the counts with those before, and if they show that the NAT64
 //! answers, or does not, [`clat::Event::Time`] is due at once (`watch` in [`clat`]).
-//! Packets that the host forwards may meet firewalls of others: `FirewallWatch`
+//!
+//! Packets of a CLAT that the host forwards may meet firewalls of others: `FirewallWatch`
 //! (`daemon::firewall_watch`) reads their chains once something has changed, and
 //! [`plan::firewall`] follows packets of the CLAT through them. What drops these is in the status.
 //!

@@ -37,7 +37,8 @@ pub enum Target {
     Router(Ipv6Addr, LinkRef),
     /// The device of a next hop, which other routes lead to as well.
     NextHopObject(NextHopObject),
-    /// This host, as if the device had the address.
+    /// This host, as if the device had the address. No plan has it: undo journals of earlier
+    /// versions do.
     Local(LinkRef),
     /// Nowhere: packets are refused.
     Unreachable,

@@ -1,4 +1,4 @@
-//! Routes to a TUN device, or to nowhere, beside those of others.
+//! Routes to a TUN device, to a router, or to nowhere, beside those of others.
 //!
 //! Where another route has the same destination and metric, that of a `tun-route` takes its
 //! packets, as tayga's does, but the other one stays: the kernel uses it again as soon as ours is
