@@ -286,7 +286,7 @@ impl Clat {
         };
         if chosen != current {
             self.discovery.search_on(chosen, self.now);
-            self.choice = Choice::default();
+            self.choice.start_over();
         }
     }
 

@@ -100,9 +100,25 @@ pub(super) struct Choice {
     attempts: u32,
     /// Whether packets have come back to the address.
     is_answered: bool,
+    /// The address that was used when the link went down.
+    used: Option<Ipv6Addr>,
 }
 
 impl Choice {
+    /// Begins anew, since the link was down. It is tested again that no other host has the address
+    /// that was used (RFC 4862 section 5.4), and not that it is forwarded: answers to probes may be
+    /// lost while a link comes up, and open connections with it.
+    pub(super) fn start_over(&mut self) {
+        let used = match self.state {
+            Dedicated::Ready(address) => Some(address),
+            _ => self.used,
+        };
+        *self = Self {
+            used,
+            ..Self::default()
+        };
+    }
+
     /// The CLAT address, also while it is tested.
     pub(super) fn address(&self) -> Option<Ipv6Addr> {
         match self.state {
@@ -246,6 +262,9 @@ impl Choice {
                         (Some(found), Test::Unique, _) if !found.tentative => {
                             Dedicated::Ready(*address)
                         }
+                        (Some(found), ..) if !found.tentative && self.used == Some(*address) => {
+                            Dedicated::Ready(*address)
+                        }
                         (Some(found), _, Some(host)) if !found.tentative => {
                             Dedicated::ProbingHost {
                                 address: *address,
@@ -307,6 +326,7 @@ impl Choice {
     /// Forgets that the network was against the address: it may be another one now.
     pub(super) fn try_again(&mut self) {
         self.is_answered = false;
+        self.used = None;
         if matches!(
             self.unavailable(),
             Some(NoClatAddress::Filtered | NoClatAddress::Unanswered)

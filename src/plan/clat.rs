@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::{
     Facts, NextHopObject, Protocol, RP_FILTER, Resource, Route, Rule, Sysctl, Target,
     forwarding::force_forwarding,
-    nft::{mark, ruleset, ruleset_name},
+    nft::{mark, ruleset, ruleset_name, test_ruleset, test_ruleset_name},
     route::{LOCAL_TABLE, MAIN_TABLE},
 };
 use crate::{
@@ -24,9 +24,15 @@ const ANY_V4: IpPrefix = IpPrefix::V4(Ipv4Addr::UNSPECIFIED, 0);
 /// All IPv6 addresses.
 const ANY_V6: IpPrefix = IpPrefix::V6(Ipv6Addr::UNSPECIFIED, 0);
 
-/// What is to be there while an address is tested.
-pub fn trial(trial: &AddressTest) -> Vec<Resource> {
-    vec![Resource::TestAddress(trial.uplink.clone(), trial.address)]
+/// What is to be there while an address is tested. Connections that have used it before are kept
+/// from the host, which would reset them, by a table of nftables.
+pub fn trial(settings: &Settings, trial: &AddressTest, was_used: bool) -> Vec<Resource> {
+    let guard = was_used.then(|| Resource::Ruleset {
+        name: test_ruleset_name(settings),
+        text: test_ruleset(trial),
+    });
+    let address = Resource::TestAddress(trial.uplink.clone(), trial.address);
+    guard.into_iter().chain([address]).collect()
 }
 
 /// What is to be there while a CLAT translates, in the order in which it is applied.
@@ -55,9 +61,10 @@ fn device(settings: &Settings, setup: &HostSetup) -> Vec<Resource> {
     let link = || LinkRef::tun(&settings.device);
     let [host_v4, _] = setup.addresses;
     // No packets of the kernel's own: no link-local address, or no IPv6 where none goes through.
-    let setting = match setup.way {
-        Way::Direct(_) => "disable_ipv6",
-        Way::Forwarded(_) | Way::Shared(_) => "addr_gen_mode",
+    // Then also routes of others by the device, as to the server of a VPN, have the right MTU.
+    let (setting, mtu) = match setup.way {
+        Way::Direct(_) => ("disable_ipv6", setup.route_mtu(settings)),
+        Way::Forwarded(_) | Way::Shared(_) => ("addr_gen_mode", setup.mtu),
     };
     vec![
         Resource::Device { name },
@@ -66,7 +73,7 @@ fn device(settings: &Settings, setup: &HostSetup) -> Vec<Resource> {
             name: setting.to_owned(),
             value: "1".to_owned(),
         }),
-        Resource::Mtu(link(), setup.mtu),
+        Resource::Mtu(link(), mtu),
         Resource::LinkUp(link()),
         Resource::Address(link(), host(host_v4)),
     ]
@@ -399,7 +406,7 @@ mod tests {
                 [
                     "ip tuntap add dev clat mode tun",
                     "sysctl -w net/ipv6/conf/clat/disable_ipv6=1",
-                    "ip link set dev clat mtu 1500",
+                    "ip link set dev clat mtu 1472",
                     "ip link set dev clat up",
                     "ip address add 192.0.0.1/32 dev clat",
                     "nft list table ip xlatd_clat",

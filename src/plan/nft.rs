@@ -1,7 +1,7 @@
 //! The nftables table of a CLAT.
 
 use super::{Facts, Family, Table};
-use crate::clat::{HostSetup, PRIVATE, Settings, Source, Way};
+use crate::clat::{AddressTest, HostSetup, PRIVATE, Settings, Source, Way};
 
 /// Mark of IPv4 packets of open connections, which have our address once they leave. Each instance
 /// has its own; the first one's is clatd's.
@@ -15,6 +15,19 @@ const UNASKED: &str = "ct state new,invalid,untracked";
 /// The name of the table of a CLAT. It sees IPv6 packets only where the kernel forwards them: no
 /// others are to be tracked.
 pub fn ruleset_name(settings: &Settings, way: &Way) -> Table {
+    let family = match way {
+        Way::Direct(_) => Family::Ip,
+        Way::Forwarded(_) | Way::Shared(_) => Family::Inet,
+    };
+    Table::new(family, &own_name(settings))
+}
+
+/// The name of the table that is there while an address is tested.
+pub(super) fn test_ruleset_name(settings: &Settings) -> Table {
+    Table::new(Family::Ip6, &format!("{}_test", own_name(settings)))
+}
+
+fn own_name(settings: &Settings) -> String {
     let letter = |letter: char| {
         if letter.is_ascii_alphanumeric() {
             letter
@@ -23,11 +36,20 @@ pub fn ruleset_name(settings: &Settings, way: &Way) -> Table {
         }
     };
     let device: String = settings.device.chars().map(letter).collect();
-    let family = match way {
-        Way::Direct(_) => Family::Ip,
-        Way::Forwarded(_) | Way::Shared(_) => Family::Inet,
-    };
-    Table::new(family, &format!("xlatd_{device}"))
+    format!("xlatd_{device}")
+}
+
+/// The chains of the table that is there while an address is tested: the host gets nothing for it
+/// but messages about it, by their protocol alone.
+pub(super) fn test_ruleset(trial: &AddressTest) -> String {
+    format!(
+        "\tchain prerouting {{
+\t\ttype filter hook prerouting priority raw; policy accept;
+\t\tip6 daddr {} meta l4proto != ipv6-icmp drop
+\t}}
+",
+        trial.address
+    )
 }
 
 /// The chains of the table: no connection is opened from outside, and where the kernel forwards,

@@ -220,7 +220,8 @@ mod tests {
 
     /// What every version writes, and reads. A line that changes here is one that is not undone
     /// after an upgrade.
-    const LINES: [&str; 36] = [
+    const LINES: [&str; 37] = [
+        "ruleset ip6 xlatd_clat_test",
         "address 2001:db8::1 eth0 2",
         // By a packet socket.
         "sysctl net/ipv6/conf/clat/disable_ipv6 0 1 0",
@@ -317,7 +318,8 @@ mod tests {
         ];
         let plans = [direct, forwarded, shared];
         let plans = plans.map(|setup| plan::clat(&Settings::default(), &setup, facts));
-        let plan = [plan::trial(&trial), plans.concat()].concat();
+        let settings = Settings::default();
+        let plan = [plan::trial(&settings, &trial, true), plans.concat()].concat();
         let undos = plan
             .iter()
             .filter_map(|resource| resource.undo(Before::Value("0".to_owned())));

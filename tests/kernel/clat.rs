@@ -65,14 +65,6 @@ pub(crate) const FORWARD: &str = "clat-path=forward\n";
 /// configuration: a packet socket, the kernel's forwarding, and the latter with the host's address.
 pub(crate) fn with_each_way(body: impl Fn(&ClatNet, &str)) {
     for config in ["", FORWARD, "clat-v6-addr=shared\n"] {
-        clat_case(|net| body(net, config));
-    }
-}
-
-/// Runs one case with each way that the CLAT's IPv6 packets can take: by the uplink, through the
-/// host's forwarding, and through that with the host's address.
-pub(crate) fn with_each_path(body: impl Fn(&ClatNet, &str)) {
-    for config in ["", "clat-path=forward\n", "clat-v6-addr=shared\n"] {
         println!("with {config:?}");
         clat_case(|net| body(net, config));
     }

@@ -6,7 +6,7 @@
 use nix::sys::signal::Signal;
 
 use crate::{
-    clat::{ClatNet, PREFIX, PREFIX_SERVER, clat_case, with_each_path},
+    clat::{ClatNet, PREFIX, PREFIX_SERVER, clat_case, with_each_way},
     clat_flow::{Flow, Sockets},
     socket::Capture,
 };
@@ -258,7 +258,7 @@ fn a_strict_host() {
 /// it is neither sent back to the router nor answered with an ICMPv6 error.
 #[test]
 fn a_router_does_not_forward_what_is_the_clats() {
-    with_each_path(|net, config| {
+    with_each_way(|net, config| {
         net.host.sysctl("ipv6/conf/eth0/accept_ra", "2");
         net.host.sysctl("ipv6/conf/all/forwarding", "1");
         net.host.sysctl("ipv4/ip_forward", "1");

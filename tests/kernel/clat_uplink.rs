@@ -11,7 +11,7 @@ use std::{
 use crate::{
     clat::{
         ClatNet, PREFIX, SERVER, advertisement, clat_case, forward, masquerade, namespace, nat64,
-        send_to_all_nodes, wait_for_link_local, with_each_path,
+        send_to_all_nodes, wait_for_link_local, with_each_way,
     },
     clat_flow::{Flow, ROUTER, Sockets},
     harness::{DEADLINE, Daemon, Netns, wait_for},
@@ -138,7 +138,7 @@ fn wait_for_router(net: &ClatNet, address: &str) {
 /// `plat-dev` names an uplink whose default route is the worse one.
 #[test]
 fn plat_dev_may_have_the_worse_default_route() {
-    with_each_path(|net, config| {
+    with_each_way(|net, config| {
         let other = Router::on_another_link(net);
         net.advertise(&[(PREFIX, 600)]);
         other.advertise();
@@ -158,7 +158,7 @@ fn plat_dev_may_have_the_worse_default_route() {
 /// One instance an uplink, with the same NAT64 prefix on both: each by its own.
 #[test]
 fn each_instance_has_its_uplink() {
-    with_each_path(|net, config| {
+    with_each_way(|net, config| {
         let other = Router::on_another_link(net);
         net.advertise(&[]);
         other.advertise();
@@ -193,7 +193,7 @@ fn each_instance_has_its_uplink() {
 /// changes.
 #[test]
 fn everything_crosses_with_any_mtu() {
-    with_each_path(|net, config| {
+    with_each_way(|net, config| {
         let _daemon = net.start_up(config);
         let flow = Flow::open(net, Sockets::Plain);
         flow.goes_on();
@@ -210,7 +210,7 @@ fn everything_crosses_with_any_mtu() {
 /// The same without offload at either end of the link: what leaves is whole packets.
 #[test]
 fn everything_crosses_without_offload_of_the_uplink() {
-    with_each_path(|net, config| {
+    with_each_way(|net, config| {
         for (ns, device) in [(&net.host, "eth0"), (&net.router, "host")] {
             ns.run(&format!(
                 "ethtool -K {device} tx off tso off gso off gro off"
@@ -224,7 +224,7 @@ fn everything_crosses_without_offload_of_the_uplink() {
 /// IPv4 goes on after the link was down, and by a connection that was open before.
 #[test]
 fn the_link_goes_down_and_comes_back() {
-    with_each_path(|net, config| {
+    with_each_way(|net, config| {
         let _daemon = net.start_up(config);
         let flow = Flow::open(net, Sockets::Plain);
         for (ns, device) in [(&net.host, "eth0"), (&net.router, "host")] {
@@ -249,7 +249,7 @@ fn the_link_goes_down_and_comes_back() {
 /// again.
 #[test]
 fn the_router_has_another_link_layer_address() {
-    with_each_path(|net, config| {
+    with_each_way(|net, config| {
         // The kernel finds out within seconds, instead of half a minute.
         for (name, value) in [
             ("base_reachable_time_ms", "1000"),
@@ -273,7 +273,7 @@ fn the_router_has_another_link_layer_address() {
 /// once it does, IPv4 goes on.
 #[test]
 fn a_silent_next_hop_is_unreachable() {
-    with_each_path(|net, config| {
+    with_each_way(|net, config| {
         let _daemon = net.start_up(config);
         let flow = Flow::open(net, Sockets::Plain);
         net.router.run(
@@ -300,7 +300,7 @@ fn a_silent_next_hop_is_unreachable() {
 /// what came by the first goes on there.
 #[test]
 fn the_default_route_moves_to_another_router() {
-    with_each_path(|net, config| {
+    with_each_way(|net, config| {
         let other = Router::on_the_link(net);
         let _daemon = net.start_up(config);
         let flow = Flow::open(net, Sockets::Plain);

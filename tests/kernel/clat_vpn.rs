@@ -9,7 +9,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 
 use crate::{
-    clat::{ClatNet, PREFIX, PREFIX_SERVER, SERVER, with_each_path},
+    clat::{ClatNet, PREFIX, PREFIX_SERVER, SERVER, clat_case, with_each_way},
     clat_flow::{Flow, Sockets},
     forward::{connect, exchange, listen},
     harness::{Daemon, Directory, Netns},
@@ -247,7 +247,7 @@ fn ipv6_to_the_nat64_stays_inside(net: &ClatNet) {
 /// all for the VPN itself, so that both address families work inside it. Nothing is left of the
 /// CLAT in the end.
 fn ipv4_goes_on_beside(kind: &Kind) {
-    with_each_path(|net, config| {
+    let body = |net: &ClatNet, config: &str| {
         net.advertise(&[]);
         net.wait_for_ipv6();
         let before = net.state();
@@ -285,7 +285,13 @@ fn ipv4_goes_on_beside(kind: &Kind) {
         plain.goes_on();
         daemon.stop();
         assert_eq!(net.state(), before, "{}", daemon.log());
-    });
+    };
+    match kind.mark {
+        Some(_) => with_each_way(body),
+        // Where the kernel forwards, the device has the MTU of the uplink, and so has the route to
+        // the server: OpenVPN sends packets that are too large for the NAT64, and does not learn it.
+        None => clat_case(|net| body(net, "")),
+    }
 }
 
 #[test]

@@ -228,7 +228,7 @@ fn done(actions: Vec<Action>, settings: &Settings, network: &mut Network) {
                 plan::clat_map(&setup);
             }
             Action::TestAddress(Some(test)) => {
-                plan::trial(&test);
+                plan::trial(&settings, &test, true);
                 let index = test.uplink.index;
                 if let Some(link) = network.interfaces.iter_mut().find(|link| link.index == index)
                     && link.addresses.len() < 20

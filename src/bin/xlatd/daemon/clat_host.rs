@@ -206,7 +206,12 @@ impl ClatHost {
         ndisc: &mut Ndisc,
         now: Instant,
     ) -> Result<(), Error> {
-        let mut wanted = self.trial.as_ref().map(plan::trial).unwrap_or_default();
+        let trial = self.trial.as_ref().map(|trial| {
+            let is_used = |setup: &HostSetup| setup.source == trial.address;
+            let was_used = self.has_nft && self.setup.as_ref().is_some_and(is_used);
+            plan::trial(&config.clat, trial, was_used)
+        });
+        let mut wanted = trial.unwrap_or_default();
         let (Some(setup), Some(mut facts)) = (self.setup.clone(), self.facts(config)) else {
             return self.tear_down(wanted, clat, ndisc);
         };

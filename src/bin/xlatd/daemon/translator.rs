@@ -97,6 +97,7 @@ pub(crate) fn start(
         .attach(&config.tun_device)
         .and_then(|name| {
             config.tun_device = name; // the kernel replaced a %d by a number
+            host.device.iter().try_for_each(Device::check_mtu)?;
             host.change(plan::setup(&config))
         })
         .and_then(|()| write_pidfile(options))

@@ -102,6 +102,18 @@ impl Device {
         })
     }
 
+    /// Fails if the MTU of the device is not enough for IPv6.
+    pub(crate) fn check_mtu(&self) -> Result<(), Error> {
+        let LinkState { name, mtu, .. } = &self.link;
+        if *mtu < MIN_MTU.into() {
+            return Err(Error::Mtu {
+                device: name.clone(),
+                mtu: *mtu,
+            });
+        }
+        Ok(())
+    }
+
     /// Reads the state of the link again.
     pub(crate) fn refresh(&mut self, netlink: &mut Netlink) -> Result<(), Error> {
         let link = netlink.link_by_index(self.link.index);
@@ -137,8 +149,7 @@ pub(crate) enum Offload {
     None,
 }
 
-/// Attaches to the device for translation: checks that its MTU is enough for IPv6, and sets the
-/// offloads.
+/// Attaches to the device for translation, and sets the offloads.
 pub(crate) fn attach(netlink: &mut Netlink, name: &str, offload: Offload) -> Result<Device, Error> {
     let header = match offload {
         Offload::Both | Offload::ToKernel => Header::Virtio,
@@ -146,12 +157,6 @@ pub(crate) fn attach(netlink: &mut Netlink, name: &str, offload: Offload) -> Res
     };
     let mut device = Device::attach(netlink, name, header)?;
     let LinkState { name, mtu, .. } = &device.link;
-    if *mtu < MIN_MTU.into() {
-        return Err(Error::Mtu {
-            device: name.clone(),
-            mtu: *mtu,
-        });
-    }
     info!("Using tun device {name} with MTU {mtu}");
     if offload == Offload::Both {
         match device.tun.set_offload() {
