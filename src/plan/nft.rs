@@ -65,13 +65,16 @@ pub fn ruleset(settings: &Settings, setup: &HostSetup, facts: Facts) -> String {
 }
 
 fn direct_ruleset(settings: &Settings, setup: &HostSetup, is_open: bool) -> String {
+    let device = &settings.device;
+    // Connections that were open before this table are in a state that the kernel takes for
+    // invalid, for ever if they were busy. Those of a socket are not dropped; TCP knows better.
     let unasked = format!(
         "\tchain prerouting {{
 \t\ttype filter hook prerouting priority filter; policy accept;
-\t\tiifname \"{}\" {UNASKED} drop
+\t\tiifname \"{device}\" ct state invalid meta l4proto tcp socket wildcard 0 accept
+\t\tiifname \"{device}\" {UNASKED} drop
 \t}}
-",
-        settings.device
+"
     );
     let unasked = if is_open { String::new() } else { unasked };
     unasked + &no_leaks(settings, setup) + &open_connections(settings, setup)
