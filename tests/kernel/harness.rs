@@ -580,12 +580,32 @@ impl Daemon {
 
     /// Starts a CLAT, with lines of a clatd.conf. `runtime` is where it writes down what it does.
     pub(crate) fn start_clat(ns: &Netns, runtime: &Directory, config: &str) -> Self {
-        Self::start_clat_by(&[], ns, runtime, config)
+        Self::start_clat_program(&daemon(), ns, runtime, config)
     }
 
     /// The same, by a command that takes the program and its arguments for its own and becomes it.
     pub(crate) fn start_clat_by(
         launcher: &[&str],
+        ns: &Netns,
+        runtime: &Directory,
+        config: &str,
+    ) -> Self {
+        Self::launch_clat(launcher, &daemon(), ns, runtime, config)
+    }
+
+    /// As [`start_clat`](Self::start_clat), another program.
+    pub(crate) fn start_clat_program(
+        program: &Path,
+        ns: &Netns,
+        runtime: &Directory,
+        config: &str,
+    ) -> Self {
+        Self::launch_clat(&[], program, ns, runtime, config)
+    }
+
+    fn launch_clat(
+        launcher: &[&str],
+        program: &Path,
         ns: &Netns,
         runtime: &Directory,
         config: &str,
@@ -598,7 +618,7 @@ impl Daemon {
             ""
         };
         fs::write(&path, format!("{config}{offload}")).unwrap();
-        let program = program_of(launcher, &daemon(), &directory);
+        let program = program_of(launcher, program, &directory);
         let runtime = format!("RUNTIME_DIRECTORY={}", runtime.0.display());
         let mut words: Vec<_> = launcher.iter().map(OsStr::new).collect();
         words.extend(["env".as_ref(), runtime.as_ref(), program.as_os_str()]);

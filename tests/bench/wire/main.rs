@@ -9,27 +9,42 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 #![allow(dead_code, reason = "the harness is that of the kernel tests")]
 
+#[path = "../cpu.rs"]
+mod cpu;
 #[path = "../../kernel/harness.rs"]
 mod harness;
 mod lab;
+#[path = "../load.rs"]
 mod load;
+mod many_hosts;
 #[path = "../maps.rs"]
 mod maps;
 #[path = "../../kernel/packet.rs"]
 mod packet;
+#[path = "../report.rs"]
 mod report;
 
 use std::{env, path::PathBuf, time::Duration};
 
 use crate::{
-    lab::{Carrier, Lab, Running},
-    load::{Datagrams, Way, from_many_hosts, round_trips, tcp, udp},
+    lab::{Carrier, Lab},
+    load::{Datagrams, Ends, Way, round_trips, tcp, udp},
+    many_hosts::from_many_hosts,
     maps::{Maps, SIZES},
     report::{Better, Report},
 };
 
 /// No case differs: this is for the harness.
 const TAYGA_DIFFERS: &[(&str, &str)] = &[];
+
+const RATIOS: &[[&str; 2]] = &[["xlatd", "tayga"], ["xlatd", "kernel, no translation"]];
+
+const CHARTED: [&str; 4] = [
+    "TCP, one flow, 6 to 4, Gbit/s",
+    "TCP, one flow, 4 to 6, Gbit/s",
+    "UDP 64 octets, kpps",
+    "UDP super-packets of 1200 octets, kpps",
+];
 
 fn main() {
     let number = |name: &str, default: u64| {
@@ -44,7 +59,7 @@ fn main() {
         Carrier::Xlatd { offload: true },
         Carrier::Xlatd { offload: false },
     ];
-    let mut report = Report::new(carriers.each_ref().map(Carrier::name));
+    let mut report = Report::new(carriers.iter().map(Carrier::name).collect(), RATIOS);
     for round in 0..rounds {
         println!("round {} of {rounds}", round + 1);
         for carrier in &carriers {
@@ -53,18 +68,30 @@ fn main() {
         }
     }
     report.print();
-    report.write();
+    report.write("wire", &CHARTED);
 }
 
 fn measure(carrier: &Carrier, duration: Duration, report: &mut Report) {
     let lab = Lab::new();
     let running = lab.start(carrier, "");
+    let ends = Ends {
+        client: &lab.client,
+        server: &lab.server,
+        to: carrier.server(),
+        listens: carrier.listens(),
+    };
     // `ONLY` picks figures by a part of their names.
     let only = env::var("ONLY").unwrap_or_default();
     let wanted = |metric: &str| metric.contains(&only);
     let mut add = |metric, better, value| report.add(carrier.name(), metric, better, value);
 
-    let cpu = Cpu::of(&running);
+    let spent = || {
+        running
+            .daemon
+            .as_ref()
+            .map(|daemon| cpu::seconds(daemon.pid()))
+    };
+    let before = spent();
     let mut gigabytes = 0.0;
     for (metric, way, flows) in [
         ("TCP, one flow, 6 to 4, Gbit/s", Way::Up, 1),
@@ -75,13 +102,14 @@ fn measure(carrier: &Carrier, duration: Duration, report: &mut Report) {
         if !wanted(metric) {
             continue;
         }
-        let rate = tcp(&lab, carrier, way, flows, duration);
+        let rate = tcp(ends, way, flows, duration);
         gigabytes += rate / 8.0 * duration.as_secs_f64();
         add(metric, Better::More, rate);
     }
     if gigabytes > 0.0
-        && let Some(seconds) = cpu.spent(&running)
+        && let (Some(before), Some(after)) = (before, spent())
     {
+        let seconds = after - before;
         add(
             "CPU of the translator, s/GB",
             Better::Less,
@@ -108,28 +136,27 @@ fn measure(carrier: &Carrier, duration: Duration, report: &mut Report) {
         ),
     ] {
         if wanted(metric) {
-            add(metric, Better::More, udp(&lab, carrier, what, duration));
+            add(metric, Better::More, udp(ends, what, duration).kpps);
         }
     }
     // No checksum offload on the way in: what comes has complete checksums.
     let metric = "UDP 64 octets, complete checksums, kpps";
     if wanted(metric) {
         lab.client.run("ethtool -K router tx off");
-        let rate = udp(&lab, carrier, plain(64, 1), duration);
-        add(metric, Better::More, rate);
+        let arrived = udp(ends, plain(64, 1), duration);
+        add(metric, Better::More, arrived.kpps);
         lab.client.run("ethtool -K router tx on");
     }
 
     if wanted("request and response") {
-        let (median, late) = round_trips(&lab, carrier, 3000);
+        let (median, late) = round_trips(ends, 3000);
         add("request and response, median, us", Better::Less, median);
         add("request and response, 99 %, us", Better::Less, late);
     }
 
     if let (Some(daemon), Some(started_in)) = (&running.daemon, running.started_in) {
-        let memory = daemon.status("VmRSS");
-        let memory: f64 = memory.strip_suffix(" kB").unwrap().parse().unwrap();
-        add("resident memory, MiB", Better::Less, memory / 1024.0);
+        let memory = cpu::mebibytes(&daemon.status("VmRSS"));
+        add("resident memory, MiB", Better::Less, memory);
         add("start, ms", Better::Less, started_in.as_secs_f64() * 1e3);
     }
     lab.stop(running);
@@ -170,26 +197,5 @@ fn measure_maps(carrier: &Carrier, duration: Duration, report: &mut Report) {
         let started_in = running.started_in.unwrap().as_secs_f64() * 1e3;
         report.add(carrier.name(), metrics[1], Better::Less, started_in);
         lab.stop(running);
-    }
-}
-
-/// The time that a process has had of the processors.
-struct Cpu(Option<f64>);
-
-impl Cpu {
-    fn of(running: &Running) -> Self {
-        Self(running.daemon.as_ref().map(|daemon| {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
-            // After the name, which may hold anything: utime and stime are fields 14 and 15, in
-            // ticks of 10 ms.
-            let (_, fields) = stat.rsplit_once(')').unwrap();
-            let fields: Vec<_> = fields.split_whitespace().collect();
-            let ticks = |at: usize| fields[at - 3].parse::<f64>().unwrap();
-            (ticks(14) + ticks(15)) / 100.0
-        }))
-    }
-
-    fn spent(&self, running: &Running) -> Option<f64> {
-        Some(Self::of(running).0? - self.0?)
     }
 }

@@ -2,27 +2,19 @@
 
 use std::{
     io::IoSlice,
-    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::AsRawFd,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use nix::{
     libc, setsockopt_impl, sockopt_impl,
-    sys::socket::{
-        AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, SockaddrIn6,
-        sendmmsg, setsockopt, socket,
-    },
+    sys::socket::{MsgFlags, MultiHeaders, sendmmsg, setsockopt},
 };
 
-use crate::{
-    harness::{Netns, wait_for},
-    lab::{Carrier, Lab, SERVER, SERVER_BY_PREFIX},
-    maps::{Maps, shuffled},
-    packet,
-};
+use crate::harness::{Netns, wait_for};
 
 sockopt_impl!(
     /// `UDP_SEGMENT`: what is sent at once becomes packets of so many octets.
@@ -43,35 +35,50 @@ sockopt_impl!(
 
 /// So many datagrams of one flow are given to the kernel by one call, as by any program that is
 /// made to be fast.
-const BURST: usize = 40;
+pub(crate) const BURST: usize = 40;
 const PORT: u16 = 5201;
+
+/// Both ends of the traffic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends<'a> {
+    pub(crate) client: &'a Netns,
+    pub(crate) server: &'a Netns,
+    /// The address at which the client reaches the server.
+    pub(crate) to: &'a str,
+    /// The address at which the server listens.
+    pub(crate) listens: &'a str,
+}
 
 /// Which way the data goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// From the client to the server: IPv6 to IPv4.
+    /// From the client to the server.
     Up,
     Down,
 }
 
 /// TCP by iperf3: Gbit/s that arrive.
-pub(crate) fn tcp(lab: &Lab, carrier: &Carrier, way: Way, flows: u32, duration: Duration) -> f64 {
+pub(crate) fn tcp(ends: Ends<'_>, way: Way, flows: u32, duration: Duration) -> f64 {
+    let Ends {
+        client,
+        server,
+        to,
+        listens,
+    } = ends;
     let seconds = duration.as_secs_f64();
     let reverse = if way == Way::Down { "-R" } else { "" };
     thread::scope(|scope| {
-        let listens = carrier.listens();
         scope.spawn(move || {
-            lab.server.output(&format!(
+            server.output(&format!(
                 "iperf3 --server --one-off --bind {listens} --port {PORT}"
             ));
         });
         wait_for("iperf3 to listen", || {
-            let listening = lab.server.run("ss -Hltn");
+            let listening = server.run("ss -Hltn");
             listening.contains(&format!(":{PORT}")).then_some(())
         });
-        let server = carrier.server();
-        let report = lab.client.run(&format!(
-            "iperf3 --client {server} --port {PORT} --time {seconds:.0} --parallel {flows} --json {reverse}"
+        let report = client.run(&format!(
+            "iperf3 --client {to} --port {PORT} --time {seconds:.0} --parallel {flows} --json {reverse}"
         ));
         let report: serde_json::Value = serde_json::from_str(&report).unwrap();
         let rate = &report["end"]["sum_received"]["bits_per_second"];
@@ -89,14 +96,22 @@ pub(crate) struct Datagrams {
     pub(crate) flows: usize,
 }
 
-/// UDP from the client to the server: thousands of datagrams a second that arrive.
-pub(crate) fn udp(lab: &Lab, carrier: &Carrier, what: Datagrams, duration: Duration) -> f64 {
-    let receiver = bind(&lab.server, carrier.listens());
-    let server: IpAddr = carrier.server().parse().unwrap();
-    let to = SocketAddr::new(server, receiver.local_addr().unwrap().port());
+/// UDP datagrams that went to a receiver.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived {
+    /// Thousands a second that arrived.
+    pub(crate) kpps: f64,
+    /// The share of those sent that did not, in percent.
+    pub(crate) lost: f64,
+}
+
+/// UDP from the client to the server.
+pub(crate) fn udp(ends: Ends<'_>, what: Datagrams, duration: Duration) -> Arrived {
+    let receiver = bind(ends.server, ends.listens);
+    let to = SocketAddr::new(address(ends.to), receiver.local_addr().unwrap().port());
     let senders: Vec<_> = (0..what.flows)
         .map(|_| {
-            let sender = bind(&lab.client, "::");
+            let sender = bind_any(ends.client, to);
             sender.connect(to).unwrap();
             if what.at_once > 1 {
                 setsockopt(&sender, UdpSegment, &(what.len as i32)).unwrap();
@@ -104,53 +119,59 @@ pub(crate) fn udp(lab: &Lab, carrier: &Carrier, what: Datagrams, duration: Durat
             sender
         })
         .collect();
+    arriving_from(&senders, &receiver, what, duration)
+}
+
+/// UDP from the server, which answers what the client sent.
+pub(crate) fn udp_down(ends: Ends<'_>, what: Datagrams, duration: Duration) -> Arrived {
+    let server = bind(ends.server, ends.listens);
+    let to = SocketAddr::new(address(ends.to), server.local_addr().unwrap().port());
+    let receiver = bind_any(ends.client, to);
+    receiver.connect(to).unwrap();
+    server
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    // Queues may still be full of what was measured before.
+    let client = wait_for("the client's first datagram", || {
+        receiver.send(&[0]).unwrap();
+        server.recv_from(&mut [0]).ok().map(|(_, client)| client)
+    });
+    server.connect(client).unwrap();
+    arriving_from(&[server], &receiver, what, duration)
+}
+
+fn arriving_from(
+    senders: &[UdpSocket],
+    receiver: &UdpSocket,
+    what: Datagrams,
+    duration: Duration,
+) -> Arrived {
     let data = vec![0x55; what.len * what.at_once];
     let burst = [[IoSlice::new(&data)]; BURST];
     let mut headers = MultiHeaders::<()>::preallocate(BURST, None);
     let mut sender = senders.iter().cycle();
-    arriving(&receiver, what.len, duration, || {
+    arriving(receiver, what.len, duration, || {
         let sender = sender.next().unwrap();
         // A full queue is no reason to stop. Mixed flows are mixed one by one.
         if what.flows > 1 || what.at_once > 1 {
             let _ = sender.send(&data);
+            what.at_once
         } else {
             let (fd, flags) = (sender.as_raw_fd(), MsgFlags::empty());
             let _ = sendmmsg(fd, &mut headers, &burst, [None; BURST], [], flags);
+            BURST
         }
     })
 }
 
-/// UDP with 64 octets from many hosts, one datagram of each after the other: thousands a second
-/// that arrive.
-pub(crate) fn from_many_hosts(lab: &Lab, maps: Maps, duration: Duration) -> f64 {
-    const LEN: usize = 64;
-    let receiver = bind(&lab.server, SERVER);
-    let port = receiver.local_addr().unwrap().port();
-    let server: Ipv6Addr = SERVER_BY_PREFIX.parse().unwrap();
-    let packets: Vec<_> = shuffled()
-        .map(|host| {
-            let source = maps.host(host).1.to_string();
-            let udp = packet::udp(&source, SERVER_BY_PREFIX, [4000, port], &[0x55; LEN]);
-            packet::Ipv6::new(&source, SERVER_BY_PREFIX, packet::UDP, udp).octets()
-        })
-        .collect();
-    let to = SockaddrIn6::from(SocketAddrV6::new(server, 0, 0, 0));
-    let sender = lab.client.inside(|| {
-        let (family, kind) = (AddressFamily::Inet6, SockType::Raw);
-        socket(family, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).unwrap()
-    });
-    let mut headers = MultiHeaders::<SockaddrIn6>::preallocate(BURST, None);
-    let mut bursts = packets.chunks_exact(BURST).cycle();
-    arriving(&receiver, LEN, duration, || {
-        let burst = bursts.next().unwrap();
-        let burst: [_; BURST] = std::array::from_fn(|at| [IoSlice::new(&burst[at])]);
-        let (fd, flags) = (sender.as_raw_fd(), MsgFlags::empty());
-        let _ = sendmmsg(fd, &mut headers, &burst, [Some(to); BURST], [], flags);
-    })
-}
-
-/// Sends again and again, and says how many thousands of datagrams of `len` octets a second arrive.
-fn arriving(receiver: &UdpSocket, len: usize, duration: Duration, mut send: impl FnMut()) -> f64 {
+/// Sends again and again, and says how many datagrams of `len` octets arrive. `send` returns how
+/// many it sent.
+pub(crate) fn arriving(
+    receiver: &UdpSocket,
+    len: usize,
+    duration: Duration,
+    mut send: impl FnMut() -> usize,
+) -> Arrived {
     setsockopt(receiver, UdpGro, &1).unwrap();
     receiver
         .set_read_timeout(Some(Duration::from_millis(200)))
@@ -163,37 +184,40 @@ fn arriving(receiver: &UdpSocket, len: usize, duration: Duration, mut send: impl
         }
         octets
     };
+    let sent = AtomicU64::new(0);
     thread::scope(|scope| {
+        let sent = &sent;
         let received = scope.spawn(move || {
             receive(Instant::now() + Duration::from_millis(300)); // until it is under way
             let start = Instant::now();
+            let before = sent.load(Ordering::Relaxed);
             let octets = receive(start + duration);
-            octets as f64 / start.elapsed().as_secs_f64()
+            let seconds = start.elapsed().as_secs_f64();
+            let sent = (sent.load(Ordering::Relaxed) - before) as f64;
+            let arrived = octets as f64 / len as f64;
+            Arrived {
+                kpps: arrived / seconds / 1000.0,
+                lost: ((1.0 - arrived / sent) * 100.0).max(0.0),
+            }
         });
         while !received.is_finished() {
-            send();
+            sent.fetch_add(send() as u64, Ordering::Relaxed);
         }
-        received.join().unwrap() / len as f64 / 1000.0
+        received.join().unwrap()
     })
 }
 
 /// Request and response over UDP, one after the other: median and 99th percentile, in microseconds.
-pub(crate) fn round_trips(lab: &Lab, carrier: &Carrier, count: usize) -> (f64, f64) {
-    let server = bind(&lab.server, carrier.listens());
-    server
-        .set_read_timeout(Some(Duration::from_millis(500)))
-        .unwrap();
-    let client = bind(&lab.client, "::");
-    client
-        .set_read_timeout(Some(Duration::from_millis(500)))
-        .unwrap();
-    let address: IpAddr = carrier.server().parse().unwrap();
-    client
-        .connect(SocketAddr::new(
-            address,
-            server.local_addr().unwrap().port(),
-        ))
-        .unwrap();
+pub(crate) fn round_trips(ends: Ends<'_>, count: usize) -> (f64, f64) {
+    let server = bind(ends.server, ends.listens);
+    let to = SocketAddr::new(address(ends.to), server.local_addr().unwrap().port());
+    let client = bind_any(ends.client, to);
+    for socket in [&server, &client] {
+        socket
+            .set_read_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+    }
+    client.connect(to).unwrap();
     let done = AtomicBool::new(false);
     let mut times = thread::scope(|scope| {
         scope.spawn(|| {
@@ -225,9 +249,20 @@ pub(crate) fn round_trips(lab: &Lab, carrier: &Carrier, count: usize) -> (f64, f
     (times[times.len() / 2], times[times.len() * 99 / 100])
 }
 
-fn bind(ns: &Netns, address: &str) -> UdpSocket {
-    let address: IpAddr = address.parse().unwrap();
-    let socket = ns.inside(|| UdpSocket::bind((address, 0))).unwrap();
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// A socket that can reach an address.
+fn bind_any(ns: &Netns, to: SocketAddr) -> UdpSocket {
+    match to {
+        SocketAddr::V4(_) => bind(ns, &Ipv4Addr::UNSPECIFIED.to_string()),
+        SocketAddr::V6(_) => bind(ns, &Ipv6Addr::UNSPECIFIED.to_string()),
+    }
+}
+
+pub(crate) fn bind(ns: &Netns, at: &str) -> UdpSocket {
+    let socket = ns.inside(|| UdpSocket::bind((address(at), 0))).unwrap();
     let size: libc::c_int = 4 << 20;
     let _ = setsockopt(&socket, nix::sys::socket::sockopt::RcvBuf, &(size as usize));
     socket

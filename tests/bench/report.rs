@@ -16,6 +16,8 @@ pub(crate) enum Better {
 /// What was measured, in the order in which it first was.
 pub(crate) struct Report {
     carriers: Vec<&'static str>,
+    /// The pairs whose ratios are shown.
+    ratios: &'static [[&'static str; 2]],
     metrics: Vec<Metric>,
 }
 
@@ -27,9 +29,10 @@ struct Metric {
 }
 
 impl Report {
-    pub(crate) fn new<const N: usize>(carriers: [&'static str; N]) -> Self {
+    pub(crate) fn new(carriers: Vec<&'static str>, ratios: &'static [[&'static str; 2]]) -> Self {
         Self {
-            carriers: carriers.into(),
+            carriers,
+            ratios,
             metrics: Vec::new(),
         }
     }
@@ -68,8 +71,12 @@ impl Report {
         for carrier in &self.carriers {
             print!(" {carrier} |");
         }
-        println!(" xlatd / tayga | xlatd / kernel |");
-        println!("|---|{}", "---|".repeat(self.carriers.len() + 2));
+        for [one, other] in self.ratios {
+            print!(" {one} / {other} |");
+        }
+        println!();
+        let columns = self.carriers.len() + self.ratios.len();
+        println!("|---|{}", "---|".repeat(columns));
         for metric in &self.metrics {
             print!("| {} |", metric.name);
             for values in &metric.values {
@@ -85,8 +92,8 @@ impl Report {
                     None => print!(" |"),
                 }
             }
-            for other in ["tayga", "kernel, no translation"] {
-                match self.ratio(metric, other) {
+            for pair in self.ratios {
+                match self.ratio(metric, *pair) {
                     Some(Spread { low, median, high }) => {
                         print!(" **{median:.2}** ({low:.2} - {high:.2}) |");
                     }
@@ -97,24 +104,26 @@ impl Report {
         }
     }
 
-    /// How many times what another has xlatd has, round by round.
-    fn ratio(&self, metric: &Metric, other: &str) -> Option<Spread> {
+    /// How many times what the other has one has, round by round.
+    fn ratio(&self, metric: &Metric, [one, other]: [&str; 2]) -> Option<Spread> {
         let values = |name| {
             let at = self.carriers.iter().position(|one| *one == name);
             at.map(|at| metric.values[at].as_slice())
         };
-        let pairs = values("xlatd")?.iter().zip(values(other)?);
-        let ratios: Vec<_> = pairs.map(|(ours, theirs)| ours / theirs).collect();
+        let pairs = values(one)?.iter().zip(values(other)?);
+        let ratios = pairs.map(|(ours, theirs)| ours / theirs);
+        let ratios: Vec<_> = ratios.filter(|ratio| ratio.is_finite()).collect();
         Spread::of(&ratios)
     }
 
-    /// Writes all values, and a picture of some.
-    pub(crate) fn write(&self) {
+    /// Writes all values to NAME.json, and a picture of the `charted` metrics
+    /// to NAME.svg.
+    pub(crate) fn write(&self, name: &str, charted: &[&str]) {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../bench");
         fs::create_dir_all(&directory).unwrap();
         let directory = directory.canonicalize().unwrap();
-        let put = |name: &str, text: &str| {
-            let path: PathBuf = directory.join(name);
+        let put = |file: &str, text: &str| {
+            let path: PathBuf = directory.join(file);
             fs::write(&path, text).unwrap();
             println!("{}", path.display());
         };
@@ -133,25 +142,21 @@ impl Report {
             })
             .collect();
         let json = serde_json::to_string_pretty(&json).unwrap();
-        put("wire.json", &json);
-        put("wire.svg", &self.chart());
+        put(&format!("{name}.json"), &json);
+        if !charted.is_empty() {
+            put(&format!("{name}.svg"), &self.chart(charted));
+        }
     }
 
     /// Bars, as long as the medians are compared to the kernel's.
-    fn chart(&self) -> String {
-        const SHOWN: [&str; 4] = [
-            "TCP, one flow, 6 to 4, Gbit/s",
-            "TCP, one flow, 4 to 6, Gbit/s",
-            "UDP 64 octets, kpps",
-            "UDP super-packets of 1200 octets, kpps",
-        ];
+    fn chart(&self, charted: &[&str]) -> String {
         const COLOURS: [&str; 4] = ["#9aa0a6", "#d9822b", "#2b6cb0", "#90b4d8"];
         let mut svg = String::new();
         let mut y = 24;
         for metric in self
             .metrics
             .iter()
-            .filter(|metric| SHOWN.contains(&metric.name))
+            .filter(|metric| charted.contains(&metric.name))
         {
             writeln!(
                 svg,
