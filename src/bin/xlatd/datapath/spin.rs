@@ -2,7 +2,8 @@
 //! moment where the next packet is about to come.
 
 /// The maximum number of reads that find nothing before the thread sleeps. They take about 15 us,
-/// as much as a sleep and a wakeup.
+/// as much as a sleep and a wakeup. Where there is an uplink, too, each is one of both sides: half
+/// as many were measured, and answers came no sooner.
 const MAX_READS: u32 = 100;
 /// The number of wakeups after which polling is tried again where it did not pay.
 const RETRY_WAKEUPS: u32 = 64;
