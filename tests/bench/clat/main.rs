@@ -1,10 +1,10 @@
 //! How fast IPv4 programs of a host with a CLAT are: by the paths of `xlatd clat`, by an older one,
 //! by tayga as clatd sets it up; and programs that use IPv6 themselves.
 //!
-//! Rounds are interleaved, as those of `wire`. The environment has `ROUNDS` (7), `SECONDS_EACH` (2,
-//! for each figure), `ONLY` (a part of the names of figures), `TAYGA` (Debian's tayga) and
-//! `OLD_XLATD` (optional: an older xlatd). It prints a table of medians, and writes
-//! `target/bench/clat.json`.
+//! Rounds are interleaved, as those of `wire`, and every second one is in the opposite order. The
+//! environment has `ROUNDS` (7), `SECONDS_EACH` (2, for each figure), `ONLY` (a part of the names
+//! of figures), `TAYGA` (Debian's tayga) and `OLD_XLATD` (optional: an older xlatd). It prints a
+//! table of medians, and writes `target/bench/clat.json`.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 #![allow(dead_code, reason = "the harness is that of the kernel tests")]
@@ -61,6 +61,7 @@ fn main() {
         for carrier in &carriers {
             measure(carrier, duration, &mut report);
         }
+        carriers.reverse(); // none always follows the same other one
     }
     report.print();
     report.write("clat", &[]);
