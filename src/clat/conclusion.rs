@@ -9,9 +9,10 @@
 //! | 5 | CLAT address not ready, and no other source works | checking it | kept, without routes |
 //! | 6 | another CLAT on the uplink, `v4-conncheck-enable` | another CLAT | kept, without routes |
 //! | 7 | no free IPv4 addresses | waiting | kept, without routes |
-//! | 8 | native IPv4 has stayed | stepping aside | set up, without the default route |
-//! | 9 | packets leave, and none comes back | NAT64 does not answer | set up |
-//! | 10 | otherwise | active | set up |
+//! | 8 | no route by the uplink, and no router on it | waiting | kept, without routes |
+//! | 9 | native IPv4 has stayed | stepping aside | set up, without the default route |
+//! | 10 | packets leave, and none comes back | NAT64 does not answer | set up |
+//! | 11 | otherwise | active | set up |
 //!
 //! *Kept, without routes*: what was set up stays, so that open flows go on when what is missing is
 //! back, but programs are not led to it; where nothing was set up, nothing is.
@@ -22,9 +23,11 @@ use std::{
 };
 
 use super::{
-    Forwarding, HostSetup, Interface, Missing, Network, Path, Settings, Source, Status, Way,
+    Forwarding, HostSetup, Interface, Missing, Network, NextHop, Path, Settings, Source, Status,
+    Way,
     discovery::Discovery,
     host::Host,
+    ipv6_route,
     native::Native,
     network::network_of,
     source::{Choice, Dedicated},
@@ -90,7 +93,7 @@ impl Situation<'_> {
         }
     }
 
-    /// Rows 2 to 10: the set-up with its status, or the status that says what is missing.
+    /// Rows 2 to 11: the set-up with its status, or the status that says what is missing.
     fn set_up(&self) -> Result<(Status, HostSetup), Status> {
         let Self {
             settings,
@@ -101,8 +104,8 @@ impl Situation<'_> {
         let uplink = discovery.uplink().and_then(|link| network.interface(link));
         let uplink = uplink.ok_or({
             Status::Waiting(match settings.uplink {
-                Some(_) => Missing::DefaultRouteOfPlatDev,
-                None => Missing::DefaultRoute,
+                Some(_) => Missing::PlatDev,
+                None => Missing::Route,
             }) // 2
         })?;
         let name = &uplink.name;
@@ -116,19 +119,21 @@ impl Situation<'_> {
         }
         let addresses = self.ipv4_addresses();
         let addresses = addresses.ok_or(Status::Waiting(Missing::Ipv4Addresses))?; // 7
-        let way = self.way(uplink, dedicated);
+        let routers = self.routers(uplink, prefix);
+        let routers = routers.ok_or(Status::Waiting(Missing::Router))?; // 8
+        let way = self.way(uplink, &routers, dedicated);
         let native = self.native.aside_for();
         let status = match native {
-            Some(interface) => Status::SteppingAside(interface.to_owned()), // 8
+            Some(interface) => Status::SteppingAside(interface.to_owned()), // 9
             None if current == Some(prefix) && discovery.doubts.is_silent(uplink.index, prefix) => {
-                Status::Silent(prefix, origin, name.clone()) // 9
+                Status::Silent(prefix, origin, name.clone()) // 10
             }
             None => Status::Active {
                 prefix,
                 origin,
                 uplink: name.clone(),
                 forwarded: way.is_forwarded(),
-            }, // 10
+            }, // 11
         };
         let setup = HostSetup {
             uplink: LinkRef::new(uplink.index, name),
@@ -151,20 +156,37 @@ impl Situation<'_> {
         Ok((status, setup))
     }
 
-    /// The way of packets. The host's address needs the kernel's NAT, which is for what it
-    /// forwards.
-    fn way(&self, uplink: &Interface, dedicated: bool) -> Way {
-        match (dedicated, self.settings.path, uplink.next_hop()) {
-            (true, Path::Direct, Some(next_hop)) => Way::Direct(next_hop),
-            (true, ..) => Way::Forwarded(self.forwarding(uplink)),
-            (false, ..) => Way::Shared(self.forwarding(uplink)),
-        }
+    /// The routers by which packets get to a prefix, the best first: those of routes, or else those
+    /// that have announced themselves. None are needed where there is one peer only.
+    fn routers(&self, uplink: &Interface, prefix: Nat64Prefix) -> Option<Vec<Ipv6Addr>> {
+        let link = uplink.index;
+        let in_force = self.host.in_force().map(|setup| &setup.way);
+        let first = match in_force {
+            Some(Way::Direct(NextHop::Router { routers, .. })) => routers.first().copied(),
+            Some(Way::Forwarded(forwarding) | Way::Shared(forwarding)) => forwarding.router,
+            _ => None,
+        };
+        ipv6_route::routers(&uplink.routes_v6, prefix, |router| {
+            let is_announced = self.discovery.is_announced_by(link, prefix, router);
+            (!is_announced, Some(router) != first)
+        })
+        .or_else(|| {
+            let routers = self.discovery.routers(link, prefix, self.now);
+            (!routers.is_empty() || !uplink.needs_router()).then_some(routers)
+        })
     }
 
-    fn forwarding(&self, uplink: &Interface) -> Forwarding {
-        Forwarding {
-            router: uplink.gateway,
+    /// The way of packets. The host's address needs the kernel's NAT, which is for what it
+    /// forwards.
+    fn way(&self, uplink: &Interface, routers: &[Ipv6Addr], dedicated: bool) -> Way {
+        let forwarding = Forwarding {
+            router: routers.first().copied(),
             rule_priority: before(self.network.first_rules.v6),
+        };
+        match (dedicated, self.settings.path, uplink.next_hop(routers)) {
+            (true, Path::Direct, Some(next_hop)) => Way::Direct(next_hop),
+            (true, ..) => Way::Forwarded(forwarding),
+            (false, ..) => Way::Shared(forwarding),
         }
     }
 

@@ -32,6 +32,8 @@ pub(super) struct Discovery {
     candidates: Candidates,
     /// The prefixes that do not answer.
     pub(super) doubts: Doubts,
+    /// Default routers, by link.
+    routers: Vec<(u32, Router)>,
     dns_servers: Vec<DnsServer>,
     /// Links with prefixes by DNS, and whether name servers of the link itself gave them.
     answered: Vec<(u32, bool)>,
@@ -92,6 +94,28 @@ impl Discovery {
         is_in_vain && !self.has_prefix(link)
     }
 
+    /// The prefixes that were found.
+    pub(super) fn prefixes(&self) -> impl Iterator<Item = Nat64Prefix> {
+        self.candidates.prefixes().map(|(_, prefix)| prefix)
+    }
+
+    /// Whether a router has announced a prefix on a link.
+    pub(super) fn is_announced_by(&self, link: u32, prefix: Nat64Prefix, router: Ipv6Addr) -> bool {
+        self.candidates.is_announced_by(link, prefix, router)
+    }
+
+    /// The default routers that have announced themselves on a link, the best for a prefix first.
+    pub(super) fn routers(&self, link: u32, prefix: Nat64Prefix, now: Duration) -> Vec<Ipv6Addr> {
+        let all = self.routers.iter();
+        let here = all.filter(|(one, router)| *one == link && now < router.until);
+        let mut here: Vec<_> = here.map(|(_, router)| router).collect();
+        here.sort_by_key(|router| {
+            let is_announced = self.is_announced_by(link, prefix, router.address);
+            (!is_announced, -router.preference, router.address)
+        });
+        here.into_iter().map(|router| router.address).collect()
+    }
+
     /// Whether a prefix was found on a link.
     pub(super) fn has_prefix(&self, link: u32) -> bool {
         self.candidates.prefixes().any(|(one, _)| one == link)
@@ -108,6 +132,7 @@ impl Discovery {
         let has_stayed = |link| network.has_stayed(link, before);
         self.candidates.retain_links(has_stayed);
         self.doubts.retain_links(has_stayed);
+        self.routers.retain(|(link, _)| has_stayed(*link));
         self.dns_servers.retain(|server| has_stayed(server.link));
         self.answered.retain(|(link, _)| has_stayed(*link));
         self.mtus.retain(|(link, _)| has_stayed(*link));
@@ -154,6 +179,12 @@ impl Discovery {
             until: now + advertisement.router_lifetime,
         };
         self.candidates.advertised(link, router, &prefixes, now);
+        let is_it = |(one, its): &(u32, Router)| (*one, its.address) == (link, router.address);
+        self.routers.retain(|one| !is_it(one) && now < one.1.until);
+        // Those that are there stay: no router can push out another one.
+        if now < router.until && self.routers.len() < ndp::MAX_OPTIONS {
+            self.routers.push((link, router));
+        }
         for &(address, lifetime) in &advertisement.dns_servers {
             self.dns_servers
                 .retain(|one| (one.link, one.address) != (link, address));

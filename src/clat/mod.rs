@@ -15,6 +15,7 @@
 //! | `conclusion` | what follows from all of it, as one table |
 //! | `host`, `setup` | what was asked of the host, and whether it is in force |
 //! | `next_hop` | where packets go on the uplink, and when they wait |
+//! | `ipv6_route` | which routes may lead to a NAT64, and by which routers |
 //! | `damping` | how often that may change |
 
 pub mod answers;
@@ -25,6 +26,7 @@ mod doubts;
 mod event;
 mod host;
 mod iid;
+mod ipv6_route;
 mod native;
 pub mod neighbour;
 mod network;
@@ -43,15 +45,16 @@ mod watch;
 
 use std::time::Duration;
 
-use crate::link::LinkRef;
+use crate::{addr::Nat64Prefix, link::LinkRef};
 use conclusion::{Conclusion, Situation};
 use damping::{Change, Damping};
 use discovery::Discovery;
 pub use event::{Action, AddressTest, Event, Ignored, Resolution, Servers};
 use host::Host;
+pub use ipv6_route::{Ipv6Route, may_lead};
 use native::Native;
 pub use network::{Address, FirstRules, Interface, LinkLayer, Network, is_clat_address};
-pub use next_hop::{Neighbour, NextHop, Reachability, Sending};
+pub use next_hop::{Neighbour, NextHop, Reachability, Routers, Sending};
 pub use prefix::{Candidates, Origin};
 pub use rescan::Rescan;
 pub use retry::Retry;
@@ -151,6 +154,20 @@ impl Clat {
     /// The interface of this name, if it is known.
     pub fn link_named(&self, name: &str) -> Option<&Interface> {
         self.network.interfaces.iter().find(|one| one.name == name)
+    }
+
+    /// The NAT64 prefixes that are known, in order: routes to them matter.
+    pub fn nat64_prefixes(&self) -> Vec<Nat64Prefix> {
+        let Settings {
+            prefix, fallback, ..
+        } = self.settings;
+        let found = self.discovery.prefixes();
+        let known = [prefix, fallback, prefix::nat64(prefix::RFC6052, 96)];
+        let mut all: Vec<_> = known.into_iter().flatten().chain(found).collect();
+        let key = |one: &Nat64Prefix| (one.prefix().address(), one.prefix().length());
+        all.sort_by_key(key);
+        all.dedup();
+        all
     }
 
     /// Whether answers to probes are awaited.
@@ -255,10 +272,12 @@ impl Clat {
         let before = std::mem::replace(&mut self.network, network);
         self.discovery.network_is(&self.network, &before, actions);
         let name = self.settings.uplink.as_deref();
-        for uplink in self.network.uplinks(name, None) {
-            let was_uplink = before
-                .interface(uplink.index)
-                .is_some_and(|before| before.running && before.default_v6.is_some());
+        let prefixes = self.nat64_prefixes();
+        for uplink in self.network.uplinks(name, &prefixes, None) {
+            // One that was named, and has routes now, may be at another network as well.
+            let is_led = |one: &Interface| one.running && one.lead(&prefixes).is_some();
+            let was_led = before.interface(uplink.index).is_some_and(is_led);
+            let was_uplink = was_led || !is_led(uplink) && before.is_running(uplink.index);
             let has_stayed = self.network.has_stayed(uplink.index, &before);
             if !was_uplink || !has_stayed {
                 self.discovery.begins(uplink.index);
@@ -270,12 +289,13 @@ impl Clat {
             .is_on(native.map(|one| one.name.as_str()), self.now);
     }
 
-    /// Searches on the best uplink: that of the best IPv6 default route, unless it was searched in
+    /// Searches on the best uplink: that of the best IPv6 route, unless it was searched in
     /// vain, and another one has a prefix.
     fn choose_uplink(&mut self) {
         let Settings { uplink, prefix, .. } = &self.settings;
         let current = self.discovery.uplink();
-        let uplinks = self.network.uplinks(uplink.as_deref(), current);
+        let prefixes = self.nat64_prefixes();
+        let uplinks = self.network.uplinks(uplink.as_deref(), &prefixes, current);
         let best = uplinks.first().map(|uplink| uplink.index);
         let is_in_vain = |link| prefix.is_none() && self.discovery.is_in_vain(link);
         let chosen = if best.is_some_and(is_in_vain) {

@@ -2,7 +2,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::NextHop;
+use super::{
+    NextHop,
+    ipv6_route::{Ipv6Route, Lead},
+};
 use crate::addr::{Nat64Prefix, Prefix4};
 
 /// The network of the host.
@@ -53,24 +56,38 @@ impl Network {
         })
     }
 
-    /// The possible uplinks, by their IPv6 default routes, the best first: the interface of this
-    /// name, or else all. Among equals, the one with the index `current` is best.
-    pub(super) fn uplinks(&self, name: Option<&str>, current: Option<u32>) -> Vec<&Interface> {
-        let rank = |one: &&Interface| {
+    /// The possible uplinks, the best first: the interface of this name, or else those with a route
+    /// that may lead to a NAT64 with one of these prefixes. Among equals, the one with the index
+    /// `current` is best.
+    pub(super) fn uplinks(
+        &self,
+        name: Option<&str>,
+        prefixes: &[Nat64Prefix],
+        current: Option<u32>,
+    ) -> Vec<&Interface> {
+        let running = self.interfaces.iter().filter(|one| one.running);
+        let mut uplinks: Vec<_> = running
+            .filter_map(|one| {
+                let lead = match name {
+                    Some(name) if name != one.name => None,
+                    Some(_) => one.lead(prefixes).or(Some((Lead::Name, 0, 0))),
+                    // Who routes to a tunnel by a table of its own may carry it over the CLAT.
+                    None => one
+                        .lead(prefixes)
+                        .filter(|(lead, ..)| !one.is_tunnel() || *lead != Lead::OtherTable),
+                };
+                Some((one, lead?))
+            })
+            .collect();
+        uplinks.sort_by_key(|(one, lead)| {
             let is_other = Some(one.index) != current;
-            (one.is_tunnel(), one.default_v6, is_other, one.index)
-        };
-        let uplinks = self.interfaces.iter().filter(|one| {
-            let is_it = name.is_none_or(|name| one.name == name);
-            one.running && one.default_v6.is_some() && is_it
+            (one.is_tunnel(), *lead, is_other, one.index)
         });
-        let mut uplinks: Vec<_> = uplinks.collect();
-        uplinks.sort_by_key(rank);
         // A tunnel may run over the CLAT.
-        if uplinks.first().is_some_and(|best| !best.is_tunnel()) {
-            uplinks.retain(|one| !one.is_tunnel());
+        if uplinks.first().is_some_and(|(best, _)| !best.is_tunnel()) {
+            uplinks.retain(|(one, _)| !one.is_tunnel());
         }
-        uplinks
+        uplinks.into_iter().map(|(one, _)| one).collect()
     }
 
     /// An interface with native IPv4. A tunnel has none: it may run over the CLAT.
@@ -155,10 +172,8 @@ pub struct Interface {
     pub kind: String,
     /// Its IPv6 addresses that are not link-local.
     pub addresses: Vec<Address>,
-    /// The metric of its best IPv6 default route.
-    pub default_v6: Option<u32>,
-    /// The router of that route.
-    pub gateway: Option<Ipv6Addr>,
+    /// Its IPv6 routes that may lead to a NAT64 ([`may_lead`](super::may_lead)).
+    pub routes_v6: Vec<Ipv6Route>,
     /// Whether it has an IPv4 default route with a gateway.
     pub default_v4: bool,
     /// The metric of its best IPv4 default route without a gateway.
@@ -184,14 +199,33 @@ pub enum LinkLayer {
 }
 
 impl Interface {
-    /// Where packets are to be sent to by a packet socket. `None` if one cannot serve.
-    pub(super) fn next_hop(&self) -> Option<NextHop> {
+    /// Why it may be the uplink by its routes, and how good the best of them is: the least is best.
+    pub(super) fn lead(&self, prefixes: &[Nat64Prefix]) -> Option<(Lead, u32, i8)> {
+        let routes = self.routes_v6.iter();
+        let leads = routes.filter_map(|one| {
+            let lead = one.lead(prefixes)?;
+            Some((lead, one.metric, -one.preference))
+        });
+        leads.min()
+    }
+
+    /// Whether packets are sent to a router by its link-layer address.
+    pub(super) fn needs_router(&self) -> bool {
+        !matches!(
+            self.link_layer,
+            LinkLayer::Bare | LinkLayer::EthernetWithoutNeighbours
+        )
+    }
+
+    /// Where packets are to be sent to by a packet socket, if to a router, then to one of these.
+    /// `None` if one cannot serve.
+    pub(super) fn next_hop(&self, routers: &[Ipv6Addr]) -> Option<NextHop> {
         match (self.link_layer, self.mac) {
             (LinkLayer::Bare, _) => Some(NextHop::Peer),
             (LinkLayer::EthernetWithoutNeighbours, Some(mac)) => Some(NextHop::Unresolved(mac)),
             (LinkLayer::Ethernet, Some(mac)) => {
-                let router = self.gateway?;
-                Some(NextHop::Router { mac, router })
+                let routers = routers.to_vec();
+                (!routers.is_empty()).then_some(NextHop::Router { mac, routers })
             }
             _ => None,
         }
@@ -317,9 +351,9 @@ mod tests {
         const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
         let to_router = NextHop::Router {
             mac: MAC,
-            router: ROUTER,
+            routers: vec![ROUTER],
         };
-        for (link_layer, mac, gateway, expected) in [
+        for (link_layer, mac, router, expected) in [
             (
                 LinkLayer::Ethernet,
                 Some(MAC),
@@ -340,10 +374,10 @@ mod tests {
             let interface = Interface {
                 link_layer,
                 mac,
-                gateway,
                 ..Interface::default()
             };
-            assert_eq!(interface.next_hop(), expected, "{link_layer:?}");
+            let next_hop = interface.next_hop(router.as_slice());
+            assert_eq!(next_hop, expected, "{link_layer:?}");
         }
     }
 }

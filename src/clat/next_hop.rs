@@ -1,5 +1,5 @@
 //! The next hop of packets that leave by a packet socket: who it is, and its link-layer address,
-//! which the kernel resolves for us (RFC 4861 section 7.2).
+//! which the kernel resolves for us (RFC 4861 section 7.2). There may be several routers.
 //!
 //! While the address is resolved no packet is read, so that none is lost: they wait where they come
 //! from. If the router does not answer, they are refused for a moment, and the next one has it
@@ -17,14 +17,14 @@ const MAX_RESOLUTION: Duration = Duration::from_secs(5);
 const REFUSAL: Duration = Duration::from_secs(1);
 
 /// Where packets are sent to on an uplink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextHop {
     /// To a router. The kernel knows its link-layer address, or resolves it.
     Router {
         /// The uplink's own link-layer address.
         mac: [u8; 6],
-        /// The router.
-        router: Ipv6Addr,
+        /// The routers to choose from, the best first; at least one.
+        routers: Vec<Ipv6Addr>,
     },
     /// With the uplink's own link-layer address in both places, as the kernel does where
     /// neighbours are not resolved.
@@ -92,6 +92,8 @@ impl Reachability {
                 mac,
                 is_stale: true,
             },
+            // Nothing was sent to it: it may have been asked long ago.
+            (Neighbour::Failed, Self::Unknown) => Self::Unknown,
             (Neighbour::Failed, _) => Self::Failed(now + REFUSAL),
             // It was asked for, and is about to be there.
             (Neighbour::Absent | Neighbour::Incomplete, unchanged @ Self::Resolving(_)) => {
@@ -106,11 +108,7 @@ impl Reachability {
 
     /// What to do about packets that wait, if there are any.
     pub fn sending(&mut self, has_packets: bool, now: Instant) -> Sending {
-        if let Self::Resolving(end) = *self
-            && now >= end
-        {
-            *self = Self::Failed(now + REFUSAL);
-        }
+        self.expire(now);
         match *self {
             Self::Known { .. } => Sending::Send,
             Self::Resolving(_) => Sending::Wait,
@@ -120,6 +118,15 @@ impl Reachability {
                 Sending::Resolve
             }
             Self::Unknown | Self::Failed(_) => Sending::Wait,
+        }
+    }
+
+    /// Gives up what has been resolved for too long.
+    fn expire(&mut self, now: Instant) {
+        if let Self::Resolving(end) = *self
+            && now >= end
+        {
+            *self = Self::Failed(now + REFUSAL);
         }
     }
 
@@ -148,9 +155,160 @@ impl Reachability {
     }
 }
 
+/// The routers that packets may be sent to, one of which is in use as long as it answers (RFC 4861
+/// section 6.3.6). Then it is the turn of the next one; packets are refused once none answers.
+#[derive(Clone, Debug)]
+pub struct Routers {
+    all: Vec<Ipv6Addr>,
+    in_use: usize,
+    /// How many have not answered, one after the other, before the one in use.
+    failed: usize,
+    reachability: Reachability,
+}
+
+impl Routers {
+    /// Begins with the first; `all` is not empty.
+    pub fn new(all: Vec<Ipv6Addr>) -> Self {
+        Self {
+            all,
+            in_use: 0,
+            failed: 0,
+            reachability: Reachability::default(),
+        }
+    }
+
+    /// The router that packets are sent to.
+    pub fn in_use(&self) -> Ipv6Addr {
+        self.all[self.in_use]
+    }
+
+    /// Takes another list. The router in use stays, unless another one has become the best.
+    pub fn replace(&mut self, all: Vec<Ipv6Addr>) {
+        let is_best = all.first() == self.all.first() || all.first() == Some(&self.in_use());
+        let place = all.iter().position(|one| *one == self.in_use());
+        match place.filter(|_| is_best) {
+            Some(in_use) => {
+                self.all = all;
+                self.in_use = in_use;
+                self.failed = 0;
+            }
+            None => *self = Self::new(all),
+        }
+    }
+
+    /// Takes what the kernel says of the router in use.
+    pub fn heard(&mut self, neighbour: Neighbour, now: Instant) {
+        self.reachability.heard(neighbour, now);
+        self.go_on();
+    }
+
+    /// Gives up a router that is silent. To be called before [`sending`](Self::sending).
+    pub fn expire(&mut self, now: Instant) {
+        self.reachability.expire(now);
+        self.go_on();
+    }
+
+    /// Turns to the next router if the one in use has failed, and not all have.
+    fn go_on(&mut self) {
+        match self.reachability {
+            Reachability::Known { .. } => self.failed = 0,
+            Reachability::Failed(_) if self.failed + 1 < self.all.len() => {
+                self.failed += 1;
+                self.in_use = (self.in_use + 1) % self.all.len();
+                self.reachability = Reachability::default();
+            }
+            _ => {}
+        }
+    }
+
+    /// What to do about packets that wait, if there are any.
+    pub fn sending(&mut self, has_packets: bool, now: Instant) -> Sending {
+        let had_failed = matches!(self.reachability, Reachability::Failed(_));
+        let sending = self.reachability.sending(has_packets, now);
+        if had_failed && sending == Sending::Resolve {
+            self.failed = 0; // another round
+        }
+        sending
+    }
+
+    /// Takes notice that packets were sent. Whether the kernel is to confirm the address: once.
+    pub fn used(&mut self) -> bool {
+        self.reachability.used()
+    }
+
+    /// The link-layer address of the router in use, if it is known.
+    pub fn mac(&self) -> Option<[u8; 6]> {
+        self.reachability.mac()
+    }
+
+    /// When the router in use is given up, whatever the kernel says.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.reachability.deadline()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn router(number: u16) -> Ipv6Addr {
+        Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, number)
+    }
+
+    /// RFC 4861 section 6.3.6: a router that does not answer gives way to the next, which stays;
+    /// packets are refused once none answers, and then each is tried again.
+    #[test]
+    fn a_router_that_fails_gives_way_to_the_next() {
+        let now = Instant::now();
+        let mut routers = Routers::new(vec![router(1), router(2)]);
+        routers.heard(Neighbour::Failed, now);
+        assert_eq!(routers.in_use(), router(1), "nobody has asked it");
+        routers.heard(Neighbour::Confirmed(MAC), now);
+        assert_eq!(routers.sending(true, now), Sending::Send);
+        routers.heard(Neighbour::Failed, now);
+        assert_eq!(routers.in_use(), router(2));
+        assert_eq!(routers.mac(), None);
+        routers.heard(Neighbour::Failed, now); // what the kernel has of it from long ago
+        assert_eq!(routers.sending(true, now), Sending::Resolve);
+        routers.heard(Neighbour::Confirmed(MAC), now);
+        assert_eq!(routers.in_use(), router(2));
+        assert_eq!(routers.sending(true, now), Sending::Send);
+
+        routers.heard(Neighbour::Failed, now);
+        assert_eq!(routers.in_use(), router(1));
+        assert_eq!(routers.sending(true, now), Sending::Resolve);
+        let end = now + MAX_RESOLUTION; // the kernel says nothing
+        routers.expire(end);
+        assert_eq!(routers.in_use(), router(1), "none is left");
+        assert_eq!(routers.sending(true, end), Sending::Refuse);
+        let end = end + REFUSAL;
+        assert_eq!(routers.sending(true, end), Sending::Resolve);
+        routers.heard(Neighbour::Failed, end);
+        assert_eq!(routers.in_use(), router(2), "another round");
+        assert_eq!(routers.sending(true, end), Sending::Resolve);
+    }
+
+    /// It does not change its mind without a reason.
+    #[test]
+    fn another_list_leaves_the_router_in_use_where_it_can() {
+        let now = Instant::now();
+        let mut routers = Routers::new(vec![router(1), router(2)]);
+        routers.heard(Neighbour::Confirmed(MAC), now);
+        routers.heard(Neighbour::Failed, now);
+        routers.heard(Neighbour::Confirmed(MAC), now);
+        for (list, expected) in [
+            (vec![1, 3, 2], 2), // the first is the one that has failed
+            (vec![2, 1], 2),    // it is the best now
+            (vec![4, 2], 4),    // a better one
+            (vec![5, 4], 5),    // the one in use is not the best
+            (vec![6], 6),       // and now not there
+        ] {
+            routers.replace(list.iter().map(|one| router(*one)).collect());
+            assert_eq!(routers.in_use(), router(expected), "{list:?}");
+            let is_known = routers.mac().is_some();
+            assert_eq!(is_known, expected == 2, "{list:?}");
+        }
+    }
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
     const NANOSECOND: Duration = Duration::from_nanos(1);

@@ -13,6 +13,9 @@ use crate::addr::{Nat64Prefix, Prefix6};
 pub(super) const WELL_KNOWN: [Ipv4Addr; 2] =
     [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
 
+/// The well-known NAT64 prefix (RFC 6052 section 2.1), of 96 bits.
+pub(super) const RFC6052: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
+
 /// Lengths of NAT64 prefixes, in bits (RFC 6052 section 2.2).
 const LENGTHS: [u8; 6] = [96, 64, 56, 48, 40, 32];
 
@@ -203,6 +206,12 @@ impl Candidates {
     /// The prefixes, each with its link.
     pub(super) fn prefixes(&self) -> impl Iterator<Item = (u32, Nat64Prefix)> {
         self.0.iter().map(|one| (one.link, one.prefix))
+    }
+
+    /// Whether a router has announced a prefix on a link, which has not ended yet.
+    pub(super) fn is_announced_by(&self, link: u32, prefix: Nat64Prefix, router: Ipv6Addr) -> bool {
+        let mut all = self.0.iter();
+        all.any(|one| (one.link, one.prefix) == (link, prefix) && one.is_of(router))
     }
 
     /// Forgets a prefix.

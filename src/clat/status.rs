@@ -38,10 +38,12 @@ pub enum Status {
 /// What is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// An IPv6 default route.
-    DefaultRoute,
-    /// An IPv6 default route by the interface that `plat-dev` names.
-    DefaultRouteOfPlatDev,
+    /// An IPv6 route that may lead to a NAT64.
+    Route,
+    /// The interface that `plat-dev` names.
+    PlatDev,
+    /// A router on the uplink, to which there is no route.
+    Router,
     /// An IPv6 address on the uplink that is not link-local.
     GlobalAddress,
     /// Two free addresses of 192.0.0.0/29.
@@ -111,8 +113,11 @@ impl fmt::Display for Status {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::DefaultRoute => "an uplink: no IPv6 default route",
-            Self::DefaultRouteOfPlatDev => "an uplink: no IPv6 default route by plat-dev",
+            Self::Route => "an uplink: no IPv6 default route",
+            Self::PlatDev => "an uplink: plat-dev is down, or does not exist",
+            Self::Router => {
+                "a router: no IPv6 route by plat-dev, and no router has announced itself there"
+            }
             Self::GlobalAddress => {
                 "an IPv6 address: the interface of the IPv6 default route has no global one"
             }

@@ -393,7 +393,8 @@ mod tests {
     fn a_packet_socket_needs_nothing_of_the_hosts_ipv6() {
         let router = "fe80::1".parse().unwrap();
         let mac = [2, 0, 0, 0, 0, 1];
-        for next_hop in [NextHop::Peer, NextHop::Router { mac, router }] {
+        let routers = vec![router];
+        for next_hop in [NextHop::Peer, NextHop::Router { mac, routers }] {
             let direct = HostSetup {
                 way: Way::Direct(next_hop),
                 ..setup()

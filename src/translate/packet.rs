@@ -3,8 +3,10 @@
 use crate::wire::{
     Malformed,
     checksum::Sum,
+    ipv4::Ipv4Packet,
+    ipv6::{self, Ipv6Packet},
     protocol, transport,
-    virtio::{self, Offload, PartialChecksum},
+    virtio::{self, Offload, PartialChecksum, SegmentTransport},
 };
 
 /// Room before a packet as it was read, in octets: for the growth of its headers (28), or the
@@ -76,8 +78,47 @@ impl Packet {
         self.make_room(self.end);
         self.offload = Offload::default();
         let header = self.storage[HEADROOM - before..].first_chunk();
-        self.offload = Offload::read(header.unwrap_or(&[0; virtio::HEADER_LEN]), link_len, len)?;
+        let mut offload = Offload::read(header.unwrap_or(&[0; virtio::HEADER_LEN]), link_len, len)?;
+        if let Some(segments) = offload.segments
+            && offload.checksum.is_none()
+        {
+            offload.checksum = Some(self.make_checksum_partial(segments.transport)?);
+        }
+        self.offload = offload;
         Ok(())
+    }
+
+    /// Makes the checksum of a super-packet, which was verified, a partial one: the sum of the
+    /// pseudo-header. A network card that joins segments (LRO) leaves that of one of them, and it
+    /// is of no use for those that the packet is cut into.
+    #[cold]
+    fn make_checksum_partial(
+        &mut self,
+        transport: SegmentTransport,
+    ) -> Result<PartialChecksum, Malformed> {
+        let protocol = transport.protocol();
+        let octets = self.bytes();
+        let (found, start, pseudo) = if self.is_ipv6() {
+            let packet = Ipv6Packet::parse(octets)?;
+            let upper = packet.upper_layer()?;
+            if upper.fragment.is_some() {
+                return Err(Malformed::Offload);
+            }
+            let len = ipv6::HEADER_LEN + packet.payload().len() - upper.offset;
+            let pseudo = Sum::pseudo_v6(packet.source(), packet.destination(), protocol, len);
+            (upper.protocol, upper.offset, pseudo)
+        } else {
+            let packet = Ipv4Packet::parse(octets)?;
+            let len = packet.payload().len();
+            let pseudo = Sum::pseudo_v4(packet.source(), packet.destination(), protocol, len);
+            (packet.protocol(), packet.header_len(), pseudo)
+        };
+        let at = transport::checksum_at(protocol).filter(|_| found == protocol);
+        let field = start + at.ok_or(Malformed::Offload)?;
+        let octets = self.tail_mut(0).get_mut(field..field + 2);
+        let octets = octets.ok_or(Malformed::Truncated)?;
+        octets.copy_from_slice(&pseudo.fold().to_be_bytes());
+        Ok(PartialChecksum { start, field })
     }
 
     /// The octets to write: the packet with a `virtio_net_hdr` before it.

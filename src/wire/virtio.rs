@@ -26,6 +26,7 @@ const CSUM_START_AT: usize = 6;
 const CSUM_OFFSET_AT: usize = 8;
 
 const NEEDS_CHECKSUM: u8 = 1;
+const CHECKSUM_VALID: u8 = 2;
 const GSO_NONE: u8 = 0;
 const GSO_TCP4: u8 = 1;
 const GSO_TCP6: u8 = 4;
@@ -37,7 +38,8 @@ const GSO_ECN: u8 = 0x80;
 pub struct Offload {
     /// The transport checksum has the sum of the pseudo-header only, and not its complement.
     pub checksum: Option<PartialChecksum>,
-    /// The packet is several, with one header: a super-packet. It has a partial checksum, too.
+    /// The packet is several, with one header: a super-packet. It has a partial checksum, too,
+    /// unless it was [read](Self::read) as one whose checksum had been verified.
     pub segments: Option<SegmentKind>,
 }
 
@@ -88,7 +90,8 @@ impl Offload {
     }
 
     /// Reads the header of a packet of `len` octets, which stands behind a link-layer header of
-    /// `link_len` octets. The checksum lies within the packet.
+    /// `link_len` octets. The checksum lies within the packet. A super-packet may have none that is
+    /// partial only if it was verified: a network card has joined its segments (LRO).
     pub fn read(header: &[u8; HEADER_LEN], link_len: usize, len: usize) -> Result<Self, Malformed> {
         let number = |at| u16::from_ne_bytes([header[at], header[at + 1]]);
         let kind = header[GSO_TYPE_AT];
@@ -116,7 +119,8 @@ impl Offload {
             _ => return Err(Malformed::Offload),
         };
         let size = number(GSO_SIZE_AT);
-        if size == 0 || checksum.is_none() {
+        let is_verified = header[FLAGS_AT] & CHECKSUM_VALID != 0;
+        if size == 0 || checksum.is_none() && !is_verified {
             return Err(Malformed::Offload);
         }
         Ok(Self {

@@ -26,6 +26,7 @@ mod clat_flow;
 mod clat_forwarding;
 mod clat_host;
 mod clat_leaks;
+mod clat_links;
 mod clat_neighbours;
 mod clat_uplink;
 mod clat_vpn;

@@ -282,7 +282,7 @@ impl Rig {
         let mut second = rig.network.interfaces[0].clone();
         (second.index, second.name) = (SECOND, "eth1".to_owned());
         second.addresses = vec![address("2001:db8:7::2")];
-        second.default_v6 = Some(metric);
+        second.routes_v6 = vec![default_route(metric)];
         rig.network.interfaces.push(second);
         let actions = rig.network_is();
         (rig, actions)

@@ -5,6 +5,7 @@
 mod discovery;
 mod silence;
 mod source;
+mod uplink;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -51,7 +52,7 @@ impl Rig {
                 running: true,
                 mtu: 1500,
                 addresses: vec![address("2001:db8:6::2")],
-                default_v6: Some(1024),
+                routes_v6: vec![default_route(1024)],
                 ..Interface::default()
             }],
             ..Network::default()
@@ -154,6 +155,16 @@ fn address(text: &str) -> Address {
         temporary: false,
         tentative: false,
         duplicate: false,
+    }
+}
+
+fn default_route(metric: u32) -> Ipv6Route {
+    Ipv6Route {
+        destination: "::/0".parse().unwrap(),
+        is_main: true,
+        metric,
+        preference: 0,
+        gateway: None,
     }
 }
 
@@ -350,7 +361,7 @@ fn the_host_is_torn_down_when_no_flow_is_left() {
 
     // Also without an uplink.
     let start = aside(&mut rig);
-    rig.link().default_v6 = None;
+    rig.link().routes_v6.clear();
     rig.network_is();
     assert_eq!(rests(&rig.until(start + seconds(5000))), [start + QUIET]);
 }
@@ -546,7 +557,7 @@ fn a_tunnel_is_no_uplink() {
         name: "tun0".to_owned(),
         running: true,
         kind: "tun".to_owned(),
-        default_v6: Some(50),
+        routes_v6: vec![default_route(50)],
         ..Interface::default()
     });
     assert_eq!(rig.network_is(), []);
@@ -652,6 +663,6 @@ fn settings_count() {
     });
     assert_eq!(
         says(&rig.network_is()),
-        ["Waiting for an uplink: no IPv6 default route by plat-dev"]
+        ["Waiting for an uplink: plat-dev is down, or does not exist"]
     );
 }

@@ -12,7 +12,7 @@ fn tested(actions: &[Action]) -> Option<Option<Ipv6Addr>> {
 
 impl Rig {
     /// The tested address is on the uplink, and no other host has it.
-    fn is_unique(&mut self, ours: Ipv6Addr) -> Vec<Action> {
+    pub(super) fn is_unique(&mut self, ours: Ipv6Addr) -> Vec<Action> {
         let mut there = address(&ours.to_string());
         (there.deprecated, there.length) = (true, 128);
         self.link().addresses.push(there);

@@ -270,6 +270,41 @@ mod tests {
         assert!(sum.verifies(), "{octets:02x?}");
     }
 
+    /// A network card that joins segments (LRO) has verified the checksum, and leaves that of one of
+    /// them: it becomes the partial one that a kernel would have given.
+    #[test]
+    fn a_super_packet_whose_checksum_was_verified_gets_a_partial_one() {
+        const VERIFIED: u8 = 2; // VIRTIO_NET_HDR_F_DATA_VALID
+        for (version, protocol) in [
+            (4, protocol::TCP),
+            (6, protocol::TCP),
+            (4, protocol::UDP),
+            (6, protocol::UDP),
+        ] {
+            let whole = super_packet(version, protocol, true, 1200, 4);
+            let PartialChecksum { field, .. } = whole.offload().checksum.unwrap();
+            let mut octets = whole.bytes().to_vec();
+            octets[field..field + 2].copy_from_slice(&[0xa5, 0x5a]);
+            let mut header = whole.offload().octets(version, 0, 60);
+            header[0] = VERIFIED;
+            header[6..].fill(0);
+            let packet = received(&octets, &header);
+            assert_eq!(packet.bytes(), whole.bytes(), "{version} {protocol}");
+            assert_eq!(packet.offload(), whole.offload());
+
+            // Of another protocol, cut short, or with octets behind it that do not count.
+            let mut other = octets.clone();
+            other[if version == 4 { 9 } else { 6 }] = protocol::SCTP;
+            for broken in [&other[..], &octets[..field + 1], &octets[..30], &[]] {
+                let mut packet = Packet::new();
+                let read = [&header, broken].concat();
+                packet.read_buffer()[..read.len()].copy_from_slice(&read);
+                assert!(packet.received(read.len()).is_err());
+                assert!(packet.offload().is_none());
+            }
+        }
+    }
+
     /// Translation before segmentation gives the same packets as segmentation before translation.
     #[test]
     fn a_super_packet_is_translated_as_its_segments_are() {

@@ -7,8 +7,8 @@ use std::{net::Ipv6Addr, time::Duration};
 use libfuzzer_sys::fuzz_target;
 use xlatd::{
     clat::{
-        Action, Address, Clat, Event, Interface, Network, Resolution, Settings, Source, Traffic,
-        neighbour, prefix,
+        Action, Address, Clat, Event, Interface, Ipv6Route, Network, Resolution, Settings, Source,
+        Traffic, neighbour, prefix,
     },
     plan::{self, Before, Facts},
     wire::{
@@ -259,8 +259,18 @@ fn link(index: u32) -> Interface {
         mtu: 1500,
         mac: Some([2, 0, 0, 0, 0, 1]),
         addresses: vec![address(octets.into())],
-        default_v6: (index == 2).then_some(1024),
+        routes_v6: (index == 2).then(|| route("::/0", 0)).into_iter().collect(),
         ..Interface::default()
+    }
+}
+
+fn route(destination: &str, octet: u8) -> Ipv6Route {
+    Ipv6Route {
+        destination: destination.parse().unwrap(),
+        is_main: octet & 0x80 == 0,
+        metric: 1024 + u32::from(octet & 1),
+        preference: 0,
+        gateway: (octet & 0x40 == 0).then(|| Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, octet.into())),
     }
 }
 
@@ -280,7 +290,13 @@ fn change(link: &mut Interface, octet: u8) {
     let last = link.addresses.last_mut();
     match octet >> 1 & 15 {
         0 => link.running = on,
-        1 => link.default_v6 = on.then_some(u32::from(octet)),
+        1 if on => link.routes_v6.clear(),
+        1 => {
+            let destinations = ["::/0", "2000::/3", "64:ff9b::/96", "2001:db8::/32"];
+            let destination = destinations[usize::from(octet >> 5 & 3)];
+            link.routes_v6.push(route(destination, octet));
+            link.routes_v6.truncate(20);
+        }
         2 => {
             link.default_v4 = on;
             link.on_link_default_v4 = (octet >> 5 & 1 != 0).then_some(octet.into());

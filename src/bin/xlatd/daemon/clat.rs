@@ -15,6 +15,7 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 use xlatd::{
+    addr::Nat64Prefix,
     clat::{
         Action, Clat, Event, Rescan, Retry, Servers, Status,
         neighbour::{InvalidAdvertisement, Message},
@@ -76,6 +77,8 @@ pub(crate) struct ClatDaemon {
     rescan: Rescan,
     /// The firewalls that packets of the CLAT pass.
     firewalls: FirewallWatch,
+    /// The NAT64 prefixes that were known at the last scan of the network.
+    scanned: Vec<Nat64Prefix>,
     /// The error of the last scan of the network, if it failed.
     scan_error: Option<String>,
     /// The retry of a set-up of the host that failed.
@@ -129,6 +132,7 @@ pub(crate) fn start(
         unusable_servers: Vec::new(),
         rescan: Rescan::new(Instant::now()),
         firewalls: FirewallWatch::new(),
+        scanned: Vec::new(),
         scan_error: None,
         retry: Retry::default(),
         suspended: suspended(),
@@ -273,7 +277,8 @@ impl ClatDaemon {
     /// Scans the network, and repairs the set-up of the host.
     fn scan_network(&mut self, turn: &Turn<'_>) {
         let before = Instant::now();
-        let network = self.host.network();
+        self.scanned = self.clat.nat64_prefixes();
+        let network = self.host.network(&self.scanned);
         let mut took = before.elapsed();
         match network {
             Ok(network) => {
@@ -382,6 +387,10 @@ impl ClatDaemon {
     /// Passes an event to the CLAT, and carries out the actions that it returns.
     fn handle(&mut self, event: Event, turn: &Turn<'_>) {
         let actions = self.clat.handle(event, self.host.traffic(), boottime());
+        // Routes to a prefix that was not known were left out.
+        if self.clat.nat64_prefixes() != self.scanned {
+            self.rescan.changed(turn.now);
+        }
         if let Err(error) = self.ndisc.receive_probe_answers(self.clat.probes()) {
             warn!("cannot receive answers of routers: {error}");
         }

@@ -9,6 +9,7 @@ use std::{
 
 use log::{debug, info, warn};
 use xlatd::{
+    addr::Nat64Prefix,
     clat::{AddressTest, Clat, HostSetup, Network, Settings, Traffic, Way},
     config::{LogClasses, clatd::ClatConfig},
     link::LinkRef,
@@ -155,9 +156,11 @@ impl ClatHost {
         self.nft_at.take_if(|at| *at <= now).is_some()
     }
 
-    /// Reads the state of the network, without the CLAT's own device.
-    pub(crate) fn network(&mut self) -> io::Result<Network> {
-        self.host.netlink.network(self.host.index())
+    /// Reads the state of the network, without the CLAT's own device; of routes those that matter
+    /// for these prefixes.
+    pub(crate) fn network(&mut self, prefixes: &[Nat64Prefix]) -> io::Result<Network> {
+        let own = self.host.index();
+        self.host.netlink.network(own, prefixes)
     }
 
     /// Repairs the set-up; see [`Host::repair`].
@@ -224,11 +227,11 @@ impl ClatHost {
         }
         wanted.extend(plan::clat(settings, setup, facts));
         // Before routes send packets to the translator.
-        let uplink = match setup.way {
+        let uplink = match &setup.way {
             Way::Direct(next_hop) => Some(uplink::Place {
                 link: setup.uplink.clone(),
                 address: setup.source,
-                next_hop,
+                next_hop: next_hop.clone(),
             }),
             Way::Forwarded(_) | Way::Shared(_) => None,
         };

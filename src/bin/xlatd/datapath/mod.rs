@@ -215,10 +215,12 @@ impl PacketPath {
 
     /// Has IPv6 packets come and go by a packet socket of this place, or by the device.
     pub(crate) fn set_uplink(&mut self, place: Option<uplink::Place>) -> Result<(), Error> {
-        let before = self.links.uplink.as_ref().map(Uplink::place);
-        if before != place.as_ref() {
-            self.links.uplink = place.map(Uplink::open).transpose()?;
+        if let (Some(uplink), Some(place)) = (&mut self.links.uplink, &place)
+            && (uplink.place() == place || uplink.follow(place, Instant::now()))
+        {
+            return Ok(());
         }
+        self.links.uplink = place.map(Uplink::open).transpose()?;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::{
 use log::{debug, warn};
 use nix::errno::Errno;
 use xlatd::{
-    clat::{NextHop, Reachability, Sending},
+    clat::{NextHop, Routers, Sending},
     link::LinkRef,
     translate::Packet,
     wire::{Malformed, ethernet},
@@ -42,8 +42,8 @@ pub(crate) struct Uplink {
     header: Option<[u8; ethernet::HEADER_LEN]>,
     /// Its length, in octets: zero where the link has none.
     header_len: usize,
-    /// The next hop that is to be resolved, if it is one.
-    router: Option<(NeighbourWatch, Reachability)>,
+    /// The routers, one of which is to be resolved and watched, if packets go to one.
+    router: Option<(NeighbourWatch, Routers)>,
     /// Whether a packet was written in this turn.
     is_used: bool,
     /// Whether the link is gone for good.
@@ -57,14 +57,14 @@ impl Uplink {
         let link = place.link.index;
         let socket = PacketSocket::open(link, place.address)
             .map_err(system("open a packet socket on the uplink"))?;
-        let (router, header, header_len) = match place.next_hop {
-            NextHop::Router { router, .. } => {
-                let watch = NeighbourWatch::open(link, router)
+        let (router, header, header_len) = match &place.next_hop {
+            NextHop::Router { routers, .. } => {
+                let routers = Routers::new(routers.clone());
+                let watch = NeighbourWatch::open(link, routers.in_use())
                     .map_err(system("watch the router of the uplink by netlink"))?;
-                let resolution = Reachability::default();
-                (Some((watch, resolution)), None, ethernet::HEADER_LEN)
+                (Some((watch, routers)), None, ethernet::HEADER_LEN)
             }
-            NextHop::Unresolved(mac) => {
+            &NextHop::Unresolved(mac) => {
                 let header = ethernet::header(mac, mac);
                 (None, Some(header), ethernet::HEADER_LEN)
             }
@@ -87,6 +87,28 @@ impl Uplink {
 
     pub(crate) fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// Becomes that of another place, if nothing but the routers is another one there: no packet is
+    /// lost then. Returns whether it has.
+    pub(crate) fn follow(&mut self, place: &Place, now: Instant) -> bool {
+        let is_mac_of = |mac: &[u8; 6]| match &self.place.next_hop {
+            NextHop::Router { mac: own, .. } => mac == own,
+            _ => false,
+        };
+        let is_here =
+            !self.is_gone && self.place.link == place.link && self.place.address == place.address;
+        if let Some((_, routers)) = &mut self.router
+            && let NextHop::Router { mac, routers: all } = &place.next_hop
+            && is_here
+            && is_mac_of(mac)
+        {
+            routers.replace(all.clone());
+            self.place = place.clone();
+            self.turn_to_router(now);
+            return true;
+        }
+        false
     }
 
     /// Reads one packet. Fails with `WouldBlock` if there is none, and with `Interrupted` if the
@@ -126,10 +148,14 @@ impl Uplink {
 
     /// What to do about packets that wait to be sent, if there are any.
     pub(crate) fn sending(&mut self, has_packets: bool, now: Instant) -> Sending {
-        let Some((watch, resolution)) = &mut self.router else {
+        if let Some((_, routers)) = &mut self.router {
+            routers.expire(now);
+            self.turn_to_router(now);
+        }
+        let Some((watch, routers)) = &mut self.router else {
             return Sending::Send;
         };
-        let sending = resolution.sending(has_packets, now);
+        let sending = routers.sending(has_packets, now);
         if sending == Sending::Resolve
             && let Err(error) = watch.use_it()
         {
@@ -141,8 +167,8 @@ impl Uplink {
     /// Ends a turn: has the kernel confirm the address of the router, if it is old and was used.
     pub(crate) fn end_turn(&mut self) {
         if std::mem::take(&mut self.is_used)
-            && let Some((watch, resolution)) = &mut self.router
-            && resolution.used()
+            && let Some((watch, routers)) = &mut self.router
+            && routers.used()
             && let Err(error) = watch.use_it()
         {
             debug!("cannot have the router of the uplink confirmed: {error}");
@@ -168,16 +194,29 @@ impl Uplink {
         self.deadline().is_some()
     }
 
-    /// Reads news of the router.
+    /// Reads news of the router in use, and turns to another one if that fails.
     pub(crate) fn read_neighbours(&mut self, now: Instant) {
-        let Some((watch, resolution)) = &mut self.router else {
+        self.hear_router(now);
+        self.turn_to_router(now);
+    }
+
+    fn hear_router(&mut self, now: Instant) {
+        let Some((watch, routers)) = &mut self.router else {
             return;
         };
+        let router = routers.in_use();
         for _ in 0..MAX_MESSAGES {
+            if routers.in_use() != router {
+                break; // what else there is to read is not about that one
+            }
             match watch.next() {
-                Ok(Some(heard)) => heard
-                    .into_iter()
-                    .for_each(|neighbour| resolution.heard(neighbour, now)),
+                Ok(Some(heard)) => {
+                    for neighbour in heard {
+                        if routers.in_use() == router {
+                            routers.heard(neighbour, now);
+                        }
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => {
                     debug!("cannot read news of the router of the uplink: {error}");
@@ -186,7 +225,23 @@ impl Uplink {
             }
         }
         if let NextHop::Router { mac, .. } = self.place.next_hop {
-            self.header = resolution.mac().map(|to| ethernet::header(to, mac));
+            self.header = routers.mac().map(|to| ethernet::header(to, mac));
+        }
+    }
+
+    /// Watches the router in use, if it is another one than before.
+    fn turn_to_router(&mut self, now: Instant) {
+        let Some((watch, routers)) = &mut self.router else {
+            return;
+        };
+        let router = routers.in_use();
+        match watch.turn_to(router) {
+            Ok(false) => {}
+            Ok(true) => {
+                debug!("{}: packets go to {router}", self.place.link);
+                self.hear_router(now); // the kernel answers at once
+            }
+            Err(error) => debug!("cannot watch {router}: {error}"),
         }
     }
 }

@@ -48,6 +48,16 @@ impl NeighbourWatch {
         Ok(watch)
     }
 
+    /// Tells of another neighbour on the link from now on, if it is another one. Returns whether it
+    /// is.
+    pub(crate) fn turn_to(&mut self, neighbour: Ipv6Addr) -> io::Result<bool> {
+        let is_other = std::mem::replace(&mut self.neighbour, neighbour) != neighbour;
+        if is_other {
+            self.ask()?;
+        }
+        Ok(is_other)
+    }
+
     /// Has the kernel resolve the neighbour, or confirm its address, as before a packet to it.
     /// Takes CAP_NET_ADMIN.
     pub(crate) fn use_it(&self) -> io::Result<()> {

@@ -10,18 +10,26 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage},
     link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
-    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType},
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RoutePreference, RouteType},
 };
 use xlatd::{
-    addr::Prefix4,
-    clat::{Address, Interface, LinkLayer, Network, is_clat_address},
+    addr::{Nat64Prefix, Prefix4, Prefix6},
+    clat::{Address, Interface, Ipv6Route, LinkLayer, Network, is_clat_address, may_lead},
 };
 
-use super::{METRIC_V6, Netlink};
+use super::{CLAT_PROTOCOL, METRIC_V6, Netlink};
+
+/// The number of IPv6 routes that are kept for an interface.
+const MAX_ROUTES: usize = 64;
 
 impl Netlink {
-    /// All devices that are up, with what is to be known of them; not `own`.
-    pub(crate) fn network(&mut self, own: Option<u32>) -> io::Result<Network> {
+    /// All devices that are up, with what is to be known of them; not `own`. Of IPv6 routes those
+    /// that may lead to a NAT64, also to one of these prefixes.
+    pub(crate) fn network(
+        &mut self,
+        own: Option<u32>,
+        prefixes: &[Nat64Prefix],
+    ) -> io::Result<Network> {
         let links = self.request(
             RouteNetlinkMessage::GetLink(LinkMessage::default()),
             NLM_F_DUMP,
@@ -70,15 +78,21 @@ impl Netlink {
                     }));
             }
         }
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        for (family, table) in [
+            (AddressFamily::Inet, RouteHeader::RT_TABLE_MAIN),
+            (AddressFamily::Inet6, RouteHeader::RT_TABLE_UNSPEC),
+        ] {
             let mut filter = RouteMessage::default();
             filter.header.address_family = family;
-            filter.header.table = RouteHeader::RT_TABLE_MAIN;
-            for message in self.request(RouteNetlinkMessage::GetRoute(filter), NLM_F_DUMP)? {
+            filter.header.table = table;
+            filter.header.kind = RouteType::Unicast;
+            // There may be hundreds of thousands: none is kept that does not count.
+            let request = RouteNetlinkMessage::GetRoute(filter);
+            self.request_each(request, NLM_F_DUMP, |message| {
                 if let RouteNetlinkMessage::NewRoute(route) = message {
-                    take_default_route(&mut links, &route);
+                    take_route(&mut links, &route, prefixes);
                 }
-            }
+            })?;
         }
         Ok(Network {
             interfaces: links,
@@ -155,25 +169,40 @@ fn read_address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
-fn take_default_route(links: &mut [Interface], route: &RouteMessage) {
-    if route.header.destination_prefix_length != 0
-        || route.header.table != RouteHeader::RT_TABLE_MAIN
-        || route.header.kind != RouteType::Unicast
-    {
+fn take_route(links: &mut [Interface], route: &RouteMessage, prefixes: &[Nat64Prefix]) {
+    if route.header.kind != RouteType::Unicast || route.header.protocol == CLAT_PROTOCOL {
         return;
     }
+    let mut table = u32::from(route.header.table);
     let mut metric = 0;
+    let mut preference = 0;
+    let mut destination = Ipv6Addr::UNSPECIFIED;
     // One next hop, or several.
     let mut hops = vec![hop(&route.attributes)];
     for attribute in &route.attributes {
         match attribute {
+            RouteAttribute::Table(value) => table = *value,
             RouteAttribute::Priority(value) => metric = *value,
+            RouteAttribute::Preference(RoutePreference::High) => preference = 1,
+            RouteAttribute::Preference(RoutePreference::Low) => preference = -1,
+            RouteAttribute::Destination(RouteAddress::Inet6(value)) => destination = *value,
             RouteAttribute::MultiPath(all) => hops.extend(all.iter().map(|one| Hop {
                 link: Some(one.interface_index),
                 ..hop(&one.attributes)
             })),
             _ => {}
         }
+    }
+    let length = route.header.destination_prefix_length;
+    let is_main = table == u32::from(RouteHeader::RT_TABLE_MAIN);
+    let is_v4 = route.header.address_family == AddressFamily::Inet;
+    let destination = Prefix6::around(destination, length);
+    let counts = match is_v4 {
+        true => length == 0 && is_main,
+        false => may_lead(destination, is_main, prefixes),
+    };
+    if !counts {
+        return;
     }
     for Hop {
         link,
@@ -184,18 +213,20 @@ fn take_default_route(links: &mut [Interface], route: &RouteMessage) {
         let Some(link) = link.and_then(|index| by_index(links, index)) else {
             continue;
         };
-        if route.header.address_family == AddressFamily::Inet {
+        if is_v4 {
             link.default_v4 |= has_gateway;
             if !has_gateway {
                 let best = link.on_link_default_v4.get_or_insert(metric);
                 *best = metric.min(*best);
             }
-            continue;
-        }
-        let metric = if metric == 0 { METRIC_V6 } else { metric };
-        if link.default_v6.is_none_or(|other| metric < other) {
-            link.default_v6 = Some(metric);
-            link.gateway = gateway;
+        } else if link.routes_v6.len() < MAX_ROUTES {
+            link.routes_v6.push(Ipv6Route {
+                destination,
+                is_main,
+                metric: if metric == 0 { METRIC_V6 } else { metric },
+                preference,
+                gateway,
+            });
         }
     }
 }

@@ -1,0 +1,171 @@
+//! Which interface is the uplink, and which router is the next hop there.
+
+use super::*;
+
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+fn router(number: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, number)
+}
+
+fn route(destination: &str, is_main: bool, metric: u32, gateway: u16) -> Ipv6Route {
+    Ipv6Route {
+        destination: destination.parse().unwrap(),
+        is_main,
+        gateway: Some(router(gateway)),
+        ..default_route(metric)
+    }
+}
+
+fn interface(index: u32, kind: &str, routes: &[Ipv6Route]) -> Interface {
+    Interface {
+        index,
+        name: format!("eth{index}"),
+        running: true,
+        kind: kind.to_owned(),
+        routes_v6: routes.to_vec(),
+        ..Interface::default()
+    }
+}
+
+/// Default routes of the main table come first, then other routes there, then default routes of
+/// other tables. Tunnels are last, and count by name, or by the main table.
+#[test]
+fn uplinks_have_an_order() {
+    let network = Network {
+        interfaces: vec![
+            interface(1, "", &[route("::/0", false, 1, 1)]),
+            interface(2, "", &[route("2000::/3", true, 1, 1)]),
+            interface(3, "", &[route("::/0", true, 1024, 1)]),
+            interface(4, "", &[route("::/0", true, 100, 1)]),
+            interface(5, "", &[route("64:ff9b::/96", true, 2, 1)]),
+            interface(6, "", &[route("2001:db8:64::/96", true, 1, 1)]),
+            interface(7, "wireguard", &[route("::/0", false, 1, 1)]),
+            interface(8, "", &[]),
+        ],
+        ..Network::default()
+    };
+    let prefixes = [prefix::nat64(WKP.parse().unwrap(), 96).unwrap()];
+    let found = |network: &Network, name: Option<&str>| {
+        let uplinks = network.uplinks(name, &prefixes, None);
+        uplinks.iter().map(|one| one.index).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&network, None), [4, 3, 2, 5, 1]);
+    for (name, expected) in [("eth8", vec![8]), ("eth7", vec![7]), ("eth9", vec![])] {
+        assert_eq!(found(&network, Some(name)), expected, "{name}");
+    }
+    let mut tunnel = interface(7, "tun", &[route("::/0", false, 1, 1)]);
+    let alone = |tunnel: &Interface| Network {
+        interfaces: vec![tunnel.clone()],
+        ..Network::default()
+    };
+    assert_eq!(found(&alone(&tunnel), None), []);
+    tunnel.routes_v6 = vec![route("::/0", true, 1, 1)];
+    assert_eq!(found(&alone(&tunnel), None), [7]);
+}
+
+/// The way that the last set-up asked for has.
+fn way(actions: &[Action]) -> &Way {
+    &setups(actions).last().unwrap().way
+}
+
+fn forwarded_by(actions: &[Action]) -> Option<Ipv6Addr> {
+    match way(actions) {
+        Way::Shared(forwarding) => forwarding.router,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Without any route: the router of the prefix is the next hop, or else the best one.
+#[test]
+fn an_uplink_that_is_named_needs_no_route() {
+    let mut rig = Rig::new(Settings {
+        uplink: Some("eth0".to_owned()),
+        prefix: prefix::nat64(WKP.parse().unwrap(), 96),
+        ..Settings::default()
+    });
+    rig.link().routes_v6.clear();
+    assert_eq!(
+        says(&rig.network_is()),
+        ["Waiting for a router: no IPv6 route by plat-dev, \
+          and no router has announced itself there"]
+    );
+    let lifetime = seconds(1800);
+    assert_eq!(
+        forwarded_by(&rig.advertised_by(1, 0, lifetime, &[])),
+        Some(router(1))
+    );
+    assert_eq!(
+        forwarded_by(&rig.advertised_by(2, 1, lifetime, &[])),
+        Some(router(2))
+    );
+    let announced = rig.advertised_by(3, -1, lifetime, &[(WKP, 1800)]);
+    assert_eq!(forwarded_by(&announced), Some(router(3)));
+    // A route goes before all of them.
+    rig.link().routes_v6 = vec![route("::/0", false, 1, 4)];
+    assert_eq!(forwarded_by(&rig.network_is()), Some(router(4)));
+    // One that says goodbye is none any more.
+    rig.link().routes_v6.clear();
+    rig.network_is();
+    let left = rig.advertised_by(3, -1, Duration::ZERO, &[(WKP, 0)]);
+    assert_eq!(forwarded_by(&left), Some(router(2)));
+}
+
+/// Where there is one peer only, no router is needed.
+#[test]
+fn a_link_without_neighbours_needs_no_router() {
+    let mut rig = Rig::of(Settings {
+        uplink: Some("eth0".to_owned()),
+        prefix: prefix::nat64(WKP.parse().unwrap(), 96),
+        source: Source::Explicit("2001:db8:6::9".parse().unwrap()),
+        ..Settings::default()
+    });
+    rig.link().routes_v6.clear();
+    rig.link().link_layer = LinkLayer::Bare;
+    rig.network_is();
+    let actions = rig.is_unique("2001:db8:6::9".parse().unwrap());
+    assert_eq!(way(&actions), &Way::Direct(NextHop::Peer));
+}
+
+/// A prefix is found before routes to it are known: they are asked for then.
+#[test]
+fn routes_to_a_prefix_that_is_found_matter() {
+    let mut rig = Rig::started();
+    let other = prefix::nat64(OTHER.parse().unwrap(), 96).unwrap();
+    assert!(!rig.clat.nat64_prefixes().contains(&other));
+    let actions = rig.advertised(&[(OTHER, 1800)]);
+    assert_eq!(forwarded_by(&actions), None);
+    assert!(rig.clat.nat64_prefixes().contains(&other));
+    rig.link()
+        .routes_v6
+        .push(route(&format!("{OTHER}/96"), true, 1, 7));
+    assert_eq!(forwarded_by(&rig.network_is()), Some(router(7)));
+}
+
+/// The router in use stays the first among equals, unless another one has the prefix.
+#[test]
+fn routers_do_not_take_turns() {
+    let mut rig = Rig::of(Settings {
+        prefix: prefix::nat64(WKP.parse().unwrap(), 96),
+        source: Source::Explicit("2001:db8:6::9".parse().unwrap()),
+        ..Settings::default()
+    });
+    rig.link().mac = Some(MAC);
+    let equal = |number| route("::/0", true, 1024, number);
+    let list = |numbers: &[u16]| {
+        Way::Direct(NextHop::Router {
+            mac: MAC,
+            routers: numbers.iter().map(|one| router(*one)).collect(),
+        })
+    };
+    rig.link().routes_v6 = vec![equal(5)];
+    rig.network_is();
+    let actions = rig.is_unique("2001:db8:6::9".parse().unwrap());
+    assert_eq!(way(&actions), &list(&[5]));
+    rig.link().routes_v6.insert(0, equal(4));
+    assert_eq!(way(&rig.network_is()), &list(&[5, 4]));
+    rig.link().routes_v6.swap(0, 1);
+    assert_eq!(rig.network_is(), []);
+    rig.link().routes_v6.push(route("::/0", true, 1, 6));
+    assert_eq!(way(&rig.network_is()), &list(&[6, 5, 4]));
+}
