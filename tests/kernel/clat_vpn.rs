@@ -289,7 +289,7 @@ fn ipv4_goes_on_beside(kind: &Kind) {
     match kind.mark {
         Some(_) => with_each_way(body),
         // Where the kernel forwards, the device has the MTU of the uplink, and so has the route to
-        // the server: OpenVPN sends packets that are too large for the NAT64, and does not learn it.
+        // the server: what OpenVPN sends is too large for the NAT64, and it does not learn it.
         None => clat_case(|net| body(net, "")),
     }
 }

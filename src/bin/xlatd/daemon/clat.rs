@@ -51,6 +51,8 @@ const MIN_SUSPENSION: Duration = Duration::from_secs(1);
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum number of messages read in a turn, so that a flood starves nothing else.
 const MAX_MESSAGES: usize = 64;
+/// The maximum number of advertisements that are held.
+const MAX_HELD: usize = 16;
 
 // Indices in the inputs.
 const CHANGES: usize = 0;
@@ -75,6 +77,9 @@ pub(crate) struct ClatDaemon {
     /// Unusable name servers that were logged.
     unusable_servers: Vec<String>,
     rescan: Rescan,
+    /// The advertisements that have come since the network changed, while that is still to be
+    /// scanned: the scan may find that a link was down, and forgets what is of the network before.
+    held: Option<Vec<Event>>,
     /// The firewalls that packets of the CLAT pass.
     firewalls: FirewallWatch,
     /// The NAT64 prefixes that were known at the last scan of the network.
@@ -131,6 +136,7 @@ pub(crate) fn start(
         query: None,
         unusable_servers: Vec::new(),
         rescan: Rescan::new(Instant::now()),
+        held: None,
         firewalls: FirewallWatch::new(),
         scanned: Vec::new(),
         scan_error: None,
@@ -271,6 +277,7 @@ impl ClatDaemon {
             }
         }
         self.rescan.changed(turn.now);
+        self.held.get_or_insert_default();
         Ok(())
     }
 
@@ -284,6 +291,9 @@ impl ClatDaemon {
             Ok(network) => {
                 self.scan_error = None;
                 self.handle(Event::Network(network), turn);
+                for advertisement in self.held.take().unwrap_or_default() {
+                    self.handle(advertisement, turn);
+                }
                 let before = Instant::now();
                 if let Some(at) = self.host.repair(turn.now) {
                     self.rescan.look_at(at);
@@ -331,7 +341,14 @@ impl ClatDaemon {
                 },
                 Ok(Some(Message::ProbeAnswer)) => Event::Answered { from: destination },
             };
-            self.handle(event, turn);
+            match &mut self.held {
+                Some(held) if matches!(event, Event::Advertisement { .. }) => {
+                    if held.len() < MAX_HELD {
+                        held.push(event);
+                    }
+                }
+                _ => self.handle(event, turn),
+            }
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! waits.
 
 use std::{
+    array,
     os::fd::{AsFd, BorrowedFd},
     process,
     time::{Duration, Instant},
@@ -178,32 +179,29 @@ impl Service {
                 PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
             }
         };
-        let signals = self.signals.as_fd();
         let path = path.map(PacketPath::fds).unwrap_or_default();
         let inputs = guest.inputs();
-        let last = inputs.iter().rposition(Option::is_some);
-        let count = 1 + FDS + last.map_or(0, |last| last + 1);
-        // Absent inputs are filled with the signals, and their events are ignored.
-        let mut fds = [signals; 1 + FDS + INPUTS];
-        for (slot, fd) in fds[1..].iter_mut().zip(path.into_iter().chain(inputs)) {
-            *slot = fd.unwrap_or(signals);
+        // Only those that there are: poll(2) takes no more than the process may have open.
+        let wait_for = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let signals = self.signals.as_fd();
+        let mut poll_fds: [_; 1 + FDS + INPUTS] = array::from_fn(|_| wait_for(signals));
+        let mut count = 1;
+        for fd in path.into_iter().chain(inputs).flatten() {
+            poll_fds[count] = wait_for(fd);
+            count += 1;
         }
-        let mut poll_fds = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut poll_fds[..count], timeout) {
             // After EINTR the next poll finds the signal as input.
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(system("poll")(errno.into())),
         }
-        let events = poll_fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        let mut events = poll_fds.iter().map(|fd| fd.revents().unwrap_or(NO_EVENTS));
+        let signals = events.next();
+        let mut events_of = |fd: Option<_>| fd.and_then(|_| events.next()).unwrap_or(NO_EVENTS);
         Ok(Ready {
-            signals: !events[0].is_empty(),
-            path: std::array::from_fn(|at| match path[at] {
-                Some(_) => events[1 + at],
-                None => PollFlags::empty(),
-            }),
-            inputs: std::array::from_fn(|at| {
-                inputs[at].is_some() && !events[1 + FDS + at].is_empty()
-            }),
+            signals: signals.is_some_and(|events| !events.is_empty()),
+            path: path.map(&mut events_of),
+            inputs: inputs.map(|input| !events_of(input).is_empty()),
         })
     }
 }
@@ -224,4 +222,5 @@ fn report(guest: &impl Guest) {
     }
 }
 
+const NO_EVENTS: PollFlags = PollFlags::empty();
 const MILLISECOND: Duration = Duration::from_millis(1);
