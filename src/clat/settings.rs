@@ -51,7 +51,7 @@ pub struct Settings {
     pub prefix: Option<Nat64Prefix>,
     /// `plat-fallback-prefix`: the NAT64 prefix to use if none is discovered.
     pub fallback: Option<Nat64Prefix>,
-    /// `plat-dev`: the uplink; otherwise the interface of the IPv6 default route.
+    /// `plat-dev`: the uplink; otherwise the interface of the best route that leads to the NAT64.
     pub uplink: Option<String>,
     /// `dns64-servers`: name servers to ask in place of the network's own.
     pub dns_servers: Vec<IpAddr>,

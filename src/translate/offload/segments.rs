@@ -270,8 +270,8 @@ mod tests {
         assert!(sum.verifies(), "{octets:02x?}");
     }
 
-    /// A network card that joins segments (LRO) has verified the checksum, and leaves that of one of
-    /// them: it becomes the partial one that a kernel would have given.
+    /// A network card that joins segments (LRO) has verified the checksum, and leaves that of one
+    /// of them: it becomes the partial one that a kernel would have given.
     #[test]
     fn a_super_packet_whose_checksum_was_verified_gets_a_partial_one() {
         const VERIFIED: u8 = 2; // VIRTIO_NET_HDR_F_DATA_VALID
