@@ -730,3 +730,17 @@ fn cleanup(net: &ClatNet) {
         harness::daemon().display()
     ));
 }
+
+/// A rule of another program may have the first priority after that of the kernel's: ours then goes
+/// with the kernel's, and is there.
+#[test]
+fn a_rule_with_the_kernels_first_is_not_taken_for_gone() {
+    clat_case(|net| {
+        net.host.ip("rule add priority 1 lookup main");
+        let daemon = net.start_up("");
+        net.host.ip("route delete default metric 2048");
+        daemon.prints("Repaired after a change by another program: route 0.0.0.0/0");
+        let repaired_rule = "Repaired after a change by another program: add rule";
+        assert!(!daemon.log().contains(repaired_rule), "{}", daemon.log());
+    });
+}

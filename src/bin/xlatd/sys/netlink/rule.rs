@@ -26,7 +26,10 @@ impl Netlink {
     }
 
     pub(crate) fn has_rule(&mut self, rule: &Rule) -> io::Result<bool> {
-        let wanted = rule_message(rule);
+        let mut wanted = rule_message(rule);
+        // The kernel does not say a priority of 0.
+        let is_said = |one: &RuleAttribute| *one != RuleAttribute::Priority(0);
+        wanted.attributes.retain(is_said);
         let mut filter = RuleMessage::default();
         filter.header.family = wanted.header.family;
         let rules = self.request(RouteNetlinkMessage::GetRule(filter), NLM_F_DUMP)?;
