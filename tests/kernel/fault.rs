@@ -216,6 +216,31 @@ fn injecting(inject: &str) -> [&str; 10] {
     ]
 }
 
+/// A packet socket on the uplink that cannot be opened, as for a link that has just vanished, is
+/// opened later, and IPv4 works.
+#[test]
+fn the_packet_socket_may_be_opened_later() {
+    clat_case(|net: &ClatNet| {
+        // Of netlink are the first three calls, and the fourth is for solicitations.
+        let inject = "inject=bind:error=ENODEV:when=5";
+        let launcher = [
+            "strace",
+            "-D",
+            "--quiet=all",
+            "-o",
+            "/dev/null",
+            "-e",
+            inject,
+            "--",
+        ];
+        let daemon = Daemon::start_clat_by(&launcher, &net.host, &net.runtime, "");
+        daemon.prints("Waiting for");
+        net.advertise(&[(PREFIX, 600)]);
+        daemon.prints("cannot open a packet socket");
+        net.wait_for_ipv4();
+    });
+}
+
 /// From a damaged undo journal, the lines that can be read are undone, and IPv4 works.
 #[test]
 fn a_record_may_be_damaged() {

@@ -107,16 +107,15 @@ impl ClatHost {
     /// Begins to answer neighbours that solicit this address on this link, and tells them of it; or
     /// ends it.
     fn answer_for(&mut self, place: Option<(u32, Ipv6Addr)>, clat: &Clat, ndisc: &mut Ndisc) {
-        if self.neighbours.as_ref().map(Neighbours::place) == place {
-            return;
+        if self.neighbours.as_ref().map(Neighbours::place) != place {
+            self.neighbours = None;
+            let opened = place.map(|(link, address)| Neighbours::new(link, address));
+            match ndisc.join_solicited_node(place).and(opened.transpose()) {
+                Ok(neighbours) => self.neighbours = neighbours,
+                Err(error) => warn!("cannot answer neighbours for the CLAT address: {error}"),
+            }
         }
-        self.neighbours = None;
-        let opened = place.map(|(link, address)| Neighbours::new(link, address));
-        match ndisc.join_solicited_node(place).and(opened.transpose()) {
-            Ok(neighbours) => self.neighbours = neighbours,
-            Err(error) => warn!("cannot answer neighbours for the CLAT address: {error}"),
-        }
-        if let Some(neighbours) = &self.neighbours {
+        if let Some(neighbours) = &mut self.neighbours {
             let (link, _) = neighbours.place();
             neighbours.announce(clat.link(link).and_then(|link| link.mac));
         }
@@ -235,10 +234,11 @@ impl ClatHost {
             }),
             Way::Forwarded(_) | Way::Shared(_) => None,
         };
+        let mut opened = Ok(());
         if let Some(path) = &mut self.path {
             path.set_map(plan::clat_map(setup));
             path.set_mtu(plan::clat_translation(setup).mtu);
-            path.set_uplink(uplink.clone())?;
+            opened = path.set_uplink(uplink.clone());
         }
         let changed = self.host.change(wanted);
         if let Some(device) = self.host.device.take() {
@@ -254,7 +254,8 @@ impl ClatHost {
                 device: settings.device.clone(),
             });
             let mut path = PacketPath::new(log, hints, device, translator, None);
-            path.set_uplink(uplink)?;
+            // Whatever comes of it, the path keeps the device, which the host has as set up.
+            opened = path.set_uplink(uplink);
             self.path = Some(path);
         }
         let before = self.facts.replace(facts);
@@ -265,7 +266,7 @@ impl ClatHost {
                 settings.device
             );
         }
-        changed
+        changed.and(opened)
     }
 
     /// Has only these resources on the host while no IPv4 is wanted, and removes the device.
