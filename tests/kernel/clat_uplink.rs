@@ -269,6 +269,18 @@ fn the_router_has_another_link_layer_address() {
     });
 }
 
+/// RFC 4861 section 7.2.6: the host has another link-layer address, of which the router learns at
+/// once.
+#[test]
+fn the_host_has_another_link_layer_address() {
+    clat_case(|net| {
+        let _daemon = net.start_up("");
+        let flow = Flow::open(net, Sockets::Plain);
+        net.host.ip("link set dev eth0 address 02:00:00:00:00:03");
+        flow.goes_on();
+    });
+}
+
 /// RFC 4861 section 7.2.2: programs are told within seconds that a next hop does not answer, and
 /// once it does, IPv4 goes on.
 #[test]

@@ -19,6 +19,8 @@ pub(crate) struct Neighbours {
     link: u32,
     address: Ipv6Addr,
     solicitations: Solicitations,
+    /// The link-layer address that all neighbours were told, once they were.
+    announced: Option<Option<[u8; 6]>>,
 }
 
 impl Neighbours {
@@ -28,6 +30,7 @@ impl Neighbours {
             link,
             address,
             solicitations: Solicitations::open(link, address)?,
+            announced: None,
         })
     }
 
@@ -57,12 +60,17 @@ impl Neighbours {
         Ok(())
     }
 
-    /// Tells all neighbours that the address is here now.
-    pub(crate) fn announce(&self, mac: Option<[u8; 6]>) {
+    /// Tells all neighbours that the address is here now, unless they know: also when the link has
+    /// another link-layer address, since nothing else that leaves says so.
+    pub(crate) fn announce(&mut self, mac: Option<[u8; 6]>) {
+        if self.announced == Some(mac) {
+            return;
+        }
         let ToNeighbour { group, packet } = neighbour::announce(self.address, mac);
         let to = self.solicitations.address(group.unwrap_or_default());
-        if let Err(error) = self.solicitations.send(&packet, &to) {
-            debug!("cannot announce {}: {error}", self.address);
+        match self.solicitations.send(&packet, &to) {
+            Ok(()) => self.announced = Some(mac),
+            Err(error) => debug!("cannot announce {}: {error}", self.address),
         }
     }
 }
