@@ -9,6 +9,8 @@ pub struct Facts {
     pub is_router: bool,
     /// Whether nftables can be used. Without them IPv4 works by an address of its own only.
     pub has_nft: bool,
+    /// Whether nftables can ask for the socket of a packet, as modules of Linux 5.10 can.
+    pub matches_sockets: bool,
     /// Whether routes can share the [next hop](super::next_hop_object) of this CLAT.
     pub has_next_hop_object: bool,
     /// Whether new devices drop packets to whose source they do not lead ([RP_FILTER] is 1).

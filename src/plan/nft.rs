@@ -59,20 +59,26 @@ pub fn ruleset(settings: &Settings, setup: &HostSetup, facts: Facts) -> String {
     let is_dedicated = setup.way.is_dedicated();
     let is_open = is_dedicated && matches!(settings.source, Source::Explicit(_));
     match setup.way {
-        Way::Direct(_) => direct_ruleset(settings, setup, is_open),
+        Way::Direct(_) => direct_ruleset(settings, setup, facts, is_open),
         Way::Forwarded(_) | Way::Shared(_) => forwarding_ruleset(settings, setup, facts, is_open),
     }
 }
 
-fn direct_ruleset(settings: &Settings, setup: &HostSetup, is_open: bool) -> String {
+fn direct_ruleset(settings: &Settings, setup: &HostSetup, facts: Facts, is_open: bool) -> String {
     let device = &settings.device;
     // Connections that were open before this table are in a state that the kernel takes for
     // invalid, for ever if they were busy. Those of a socket are not dropped; TCP knows better.
+    let of_sockets = if facts.matches_sockets {
+        format!(
+            "\t\tiifname \"{device}\" ct state invalid meta l4proto tcp socket wildcard 0 accept\n"
+        )
+    } else {
+        String::new()
+    };
     let unasked = format!(
         "\tchain prerouting {{
 \t\ttype filter hook prerouting priority filter; policy accept;
-\t\tiifname \"{device}\" ct state invalid meta l4proto tcp socket wildcard 0 accept
-\t\tiifname \"{device}\" {UNASKED} drop
+{of_sockets}\t\tiifname \"{device}\" {UNASKED} drop
 \t}}
 "
     );

@@ -303,6 +303,7 @@ mod tests {
             forces_forwarding: true,
             is_router: false,
             has_nft: true,
+            matches_sockets: true,
             has_next_hop_object: true,
             filters_strictly: true,
             has_ufw: true,

@@ -744,3 +744,23 @@ fn a_rule_with_the_kernels_first_is_not_taken_for_gone() {
         assert!(!daemon.log().contains(repaired_rule), "{}", daemon.log());
     });
 }
+
+/// An nft(8) or a kernel before 5.10 cannot ask for sockets: what protects the host is there all
+/// the same.
+#[test]
+fn an_older_nft_protects_the_host_too() {
+    clat_case(|net| {
+        let nft = Program::new(
+            "script=$(cat)
+            case $script in *'socket wildcard'*) echo 'no socket' >&2; exit 1;; esac
+            printf '%s' \"$script\" | nft \"$@\"",
+        );
+        let daemon = net.start_up(&format!("cmd-nft={}\n", nft.path()));
+        let table = net.host.run("nft list table ip xlatd_clat");
+        assert!(
+            table.contains("ct state invalid,new,untracked drop"),
+            "{table}"
+        );
+        assert!(!daemon.log().contains("No nftables"), "{}", daemon.log());
+    });
+}

@@ -83,6 +83,7 @@ const FACTS: Facts = Facts {
     forces_forwarding: true,
     is_router: false,
     has_nft: true,
+    matches_sockets: true,
     has_next_hop_object: true,
     filters_strictly: false,
     has_ufw: false,

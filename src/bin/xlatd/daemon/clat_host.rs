@@ -56,6 +56,8 @@ pub(crate) struct ClatHost {
     neighbours: Option<Neighbours>,
     /// Whether nftables works, as far as known.
     has_nft: bool,
+    /// Whether it can ask for sockets, as far as known.
+    matches_sockets: bool,
     /// Whether missing nftables was logged.
     lacks_nft: bool,
     /// The time of the next check for nftables.
@@ -72,6 +74,7 @@ impl ClatHost {
             path: None,
             neighbours: None,
             has_nft: false,
+            matches_sockets: false,
             lacks_nft: false,
             nft_at: None,
         }
@@ -223,6 +226,7 @@ impl ClatHost {
         if setup.way.is_dedicated() && !self.has_nft {
             self.look_for_nft(settings, setup, facts, now);
             facts.has_nft = self.has_nft;
+            facts.matches_sockets = self.matches_sockets;
         }
         wanted.extend(plan::clat(settings, setup, facts));
         // Before routes send packets to the translator.
@@ -299,6 +303,7 @@ impl ClatHost {
             forces_forwarding: forwarding::is_by_device(),
             is_router: self.host.is_router(uplink),
             has_nft: self.has_nft,
+            matches_sockets: self.matches_sockets,
             has_ufw: config.ufw.is_some() || ufw::is_enabled() && privilege::is_root(),
         })
     }
@@ -307,15 +312,24 @@ impl ClatHost {
     /// not.
     fn look_for_nft(&mut self, settings: &Settings, setup: &HostSetup, facts: Facts, now: Instant) {
         let before = Instant::now();
-        let ruleset = plan::ruleset(settings, setup, facts);
-        let Err(error) = self
-            .host
-            .firewall
-            .nft
-            .check(&plan::ruleset_name(settings, &setup.way), &ruleset)
-        else {
-            self.has_nft = true;
-            return;
+        let name = plan::ruleset_name(settings, &setup.way);
+        let check = |matches_sockets| {
+            let facts = Facts {
+                matches_sockets,
+                ..facts
+            };
+            let ruleset = plan::ruleset(settings, setup, facts);
+            self.host.firewall.nft.check(&name, &ruleset)
+        };
+        // Older ones do nearly all.
+        let works = check(true).map(|()| true);
+        let error = match works.or_else(|_| check(false).map(|()| false)) {
+            Ok(matches_sockets) => {
+                self.has_nft = true;
+                self.matches_sockets = matches_sockets;
+                return;
+            }
+            Err(error) => error,
         };
         // An administrator may install it later.
         self.nft_at = Some(now + RETRY.max(before.elapsed() * RETRY_FACTOR));
