@@ -525,6 +525,7 @@ fn nftables_may_be_missing() {
         let nft = Program::new("exit 1");
         let mut daemon = net.start_up(&format!("cmd-nft={}\n", nft.path()));
         daemon.prints("IPv4 via eth0");
+        daemon.prints("can connect to IPv4 services of this host: ");
         net.router.ip("neigh flush dev host");
         assert!(net.pings());
         nft.becomes("exec nft \"$@\"");

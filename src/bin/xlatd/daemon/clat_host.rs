@@ -334,9 +334,13 @@ impl ClatHost {
         // An administrator may install it later.
         self.nft_at = Some(now + RETRY.max(before.elapsed() * RETRY_FACTOR));
         if !std::mem::replace(&mut self.lacks_nft, true) {
+            let forwards = match setup.way {
+                Way::Direct(_) => "",
+                Way::Forwarded(_) | Way::Shared(_) => ", and it forwards their packets",
+            };
             warn!(
                 "No nftables: unless another firewall prevents it, neighbours on {} can connect to \
-                 IPv4 services of this host, and it forwards their packets: {error}",
+                 IPv4 services of this host{forwards}: {error}",
                 setup.uplink
             );
         }
