@@ -42,6 +42,8 @@ pub enum Event {
     },
     /// The network may be another one: the machine was suspended, or an administrator says so.
     Resumed,
+    /// No packet socket can be opened here, whatever the link: the kernel is to forward.
+    NoPacketSockets,
     /// The last set-up failed. Another instance may have taken the IPv4 addresses first.
     Failed,
     /// A deadline may have been reached.

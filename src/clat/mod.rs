@@ -198,6 +198,7 @@ impl Clat {
                 self.choice.try_again();
                 self.watch.forget();
             }
+            Event::NoPacketSockets => self.settings.path = Path::Forward,
             Event::Failed => {
                 self.host.failed();
                 self.tested = None;

@@ -192,7 +192,7 @@ pub enum LinkLayer {
     Ethernet,
     /// Ethernet by its form, but neighbours are not resolved (NOARP).
     EthernetWithoutNeighbours,
-    /// No header: PPP, WWAN and others with one peer.
+    /// No header: WWAN and others with one peer.
     Bare,
     /// Another one.
     Other,

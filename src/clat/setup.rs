@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{NextHop, Settings};
+use super::{NextHop, Settings, is_clat_address};
 use crate::{
     addr::{Nat64Prefix, Prefix4},
     link::LinkRef,
@@ -83,10 +83,26 @@ impl Way {
 }
 
 impl HostSetup {
-    /// The number of this instance on the machine: the first one has the addresses as configured.
-    pub fn instance(&self, settings: &Settings) -> u32 {
+    /// The number of this instance on the machine, by its place in 192.0.0.0/29; one with other
+    /// addresses is the first one.
+    pub fn instance(&self) -> u32 {
         let [host_v4, _] = self.addresses;
-        host_v4.to_bits().wrapping_sub(settings.host_v4.to_bits()) & 7
+        let [.., last] = host_v4.octets();
+        match is_clat_address(host_v4) {
+            true => u32::from(last.saturating_sub(1)),
+            false => 0,
+        }
+    }
+
+    /// The routing table of this instance: others on this host have their own. A table that was
+    /// configured belongs to the addresses that were.
+    pub fn table(&self, settings: &Settings) -> u32 {
+        let [host_v4, _] = self.addresses;
+        let is_as_configured = host_v4 == settings.host_v4;
+        if is_as_configured && settings.table != Settings::default().table {
+            return settings.table;
+        }
+        settings.table.saturating_add(self.instance())
     }
 
     /// The link and the address for which solicitations of neighbours are to be answered, since the
@@ -103,7 +119,7 @@ impl HostSetup {
         if settings.replaces {
             return 0;
         }
-        let instance = self.instance(settings);
+        let instance = self.instance();
         let metric = settings.metric.saturating_add(instance);
         match self.link_local_default {
             Some(other @ ROOM..) if other <= metric => other - ROOM + instance,

@@ -194,7 +194,9 @@ impl Choice {
         let candidate = |attempt| place.candidate(model, attempt);
         let lacks_network = matches!(
             self.state,
-            Dedicated::Unavailable(NoClatAddress::NoNetwork | NoClatAddress::NotDerivable)
+            Dedicated::Unavailable(
+                NoClatAddress::NoNetwork | NoClatAddress::NotDerivable | NoClatAddress::HostHas
+            )
         );
         if lacks_network && candidate(0).is_ok() {
             *self = Self::default();
@@ -376,7 +378,14 @@ impl Place<'_> {
     fn candidate(&self, model: Option<Address>, attempt: u32) -> Result<Ipv6Addr, NoClatAddress> {
         let settings = self.settings;
         match settings.source {
-            Source::Explicit(address) if attempt == 0 => Ok(address),
+            Source::Explicit(address) if attempt == 0 => {
+                // One that is there for our test is deprecated from the start.
+                let mut hosts = self.uplink.addresses.iter();
+                match hosts.any(|one| one.address == address && !one.deprecated) {
+                    true => Err(NoClatAddress::HostHas),
+                    false => Ok(address),
+                }
+            }
             Source::Derived if attempt == 0 => {
                 let derived = model.and_then(|model| iid::derived(model.address));
                 derived.ok_or(NoClatAddress::NotDerivable)

@@ -131,6 +131,8 @@ impl fmt::Display for Missing {
 /// The reason why there is no CLAT address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoClatAddress {
+    /// The host has the configured one itself.
+    HostHas,
     /// There is no network to form one in.
     NoNetwork,
     /// There is no address to derive one from.
@@ -148,6 +150,7 @@ pub enum NoClatAddress {
 impl fmt::Display for NoClatAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::HostHas => "this host has clat-v6-addr itself, so that it is no CLAT's alone",
             Self::NoNetwork => "no router announces a /64 in which this host has an address",
             Self::NotDerivable => "no address of the host is made from a link-layer address",
             Self::InUse => "other hosts have the addresses that were tried",

@@ -101,7 +101,7 @@ fn forwarding_ways(settings: &Settings, setup: &HostSetup, ways: Forwarding) -> 
         router,
         rule_priority: priority,
     } = ways;
-    let table = table(settings, setup);
+    let table = setup.table(settings);
     let uplink = setup.uplink.clone();
     let to_uplink = Route {
         target: match router {
@@ -142,7 +142,7 @@ fn not_by_the_kernel(settings: &Settings, setup: &HostSetup) -> Resource {
 /// The way of IPv4 packets to the translator.
 fn ways_there(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<Resource> {
     let [host_v4, _] = setup.addresses;
-    let table = table(settings, setup);
+    let table = setup.table(settings);
     let mtu = setup.route_mtu(settings);
     // Lookups without a source use the default route of the main table, those of what the kernel
     // learns from ICMP errors have a source: both routes have one next hop.
@@ -219,14 +219,9 @@ fn ways_there(settings: &Settings, setup: &HostSetup, facts: Facts) -> Vec<Resou
 /// The next hop of the IPv4 default routes, by the number of the routing table.
 pub fn next_hop_object(settings: &Settings, setup: &HostSetup) -> NextHopObject {
     NextHopObject {
-        id: table(settings, setup),
+        id: setup.table(settings),
         link: LinkRef::tun(&settings.device),
     }
-}
-
-/// The routing table of this CLAT: others on this host have their own.
-fn table(settings: &Settings, setup: &HostSetup) -> u32 {
-    settings.table.saturating_add(setup.instance(settings))
 }
 
 /// A route to the TUN device.
@@ -442,11 +437,35 @@ mod tests {
             device: "clat2".to_owned(),
             ..settings.clone()
         };
+        // Also where the second one's addresses are configured.
+        let configured = Settings {
+            host_v4: [192, 0, 0, 3].into(),
+            own_v4: [192, 0, 0, 4].into(),
+            ..settings2.clone()
+        };
         let first = commands(&settings, &setup(), FACTS);
-        for command in commands(&settings2, &other, FACTS) {
-            let uplinks = command.contains("eth0/force_forwarding");
-            assert!(uplinks || !first.contains(&command), "{command}");
+        for settings in [settings2, configured] {
+            for command in commands(&settings, &other, FACTS) {
+                let uplinks = command.contains("eth0/force_forwarding");
+                assert!(uplinks || !first.contains(&command), "{command}");
+            }
         }
+        let table_of = |device: &str| {
+            let device = device.to_owned();
+            let settings = Settings {
+                device,
+                ..Settings::default()
+            };
+            ruleset_name(&settings, &setup().way).name
+        };
+        assert_eq!(table_of("clat"), "xlatd_clat");
+        assert_ne!(table_of("clat-1"), table_of("clat_1"));
+        let chosen = Settings {
+            table: 100,
+            ..Settings::default()
+        };
+        assert_eq!(setup().table(&chosen), 100);
+        assert_eq!(other.table(&chosen), 102);
         assert!(
             first
                 .iter()

@@ -4,9 +4,9 @@ use super::{Facts, Family, Table};
 use crate::clat::{AddressTest, HostSetup, PRIVATE, Settings, Source, Way};
 
 /// Mark of IPv4 packets of open connections, which have our address once they leave. Each instance
-/// has its own; the first one's is clatd's.
+/// has its own: the number of its routing table.
 pub(super) fn mark(settings: &Settings, setup: &HostSetup) -> u32 {
-    0xc1a7 + setup.instance(settings)
+    setup.table(settings)
 }
 
 /// Packets that belong to no connection, also by their form.
@@ -28,14 +28,12 @@ pub(super) fn test_ruleset_name(settings: &Settings) -> Table {
 }
 
 fn own_name(settings: &Settings) -> String {
-    let letter = |letter: char| {
-        if letter.is_ascii_alphanumeric() {
-            letter
-        } else {
-            '_'
-        }
+    // No two devices have the same: what is no letter or digit becomes its number.
+    let letter = |octet: u8| match octet {
+        letter if letter.is_ascii_alphanumeric() => char::from(letter).to_string(),
+        other => format!("_{other:02x}"),
     };
-    let device: String = settings.device.chars().map(letter).collect();
+    let device: String = settings.device.bytes().map(letter).collect();
     format!("xlatd_{device}")
 }
 

@@ -238,6 +238,31 @@ fn the_packet_socket_may_be_opened_later() {
         net.advertise(&[(PREFIX, 600)]);
         daemon.prints("cannot open a packet socket");
         net.wait_for_ipv4();
+        assert!(!daemon.log().contains("forwarded by the kernel"));
+    });
+}
+
+/// Where none can be opened at all, the kernel forwards.
+#[test]
+fn packet_sockets_may_be_forbidden() {
+    clat_case(|net: &ClatNet| {
+        let inject = "inject=bind:error=EPERM:when=5";
+        let launcher = [
+            "strace",
+            "-D",
+            "--quiet=all",
+            "-o",
+            "/dev/null",
+            "-e",
+            inject,
+            "--",
+        ];
+        let daemon = Daemon::start_clat_by(&launcher, &net.host, &net.runtime, "");
+        daemon.prints("Waiting for");
+        net.advertise(&[(PREFIX, 600)]);
+        daemon.prints("cannot open a packet socket");
+        daemon.prints("forwarded by the kernel");
+        net.wait_for_ipv4();
     });
 }
 

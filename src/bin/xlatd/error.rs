@@ -49,6 +49,8 @@ pub(crate) enum Error {
     NotTun { device: String, kind: String },
     /// The kernel refused to attach to the TUN device.
     Attach { device: String, cause: io::Error },
+    /// No packet socket could be opened on the uplink.
+    PacketSocket { link: String, cause: io::Error },
     /// The MTU of the TUN device is less than IPv6 requires (RFC 8200 section 5).
     Mtu { device: String, mtu: u32 },
     /// A step of the set-up failed. Those before it are undone.
@@ -111,6 +113,7 @@ impl fmt::Display for Error {
                 "{device}: expected a TUN device, found {kind}: set another tun-device, or remove \
                  this one"
             ),
+            Self::PacketSocket { link, .. } => write!(f, "{link}: cannot open a packet socket"),
             Self::Attach { device, cause } => {
                 write!(f, "{device}: cannot attach to the TUN device")?;
                 f.write_str(match errno(cause) {
@@ -186,6 +189,7 @@ impl error::Error for Error {
             | Self::Print(cause)
             | Self::System { cause, .. }
             | Self::Attach { cause, .. }
+            | Self::PacketSocket { cause, .. }
             | Self::Step { cause, .. }
             | Self::Tun { cause, .. } => Some(cause),
             Self::Usage { .. }

@@ -543,7 +543,7 @@ fn a_set_up_that_fails_chooses_other_addresses() {
         setups(&actions)[0].addresses[0],
         Ipv4Addr::new(192, 0, 0, 3)
     );
-    assert_eq!(setups(&actions)[0].instance(&Settings::default()), 2);
+    assert_eq!(setups(&actions)[0].instance(), 2);
 }
 
 /// A VPN with an IPv6 default route, which may run over the CLAT, is no uplink where there is

@@ -273,3 +273,40 @@ fn the_best_address_is_the_source() {
     assert_eq!(pick(&all, "fd00:64::").unwrap(), "fd00::2");
     assert_eq!(pick(&[], OTHER), None);
 }
+
+/// An address that the host has itself is no CLAT's: the kernel would answer for it, too.
+#[test]
+fn an_explicit_address_of_the_host_is_not_taken() {
+    let host = "2001:db8:6::2".parse().unwrap();
+    let mut rig = Rig::of(Settings {
+        source: Source::Explicit(host),
+        ..Settings::default()
+    });
+    rig.network_is();
+    let actions = rig.advertised(&[(OTHER, 600)]);
+    let refused = Action::UseHostAddress(NoClatAddress::HostHas);
+    assert!(actions.contains(&refused), "{actions:?}");
+    assert!(!setups(&actions)[0].way.is_dedicated());
+    // It is taken as soon as the host has another one in its place.
+    rig.link().addresses = vec![address("2001:db8:6::3")];
+    assert_eq!(tested(&rig.network_is()), Some(Some(host)));
+}
+
+/// Where no packet socket can be opened the kernel forwards, and the status says so.
+#[test]
+fn without_packet_sockets_the_kernel_forwards() {
+    let ours = "2001:db8:6::99".parse().unwrap();
+    let mut rig = Rig::of(Settings {
+        source: Source::Explicit(ours),
+        ..Settings::default()
+    });
+    rig.link().mac = Some([2, 0, 0, 0, 0, 1]);
+    rig.link().routes_v6[0].gateway = "fe80::1".parse().ok();
+    rig.network_is();
+    rig.advertised(&[(OTHER, 600)]);
+    let actions = rig.is_unique(ours);
+    assert!(matches!(setups(&actions)[0].way, Way::Direct(_)));
+    let actions = rig.tell(Event::NoPacketSockets);
+    assert!(matches!(setups(&actions)[0].way, Way::Forwarded(_)));
+    assert!(says(&actions)[0].ends_with("forwarded by the kernel"));
+}

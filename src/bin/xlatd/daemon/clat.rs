@@ -84,6 +84,8 @@ pub(crate) struct ClatDaemon {
     firewalls: FirewallWatch,
     /// The NAT64 prefixes that were known at the last scan of the network.
     scanned: Vec<Nat64Prefix>,
+    /// Whether no packet socket can be opened, which the CLAT is still to be told.
+    lacks_packet_sockets: bool,
     /// The error of the last scan of the network, if it failed.
     scan_error: Option<String>,
     /// The retry of a set-up of the host that failed.
@@ -139,6 +141,7 @@ pub(crate) fn start(
         held: None,
         firewalls: FirewallWatch::new(),
         scanned: Vec::new(),
+        lacks_packet_sockets: false,
         scan_error: None,
         retry: Retry::default(),
         suspended: suspended(),
@@ -201,6 +204,7 @@ impl Guest for ClatDaemon {
             self.rescan.deadline(),
             self.firewalls.deadline(),
             self.retry.deadline(),
+            self.lacks_packet_sockets.then_some(now),
             self.host.deadline(),
         ];
         deadlines.into_iter().flatten().min()
@@ -222,6 +226,9 @@ impl Guest for ClatDaemon {
         }
         if self.firewalls.look(turn.now) {
             self.report_status(turn);
+        }
+        if std::mem::take(&mut self.lacks_packet_sockets) {
+            self.handle(Event::NoPacketSockets, turn);
         }
         if self.retry.is_due(turn.now) {
             self.handle(Event::Failed, turn);
@@ -468,6 +475,13 @@ impl ClatDaemon {
                 }
                 self.after_set_up();
             }
+            Err(error) if !self.lacks_packet_sockets && lacks_packet_sockets(&error) => {
+                warn!(
+                    "{}; the kernel is to forward",
+                    error.report().replace('\n', " ")
+                );
+                self.lacks_packet_sockets = true;
+            }
             Err(error) => {
                 let report = error.report().replace('\n', " ");
                 if self.retry.failed(&report, turn.now) {
@@ -493,6 +507,22 @@ impl ClatDaemon {
             }
         }
     }
+}
+
+/// Whether no link can have a packet socket: the kernel has none, or none are let open.
+fn lacks_packet_sockets(error: &Error) -> bool {
+    let Error::PacketSocket { cause, .. } = error else {
+        return false;
+    };
+    let lacks = [
+        libc::EPERM,
+        libc::EACCES,
+        libc::EAFNOSUPPORT,
+        libc::EPROTONOSUPPORT,
+    ];
+    cause
+        .raw_os_error()
+        .is_some_and(|errno| lacks.contains(&errno))
 }
 
 /// The time that the machine has been suspended since boot.

@@ -55,8 +55,10 @@ pub(crate) struct Uplink {
 impl Uplink {
     pub(crate) fn open(place: Place) -> Result<Self, Error> {
         let link = place.link.index;
-        let socket = PacketSocket::open(link, place.address)
-            .map_err(system("open a packet socket on the uplink"))?;
+        let socket = PacketSocket::open(link, place.address).map_err(|cause| {
+            let link = place.link.name.clone();
+            Error::PacketSocket { link, cause }
+        })?;
         let (router, header, header_len) = match &place.next_hop {
             NextHop::Router { routers, .. } => {
                 let routers = Routers::new(routers.clone());
@@ -121,13 +123,12 @@ impl Uplink {
         };
         Err(match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EAGAIN) => error,
-            // The link was down, which is told once; or what was received has no virtio_net_hdr.
-            Some(Errno::ENETDOWN | Errno::EINVAL | Errno::EINTR) => ErrorKind::Interrupted.into(),
-            _ => {
-                debug!("{}: cannot read packets: {error}", self.place.link);
+            Some(Errno::ENODEV | Errno::ENXIO) => {
                 self.is_gone = true;
                 ErrorKind::WouldBlock.into()
             }
+            // The link was down, which is told once; or what was received has no virtio_net_hdr.
+            _ => ErrorKind::Interrupted.into(),
         })
     }
 

@@ -142,7 +142,8 @@ fn link_layer(kind: LinkLayerType, flags: LinkFlags) -> LinkLayer {
             LinkLayer::EthernetWithoutNeighbours
         }
         LinkLayerType::Ether => LinkLayer::Ethernet,
-        LinkLayerType::None | LinkLayerType::Rawip | LinkLayerType::Ppp => LinkLayer::Bare,
+        // Not PPP, before whose packets the kernel leaves room that a packet socket does not fill.
+        LinkLayerType::None | LinkLayerType::Rawip => LinkLayer::Bare,
         _ => LinkLayer::Other,
     }
 }
