@@ -89,29 +89,6 @@ fn the_uplink_that_is_named_needs_no_route() {
 
 /// The uplink is not a network card itself.
 #[test]
-fn a_vlan_is_the_uplink() {
-    clat_case(|net| {
-        let vlan = "ip link add link server name vlan type vlan id 5";
-        if !net.router.output(vlan).status.success() {
-            println!("skipped: this kernel has no VLANs");
-            return;
-        }
-        for (ns, device) in [(&net.host, "eth0"), (&net.router, "host")] {
-            ns.ip(&format!(
-                "link set {device} down
-                link set {device} name wire
-                link set wire up
-                link add link wire name {device} type vlan id 5
-                link set {device} up"
-            ));
-        }
-        net.router.ip("addr add 2001:db8:6::1/64 dev host nodad");
-        net.wait_for_link();
-        works_by_a_packet_socket(net, "");
-    });
-}
-
-#[test]
 fn a_bridge_is_the_uplink() {
     clat_case(|net| {
         net.host.ip("link set eth0 down

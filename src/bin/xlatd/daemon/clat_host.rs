@@ -20,7 +20,7 @@ use xlatd::{
 
 use crate::{
     daemon::neighbours::Neighbours,
-    datapath::{EVERY_PACKET, PacketPath, uplink},
+    datapath::{EVERY_PACKET, PacketPath, device::Device, uplink},
     error::Error,
     host::{Host, forwarding},
     sys::{firewall::ufw, ndisc::Ndisc, privilege, random, sysctl},
@@ -246,21 +246,9 @@ impl ClatHost {
         }
         let changed = self.host.change(wanted);
         if let Some(device) = self.host.device.take() {
-            let log = if config.debug {
-                EVERY_PACKET
-            } else {
-                LogClasses::default()
-            };
-            let map = plan::clat_map(setup);
-            let seed = random::seed();
-            let translator = Translator::new(plan::clat_translation(setup), map, seed);
-            let hints = Hints::new(hints::Settings::Clat {
-                device: settings.device.clone(),
-            });
-            let mut path = PacketPath::new(log, hints, device, translator, None);
             // Whatever comes of it, the path keeps the device, which the host has as set up.
+            let path = self.path.insert(packet_path(device, config, setup));
             opened = path.set_uplink(uplink);
-            self.path = Some(path);
         }
         let before = self.facts.replace(facts);
         if facts.is_router && !before.is_some_and(|before| before.is_router) {
@@ -351,4 +339,19 @@ impl ClatHost {
         self.host.undo_all();
         self.path = None;
     }
+}
+
+/// The packet path of a set-up, as yet without an uplink of its own.
+fn packet_path(device: Device, config: &ClatConfig, setup: &HostSetup) -> PacketPath {
+    let log = if config.debug {
+        EVERY_PACKET
+    } else {
+        LogClasses::default()
+    };
+    let settings = plan::clat_translation(setup);
+    let translator = Translator::new(settings, plan::clat_map(setup), random::seed());
+    let hints = Hints::new(hints::Settings::Clat {
+        device: config.clat.device.clone(),
+    });
+    PacketPath::new(log, hints, device, translator, None)
 }

@@ -14,6 +14,7 @@
 
 pub(crate) mod device;
 pub(crate) mod leases;
+mod links;
 mod spin;
 mod tally;
 pub(crate) mod uplink;
@@ -40,6 +41,7 @@ use xlatd::{
 use crate::{
     datapath::device::Device,
     datapath::leases::{LeaseEvent, Leases},
+    datapath::links::{Links, Side, Sides},
     datapath::spin::Spin,
     datapath::uplink::Uplink,
     error::Error,
@@ -60,20 +62,6 @@ pub(crate) const EVERY_PACKET: LogClasses = LogClasses {
 
 /// Number of [descriptors](PacketPath::fds) of a packet path.
 pub(crate) const FDS: usize = 3;
-
-/// Where packets come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Device,
-    Uplink,
-}
-
-/// The links on both sides of the translator.
-struct Links {
-    device: Device,
-    /// The link of IPv6 packets; `None`: they come and go by the device, too.
-    uplink: Option<Uplink>,
-}
 
 /// The device, the translator, and the accounting of the packets between them.
 pub(crate) struct PacketPath {
@@ -382,62 +370,6 @@ impl PacketPath {
     fn removed(&self) -> Error {
         Error::DeviceRemoved {
             device: self.links.device.link.name.clone(),
-        }
-    }
-}
-
-/// A set of sides.
-#[derive(Clone, Copy, Debug)]
-struct Sides {
-    device: bool,
-    uplink: bool,
-}
-
-impl Sides {
-    /// One of them: `preferred`, if it is one.
-    fn first(self, preferred: Side) -> Option<Side> {
-        match (self.device, self.uplink) {
-            (true, true) => Some(preferred),
-            (true, false) => Some(Side::Device),
-            (false, true) => Some(Side::Uplink),
-            (false, false) => None,
-        }
-    }
-
-    fn remove(&mut self, side: Side) {
-        match side {
-            Side::Device => self.device = false,
-            Side::Uplink => self.uplink = false,
-        }
-    }
-}
-
-impl Side {
-    fn other(self) -> Self {
-        match self {
-            Self::Device => Self::Uplink,
-            Self::Uplink => Self::Device,
-        }
-    }
-}
-
-impl Links {
-    /// Reads one packet from a side. Fails with `WouldBlock` if there is none.
-    fn read(&mut self, side: Side, packet: &mut Packet) -> io::Result<Result<(), Malformed>> {
-        match (side, &mut self.uplink) {
-            (Side::Uplink, Some(uplink)) => uplink.read(packet),
-            _ => {
-                let len = self.device.tun.read(packet.read_buffer())?;
-                Ok(packet.received(len))
-            }
-        }
-    }
-
-    /// Writes one packet to the side of its family.
-    fn write(&mut self, packet: &mut Packet, now: Instant) {
-        match &mut self.uplink {
-            Some(uplink) if packet.is_ipv6() => uplink.write(packet, now),
-            _ => self.device.write(packet, now),
         }
     }
 }
