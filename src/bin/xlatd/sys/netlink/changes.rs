@@ -5,15 +5,13 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-use netlink_packet_core::NetlinkPayload;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::{
-    Socket, SocketAddr,
-    protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
-};
-use nix::libc;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 
-use super::{LinkState, RECEIVE_BUFFER, borrowed, messages};
+use super::{
+    LinkState,
+    notifications::{Heard, Notifications},
+};
 
 /// Multicast group of link changes, as a bit: RTMGRP_LINK.
 const LINK_GROUP: u32 = 1;
@@ -24,12 +22,10 @@ const NETWORK_GROUPS: u32 =
     LINK_GROUP | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18 | 3 << 23 | 1 << 31;
 /// That of tables of nftables: NFNLGRP_NFTABLES of linux/netfilter/nfnetlink.h.
 const NFTABLES_GROUP: u32 = 1 << 6;
+
 /// A socket that says when something changes of the multicast groups that it was opened for: links,
 /// all of the network, or nftables.
-pub(crate) struct LinkChanges {
-    socket: Socket,
-    buffer: Box<[u8]>,
-}
+pub(crate) struct LinkChanges(Notifications);
 
 /// A change. Of one in another group than that of links, only the fact counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,39 +53,30 @@ impl LinkChanges {
     }
 
     fn of(protocol: isize, groups: u32) -> io::Result<Self> {
-        let mut socket = Socket::new(protocol)?;
-        socket.bind(&SocketAddr::new(0, groups))?;
-        socket.set_non_blocking(true)?;
-        Ok(Self {
-            socket,
-            buffer: vec![0; RECEIVE_BUFFER].into_boxed_slice(),
-        })
+        Notifications::open(protocol, groups).map(Self)
     }
 
     /// The next change; `None` if there was none since.
     pub(crate) fn next(&mut self) -> io::Result<Option<Change>> {
-        match self.socket.recv(&mut &mut *self.buffer, 0) {
+        let heard = self.0.next()?;
+        Ok(heard.map(|heard| match heard {
             // What cannot be read is about another kind of link.
-            Ok(len) => Ok(Some(Change::To(
-                messages(&self.buffer[..len.min(self.buffer.len())])
-                    .flatten()
-                    .filter_map(|message| match message.payload {
-                        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                            LinkState::read(&link)
-                        }
+            Heard::Messages(messages) => Change::To(
+                messages
+                    .iter()
+                    .filter_map(|message| match message {
+                        RouteNetlinkMessage::NewLink(link) => LinkState::read(link),
                         _ => None,
                     })
                     .collect(),
-            ))),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(Some(Change::Missed)),
-            Err(error) => Err(error),
-        }
+            ),
+            Heard::Missed => Change::Missed,
+        }))
     }
 }
 
 impl AsFd for LinkChanges {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        borrowed(&self.socket)
+        self.0.as_fd()
     }
 }

@@ -7,6 +7,7 @@ mod neighbours;
 mod network;
 mod next_hop;
 pub(crate) mod nftables;
+mod notifications;
 mod route;
 mod rule;
 
@@ -114,14 +115,7 @@ impl Netlink {
         mut each: impl FnMut(M) -> ControlFlow<()>,
     ) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
-        let payload = NetlinkPayload::InnerMessage(message);
-        let mut request = NetlinkMessage::new(NetlinkHeader::default(), payload);
-        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-        request.header.sequence_number = self.sequence;
-        request.finalize();
-        let mut octets = vec![0; request.buffer_len()];
-        request.serialize(&mut octets);
-        self.socket.send(&octets, 0)?;
+        send(&self.socket, message, NLM_F_ACK | flags, self.sequence)?;
 
         loop {
             let len = self.socket.recv(&mut &mut *self.buffer, 0)?;
@@ -153,6 +147,24 @@ impl AsFd for Netlink {
     fn as_fd(&self) -> BorrowedFd<'_> {
         borrowed(&self.socket)
     }
+}
+
+/// Sends a request, to which the kernel answers with the same sequence number.
+fn send<M: NetlinkSerializable>(
+    socket: &Socket,
+    message: M,
+    flags: u16,
+    sequence: u32,
+) -> io::Result<()> {
+    let payload = NetlinkPayload::InnerMessage(message);
+    let mut request = NetlinkMessage::new(NetlinkHeader::default(), payload);
+    request.header.flags = NLM_F_REQUEST | flags;
+    request.header.sequence_number = sequence;
+    request.finalize();
+    let mut octets = vec![0; request.buffer_len()];
+    request.serialize(&mut octets);
+    socket.send(&octets, 0)?;
+    Ok(())
 }
 
 fn borrowed(socket: &Socket) -> BorrowedFd<'_> {

@@ -6,43 +6,35 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-use netlink_packet_core::{
-    NLM_F_CREATE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::NLM_F_CREATE;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     neighbour::{
         NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
     },
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::libc;
+use netlink_sys::protocols::NETLINK_ROUTE;
 use xlatd::clat::Neighbour;
 
-use super::{RECEIVE_BUFFER, borrowed, messages};
+use super::notifications::{Heard, Notifications};
 
 /// Multicast group of neighbours, as a bit: RTMGRP_NEIGH.
 const NEIGHBOUR_GROUP: u32 = 4;
 
 /// A socket that tells what the kernel knows of one neighbour, now and whenever it changes.
 pub(crate) struct NeighbourWatch {
-    socket: Socket,
+    notifications: Notifications,
     link: u32,
     neighbour: Ipv6Addr,
-    buffer: Box<[u8]>,
 }
 
 impl NeighbourWatch {
     /// Opens the socket, and asks for the neighbour with this address on a link.
     pub(crate) fn open(link: u32, neighbour: Ipv6Addr) -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind(&SocketAddr::new(0, NEIGHBOUR_GROUP))?;
-        socket.set_non_blocking(true)?;
         let watch = Self {
-            socket,
+            notifications: Notifications::open(NETLINK_ROUTE, NEIGHBOUR_GROUP)?,
             link,
             neighbour,
-            buffer: vec![0; RECEIVE_BUFFER].into_boxed_slice(),
         };
         watch.ask()?;
         Ok(watch)
@@ -63,37 +55,33 @@ impl NeighbourWatch {
     pub(crate) fn use_it(&self) -> io::Result<()> {
         let mut message = self.message();
         message.header.flags = NeighbourFlags::Use;
-        self.send(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE)
+        let request = RouteNetlinkMessage::NewNeighbour(message);
+        self.notifications.ask(request, NLM_F_CREATE)
     }
 
     /// What the kernel says, the oldest first; `None` if there is nothing new.
     pub(crate) fn next(&mut self) -> io::Result<Option<Vec<Neighbour>>> {
-        match self.socket.recv(&mut &mut *self.buffer, 0) {
-            Ok(len) => Ok(Some(
-                messages(&self.buffer[..len.min(self.buffer.len())])
-                    .flatten()
-                    .filter_map(|message| self.read(message.payload))
+        Ok(match self.notifications.next()? {
+            Some(Heard::Messages(messages)) => Some(
+                messages
+                    .iter()
+                    .filter_map(|message| self.read(message))
                     .collect(),
-            )),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            // Something was said that there was no room for.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                self.ask().map(|()| Some(Vec::new()))
+            ),
+            Some(Heard::Missed) => {
+                self.ask()?;
+                Some(Vec::new())
             }
-            Err(error) => Err(error),
-        }
+            None => None,
+        })
     }
 
-    fn read(&self, payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<Neighbour> {
-        match payload {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message))
-                if self.is_it(&message) =>
-            {
-                Some(read_neighbour(&message))
+    fn read(&self, message: &RouteNetlinkMessage) -> Option<Neighbour> {
+        match message {
+            RouteNetlinkMessage::NewNeighbour(message) if self.is_it(message) => {
+                Some(read_neighbour(message))
             }
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(message))
-                if self.is_it(&message) =>
-            {
+            RouteNetlinkMessage::DelNeighbour(message) if self.is_it(message) => {
                 Some(Neighbour::Absent)
             }
             _ => None,
@@ -107,7 +95,8 @@ impl NeighbourWatch {
 
     /// Asks what the kernel knows now.
     fn ask(&self) -> io::Result<()> {
-        self.send(RouteNetlinkMessage::GetNeighbour(self.message()), 0)
+        let request = RouteNetlinkMessage::GetNeighbour(self.message());
+        self.notifications.ask(request, 0)
     }
 
     fn message(&self) -> NeighbourMessage {
@@ -120,22 +109,11 @@ impl NeighbourWatch {
             .push(NeighbourAttribute::Destination(address));
         message
     }
-
-    fn send(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-        let payload = NetlinkPayload::InnerMessage(message);
-        let mut request = NetlinkMessage::new(NetlinkHeader::default(), payload);
-        request.header.flags = NLM_F_REQUEST | flags;
-        request.finalize();
-        let mut octets = vec![0; request.buffer_len()];
-        request.serialize(&mut octets);
-        self.socket.send(&octets, 0)?;
-        Ok(())
-    }
 }
 
 impl AsFd for NeighbourWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        borrowed(&self.socket)
+        self.notifications.as_fd()
     }
 }
 
