@@ -44,19 +44,14 @@ impl Netlink {
         next_hop: &NextHopObject,
     ) -> io::Result<bool> {
         let found = self.next_hop(next_hop.id)?;
-        Ok(found.is_some_and(|found| {
-            found.protocol == CLAT_PROTOCOL.into() && found.device == Some(device(tun, next_hop))
-        }))
+        Ok(found.is_some_and(|found| found.is_ours(device(tun, next_hop))))
     }
 
     /// Whether a next hop can be added, or is there: not before Linux 5.3, nor if another program
     /// has one of this number.
     pub(crate) fn can_have_next_hop_object(&mut self, tun: u32, next_hop: &NextHopObject) -> bool {
-        match self.next_hop(next_hop.id) {
-            Ok(None) => true,
-            Ok(Some(_)) => self.has_next_hop_object(tun, next_hop).unwrap_or(false),
-            Err(_) => false,
-        }
+        self.next_hop(next_hop.id)
+            .is_ok_and(|found| found.is_none_or(|found| found.is_ours(device(tun, next_hop))))
     }
 
     fn next_hop(&mut self, id: u32) -> io::Result<Option<Message>> {
@@ -111,6 +106,11 @@ impl Message {
             id,
             device,
         }
+    }
+
+    /// Whether a CLAT has added it, for this device.
+    fn is_ours(&self, device: u32) -> bool {
+        self.protocol == CLAT_PROTOCOL.into() && self.device == Some(device)
     }
 
     fn attributes(&self) -> Vec<DefaultNla> {
