@@ -94,16 +94,13 @@ impl Uplink {
     /// Becomes that of another place, if nothing but the routers is another one there: no packet is
     /// lost then. Returns whether it has.
     pub(crate) fn follow(&mut self, place: &Place, now: Instant) -> bool {
-        let is_mac_of = |mac: &[u8; 6]| match &self.place.next_hop {
-            NextHop::Router { mac: own, .. } => mac == own,
-            _ => false,
-        };
         let is_here =
             !self.is_gone && self.place.link == place.link && self.place.address == place.address;
         if let Some((_, routers)) = &mut self.router
+            && let NextHop::Router { mac: own, .. } = &self.place.next_hop
             && let NextHop::Router { mac, routers: all } = &place.next_hop
             && is_here
-            && is_mac_of(mac)
+            && mac == own
         {
             routers.replace(all.clone());
             self.place = place.clone();
