@@ -115,6 +115,16 @@ fn a_router_may_ask_from_a_global_address() {
 /// the test, is noticed by what does not come back; then the host's address serves, and stays.
 #[test]
 fn an_address_that_is_filtered_behind_the_router_is_given_up() {
+    filtered_behind_the_router("drop");
+}
+
+/// The same where the router says so: its errors are no answers of the NAT64.
+#[test]
+fn an_address_that_is_rejected_behind_the_router_is_given_up() {
+    filtered_behind_the_router("reject with icmpv6 type admin-prohibited");
+}
+
+fn filtered_behind_the_router(verdict: &str) {
     clat_case(|net| {
         net.advertise(&[]);
         net.wait_for_ipv6();
@@ -122,7 +132,7 @@ fn an_address_that_is_filtered_behind_the_router_is_given_up() {
         net.router.run(&format!(
             "nft add table ip6 guard ; \
              add chain ip6 guard forward {{ type filter hook forward priority 0 ; }} ; \
-             add rule ip6 guard forward iifname host ip6 saddr != {host} drop"
+             add rule ip6 guard forward iifname host ip6 saddr != {host} {verdict}"
         ));
         let daemon = net.start("");
         net.advertise(&[(PREFIX, 600)]);
