@@ -412,7 +412,9 @@ impl Accounting {
         let direction = Direction::of(octets);
         // Before the translation replaces it.
         let summary = self.packet_log.as_ref().map(|_| Summary::of(octets));
-        let is_of_the_way = stats::is_of_the_way(octets, translator.map());
+        let map = translator.map();
+        // Only a CLAT has its NAT64 on the path.
+        let is_of_the_way = map.is_at_edge() && stats::is_of_the_way(octets, map);
         let outcome = translator.translate(packet, now);
         self.stats.count(direction, &outcome);
         if is_of_the_way {
