@@ -25,8 +25,7 @@ use crate::{
     },
     datapath::{
         EVERY_PACKET, PacketPath,
-        device::Device,
-        device::Offload,
+        device::{Device, Offload},
         leases::{Leases, create_directory},
     },
     error::{Error, system},
