@@ -261,10 +261,10 @@ impl Choice {
                                 Dedicated::Unavailable(NoClatAddress::InUse)
                             }
                         }
-                        (Some(found), Test::Unique, _) if !found.tentative => {
-                            Dedicated::Ready(*address)
-                        }
-                        (Some(found), ..) if !found.tentative && self.used == Some(*address) => {
+                        (Some(found), ..)
+                            if !found.tentative
+                                && (test == Test::Unique || self.used == Some(*address)) =>
+                        {
                             Dedicated::Ready(*address)
                         }
                         (Some(found), _, Some(host)) if !found.tentative => {
