@@ -170,6 +170,23 @@ impl ClatNet {
         });
     }
 
+    /// A container behind the host, 10.1.0.2, for which the host forwards.
+    pub(crate) fn container(&self) -> Netns {
+        let container = Netns::new().unwrap();
+        let path = container.path();
+        self.host.ip(&format!(
+            "link add box type veth peer name eth0 netns {path}
+            link set box up
+            addr add 10.1.0.1/24 dev box"
+        ));
+        container.ip("link set lo up
+            link set eth0 up
+            addr add 10.1.0.2/24 dev eth0
+            route add default via 10.1.0.1");
+        self.host.sysctl("ipv4/ip_forward", "1");
+        container
+    }
+
     pub(crate) fn pings(&self) -> bool {
         let ping = format!("ping -n -c 1 -W 0.2 {SERVER}");
         self.host.output(&ping).status.success()
@@ -815,18 +832,7 @@ fn native_ipv4_can_be_replaced() {
 #[test]
 fn a_container_behind_the_host_has_ipv4() {
     with_each_way(|net, config| {
-        let container = Netns::new().unwrap();
-        let path = container.path();
-        net.host.ip(&format!(
-            "link add box type veth peer name eth0 netns {path}
-            link set box up
-            addr add 10.1.0.1/24 dev box"
-        ));
-        container.ip("link set lo up
-            link set eth0 up
-            addr add 10.1.0.2/24 dev eth0
-            route add default via 10.1.0.1");
-        net.host.sysctl("ipv4/ip_forward", "1");
+        let container = net.container();
         net.host.run(
             "nft add table ip nat ; \
              add chain ip nat postrouting { type nat hook postrouting priority srcnat ; } ; \

@@ -371,23 +371,12 @@ fn a_link_local_default_route_is_not_used() {
     });
 }
 
-/// A container behind the host, 10.1.0.2, and an nftables chain `ip nat out` for it.
+/// The container behind the host, and an nftables chain `ip nat out` for it.
 struct Container(Netns);
 
 impl Container {
     fn new(net: &ClatNet) -> Self {
-        let container = Netns::new().unwrap();
-        let path = container.path();
-        net.host.ip(&format!(
-            "link add box type veth peer name eth0 netns {path}
-            link set box up
-            addr add 10.1.0.1/24 dev box"
-        ));
-        container.ip("link set lo up
-            link set eth0 up
-            addr add 10.1.0.2/24 dev eth0
-            route add default via 10.1.0.1");
-        net.host.sysctl("ipv4/ip_forward", "1");
+        let container = net.container();
         net.host.run(
             "nft add table ip nat ; \
              add chain ip nat out { type nat hook postrouting priority srcnat ; }",

@@ -216,27 +216,33 @@ fn injecting(inject: &str) -> [&str; 10] {
     ]
 }
 
+/// A CLAT whose first attempt to open a packet socket on the uplink fails with an error.
+fn without_packet_socket(net: &ClatNet, error: &str) -> Daemon {
+    // Of netlink are the first three calls, and the fourth is for solicitations.
+    let inject = format!("inject=bind:error={error}:when=5");
+    let launcher = [
+        "strace",
+        "-D",
+        "--quiet=all",
+        "-o",
+        "/dev/null",
+        "-e",
+        &inject,
+        "--",
+    ];
+    let daemon = Daemon::start_clat_by(&launcher, &net.host, &net.runtime, "");
+    daemon.prints("Waiting for");
+    net.advertise(&[(PREFIX, 600)]);
+    daemon.prints("cannot open a packet socket");
+    daemon
+}
+
 /// A packet socket on the uplink that cannot be opened, as for a link that has just vanished, is
 /// opened later, and IPv4 works.
 #[test]
 fn the_packet_socket_may_be_opened_later() {
     clat_case(|net: &ClatNet| {
-        // Of netlink are the first three calls, and the fourth is for solicitations.
-        let inject = "inject=bind:error=ENODEV:when=5";
-        let launcher = [
-            "strace",
-            "-D",
-            "--quiet=all",
-            "-o",
-            "/dev/null",
-            "-e",
-            inject,
-            "--",
-        ];
-        let daemon = Daemon::start_clat_by(&launcher, &net.host, &net.runtime, "");
-        daemon.prints("Waiting for");
-        net.advertise(&[(PREFIX, 600)]);
-        daemon.prints("cannot open a packet socket");
+        let daemon = without_packet_socket(net, "ENODEV");
         net.wait_for_ipv4();
         assert!(!daemon.log().contains("forwarded by the kernel"));
     });
@@ -246,21 +252,7 @@ fn the_packet_socket_may_be_opened_later() {
 #[test]
 fn packet_sockets_may_be_forbidden() {
     clat_case(|net: &ClatNet| {
-        let inject = "inject=bind:error=EPERM:when=5";
-        let launcher = [
-            "strace",
-            "-D",
-            "--quiet=all",
-            "-o",
-            "/dev/null",
-            "-e",
-            inject,
-            "--",
-        ];
-        let daemon = Daemon::start_clat_by(&launcher, &net.host, &net.runtime, "");
-        daemon.prints("Waiting for");
-        net.advertise(&[(PREFIX, 600)]);
-        daemon.prints("cannot open a packet socket");
+        let daemon = without_packet_socket(net, "EPERM");
         daemon.prints("forwarded by the kernel");
         net.wait_for_ipv4();
     });
