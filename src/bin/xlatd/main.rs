@@ -13,7 +13,7 @@ use log::error;
 
 use crate::{
     cli::{
-        clat, say,
+        clat, commands, say,
         tayga::{Name, TaygaArguments},
         translator,
     },
@@ -24,6 +24,11 @@ use crate::{
 fn main() -> ExitCode {
     let name = Name::of(env::args_os().next().as_deref());
     let mut words = env::args_os().skip(1).peekable();
+    if name == Name::Xlatd
+        && let Some(status) = commands::run(env::args_os().skip(1))
+    {
+        return status;
+    }
     let is_clat = match name {
         Name::Clatd => true,
         Name::Xlatd => words.next_if(|word| word == "clat").is_some(),

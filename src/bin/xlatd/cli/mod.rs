@@ -2,6 +2,7 @@
 
 pub(crate) mod clat;
 pub(crate) mod clatd;
+pub(crate) mod commands;
 pub(crate) mod tayga;
 pub(crate) mod translator;
 

@@ -1,0 +1,25 @@
+//! The commands of xlatd that look at a daemon or a configuration, and run none.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use super::{say, tayga::Name};
+use crate::error::Error;
+
+/// A command: its name, and what it does with the words after it. It returns the exit status of the
+/// process.
+type Command = (&'static str, fn(Vec<OsString>) -> Result<ExitCode, Error>);
+
+const COMMANDS: &[Command] = &[];
+
+/// Runs the command that is the first word, if it is one, with the words after it.
+pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+    let mut words = words.into_iter();
+    let first = words.next()?;
+    let (_, command) = COMMANDS.iter().find(|(name, _)| first == *name)?;
+    let result = command(words.collect());
+    Some(result.unwrap_or_else(|error| {
+        let report = error.report();
+        report.lines().for_each(|line| say(Name::Xlatd, line));
+        ExitCode::FAILURE
+    }))
+}
