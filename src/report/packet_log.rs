@@ -54,6 +54,8 @@ impl fmt::Display for Class {
 pub struct PacketLog {
     classes: LogClasses,
     quotas: [Quota; Class::ALL.len()],
+    /// Lines suppressed so far, of all classes.
+    suppressed: u64,
 }
 
 impl PacketLog {
@@ -69,6 +71,7 @@ impl PacketLog {
         (drop || reject || icmp || own || dynamic).then(|| Self {
             classes,
             quotas: Default::default(),
+            suppressed: 0,
         })
     }
 
@@ -82,7 +85,7 @@ impl PacketLog {
         let class = Class::ALL
             .into_iter()
             .find(|&class| self.is_on(class) && belongs(class, summary, outcome))?;
-        if !self.quotas[class as usize].take(now) {
+        if !self.take(class, now) {
             return None;
         }
         Some(match outcome {
@@ -108,8 +111,20 @@ impl PacketLog {
         now: Instant,
     ) -> Option<String> {
         let class = Class::Lease;
-        (self.is_on(class) && self.quotas[class as usize].take(now))
+        (self.is_on(class) && self.take(class, now))
             .then(|| format!("{class}: [{what}] [{address}]->[{host}]"))
+    }
+
+    /// Takes a line of a class, or counts it as suppressed.
+    fn take(&mut self, class: Class, now: Instant) -> bool {
+        let taken = self.quotas[class as usize].take(now);
+        self.suppressed += u64::from(!taken);
+        taken
+    }
+
+    /// The number of lines that were suppressed so far.
+    pub fn suppressed(&self) -> u64 {
+        self.suppressed
     }
 
     /// The time of the next line from [`left_out`](Self::left_out); `None` if no line has been

@@ -39,6 +39,8 @@ pub(super) struct IcmpLimits {
     errors: Option<Allowance>,
     size_errors: Option<Allowance>,
     echo_replies: Allowance,
+    /// Messages that were not sent for a limit.
+    suppressed: u64,
 }
 
 impl IcmpLimits {
@@ -52,7 +54,13 @@ impl IcmpLimits {
             errors: allowance(),
             size_errors: allowance(),
             echo_replies: Allowance::new(ECHO_REPLIES),
+            suppressed: 0,
         }
+    }
+
+    /// The number of messages that were not sent for a limit.
+    pub(super) fn suppressed(&self) -> u64 {
+        self.suppressed
     }
 
     /// Takes a message from what may be sent to `destination` now. `false` if nothing is left.
@@ -67,7 +75,9 @@ impl IcmpLimits {
         };
         let mut hasher = DefaultHasher::new();
         (self.seed, destination).hash(&mut hasher);
-        allowance.take(hasher.finish() as usize % BUCKETS, now)
+        let taken = allowance.take(hasher.finish() as usize % BUCKETS, now);
+        self.suppressed += u64::from(!taken);
+        taken
     }
 }
 

@@ -193,7 +193,7 @@ impl Packet {
     }
 
     /// Whether this is a super-packet: several packets with one header.
-    pub(super) fn is_super(&self) -> bool {
+    pub fn is_super(&self) -> bool {
         self.offload.segments.is_some()
     }
 

@@ -46,6 +46,11 @@ impl Translator {
         }
     }
 
+    /// The number of ICMP messages of its own that were not sent, for a rate limit (`icmp-errors`).
+    pub fn suppressed_messages(&self) -> u64 {
+        self.limits.suppressed()
+    }
+
     /// Sets the MTU of the device, in octets. One below 1280, which IPv6 does not allow, counts as
     /// 1280.
     pub fn set_mtu(&mut self, mtu: u16) {

@@ -14,7 +14,7 @@ use std::{collections::VecDeque, hash::Hasher};
 use rustc_hash::FxHasher;
 
 use crate::{
-    translate::Packet,
+    translate::{Direction, Packet},
     wire::{
         checksum::Sum,
         ipv4::{self, Ipv4Packet},
@@ -46,6 +46,8 @@ pub struct Coalescer {
     written: Packet,
     /// Buffers that are not in use. The last that was used is the next: it is in the cache.
     spare: Vec<Packet>,
+    /// Packets that were joined to one before, of IPv4 and of IPv6.
+    joined: [u64; 2],
 }
 
 /// The packets of one flow.
@@ -113,6 +115,7 @@ impl Coalescer {
         if let Some(at) = self.keys.iter().position(|&other| other == key) {
             let joined = shape.is_some_and(|shape| self.waiting[at].join(packet, shape));
             return if joined {
+                self.joined[usize::from(packet.is_ipv6())] += 1;
                 Offered::Taken
             } else {
                 self.remove(at)
@@ -144,6 +147,15 @@ impl Coalescer {
         self.keys.pop_front()?;
         let waiting = self.waiting.pop_front()?;
         Some(self.finish(waiting))
+    }
+
+    /// The number of packets that came by a direction, and were joined to one before them.
+    pub fn joined(&self, direction: Direction) -> u64 {
+        let [ipv4, ipv6] = self.joined;
+        match direction {
+            Direction::FourToSix => ipv6,
+            Direction::SixToFour => ipv4,
+        }
     }
 
     fn remove(&mut self, at: usize) -> Offered<'_> {

@@ -33,8 +33,8 @@ use xlatd::{
     config::LogClasses,
     report::hints::Hints,
     report::packet_log::{PacketLog, Summary},
-    report::stats::{self, Stats},
-    translate::{Coalescer, Direction, DropReason, Offered, Outcome, Packet, Reply, Translator},
+    report::stats::{self, Received, Stats},
+    translate::{Coalescer, DropReason, Offered, Outcome, Packet, Reply, Translator},
     wire::Malformed,
 };
 
@@ -138,7 +138,7 @@ impl PacketPath {
                     self.spin.found();
                     match received {
                         Ok(()) => self.translate(now),
-                        Err(malformed) => self.accounting.malformed(&self.packet, malformed),
+                        Err(malformed) => self.accounting.malformed(&self.packet, malformed, now),
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => left.remove(side),
@@ -167,7 +167,7 @@ impl PacketPath {
             accounting,
             ..
         } = self;
-        let outcome = accounting.translate(translator, packet, now);
+        let (received, outcome) = accounting.translate(translator, packet, now);
         if let Outcome::Forward = outcome
             && links.device.coalesces
         {
@@ -183,20 +183,22 @@ impl PacketPath {
         match outcome {
             Outcome::Segments(mut segments) => {
                 while segments.next(segment) {
-                    let outcome = accounting.translate(translator, segment, now);
+                    let (received, outcome) = accounting.translate(translator, segment, now);
                     let refused = refused(&outcome);
-                    if write_fragments(links, outcome, fragment, now) {
-                        links.write(segment, now);
+                    match write_fragments(links, outcome, fragment, now) {
+                        None => links.write(segment, now),
+                        Some(made) => accounting.stats.count_fragments(&received, made),
                     }
-                    accounting.hint(refused, segment);
+                    accounting.refused(&received, refused, segment, now);
                 }
             }
             outcome => {
                 let refused = refused(&outcome);
-                if write_fragments(links, outcome, fragment, now) {
-                    links.write(packet, now);
+                match write_fragments(links, outcome, fragment, now) {
+                    None => links.write(packet, now),
+                    Some(made) => accounting.stats.count_fragments(&received, made),
                 }
-                accounting.hint(refused, packet);
+                accounting.refused(&received, refused, packet, now);
             }
         }
     }
@@ -381,22 +383,25 @@ fn write_waiting(coalescer: &mut Coalescer, links: &mut Links, now: Instant) {
     }
 }
 
-/// Writes the fragments of an outcome. Returns whether the packet itself is still to be written.
+/// Writes the fragments of an outcome, and returns their number. `None`: the packet itself is still
+/// to be written.
 fn write_fragments(
     links: &mut Links,
     outcome: Outcome<'_>,
     fragment: &mut Packet,
     now: Instant,
-) -> bool {
+) -> Option<u64> {
     match outcome {
-        Outcome::Forward | Outcome::Reply(_) => true,
+        Outcome::Forward | Outcome::Reply(_) => None,
         Outcome::Fragments(mut fragments) => {
+            let mut made = 0;
             while fragments.next(fragment) {
                 links.write(fragment, now);
+                made += 1;
             }
-            false
+            Some(made)
         }
-        Outcome::Segments(_) | Outcome::Drop(_) => false,
+        Outcome::Segments(_) | Outcome::Drop(_) => Some(0),
     }
 }
 
@@ -407,16 +412,16 @@ impl Accounting {
         translator: &mut Translator,
         packet: &'p mut Packet,
         now: Instant,
-    ) -> Outcome<'p> {
+    ) -> (Received, Outcome<'p>) {
+        let received = Received::of(packet);
         let octets = packet.bytes();
-        let direction = Direction::of(octets);
         // Before the translation replaces it.
         let summary = self.packet_log.as_ref().map(|_| Summary::of(octets));
         let map = translator.map();
         // Only a CLAT has its NAT64 on the path.
         let is_of_the_way = map.is_at_edge() && stats::is_of_the_way(octets, map);
         let outcome = translator.translate(packet, now);
-        self.stats.count(direction, &outcome);
+        self.stats.count(&received, &outcome);
         if is_of_the_way {
             self.stats.count_as_no_answer(&outcome);
         }
@@ -431,30 +436,42 @@ impl Accounting {
         {
             log_lease(&mut self.packet_log, &event, now);
         }
-        outcome
+        (received, outcome)
     }
 
     /// Counts a packet whose virtio_net_hdr is invalid.
-    fn malformed(&mut self, packet: &Packet, malformed: Malformed) {
-        let direction = Direction::of(packet.bytes());
-        let dropped = Outcome::Drop(DropReason::Malformed(malformed));
-        self.stats.count(direction, &dropped);
+    fn malformed(&mut self, packet: &Packet, malformed: Malformed, now: Instant) {
+        let received = Received::of(packet);
+        let reason = DropReason::Malformed(malformed);
+        self.stats.count(&received, &Outcome::Drop(reason));
+        self.refused(&received, Some((reason, false)), packet, now);
     }
 
-    /// Warns, once for each reason, what to do about a common reason for refused packets.
-    fn hint(&mut self, refused: Option<DropReason>, packet: &Packet) {
-        if let Some(reason) = refused
-            && let Some(hint) = self.hints.about(reason, packet.bytes())
-        {
+    /// Keeps a packet that was refused, and warns, once for each reason, what to do about a common
+    /// one.
+    fn refused(
+        &mut self,
+        received: &Received,
+        refused: Option<(DropReason, bool)>,
+        packet: &Packet,
+        now: Instant,
+    ) {
+        let Some(refused) = refused else {
+            return;
+        };
+        let octets = packet.bytes();
+        self.stats.keep_refused(received, refused, octets, now);
+        if let Some(hint) = self.hints.about(refused.0, octets) {
             warn!("{hint}");
         }
     }
 }
 
-/// The reason for which a packet was refused, if it was.
-fn refused(outcome: &Outcome<'_>) -> Option<DropReason> {
+/// The reason for which a packet was refused, if it was, and whether its sender gets an ICMP error.
+fn refused(outcome: &Outcome<'_>) -> Option<(DropReason, bool)> {
     match outcome {
-        Outcome::Drop(reason) | Outcome::Reply(Reply::Error(reason)) => Some(*reason),
+        Outcome::Drop(reason) => Some((*reason, false)),
+        Outcome::Reply(Reply::Error(reason)) => Some((*reason, true)),
         _ => None,
     }
 }
