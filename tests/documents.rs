@@ -21,6 +21,7 @@ use xlatd::{
         self, Config, Level,
         clatd::{self, ClatConfig},
     },
+    translate::{Direction, DropReason},
 };
 
 fn path(name: &str) -> PathBuf {
@@ -239,6 +240,29 @@ fn the_manual_pages_have_their_sections() {
             assert!(page.contains(&format!("\n.Sh {section}\n")), "{section}");
         }
     }
+}
+
+/// xlatd(8) has each reason for which packets are dropped: its key, text and rules.
+#[test]
+fn the_manual_page_has_every_reason_for_a_drop() {
+    let page = text("man/xlatd.8");
+    let (_, section) = page.split_once("\n.Sh DROPPED PACKETS\n").unwrap();
+    let (section, _) = section.split_once("\n.El\n").unwrap();
+    let (_, list) = section.split_once("\n.It Cm ").unwrap();
+    let found: Vec<_> = list.split("\n.It Cm ").collect();
+    let expected: Vec<_> = DropReason::ALL
+        .iter()
+        .map(|reason| {
+            let rule = |direction| reason.rule(Some(direction));
+            let [four, six] = [Direction::FourToSix, Direction::SixToFour].map(rule);
+            let rules = match four == six {
+                true => format!("{four}."),
+                false => format!("{four}; IPv6 to IPv4: {six}."),
+            };
+            format!("{}\n{reason}:\n{rules}", reason.key())
+        })
+        .collect();
+    assert_eq!(found, expected);
 }
 
 /// The directives or keys of a manual page, with their descriptions.

@@ -12,7 +12,7 @@ use std::{
 use crate::{
     config::LogClasses,
     pace::{Rate, TokenBucket},
-    translate::{DropReason, Outcome, Reply},
+    translate::{Direction, DropReason, Outcome, Reply},
     wire::{ipv4::Ipv4Packet, ipv6, ipv6::Ipv6Packet, protocol, transport},
 };
 
@@ -90,7 +90,8 @@ impl PacketLog {
         }
         Some(match outcome {
             Outcome::Drop(reason) | Outcome::Reply(Reply::Error(reason)) => {
-                format!("{class}: {summary} {reason}")
+                let rule = reason.rule(summary.direction);
+                format!("{class}: {summary} {reason} ({rule})")
             }
             Outcome::Reply(Reply::Echo) => format!("{class}: {summary} echo request answered"),
             Outcome::Forward | Outcome::Fragments(_) | Outcome::Segments(_) => match summary.icmp {
@@ -182,6 +183,8 @@ fn belongs(class: Class, summary: &Summary, outcome: &Outcome<'_>) -> bool {
 pub struct Summary {
     /// Length as received, in octets.
     len: usize,
+    /// `None` if it is of neither family.
+    direction: Option<Direction>,
     /// `None` if the header is cut off.
     header: Option<Header>,
     ports: Option<(u16, u16)>,
@@ -201,6 +204,7 @@ impl Summary {
     pub fn of(octets: &[u8]) -> Self {
         let mut summary = Self {
             len: octets.len(),
+            direction: Direction::of(octets),
             header: None,
             ports: None,
             icmp: None,
@@ -368,7 +372,7 @@ mod tests {
             ),
         ] {
             let packet = v4(17, fragment, &UDP);
-            let expected = format!("{text} {why}");
+            let expected = format!("{text} {why} (RFC 7915 section 4.5)");
             assert_eq!(line(ALL, &packet, Outcome::Drop(reason)), Some(expected));
         }
     }
@@ -388,7 +392,7 @@ mod tests {
             line(ALL, &v6(6, &[0, 1, 0, 2]), rejected).as_deref(),
             Some(
                 "REJECT: [v6] [2001:db8::1]->[64:ff9b::c633:6407] (44 bytes) (proto 6) \
-                 (ports 1->2) no mapping for the destination"
+                 (ports 1->2) no mapping for the destination (RFC 7757 section 3.3.2)"
             )
         );
         assert_eq!(

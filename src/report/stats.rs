@@ -5,7 +5,7 @@ use std::{fmt, time::Instant};
 use crate::{
     addr::AddressMap,
     translate::{Direction, DropReason, Outcome, Packet, Reply},
-    wire::{ipv4, ipv6, protocol},
+    wire::{Malformed, ipv4, ipv6, protocol},
 };
 
 /// Counts packets.
@@ -134,19 +134,19 @@ impl Stats {
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (direction, counters) in [
-            ("IPv4 to IPv6", &self.four_to_six),
-            ("IPv6 to IPv4", &self.six_to_four),
+            (Direction::FourToSix, &self.four_to_six),
+            (Direction::SixToFour, &self.six_to_four),
         ] {
             lines.push(format!("{direction}: {counters}"));
             for (reason, count, _) in counters.dropped() {
-                lines.push(format!("{direction}: {count} dropped: {reason}"));
+                let rule = reason.rule(Some(direction));
+                lines.push(format!("{direction}: {count} dropped: {reason} ({rule})"));
             }
         }
         if self.other != 0 {
-            lines.push(format!(
-                "{} dropped: neither IPv4 nor IPv6",
-                packets(self.other)
-            ));
+            let reason = DropReason::Malformed(Malformed::Version);
+            let (count, rule) = (packets(self.other), reason.rule(None));
+            lines.push(format!("{count} dropped: {reason} ({rule})"));
         }
         lines
     }
@@ -399,12 +399,12 @@ mod tests {
             stats.lines(),
             [
                 "IPv4 to IPv6: 1 packet translated, 1 dropped".to_owned(),
-                format!("IPv4 to IPv6: 1 dropped: {FIRST}"),
+                format!("IPv4 to IPv6: 1 dropped: {FIRST} (RFC 1812 section 5.2.2)"),
                 "IPv6 to IPv4: 2 packets translated, 1 packet answered at the own address, \
                  2 dropped (1 of them with an ICMP error)"
                     .to_owned(),
-                format!("IPv6 to IPv4: 2 dropped: {LAST}"),
-                "1 packet dropped: neither IPv4 nor IPv6".to_owned(),
+                format!("IPv6 to IPv4: 2 dropped: {LAST} (RFC 4861 section 7.2.2)"),
+                "1 packet dropped: neither IPv4 nor IPv6 (RFC 1812 section 5.2.2)".to_owned(),
             ]
         );
     }
@@ -454,7 +454,8 @@ mod tests {
         }
         let lines = stats.lines();
         for reason in DropReason::ALL {
-            let line = format!("IPv4 to IPv6: 1 dropped: {reason}");
+            let rule = reason.rule(Some(Direction::FourToSix));
+            let line = format!("IPv4 to IPv6: 1 dropped: {reason} ({rule})");
             assert_eq!(lines.iter().filter(|&other| *other == line).count(), 1);
         }
     }

@@ -18,6 +18,7 @@ mod outcome;
 mod packet;
 mod quoted;
 mod reply;
+mod rule;
 mod settings;
 mod six_to_four;
 mod translator;
@@ -28,6 +29,7 @@ pub use fragment::Fragments;
 pub use offload::{Coalescer, Offered, Segments};
 pub use outcome::{Direction, DropReason, Outcome, Reply};
 pub use packet::Packet;
+pub use rule::Rule;
 pub use settings::{IcmpErrors, Settings, TrafficClass, UdpChecksum};
 pub use translator::Translator;
 

@@ -23,6 +23,23 @@ impl Direction {
             _ => None,
         }
     }
+
+    /// A word for programs, as in labels of metrics.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::FourToSix => "4to6",
+            Self::SixToFour => "6to4",
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FourToSix => "IPv4 to IPv6",
+            Self::SixToFour => "IPv6 to IPv4",
+        })
+    }
 }
 
 /// The action for a packet that was read from the TUN device.
@@ -70,7 +87,7 @@ pub enum Reply {
     Error(DropReason),
 }
 
-/// The reason why a packet was dropped, with the rule of the RFC.
+/// The reason why a packet was dropped. [`rule`](Self::rule) says where it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DropReason {
     /// The packet is malformed.
@@ -168,6 +185,43 @@ impl DropReason {
         Self::Hairpin,
         Self::NextHop,
     ];
+
+    /// A word for programs, as in labels of metrics. It stays the same when the text is reworded.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Malformed(Malformed::Truncated) => "truncated",
+            Self::Malformed(Malformed::Version) => "version",
+            Self::Malformed(Malformed::Length) => "header_length",
+            Self::Malformed(Malformed::HeaderChecksum) => "header_checksum",
+            Self::Malformed(Malformed::Options) => "options",
+            Self::Malformed(Malformed::ExtensionHeaders) => "extension_headers",
+            Self::Malformed(Malformed::Offload) => "offload",
+            Self::FragmentLength => "fragment_length",
+            Self::TransportTruncated => "transport_truncated",
+            Self::IcmpChecksum => "icmp_checksum",
+            Self::IllegalAddress => "illegal_address",
+            Self::NoDestination => "no_destination",
+            Self::NoSource => "no_source",
+            Self::PoolFull => "pool_full",
+            Self::WkpfStrict => "wkpf_strict",
+            Self::SpoofedSource => "spoofed_source",
+            Self::HopLimit => "hop_limit",
+            Self::SourceRoute => "source_route",
+            Self::RoutingHeader => "routing_header",
+            Self::Protocol => "protocol",
+            Self::HeaderAfterFragment => "header_after_fragment",
+            Self::FragmentedIcmp => "fragmented_icmp",
+            Self::IcmpType => "icmp_type",
+            Self::QuotedPacket => "quoted_packet",
+            Self::UdpChecksum => "udp_checksum",
+            Self::UdpFragmentChecksum => "udp_fragment_checksum",
+            Self::TooBig => "too_big",
+            Self::OwnAddress => "own_address",
+            Self::EchoLimit => "echo_limit",
+            Self::Hairpin => "hairpin",
+            Self::NextHop => "next_hop",
+        }
+    }
 }
 
 impl fmt::Display for DropReason {
@@ -245,5 +299,15 @@ mod tests {
         texts.sort();
         texts.dedup();
         assert_eq!(texts.len(), DropReason::ALL.len());
+    }
+
+    #[test]
+    fn every_reason_has_a_key_of_its_own() {
+        let mut keys: Vec<_> = DropReason::ALL.iter().map(|reason| reason.key()).collect();
+        let is_snake_case = |key: &&str| key.bytes().all(|b| b == b'_' || b.is_ascii_lowercase());
+        assert!(keys.iter().all(is_snake_case), "{keys:?}");
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), DropReason::ALL.len());
     }
 }
