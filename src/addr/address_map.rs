@@ -1,6 +1,6 @@
 //! The address map: which rule maps an address, and to what.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
     eam::{Disagreement, Eam, EamTable},
@@ -340,6 +340,21 @@ impl AddressMap {
     /// Every explicit mapping, in no particular order.
     pub fn explicit(&self) -> impl Iterator<Item = Eam> {
         self.explicit.iter()
+    }
+
+    /// The number of explicit mappings.
+    pub fn explicit_count(&self) -> usize {
+        self.explicit.len()
+    }
+
+    /// The explicit mapping by which an address is translated.
+    pub fn explicit_of(&self, address: IpAddr) -> Option<Eam> {
+        self.explicit.of(address)
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> Option<&Pool> {
+        self.pool.as_ref()
     }
 
     /// Whether `inner`, an explicit mapping, lies within another so that an address does not come

@@ -118,6 +118,27 @@ impl EamTable {
         Some(v4_of(*v4, length, address))
     }
 
+    /// The mapping by which an address is translated.
+    pub(super) fn of(&self, address: IpAddr) -> Option<Eam> {
+        match address {
+            IpAddr::V4(address) => {
+                let (length, &v6) = self.by_v4.longest(|length| key4(address, length))?;
+                let v4 = Prefix4::from_first_bits(key4(address, length), length);
+                Some(Eam { v4, v6 })
+            }
+            IpAddr::V6(address) => {
+                let (length, &v4) = self.by_v6.longest(|length| key6(address, length))?;
+                let v6 = Prefix6::from_first_bits(address.first_bits(length), length);
+                Some(Eam { v4, v6 })
+            }
+        }
+    }
+
+    /// The number of mappings.
+    pub(super) fn len(&self) -> usize {
+        self.by_v4.len()
+    }
+
     /// Whether `inner`, which is one of the mappings, lies within another so that the two
     /// directions disagree (RFC 7757 section 5). A mapping that says the same as the enclosing one
     /// does not, nor do several that exchange addresses of it. An enclosing one of all IPv4

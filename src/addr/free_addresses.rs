@@ -62,10 +62,9 @@ impl FreeAddresses {
         self.ranges.insert(from, to);
     }
 
-    /// The number of free addresses.
-    #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
+    /// The number of free addresses. It takes a step for each range.
+    pub(super) fn count(&self) -> u64 {
         let lengths = self.ranges.iter().map(|(first, last)| last - first + 1);
-        lengths.map(|length| length as usize).sum()
+        lengths.map(u64::from).sum()
     }
 }

@@ -67,6 +67,11 @@ impl<K: Eq + Hash, V> LongestMatch<K, V> {
         })
     }
 
+    /// The number of prefixes.
+    pub(super) fn len(&self) -> usize {
+        self.levels.iter().map(|level| level.values.len()).sum()
+    }
+
     /// The index of the level of `length`, or else the one that it would have.
     fn level(&self, length: u8) -> Result<usize, usize> {
         self.levels

@@ -10,7 +10,7 @@ use std::{
     cell::Cell,
     collections::{BTreeSet, HashMap},
     fmt,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use super::{free_addresses::FreeAddresses, prefix::Prefix4};
@@ -27,6 +27,8 @@ pub const KEPT_FOR: u64 = 14 * 24 * 60 * 60;
 #[derive(Clone, Debug)]
 pub struct Pool {
     prefix: Prefix4,
+    /// The number of addresses that can be lent.
+    size: u64,
     free: FreeAddresses,
     // Hashed with keys that cannot be guessed: the addresses come from the wire.
     leases: HashMap<u32, Entry>,
@@ -155,6 +157,7 @@ impl Pool {
     pub fn new(prefix: Prefix4) -> Self {
         let mut pool = Self {
             prefix,
+            size: 0,
             free: FreeAddresses::new(first(prefix), last(prefix)),
             leases: HashMap::new(),
             addresses: HashMap::new(),
@@ -162,6 +165,7 @@ impl Pool {
             dormant: BTreeSet::new(),
         };
         pool.free.take(first(prefix), first(prefix));
+        pool.size = pool.free.count();
         pool
     }
 
@@ -169,6 +173,27 @@ impl Pool {
     pub fn reserve(&mut self, prefix: Prefix4) {
         debug_assert!(self.leases.is_empty(), "addresses may be lent already");
         self.free.take(first(prefix), last(prefix));
+        self.size = self.free.count();
+    }
+
+    /// The number of addresses that can be lent, whether they are or not.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The lease that an address of either family has, and its state. This is no use of it.
+    pub fn lease_of(&self, address: IpAddr) -> Option<(Lease, LeaseState)> {
+        let address = match address {
+            IpAddr::V4(address) => address.to_bits(),
+            IpAddr::V6(host) => *self.addresses.get(&host)?,
+        };
+        let entry = self.leases.get(&address)?;
+        let lease = Lease {
+            address: Ipv4Addr::from_bits(address),
+            host: entry.host,
+            last_use: entry.last_use.get(),
+        };
+        Some((lease, entry.state))
     }
 
     /// The prefix of the pool.
@@ -618,8 +643,9 @@ mod tests {
                     }
                     _ => {}
                 }
-                let free = pool.free.count();
+                let free = pool.free.count() as usize;
                 prop_assert_eq!(free + pool.leases.len() + reserved, 8);
+                prop_assert_eq!(pool.size() as usize + reserved, 8);
                 prop_assert_eq!(pool.leases.len(), pool.addresses.len());
                 prop_assert_eq!(pool.leases.len(), pool.active.len() + pool.dormant.len());
                 prop_assert_eq!(pool.leases().count(), pool.leases.len());

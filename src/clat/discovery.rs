@@ -29,7 +29,7 @@ const SOLICIT_BEFORE: Duration = Duration::from_secs(5);
 /// Answers of routers and name servers, and the search for more.
 #[derive(Debug, Default)]
 pub(super) struct Discovery {
-    candidates: Candidates,
+    pub(super) candidates: Candidates,
     /// The prefixes that do not answer.
     pub(super) doubts: Doubts,
     /// Default routers, by link.

@@ -17,6 +17,7 @@
 //! | `next_hop` | where packets go on the uplink, and when they wait |
 //! | `ipv6_route` | which routes may lead to a NAT64, and by which routers |
 //! | `damping` | how often that may change |
+//! | `overview` | all that is known, as data |
 
 pub mod answers;
 mod conclusion;
@@ -31,6 +32,7 @@ mod native;
 pub mod neighbour;
 mod network;
 mod next_hop;
+mod overview;
 pub mod prefix;
 mod rescan;
 mod retry;
@@ -55,6 +57,7 @@ pub use ipv6_route::{Ipv6Route, may_lead};
 use native::Native;
 pub use network::{Address, FirstRules, Interface, LinkLayer, Network, is_clat_address};
 pub use next_hop::{Neighbour, NextHop, Reachability, Routers, Sending};
+pub use overview::{KnownPrefix, NativeIpv4, Overview};
 pub use prefix::{Candidates, Origin};
 pub use rescan::Rescan;
 pub use retry::Retry;
@@ -79,6 +82,8 @@ pub struct Clat {
     tested: Option<AddressTest>,
     /// The status that was reported last.
     status: Option<Status>,
+    /// When it was reported.
+    status_since: Option<Duration>,
     damping: Damping,
     /// The time of the last event.
     now: Duration,
@@ -97,6 +102,7 @@ impl Clat {
             watch: Watch::default(),
             tested: None,
             status: None,
+            status_since: None,
             damping: Damping::default(),
             now: Duration::ZERO,
         }
@@ -385,6 +391,7 @@ impl Clat {
         }
         if status_differs {
             self.status = Some(status.clone());
+            self.status_since = Some(self.now);
             actions.push(Action::Report(status));
         }
     }

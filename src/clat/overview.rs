@@ -70,13 +70,12 @@ impl Clat {
         let known = uplink.map(|uplink| self.known_prefixes(uplink.index, now));
         let used = setup.map(|setup| setup.prefix);
         let used = used.or_else(|| {
-            let found = self
-                .discovery
-                .prefix(&self.settings, uplink?, None, now)?;
+            let found = self.discovery.prefix(&self.settings, uplink?, None, now)?;
             Some(found.0)
         });
         let is_used = |one: &(Nat64Prefix, KnownPrefix)| Some(one.0) == used;
-        let (used, others): (Vec<_>, Vec<_>) = known.unwrap_or_default().into_iter().partition(is_used);
+        let (used, others): (Vec<_>, Vec<_>) =
+            known.unwrap_or_default().into_iter().partition(is_used);
         let addresses = setup.map(|setup| setup.addresses);
         Overview {
             state_seconds: self.status_since.map(|since| seconds(since, now)),
@@ -110,9 +109,14 @@ impl Clat {
         let (configured, fallback) = (self.settings.prefix, self.settings.fallback);
         let configured = configured.map(|one| known(one, Origin::Configured, None, None));
         let found = self.discovery.candidates.on(link);
-        let found = found.map(|(prefix, origin, router, until)| known(prefix, origin, router, Some(until)));
+        let found =
+            found.map(|(prefix, origin, router, until)| known(prefix, origin, router, Some(until)));
         let fallback = fallback.map(|one| known(one, Origin::Fallback, None, None));
-        configured.into_iter().chain(found).chain(fallback).collect()
+        configured
+            .into_iter()
+            .chain(found)
+            .chain(fallback)
+            .collect()
     }
 
     /// How the source was chosen, in words.
@@ -126,13 +130,19 @@ impl Clat {
                 format!("testing that the router forwards from {address}")
             }
             Dedicated::Ready(address) => {
-                format!("{address} is for the CLAT alone (clat-v6-addr {})", self.settings.source)
+                format!(
+                    "{address} is for the CLAT alone (clat-v6-addr {})",
+                    self.settings.source
+                )
             }
             Dedicated::Unavailable(reason) => format!("the address of this host: {reason}"),
         };
         match setup {
             Some(setup) if !setup.way.is_dedicated() && self.choice.unavailable().is_none() => {
-                format!("the address of this host (clat-v6-addr {})", self.settings.source)
+                format!(
+                    "the address of this host (clat-v6-addr {})",
+                    self.settings.source
+                )
             }
             _ => in_use,
         }

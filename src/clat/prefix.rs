@@ -208,6 +208,19 @@ impl Candidates {
         self.0.iter().map(|one| (one.link, one.prefix))
     }
 
+    /// The prefixes of a link, each with its origin, the router that has announced it, and the end
+    /// of its lifetime.
+    pub(super) fn on(
+        &self,
+        link: u32,
+    ) -> impl Iterator<Item = (Nat64Prefix, Origin, Option<Ipv6Addr>, Duration)> {
+        let here = self.0.iter().filter(move |one| one.link == link);
+        here.map(|one| {
+            let router = one.router.map(|router| router.address);
+            (one.prefix, one.origin, router, one.until)
+        })
+    }
+
     /// Whether a router has announced a prefix on a link, which has not ended yet.
     pub(super) fn is_announced_by(&self, link: u32, prefix: Nat64Prefix, router: Ipv6Addr) -> bool {
         let mut all = self.0.iter();

@@ -1,6 +1,7 @@
 //! The settings of a CLAT: clatd's keys.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
@@ -19,6 +20,18 @@ pub enum Source {
     Derived,
     /// This address. New connections from outside are let in.
     Explicit(Ipv6Addr),
+}
+
+impl fmt::Display for Source {
+    /// As `clat-v6-addr` says it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Shared => f.write_str("shared"),
+            Self::Derived => f.write_str("derived"),
+            Self::Explicit(address) => address.fmt(f),
+        }
+    }
 }
 
 /// The way that packets take between the translator and the uplink, if there is a choice

@@ -60,6 +60,16 @@ impl Status {
     }
 }
 
+impl Status {
+    /// Whether all is as it should be: programs have IPv4, by the CLAT or without it.
+    pub fn is_well(&self) -> bool {
+        matches!(
+            self,
+            Self::Active { .. } | Self::SteppingAside(_) | Self::AnotherClat(_)
+        )
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

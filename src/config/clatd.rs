@@ -3,7 +3,7 @@
 use std::{net::Ipv6Addr, time::Duration};
 
 use super::{
-    LineError, Notice,
+    ControlSocket, LineError, Notice,
     grammar::{self, Expected, Line, key_and_value, quoted},
     similar::similar,
     word::{self, yes_or_no},
@@ -26,6 +26,8 @@ pub struct ClatConfig {
     pub offload: bool,
     /// `sandbox`: the kernel refuses what a CLAT and nft do not need.
     pub sandbox: bool,
+    /// `control-socket`: by which `xlatd status` and others ask how the CLAT is.
+    pub control_socket: ControlSocket,
     /// `cmd-nft`: the program.
     pub nft: String,
     /// `cmd-ufw`: the program; `None`: ufw, if it is at work.
@@ -44,6 +46,7 @@ impl Default for ClatConfig {
             debug: false,
             offload: true,
             sandbox: true,
+            control_socket: ControlSocket::default(),
             nft: "nft".to_owned(),
             ufw: None,
             script_up: None,
@@ -179,6 +182,10 @@ const TABLE: &[Key] = &[
     Key {
         name: "sandbox",
         set: |config, value| to(&mut config.sandbox, yes_or_no(value)),
+    },
+    Key {
+        name: "control-socket",
+        set: |config, value| to(&mut config.control_socket, word::control_socket(value)),
     },
     Key {
         name: "cmd-ufw",

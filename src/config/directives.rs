@@ -14,9 +14,9 @@ use super::{
     similar::similar,
     values::{Value, class, map_words, one, optional, several, switch, udp_checksum_word},
     word::{
-        absolute_path, anything, device, icmp_errors, ip_prefix, log_class, mtu, nat64_prefix,
-        path, pool, prefix4, prefix6, queue_length, traffic_class, udp_checksum, unicast4,
-        unicast6, up, workers, yes_or_no,
+        absolute_path, anything, control_socket, device, icmp_errors, ip_prefix, log_class, mtu,
+        nat64_prefix, path, pool, prefix4, prefix6, queue_length, traffic_class, udp_checksum,
+        unicast4, unicast6, up, workers, yes_or_no,
     },
 };
 use crate::{addr::Eam, translate::IcmpErrors};
@@ -92,6 +92,15 @@ const TABLE: &[Directive] = &[
         repeated: Repeated::Refused,
         read: |draft, line| set(&mut draft.config.sandbox, line.one(yes_or_no)),
         value: Some(|config| switch(config.sandbox)),
+    },
+    Directive {
+        name: "control-socket",
+        repeated: Repeated::Refused,
+        read: |draft, line| set(&mut draft.config.control_socket, line.one(control_socket)),
+        value: Some(|config| {
+            let default = format!("/run/xlatd/{}.sock", config.tun_device);
+            optional(config.control_socket.word(), default)
+        }),
     },
     Directive {
         name: "ipv4-addr",

@@ -28,7 +28,7 @@ use draft::Draft;
 pub use directives::directives;
 pub use notice::{Level, LineError, Notice, Problem};
 pub use tayga::Config;
-pub use values::{LogClasses, is_name_format};
+pub use values::{ControlSocket, LogClasses, is_name_format};
 pub(crate) use values::{counted, map_words};
 
 impl Config {
@@ -81,6 +81,7 @@ mod tests {
                               keep-net-admin yes\n\
                               offload no\n\
                               sandbox no\n\
+                              control-socket /run/xlatd.sock\n\
                               ipv4-addr 192.168.255.1\n\
                               ipv6-addr 2001:db8:1::2\n\
                               prefix 64:ff9b::/96\n\
@@ -116,6 +117,7 @@ mod tests {
             "icmp-errors 1",
             "tos 255",
             "log self",
+            "control-socket no",
         ] {
             let (config, _) = read(&format!("{SHORTEST}{change}\n"));
             assert_ne!(config, read(SHORTEST).0, "{change}");

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::LogClasses;
+use super::{ControlSocket, LogClasses};
 use crate::{
     addr::{AddressMap, Eam, IpPrefix, Nat64Prefix, Prefix4},
     translate::Settings,
@@ -59,6 +59,8 @@ pub struct Config {
     /// `sandbox`: once packets can flow, the kernel refuses what a translator does not need. On by
     /// default.
     pub sandbox: bool,
+    /// `control-socket`: by which `xlatd status` and others ask how the daemon is.
+    pub control_socket: ControlSocket,
     /// Everything the translator itself is told; its `mtu` is the device's and filled in by the
     /// daemon.
     pub translation: Settings,
@@ -83,6 +85,7 @@ impl Config {
             keep_net_admin: false,
             offload: true,
             sandbox: true,
+            control_socket: ControlSocket::default(),
             tun_ip: Vec::new(),
             tun_route: Vec::new(),
             translation: Settings::default(),

@@ -1,6 +1,9 @@
 //! Values that directives and keys have, and the words for them.
 
-use std::fmt;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     addr::{Eam, Prefix4, Prefix6},
@@ -12,6 +15,39 @@ use crate::{
 /// its name.
 pub fn is_name_format(device: &str) -> bool {
     device.contains('%')
+}
+
+/// The socket by which a daemon says how it is (`control-socket`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// DEVICE.sock in the runtime directory.
+    #[default]
+    OfDevice,
+    /// None.
+    No,
+    /// This path; it is absolute.
+    At(PathBuf),
+}
+
+impl ControlSocket {
+    /// The path of the socket of this device, if there is to be one. `directory` is the runtime
+    /// directory.
+    pub fn path(&self, directory: &Path, device: &str) -> Option<PathBuf> {
+        match self {
+            Self::OfDevice => Some(directory.join(format!("{device}.sock"))),
+            Self::No => None,
+            Self::At(path) => Some(path.clone()),
+        }
+    }
+
+    /// The word for it; `None` for the default.
+    pub(super) fn word(&self) -> Option<String> {
+        match self {
+            Self::OfDevice => None,
+            Self::No => Some("no".to_owned()),
+            Self::At(path) => Some(path.display().to_string()),
+        }
+    }
 }
 
 /// The packet classes of the `log` directive.

@@ -13,7 +13,7 @@ use std::{
     str::FromStr,
 };
 
-use super::{LogClasses, grammar::Expected};
+use super::{ControlSocket, LogClasses, grammar::Expected};
 use crate::{
     addr::{
         Address, IpPrefix, Nat64Prefix, Nat64PrefixError, Prefix4, Prefix6, PrefixError, decimal,
@@ -170,6 +170,16 @@ pub(super) fn absolute_path(word: &[u8]) -> Result<PathBuf, Expected> {
         .ok()
         .filter(|path| path.is_absolute())
         .ok_or("an absolute path".into())
+}
+
+/// The path of the control socket; a switch is taken, too.
+pub(super) fn control_socket(word: &[u8]) -> Result<ControlSocket, Expected> {
+    match (yes_or_no(word), absolute_path(word)) {
+        (Ok(true), _) => Ok(ControlSocket::OfDevice),
+        (Ok(false), _) => Ok(ControlSocket::No),
+        (_, Ok(path)) => Ok(ControlSocket::At(path)),
+        _ => Err("yes, no or an absolute path".into()),
+    }
 }
 
 /// The words for yes and no, of tayga and of clatd.

@@ -143,6 +143,7 @@ Settings:
   keep-net-admin    no
   offload           yes
   sandbox           yes
+  control-socket    /run/xlatd/nat64.sock
   ipv4-addr         192.0.2.254
   ipv6-addr         2001:db8:46::1
   prefix            64:ff9b::/96

@@ -62,6 +62,8 @@ pub struct Ledger {
     journal: HashSet<String>,
     /// Whether something could not be undone.
     leaves_something: bool,
+    /// Repairs so far.
+    repairs: u64,
 }
 
 /// A resource that was applied.
@@ -158,6 +160,11 @@ impl Ledger {
         self.entries.iter().map(|entry| &entry.resource)
     }
 
+    /// The number of repairs so far.
+    pub fn repairs(&self) -> u64 {
+        self.repairs
+    }
+
     /// What there is to undo.
     pub fn undos(&self) -> impl Iterator<Item = &Undo> {
         self.entries.iter().filter_map(|entry| entry.undo.as_ref())
@@ -193,8 +200,13 @@ impl Ledger {
         failure: Option<String>,
         now: Instant,
     ) -> Option<(Level, String)> {
-        let entry = self.entry(resource)?;
+        let at = self
+            .entries
+            .iter()
+            .position(|entry| entry.resource == *resource)?;
+        let entry = &mut self.entries[at];
         let failure_before = std::mem::replace(&mut entry.failure, failure);
+        self.repairs += u64::from(entry.failure.is_none());
         match &entry.failure {
             Some(failure) => {
                 entry.look_at = Some(now + REPAIR_INTERVAL);

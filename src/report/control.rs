@@ -109,10 +109,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let addresses = vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
-        for request in [
-            Request::Status,
-            Request::Mappings { addresses },
-        ] {
+        for request in [Request::Status, Request::Mappings { addresses }] {
             let line = request.to_line();
             assert_eq!(Request::read(line.trim_end().as_bytes()), Ok(request));
         }
@@ -128,9 +125,15 @@ mod tests {
         let known = br#"{"request":"status", "version":1, "later":[]}"#;
         assert_eq!(Request::read(known), Ok(Request::Status));
         for (line, complaint) in [
-            (&br#"{"version":2,"request":"status"}"#[..], "expected version 1, found 2"),
+            (
+                &br#"{"version":2,"request":"status"}"#[..],
+                "expected version 1, found 2",
+            ),
             (br#"{"request":"status"}"#, "missing field `version`"),
-            (br#"{"version":1,"request":"reboot"}"#, "unknown variant `reboot`"),
+            (
+                br#"{"version":1,"request":"reboot"}"#,
+                "unknown variant `reboot`",
+            ),
             (b"GET / HTTP/1.1\r", "expected a document of the protocol"),
             (b"\xff\xfe", "expected a document of the protocol"),
             (&[b'['; 4096], "expected a document of the protocol"),

@@ -48,7 +48,10 @@ impl Mappings {
                 IpAddr::V6(address) => map.prefix().and_then(|prefix| prefix.extract(address)),
                 IpAddr::V4(_) => None,
             };
-            for address in [Some(address), embedded.map(IpAddr::V4)].into_iter().flatten() {
+            for address in [Some(address), embedded.map(IpAddr::V4)]
+                .into_iter()
+                .flatten()
+            {
                 found.add(address, map);
             }
         }

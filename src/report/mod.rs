@@ -1,5 +1,8 @@
-//! Reports on packets for people: counters, log lines, and hints.
+//! Reports for people and for programs: what became of packets, and how a daemon is.
 
+pub mod control;
 pub mod hints;
+pub mod mappings;
 pub mod packet_log;
 pub mod stats;
+pub mod status;

@@ -239,6 +239,14 @@ impl Summary {
         summary
     }
 
+    /// Summarises a packet of `len` octets by its beginning.
+    pub fn of_beginning(octets: &[u8], len: usize) -> Self {
+        Self {
+            len,
+            ..Self::of(octets)
+        }
+    }
+
     fn read_transport(&mut self, protocol: u8, transport: &[u8]) {
         self.ports = transport::ports(protocol, transport);
         if matches!(protocol, protocol::ICMPV4 | protocol::ICMPV6)

@@ -23,6 +23,8 @@ pub(crate) enum Error {
     },
     /// The configuration or its map-file could not be read.
     Read { path: PathBuf, cause: io::Error },
+    /// The directory could not be listed.
+    List { path: PathBuf, cause: io::Error },
     /// The configuration or its map-file has these mistakes.
     Config {
         path: PathBuf,
@@ -91,6 +93,11 @@ impl fmt::Display for Error {
         match self {
             Self::Usage { help, error } => write!(f, "{error}: see {help}"),
             Self::Read { path, .. } => write!(f, "{}: cannot be read", path.display()),
+            Self::List { path, .. } => write!(
+                f,
+                "{}: cannot be listed, so name the device, or be root",
+                path.display()
+            ),
             Self::Config { path, lines } => {
                 let mut separator = "";
                 for line in lines {
@@ -185,6 +192,7 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Read { cause, .. }
+            | Self::List { cause, .. }
             | Self::PidFile { cause, .. }
             | Self::Print(cause)
             | Self::System { cause, .. }

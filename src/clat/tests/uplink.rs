@@ -59,7 +59,7 @@ fn uplinks_have_an_order() {
         interfaces: vec![tunnel.clone()],
         ..Network::default()
     };
-    assert_eq!(found(&alone(&tunnel), None), []);
+    assert_eq!(found(&alone(&tunnel), None), [0_u32; 0]);
     tunnel.routes_v6 = vec![route("::/0", true, 1, 1)];
     assert_eq!(found(&alone(&tunnel), None), [7]);
 }

@@ -14,8 +14,8 @@ use siphasher::sip::SipHasher13;
 
 pub use text::{changes, text};
 
-use super::{packet_log::Summary, stats::Counters};
-use crate::{addr::AddressMap, clat::Overview, translate::DropReason};
+use super::{packet_log::Summary, stats::Stats};
+use crate::{addr::AddressMap, clat::Overview, translate::Direction};
 
 /// The kind of a daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,17 +220,13 @@ pub fn fingerprint(octets: &[u8]) -> String {
 }
 
 impl Traffic {
-    /// The packets of one direction at the time `now`; `joined` of them to one before.
-    pub fn new(
-        counters: &Counters,
-        joined: u64,
-        rule: impl Fn(DropReason) -> String,
-        now: Instant,
-    ) -> Self {
+    /// The packets of a direction at the time `now`; `joined` of them to one before.
+    pub fn new(stats: &Stats, direction: Direction, joined: u64, now: Instant) -> Self {
+        let counters = stats.counters(direction);
         let dropped = counters.dropped().map(|(reason, count, last)| Dropped {
             reason: reason.key().to_owned(),
             text: reason.to_string(),
-            rule: rule(reason),
+            rule: reason.rule(Some(direction)).to_string(),
             count,
             last: last.map(|last| LastPacket {
                 packet: Summary::of_beginning(last.octets(), last.len).to_string(),

@@ -11,7 +11,10 @@ const NAMES: usize = 16;
 /// The status for people, in lines. Ends with a newline.
 pub fn text(status: &Status) -> String {
     let mut text = String::new();
-    let name = status.device.as_ref().map_or("no device", |device| &device.name);
+    let name = status
+        .device
+        .as_ref()
+        .map_or("no device", |device| &device.name);
     let kind = match status.kind {
         Kind::Translator => "translator",
         Kind::Clat => "CLAT",
@@ -39,7 +42,10 @@ pub fn text(status: &Status) -> String {
     if let Some(device) = &status.device {
         let up = if device.up { "up" } else { "down" };
         let (name, mtu, offload) = (&device.name, device.mtu, &device.offload);
-        row("Device", format!("{name}, {up}, MTU {mtu}, offload: {offload}"));
+        row(
+            "Device",
+            format!("{name}, {up}, MTU {mtu}, offload: {offload}"),
+        );
     }
     let own = [
         status.ipv4_addr.map(|address| address.to_string()),
@@ -52,7 +58,10 @@ pub fn text(status: &Status) -> String {
     match &status.clat {
         Some(clat) => clat_rows(clat, &mut row),
         None => {
-            row("Prefix", status.prefix.clone().unwrap_or_else(|| "none".to_owned()));
+            row(
+                "Prefix",
+                status.prefix.clone().unwrap_or_else(|| "none".to_owned()),
+            );
             row("Maps", maps(&status.maps));
             row("Pool", status.pool.as_ref().map_or("none".to_owned(), pool));
         }
@@ -112,14 +121,23 @@ fn clat_rows(clat: &Clat, row: &mut impl FnMut(&str, String)) {
         row("Failure", failure.clone());
     }
     for firewall in &clat.firewalls {
-        row("Firewall", format!("the {} drops packets: {}", firewall.chain, firewall.commands));
+        row(
+            "Firewall",
+            format!(
+                "the {} drops packets: {}",
+                firewall.chain, firewall.commands
+            ),
+        );
     }
     let prefix = overview.prefix.as_ref();
     row("Prefix", prefix.map_or("none".to_owned(), known_prefix));
     for other in &overview.other_prefixes {
         row("Other prefix", known_prefix(other));
     }
-    row("Uplink", overview.uplink.clone().unwrap_or_else(|| "none".to_owned()));
+    row(
+        "Uplink",
+        overview.uplink.clone().unwrap_or_else(|| "none".to_owned()),
+    );
     if let Some(address) = &overview.host_v4 {
         row("IPv4 address", address.clone());
     }
@@ -127,12 +145,18 @@ fn clat_rows(clat: &Clat, row: &mut impl FnMut(&str, String)) {
         row("IPv6 source", format!("{source}, {way}"));
     }
     row("Choice", overview.source_choice.clone());
-    row("Native IPv4", overview.native.as_ref().map_or("none".to_owned(), native));
+    row(
+        "Native IPv4",
+        overview.native.as_ref().map_or("none".to_owned(), native),
+    );
     if let Some(next) = overview.next_seconds {
         row("Next look", format!("in {}", duration(next)));
     }
     let set_up = clat.set_up.len();
-    row("Set up", format!("{set_up} steps, {} repairs", clat.repairs));
+    row(
+        "Set up",
+        format!("{set_up} steps, {} repairs", clat.repairs),
+    );
     for resource in &clat.set_up {
         row("", resource.clone());
     }
@@ -185,7 +209,10 @@ fn packet_rows(packets: &Packets, row: &mut impl FnMut(&str, String)) {
     }
     let suppressed = packets.suppressed_messages;
     let errors = packets.four_to_six.icmp_errors + packets.six_to_four.icmp_errors;
-    row("ICMP errors", format!("{errors} sent; {suppressed} messages over the rate limit"));
+    row(
+        "ICMP errors",
+        format!("{errors} sent; {suppressed} messages over the rate limit"),
+    );
     for (name, count, what) in [
         ("Log", packets.suppressed_lines, "lines suppressed"),
         ("Kernel", packets.rejected, "packets that it did not take"),

@@ -1,11 +1,6 @@
 //! The command `xlatd clat`.
 
-use std::{
-    env,
-    ffi::OsString,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, fs, io, path::Path};
 
 use caps::Capability;
 use log::{info, warn};
@@ -16,15 +11,19 @@ use xlatd::config::{
 
 use super::{
     clatd::{ClatdArguments, ClatdCommand, DEFAULT_CONFIG, HELP},
-    print,
+    print, runtime_directory,
     tayga::Name,
 };
 use crate::{
-    daemon::clat,
+    daemon::{clat, control::Control, file_as_read::FileAsRead, service::Limits},
     error::{Error, system},
     host::Host,
     sys::{
-        self, firewall::Firewall, log::Destination, privilege, resolver::LinkStates,
+        self,
+        firewall::Firewall,
+        log::Destination,
+        privilege::{self, Identity},
+        resolver::LinkStates,
         sandbox::Programs,
     },
 };
@@ -43,7 +42,7 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
         }
         ClatdCommand::Run | ClatdCommand::CleanUp => {}
     }
-    let (config, lines) = configure_clat(&arguments, usage)?;
+    let (config, configuration, lines) = configure_clat(&arguments, usage)?;
     sys::log::start(Destination::Stdout, "xlatd", config.debug).map_err(system("log to stdout"))?;
     if config.quiet {
         log::set_max_level(log::LevelFilter::Warn);
@@ -60,6 +59,10 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
         return Host::clean_up(&directory, &config.clat.device, firewall);
     }
     info!("Starting xlatd {} as a CLAT", env!("CARGO_PKG_VERSION"));
+    // Before privileges go, and the sandbox comes.
+    let socket = config.control_socket.path(&directory, &config.clat.device);
+    let control = socket.and_then(|path| Control::open(&path, Identity::default()));
+    let mut sandbox = "none (sandbox no)".to_owned();
     let link_states = LinkStates::new(); // while other processes can be looked at
     let uses_ufw = config.ufw.is_some() || sys::firewall::ufw::is_enabled();
     if config.script_up.is_none() && config.script_down.is_none() && !uses_ufw {
@@ -72,13 +75,24 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
             Capability::CAP_DAC_OVERRIDE,
         ])
         .map_err(system("give up privileges"))?;
-        if config.sandbox
-            && let Err(error) = sys::sandbox::restrict_calls(Programs::Allowed)
-        {
-            warn!("No sandbox for system calls (seccomp): {error}");
+        if config.sandbox {
+            sandbox = match sys::sandbox::restrict_calls(Programs::Allowed) {
+                Ok(()) => "system calls".to_owned(),
+                Err(error) => {
+                    warn!("No sandbox for system calls (seccomp): {error}");
+                    format!("none: {error}")
+                }
+            };
         }
+    } else if config.sandbox {
+        sandbox = "none, for script-up, script-down or ufw".to_owned();
     }
-    let (mut service, mut daemon) = clat::start(config, &directory, link_states)?;
+    let (mut service, mut daemon) = clat::start(config, configuration, &directory, link_states)?;
+    service.control = control;
+    service.limits = Limits {
+        privileges: privilege::in_words().unwrap_or_default(),
+        sandbox,
+    };
     service.run(&mut daemon)
 }
 
@@ -86,12 +100,16 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
 fn configure_clat(
     arguments: &ClatdArguments,
     usage: impl Fn(lexopt::Error) -> Error,
-) -> Result<(ClatConfig, Vec<(Level, String)>), Error> {
+) -> Result<(ClatConfig, Option<FileAsRead>, Vec<(Level, String)>), Error> {
     let mut config = ClatConfig::default();
     let path = arguments.config.as_deref();
     let path = path.unwrap_or(Path::new(DEFAULT_CONFIG));
+    let mut as_read = None; // none is needed
     let text = match fs::read(path) {
-        Ok(text) => text,
+        Ok(text) => {
+            as_read = Some(FileAsRead::new(path, &text));
+            text
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound && arguments.config.is_none() => {
             Vec::new()
         }
@@ -121,13 +139,5 @@ fn configure_clat(
             }
         }
     }
-    Ok((config, lines))
-}
-
-/// The directory of the undo journal: that of the service (systemd.exec(5), RuntimeDirectory=).
-fn runtime_directory() -> PathBuf {
-    let given = env::var_os("RUNTIME_DIRECTORY")
-        .and_then(|directories| env::split_paths(&directories).next())
-        .filter(|path| path.is_absolute());
-    given.unwrap_or_else(|| "/run/xlatd".into())
+    Ok((config, as_read, lines))
 }

@@ -14,11 +14,12 @@ use xlatd::{
 };
 
 use super::{
-    print, say,
+    print, runtime_directory, say,
     tayga::{HELP, Name, TaygaArguments, TaygaCommand},
 };
 use crate::{
     daemon::{
+        file_as_read::FileAsRead,
         map_file,
         translator::{self, Options},
     },
@@ -42,30 +43,34 @@ pub(crate) fn run(name: Name, arguments: &TaygaArguments) -> Result<ExitCode, Er
         TaygaCommand::Help => print(HELP)?,
         TaygaCommand::Version => print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"))?,
         TaygaCommand::Check => {
-            let (config, notices) = read_config(&arguments.config)?;
+            let (config, notices, _) = read_config(&arguments.config)?;
             start_log(name, arguments)?; // for warnings about the map-file
             map_file::check(&config)?;
             print(&plan::describe(&config, &notices))?;
         }
         TaygaCommand::MakeTun => {
             start_log(name, arguments)?;
-            device::make_tun(&configure(arguments)?)?;
+            device::make_tun(&configure(arguments)?.0)?;
         }
         TaygaCommand::RemoveTun => {
             start_log(name, arguments)?;
-            device::remove_tun(&configure(arguments)?)?;
+            device::remove_tun(&configure(arguments)?.0)?;
         }
         TaygaCommand::Run => {
             start_log(name, arguments)?;
-            let config = configure(arguments)?;
-            return start(arguments, config);
+            let (config, configuration) = configure(arguments)?;
+            return start(arguments, config, configuration);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Runs the daemon in the foreground or in the background.
-fn start(arguments: &TaygaArguments, config: Config) -> Result<ExitCode, Error> {
+fn start(
+    arguments: &TaygaArguments,
+    config: Config,
+    configuration: FileAsRead,
+) -> Result<ExitCode, Error> {
     let options = Options {
         debug: arguments.debug,
         pidfile: arguments
@@ -74,6 +79,8 @@ fn start(arguments: &TaygaArguments, config: Config) -> Result<ExitCode, Error> 
             .map(|path| config.path_from_data_dir(path)),
         identity: identity(arguments)?,
         chroot: arguments.chroot,
+        configuration,
+        runtime_directory: runtime_directory(),
     };
     if arguments.chroot && config.data_dir.is_none() {
         return Err(Error::Chroot("data-dir in the configuration"));
@@ -156,11 +163,11 @@ fn identity(arguments: &TaygaArguments) -> Result<Identity, Error> {
 }
 
 /// Reads the configuration, and logs its notices.
-fn configure(arguments: &TaygaArguments) -> Result<Config, Error> {
+fn configure(arguments: &TaygaArguments) -> Result<(Config, FileAsRead), Error> {
     for ignored in &arguments.ignored {
         warn!("The argument {ignored:?} is ignored");
     }
-    let (config, notices) = read_config(&arguments.config)?;
+    let (config, notices, as_read) = read_config(&arguments.config)?;
     for notice in notices {
         let line = notice.in_file(&arguments.config);
         match notice.level {
@@ -168,18 +175,20 @@ fn configure(arguments: &TaygaArguments) -> Result<Config, Error> {
             Level::Info => info!("{line}"),
         }
     }
-    Ok(config)
+    Ok((config, as_read))
 }
 
-fn read_config(path: &Path) -> Result<(Config, Vec<Notice>), Error> {
+fn read_config(path: &Path) -> Result<(Config, Vec<Notice>, FileAsRead), Error> {
     let text = fs::read(path).map_err(|cause| Error::Read {
         path: path.to_owned(),
         cause,
     })?;
-    Config::read_in(text, state_directory()).map_err(|lines| Error::Config {
+    let as_read = FileAsRead::new(path, &text);
+    let read = Config::read_in(text, state_directory()).map_err(|lines| Error::Config {
         path: path.to_owned(),
         lines,
-    })
+    });
+    read.map(|(config, notices)| (config, notices, as_read))
 }
 
 /// The first directory of the service's state (systemd.exec(5), StateDirectory=).

@@ -21,13 +21,15 @@ use xlatd::{
         neighbour::{InvalidAdvertisement, Message},
     },
     config::clatd::ClatConfig,
+    report::status::{self as report, Kind, Maps},
 };
 
 use crate::{
     daemon::{
         clat_host::{ClatHost, HostRequest},
+        file_as_read::FileAsRead,
         firewall_watch::FirewallWatch,
-        service::{Guest, INPUTS, Service, Turn},
+        service::{Guest, INPUTS, Running, Service, Turn},
     },
     datapath::{PacketPath, device::Offload},
     error::{Error, system},
@@ -64,6 +66,8 @@ const NAME_SERVERS: usize = 4;
 /// The CLAT and its host, with the sources of events.
 pub(crate) struct ClatDaemon {
     config: ClatConfig,
+    /// `None`: there is none.
+    configuration: Option<FileAsRead>,
     clat: Clat,
     /// The [deadline](Clat::deadline) of the CLAT in this turn, by the boot time clock.
     due: Option<Duration>,
@@ -108,6 +112,7 @@ pub(crate) struct ClatDaemon {
 /// journal.
 pub(crate) fn start(
     mut config: ClatConfig,
+    configuration: Option<FileAsRead>,
     directory: &Path,
     link_states: LinkStates,
 ) -> Result<(Service, ClatDaemon), Error> {
@@ -128,6 +133,7 @@ pub(crate) fn start(
         due: None,
         host,
         config,
+        configuration,
         // Before the first scan, so that no later change of the network is missed.
         changes: LinkChanges::of_the_network().map_err(system("watch the network by netlink"))?,
         nftables: LinkChanges::of_nftables().ok(),
@@ -264,6 +270,37 @@ impl Guest for ClatDaemon {
             },
             (_, Some(state)) => state.to_string(),
             (_, None) => "Starting".to_owned(),
+        }
+    }
+
+    fn describe(&self, running: Running, now: Instant) -> report::Status {
+        let overview = self.clat.overview(boottime());
+        let path = self.host.path();
+        let failure = self.retry.failure().map(ToOwned::to_owned);
+        let prefix = overview.prefix.as_ref().map(|known| known.prefix.clone());
+        report::Status {
+            kind: Kind::Clat,
+            works: overview.is_well && failure.is_none(),
+            state: self.status(),
+            process: running.process(),
+            configuration: self.configuration.as_ref().map(|file| file.describe(now)),
+            device: path.map(PacketPath::device),
+            ipv4_addr: path.map(|path| path.map().own_v4()),
+            ipv6_addr: path.map(|path| path.map().own_v6()),
+            prefix,
+            maps: Maps {
+                count: path.map_or(0, |path| path.map().explicit_count() as u64),
+                file: None,
+            },
+            pool: None,
+            packets: path.map(|path| path.packets(now)),
+            clat: Some(report::Clat {
+                overview,
+                set_up: self.host.set_up(),
+                repairs: self.host.repairs(),
+                failure,
+                firewalls: self.firewalls.describe(),
+            }),
         }
     }
 }

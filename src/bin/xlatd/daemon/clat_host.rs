@@ -124,6 +124,16 @@ impl ClatHost {
         }
     }
 
+    /// What is set up, a resource a line.
+    pub(crate) fn set_up(&self) -> Vec<String> {
+        self.host.set_up()
+    }
+
+    /// The number of repairs so far.
+    pub(crate) fn repairs(&self) -> u64 {
+        self.host.repairs()
+    }
+
     /// The packets translated so far.
     pub(crate) fn traffic(&self) -> Traffic {
         let traffic = |path: &PacketPath| Traffic {

@@ -8,6 +8,7 @@ use xlatd::{
     clat::Rescan,
     link::LinkRef,
     plan::firewall::{Obstacle, Packet, legacy_obstacle, obstacles},
+    report::status,
 };
 
 use crate::sys::{firewall::legacy, netlink::nftables::dump};
@@ -75,6 +76,17 @@ impl FirewallWatch {
         let is_other = found != self.found;
         self.found = found;
         is_other
+    }
+
+    /// The chains that drop packets, as data.
+    pub(crate) fn describe(&self) -> Vec<status::Firewall> {
+        let found = self.found.iter().filter(|_| self.devices.is_some());
+        found
+            .map(|(obstacle, commands)| status::Firewall {
+                chain: obstacle.chain.to_string(),
+                commands: commands.clone(),
+            })
+            .collect()
     }
 
     /// The chains that drop packets, in words; `None`, if there is none.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use log::{debug, info, warn};
 use xlatd::{addr::AddressMap, config::Config};
 
-use crate::{error::Error, sys::kept_file::KeptFile};
+use crate::{daemon::file_as_read::FileAsRead, error::Error, sys::kept_file::KeptFile};
 
 /// Opens the map-file, if the configuration has one.
 pub(super) fn open(config: &Config) -> Result<Option<KeptFile>, Error> {
@@ -16,12 +16,13 @@ pub(super) fn open(config: &Config) -> Result<Option<KeptFile>, Error> {
 
 /// Reads the map-file, and returns the address map of the configuration with it. Logs notices about
 /// the file.
-pub(super) fn read(config: &Config, file: &KeptFile) -> Result<AddressMap, Error> {
+pub(super) fn read(config: &Config, file: &KeptFile) -> Result<(AddressMap, FileAsRead), Error> {
     let path = file.path();
     let text = file.read().map_err(|cause| Error::Read {
         path: path.to_owned(),
         cause,
     })?;
+    let as_read = FileAsRead::new(path, &text);
     let (map, notices) = config.with_map_file(text).map_err(|lines| Error::Config {
         path: path.to_owned(),
         lines,
@@ -29,7 +30,7 @@ pub(super) fn read(config: &Config, file: &KeptFile) -> Result<AddressMap, Error
     for notice in notices {
         warn!("{}", notice.in_file(path));
     }
-    Ok(map)
+    Ok((map, as_read))
 }
 
 /// Checks the map-file for mistakes.

@@ -14,9 +14,17 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     time::{ClockId, clock_gettime},
 };
+use xlatd::report::{
+    control::{Answer, Request},
+    mappings::Mappings,
+    status::{Process, Status},
+};
 
 use crate::{
-    daemon::watchdog::Watchdog,
+    daemon::{
+        control::{self, Control},
+        watchdog::Watchdog,
+    },
     datapath::{FDS, PacketPath},
     error::{Error, system},
     sys::{
@@ -33,8 +41,9 @@ pub(crate) trait Guest {
     /// The signal that asks for a report, and so does not stop this daemon.
     const REPORT: Option<i32>;
 
-    /// Prepares for the first turn, before the service manager is notified.
-    fn begin(&mut self) {}
+    /// Prepares for the first turn, before the service manager is notified. `control` is the
+    /// directory of the control socket.
+    fn begin(&mut self, _limits: &mut Limits, _control: Option<BorrowedFd<'_>>) {}
 
     /// Cleans up after the last turn.
     fn end(&mut self);
@@ -59,6 +68,39 @@ pub(crate) trait Guest {
 
     /// The state, in one line.
     fn status(&self) -> String;
+
+    /// How it is, in full.
+    fn describe(&self, process: Running, now: Instant) -> Status;
+}
+
+/// What the service knows of its own process.
+pub(crate) struct Running {
+    /// The time since it was started.
+    pub(crate) uptime: Duration,
+    /// What it may still do.
+    pub(crate) limits: Limits,
+}
+
+impl Running {
+    /// The process as data.
+    pub(crate) fn process(self) -> Process {
+        Process {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: process::id(),
+            uptime_seconds: self.uptime.as_secs(),
+            privileges: self.limits.privileges,
+            sandbox: self.limits.sandbox,
+        }
+    }
+}
+
+/// What a process may still do, in words.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Limits {
+    /// User, group and capabilities.
+    pub(crate) privileges: String,
+    /// The sandbox.
+    pub(crate) sandbox: String,
 }
 
 /// One turn of the loop.
@@ -97,6 +139,11 @@ impl Turn<'_> {
 
 /// The signals, the service manager and the watchdog of a daemon.
 pub(crate) struct Service {
+    started: Instant,
+    /// What the process may still do, for those who ask.
+    pub(crate) limits: Limits,
+    /// `None`: nobody can ask.
+    pub(crate) control: Option<Control>,
     notify: Notify,
     watchdog: Option<Watchdog>,
     signals: Signals,
@@ -112,6 +159,9 @@ impl Service {
         });
         let timeout = notify.watchdog_timeout;
         Ok(Self {
+            started: Instant::now(),
+            limits: Limits::default(),
+            control: None,
             watchdog: timeout.map(|timeout| Watchdog::new(timeout, Instant::now())),
             notify,
             signals,
@@ -120,7 +170,8 @@ impl Service {
 
     /// Runs a guest until a signal asks to stop, or until it fails.
     pub(crate) fn run(&mut self, guest: &mut impl Guest) -> Result<(), Error> {
-        guest.begin();
+        let control = self.control.as_ref().map(Control::directory);
+        guest.begin(&mut self.limits, control);
         let (status, pid) = (guest.status(), process::id());
         self.notify
             .send_reliably(&format!("READY=1\nSTATUS={status}\nMAINPID={pid}"));
@@ -156,6 +207,15 @@ impl Service {
                 }
             }
             guest.turn(&turn)?;
+            if let Some(control) = &mut self.control {
+                let running = || Running {
+                    uptime: turn.now.saturating_duration_since(self.started),
+                    limits: self.limits.clone(),
+                };
+                control.turn(ready.control, turn.now, |request| {
+                    answer(&request, guest, running(), turn.now)
+                });
+            }
             if let Some(path) = guest.path_mut() {
                 path.turn(ready.path, turn.now)?;
             }
@@ -169,6 +229,7 @@ impl Service {
         let deadlines = [
             deadline,
             path.and_then(PacketPath::deadline),
+            self.control.as_ref().and_then(Control::deadline),
             self.watchdog.as_ref().map(Watchdog::deadline),
         ];
         let timeout = match deadlines.into_iter().flatten().min() {
@@ -181,13 +242,17 @@ impl Service {
         };
         let path = path.map(PacketPath::fds).unwrap_or_default();
         let inputs = guest.inputs();
+        let control = self.control.as_ref().map(Control::fds).unwrap_or_default();
         // Only those that there are: poll(2) takes no more than the process may have open.
         let wait_for = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let signals = self.signals.as_fd();
-        let mut poll_fds: [_; 1 + FDS + INPUTS] = array::from_fn(|_| wait_for(signals));
+        let mut poll_fds: [_; 1 + FDS + INPUTS + control::FDS] =
+            array::from_fn(|_| wait_for(signals));
         let mut count = 1;
-        for fd in path.into_iter().chain(inputs).flatten() {
-            poll_fds[count] = wait_for(fd);
+        let in_order = path.into_iter().chain(inputs).flatten().map(wait_for);
+        let clients = control.iter().flatten();
+        for fd in in_order.chain(clients.map(|&(fd, events)| PollFd::new(fd, events))) {
+            poll_fds[count] = fd;
             count += 1;
         }
         match poll(&mut poll_fds[..count], timeout) {
@@ -197,11 +262,15 @@ impl Service {
         }
         let mut events = poll_fds.iter().map(|fd| fd.revents().unwrap_or(NO_EVENTS));
         let signals = events.next();
-        let mut events_of = |fd: Option<_>| fd.and_then(|_| events.next()).unwrap_or(NO_EVENTS);
+        let mut events_of = |is_there: bool| match is_there {
+            true => events.next().unwrap_or(NO_EVENTS),
+            false => NO_EVENTS,
+        };
         Ok(Ready {
             signals: signals.is_some_and(|events| !events.is_empty()),
-            path: path.map(&mut events_of),
-            inputs: inputs.map(|input| !events_of(input).is_empty()),
+            path: path.map(|fd| events_of(fd.is_some())),
+            inputs: inputs.map(|input| !events_of(input.is_some()).is_empty()),
+            control: control.map(|client| !events_of(client.is_some()).is_empty()),
         })
     }
 }
@@ -211,6 +280,19 @@ struct Ready {
     signals: bool,
     path: [PollFlags; FDS],
     inputs: [bool; INPUTS],
+    control: [bool; control::FDS],
+}
+
+/// The answer to a request.
+fn answer(request: &Request, guest: &impl Guest, running: Running, now: Instant) -> Answer {
+    match request {
+        Request::Status => Answer::Status(Box::new(guest.describe(running, now))),
+        Request::Mappings { addresses } => {
+            let map = guest.path().map(PacketPath::map);
+            let about = map.map(|map| Mappings::about(addresses, map));
+            Answer::Mappings(about.unwrap_or_default())
+        }
+    }
 }
 
 /// Logs the state and the packet counters.

@@ -13,15 +13,20 @@ use xlatd::{
     addr::AddressMap,
     config::Config,
     plan,
-    report::hints::{self, Hints},
+    report::{
+        hints::{self, Hints},
+        status::{Kind, Maps, Status},
+    },
     translate::Translator,
     wire::ipv6::MIN_MTU,
 };
 
 use crate::{
     daemon::{
+        control::Control,
+        file_as_read::FileAsRead,
         map_file::{self, log_mappings},
-        service::{Guest, INPUTS, Service, Turn},
+        service::{Guest, INPUTS, Limits, Running, Service, Turn},
     },
     datapath::{
         EVERY_PACKET, PacketPath,
@@ -55,13 +60,18 @@ pub(crate) struct Options {
     pub(crate) identity: Identity,
     /// Whether to change the root directory to `data-dir`.
     pub(crate) chroot: bool,
+    /// The configuration.
+    pub(crate) configuration: FileAsRead,
+    /// The directory of the control socket.
+    pub(crate) runtime_directory: PathBuf,
 }
 
 /// The translator and its device, with their configuration and files.
 pub(crate) struct Daemon {
     config: Config,
+    configuration: FileAsRead,
     pidfile: Option<PidFile>,
-    map_file: Option<KeptFile>,
+    map_file: Option<(KeptFile, FileAsRead)>,
     netlink: Netlink,
     changes: LinkChanges,
     path: PacketPath,
@@ -79,12 +89,15 @@ pub(crate) fn start(
 ) -> Result<(Service, Daemon), Error> {
     let directory = CreatedDirectory::new(&config);
     let map_file = map_file::open(&config)?;
-    let mut map = match &map_file {
-        Some(file) => map_file::read(&config, file)?,
-        None => config.address_map(),
+    let (mut map, map_file) = match map_file {
+        Some(file) => {
+            let (map, as_read) = map_file::read(&config, &file)?;
+            (map, Some((file, as_read)))
+        }
+        None => (config.address_map(), None),
     };
     let leases = Leases::start(&config, &mut map)?;
-    let service = Service::new()?;
+    let mut service = Service::new()?;
     // Before the device is set up, so that no later change of it is missed.
     let changes = LinkChanges::new().map_err(system("watch links by netlink"))?;
     let offload = match config.offload {
@@ -111,13 +124,16 @@ pub(crate) fn start(
                 let awaited = readiness.check_awaited();
                 awaited.map_err(system("continue: the process that was started has ended"))?;
             }
-            drop_privileges(&config, options)?;
+            let socket = &config.control_socket;
+            let socket = socket.path(&options.runtime_directory, &config.tun_device);
+            service.control = socket.and_then(|path| Control::open(&path, options.identity));
+            service.limits.privileges = drop_privileges(&config, options)?;
             Ok(pidfile)
         })
         .inspect_err(|_| host.undo_all())?;
     directory.keep();
     let (netlink, device) = host.finish();
-    if let Some(file) = &map_file
+    if let Some((file, _)) = &map_file
         && let Err(error) = file.open_to_read()
     {
         let path = file.path().display();
@@ -127,6 +143,7 @@ pub(crate) fn start(
     let path = packet_path(&config, options, device, map, leases);
     let daemon = Daemon {
         config,
+        configuration: options.configuration.clone(),
         pidfile,
         map_file,
         netlink,
@@ -172,8 +189,8 @@ const LINKS: usize = 0;
 impl Guest for Daemon {
     const REPORT: Option<i32> = None; // SIGUSR1 ends it, as it ends tayga
 
-    fn begin(&mut self) {
-        self.enter_sandbox();
+    fn begin(&mut self, limits: &mut Limits, control: Option<BorrowedFd<'_>>) {
+        limits.sandbox = self.enter_sandbox(control);
     }
 
     /// Writes the leases, and logs the packet counters. What was set up on the device stays.
@@ -212,10 +229,11 @@ impl Guest for Daemon {
         turn.notify_reloading();
         self.path.write_leases(turn.now);
         let mut status = self.status();
-        match &self.map_file {
+        match &mut self.map_file {
             None => info!("SIGHUP: there is no map-file to read again"),
-            Some(file) => match map_file::read(&self.config, file) {
-                Ok(map) => {
+            Some((file, as_read)) => match map_file::read(&self.config, file) {
+                Ok((map, now_read)) => {
+                    *as_read = now_read;
                     self.path.set_map(map);
                     info!("SIGHUP: reloaded {}", file.path().display());
                     log_mappings(self.path.map());
@@ -240,24 +258,55 @@ impl Guest for Daemon {
             format!("Waiting for {} to be set up", link.name)
         }
     }
+
+    fn describe(&self, running: Running, now: Instant) -> Status {
+        let (path, map) = (&self.path, self.path.map());
+        let file = self.map_file.as_ref();
+        Status {
+            kind: Kind::Translator,
+            works: is_usable(path.link()),
+            state: self.status(),
+            process: running.process(),
+            configuration: Some(self.configuration.describe(now)),
+            device: Some(path.device()),
+            ipv4_addr: Some(map.own_v4()),
+            ipv6_addr: Some(map.own_v6()),
+            prefix: map.prefix().map(|prefix| prefix.prefix().to_string()),
+            maps: Maps {
+                count: map.explicit_count() as u64,
+                file: file.map(|(_, as_read)| as_read.describe(now)),
+            },
+            pool: path.pool(),
+            packets: Some(path.packets(now)),
+            clat: None,
+        }
+    }
 }
 
 impl Daemon {
-    /// Restricts system calls and files, as far as the kernel supports it.
-    fn enter_sandbox(&self) {
+    /// Restricts system calls and files, as far as the kernel supports it. Returns in words what is
+    /// restricted. `control` is the directory of the control socket.
+    fn enter_sandbox(&self, control: Option<BorrowedFd<'_>>) -> String {
         if !self.config.sandbox {
-            return;
+            return "none (sandbox no)".to_owned();
         }
         let leases = self.path.lease_directory();
         let pidfile = self.pidfile.as_ref().and_then(PidFile::directory);
-        let files = match sandbox::restrict_files(leases, pidfile) {
+        let removable: Vec<_> = pidfile.into_iter().chain(control).collect();
+        let files = match sandbox::restrict_files(leases, &removable) {
             Ok(true) => " and files".to_owned(),
             Ok(false) => "; none for files: the kernel has no landlock".to_owned(),
             Err(error) => format!("; none for files: {error}"),
         };
         match sandbox::restrict_calls(Programs::Denied) {
-            Ok(()) => info!("Sandbox: system calls{files}"),
-            Err(error) => warn!("No sandbox for system calls (seccomp): {error}"),
+            Ok(()) => {
+                info!("Sandbox: system calls{files}");
+                format!("system calls{files}")
+            }
+            Err(error) => {
+                warn!("No sandbox for system calls (seccomp): {error}");
+                format!("none for system calls: {error}")
+            }
         }
     }
 
@@ -364,8 +413,9 @@ fn write_pidfile(options: &Options) -> Result<Option<PidFile>, Error> {
     options.pidfile.as_ref().map(write).transpose()
 }
 
-/// Drops the privileges that the set-up needed. From here on the translator uses open descriptors.
-fn drop_privileges(config: &Config, options: &Options) -> Result<(), Error> {
+/// Drops the privileges that the set-up needed, and returns the remaining ones in words. From here
+/// on the translator uses open descriptors.
+fn drop_privileges(config: &Config, options: &Options) -> Result<String, Error> {
     if options.chroot
         && let Some(directory) = &config.data_dir
     {
@@ -382,7 +432,7 @@ fn drop_privileges(config: &Config, options: &Options) -> Result<(), Error> {
     let remaining =
         privilege::drop_to(options.identity, &kept).map_err(system("give up privileges"))?;
     info!("Running as {remaining}");
-    Ok(())
+    Ok(remaining)
 }
 
 /// Whether a device keeps its addresses and routes. The kernel removes its routes and IPv6

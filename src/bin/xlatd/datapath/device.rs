@@ -75,6 +75,8 @@ pub(crate) struct Device {
     pub(crate) link: LinkState,
     /// Whether the kernel segments super-packets of TCP and UDP, so packets may be joined to them.
     pub(crate) coalesces: bool,
+    /// What the kernel leaves to be done, in words.
+    pub(crate) offload: &'static str,
     /// Packets that the kernel rejected.
     pub(crate) rejected: Tally,
 }
@@ -98,6 +100,7 @@ impl Device {
             tun,
             link,
             coalesces: false,
+            offload: "none",
             rejected: Tally::default(),
         })
     }
@@ -163,6 +166,7 @@ pub(crate) fn attach(netlink: &mut Netlink, name: &str, offload: Offload) -> Res
             Some(level) => {
                 info!("Offload: {}", level.name);
                 device.coalesces = level.udp;
+                device.offload = level.name;
             }
             None => info!("Offload: none, since this kernel has none for TUN devices"),
         }

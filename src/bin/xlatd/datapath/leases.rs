@@ -72,6 +72,11 @@ impl Leases {
         self.file.as_ref().map(|file| file.directory())
     }
 
+    /// Packets of hosts that got no address.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.count
+    }
+
     /// Loads the leases of the file. `None` without `dynamic-pool`. Fails only if another instance
     /// keeps leases in the same directory; other failures are logged, and leases are not kept.
     pub(crate) fn start(config: &Config, map: &mut AddressMap) -> Result<Option<Self>, Error> {

@@ -34,7 +34,8 @@ use xlatd::{
     report::hints::Hints,
     report::packet_log::{PacketLog, Summary},
     report::stats::{self, Received, Stats},
-    translate::{Coalescer, DropReason, Offered, Outcome, Packet, Reply, Translator},
+    report::status,
+    translate::{Coalescer, Direction, DropReason, Offered, Outcome, Packet, Reply, Translator},
     wire::Malformed,
 };
 
@@ -346,12 +347,53 @@ impl PacketPath {
         &self.accounting.stats
     }
 
+    /// Packets that the kernel did not take.
+    fn rejected(&self) -> u64 {
+        let Links { device, uplink } = &self.links;
+        let by_uplink = uplink.as_ref().map_or(0, |uplink| uplink.rejected.count);
+        device.rejected.count + by_uplink
+    }
+
+    /// The packets so far, as data.
+    pub(crate) fn packets(&self, now: Instant) -> status::Packets {
+        let Accounting {
+            stats, packet_log, ..
+        } = &self.accounting;
+        let traffic = |direction| {
+            let joined = self.coalescer.joined(direction);
+            status::Traffic::new(stats, direction, joined, now)
+        };
+        status::Packets {
+            four_to_six: traffic(Direction::FourToSix),
+            six_to_four: traffic(Direction::SixToFour),
+            neither: stats.other(),
+            suppressed_messages: self.translator.suppressed_messages(),
+            suppressed_lines: packet_log.as_ref().map_or(0, PacketLog::suppressed),
+            rejected: self.rejected(),
+        }
+    }
+
+    /// The device, as data.
+    pub(crate) fn device(&self) -> status::Device {
+        let Device { link, offload, .. } = &self.links.device;
+        status::Device {
+            name: link.name.clone(),
+            up: link.up,
+            mtu: link.mtu,
+            offload: (*offload).to_owned(),
+        }
+    }
+
+    /// The pool, as data, if there is one.
+    pub(crate) fn pool(&self) -> Option<status::Pool> {
+        let refused = self.accounting.leases.as_ref().map_or(0, Leases::refused);
+        status::Pool::of(self.map(), refused)
+    }
+
     /// Logs the counters.
     pub(crate) fn report(&self) {
         log_lines(self.accounting.stats.lines());
-        let Links { device, uplink } = &self.links;
-        let by_uplink = uplink.as_ref().map_or(0, |uplink| uplink.rejected.count);
-        let rejected = device.rejected.count + by_uplink;
+        let rejected = self.rejected();
         if rejected != 0 {
             info!("Packets rejected by the kernel: {rejected}");
         }

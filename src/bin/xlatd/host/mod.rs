@@ -179,6 +179,16 @@ impl Host {
         self.ledger.look_at()
     }
 
+    /// What was applied, a resource a line, in this order.
+    pub(crate) fn set_up(&self) -> Vec<String> {
+        self.ledger.resources().map(ToString::to_string).collect()
+    }
+
+    /// The number of repairs so far.
+    pub(crate) fn repairs(&self) -> u64 {
+        self.ledger.repairs()
+    }
+
     /// Undoes everything, last first.
     pub(crate) fn undo_all(&mut self) {
         let _others = self.hold_off_others();

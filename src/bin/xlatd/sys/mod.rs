@@ -1,6 +1,7 @@
 //! System facilities, one a file. They move octets and return the kernel's answer; they decide
 //! nothing, and none of them imports another.
 
+pub(crate) mod control_socket;
 pub(crate) mod detach;
 pub(crate) mod firewall;
 pub(crate) mod holder;

@@ -69,6 +69,6 @@ fn watchdog_timeout() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
     let timeout = number("WATCHDOG_USEC").filter(|&timeout| timeout != 0)?;
     number("WATCHDOG_PID")
-        .is_none_or(|pid| pid == process::id().into())
+        .is_none_or(|pid| pid == u64::from(process::id()))
         .then(|| Duration::from_micros(timeout))
 }

@@ -90,10 +90,17 @@ pub(crate) fn drop_to(identity: Identity, kept: &[Capability]) -> io::Result<Str
     if !has_identity(identity)? || !has_only(&kept, clears_bounding)? {
         return Err(io::Error::other("the kernel did not apply all changes"));
     }
-    let mut names: Vec<_> = kept.iter().map(ToString::to_string).collect();
+    in_words()
+}
+
+/// User, group and capabilities of the process, in words.
+pub(crate) fn in_words() -> io::Result<String> {
+    let permitted = read(CapSet::Permitted)?;
+    let mut names: Vec<_> = permitted.iter().map(ToString::to_string).collect();
     names.sort();
     let capabilities = match &*names {
         [] => "no capabilities".to_owned(),
+        _ if permitted == caps::all() => "all capabilities".to_owned(),
         names => names.join(" and "),
     };
     let (user, group) = (getuid(), getgid());

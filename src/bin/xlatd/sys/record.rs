@@ -33,10 +33,11 @@ impl Record {
     /// `None` if another process that lives has it.
     pub(crate) fn open(path: &Path) -> io::Result<Option<(Self, String)>> {
         let directory = path.parent().unwrap_or(Path::new("."));
-        // For the owner alone: whoever may read the directory or a record may lock it.
+        // Whoever may read the directory or a record may lock it. Control sockets, which may be for
+        // a group, are reached through it.
         DirBuilder::new()
             .recursive(true)
-            .mode(0o700)
+            .mode(0o711)
             .create(directory)?;
         loop {
             let file = open(
@@ -194,7 +195,7 @@ mod tests {
             .unwrap()
             .unwrap();
         let metadata = fs::metadata(&directory).unwrap();
-        assert_eq!(metadata.mode() & 0o7777, 0o700);
+        assert_eq!(metadata.mode() & 0o7777, 0o711);
         fs::remove_dir_all(directory).unwrap();
     }
 

@@ -34,7 +34,7 @@ const TRANSLATOR_CALLS: &[libc::c_long] = &[
     libc::SYS_socket, libc::SYS_connect, libc::SYS_bind, libc::SYS_getsockname,
     libc::SYS_getpeername,
     libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_recvfrom, libc::SYS_recvmsg,
-    libc::SYS_getsockopt, libc::SYS_setsockopt, libc::SYS_shutdown, libc::SYS_memfd_create,
+    libc::SYS_accept4, libc::SYS_getsockopt, libc::SYS_setsockopt, libc::SYS_shutdown, libc::SYS_memfd_create,
     libc::SYS_openat, libc::SYS_newfstatat, libc::SYS_fstat, libc::SYS_statx, libc::SYS_fstatfs,
     libc::SYS_statfs, libc::SYS_getdents64, libc::SYS_readlinkat, libc::SYS_faccessat,
     libc::SYS_getcwd, libc::SYS_umask,
@@ -131,12 +131,12 @@ fn load_filter(
     seccompiler::apply_filter(&program).map_err(io::Error::other)
 }
 
-/// Restricts files: below `writable` they may be created, changed and removed, in `removable` only
-/// removed, and none may be executed. Returns whether the kernel enforces it: Linux 5.13 or later
+/// Restricts files: below `writable` they may be created, changed and removed, in each `removable`
+/// only removed, and none may be executed. Returns whether the kernel enforces it: Linux 5.13 or later
 /// does, unless landlock is disabled.
 pub(crate) fn restrict_files(
     writable: Option<BorrowedFd<'_>>,
-    removable: Option<BorrowedFd<'_>>,
+    removable: &[BorrowedFd<'_>],
 ) -> io::Result<bool> {
     let abi = ABI::V3; // kinds of access that an older kernel does not know are left out
     let writes: BitFlags<AccessFs> = AccessFs::from_write(abi);
@@ -146,11 +146,8 @@ pub(crate) fn restrict_files(
         .and_then(Ruleset::create)
         .map_err(io::Error::other)?;
     let removes = AccessFs::RemoveFile.into();
-    let rules = [(writable, writes), (removable, removes)];
-    for (directory, access) in rules
-        .into_iter()
-        .filter_map(|(at, access)| Some((at?, access)))
-    {
+    let removable = removable.iter().map(|&at| (at, removes));
+    for (directory, access) in writable.map(|at| (at, writes)).into_iter().chain(removable) {
         let beneath = PathBeneath::new(directory, access);
         ruleset = ruleset.add_rule(beneath).map_err(io::Error::other)?;
     }
@@ -220,7 +217,7 @@ mod tests {
         let enforced = thread::spawn(move || {
             prctl::set_no_new_privs().unwrap();
             let [leases, run] = ["leases", "run"].map(|name| File::open(at.join(name)).unwrap());
-            if !restrict_files(Some(leases.as_fd()), Some(run.as_fd())).unwrap() {
+            if !restrict_files(Some(leases.as_fd()), &[run.as_fd()]).unwrap() {
                 return false;
             }
             let write = |name: &str| errno(fs::write(at.join(name), "x"));

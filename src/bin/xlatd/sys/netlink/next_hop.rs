@@ -110,7 +110,7 @@ impl Message {
 
     /// Whether a CLAT has added it, for this device.
     fn is_ours(&self, device: u32) -> bool {
-        self.protocol == CLAT_PROTOCOL.into() && self.device == Some(device)
+        self.protocol == u8::from(CLAT_PROTOCOL) && self.device == Some(device)
     }
 
     fn attributes(&self) -> Vec<DefaultNla> {

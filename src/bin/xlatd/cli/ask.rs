@@ -1,0 +1,118 @@
+//! Asking daemons that run, by their control sockets.
+
+use std::{
+    fs,
+    io::{self, ErrorKind, Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use xlatd::report::{
+    control::{Answer, Request},
+    status::{ReadFile, Status, fingerprint},
+};
+
+use super::runtime_directory;
+use crate::error::Error;
+
+/// The time that a daemon has to answer. Others may be asking it, too.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The reason why a daemon gave no answer.
+#[derive(Debug)]
+pub(crate) enum NoAnswer {
+    /// None runs.
+    NotRunning,
+    /// Asking it failed.
+    Failed(io::Error),
+}
+
+/// The socket of a device; its path, if that was given in place of the device.
+pub(crate) fn socket_of(device: &str) -> PathBuf {
+    if device.contains('/') {
+        return device.into();
+    }
+    runtime_directory().join(format!("{device}.sock"))
+}
+
+/// The sockets that are there, by name.
+pub(crate) fn sockets() -> Result<Vec<PathBuf>, Error> {
+    let directory = runtime_directory();
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(cause) => {
+            return Err(Error::List {
+                path: directory,
+                cause,
+            });
+        }
+        Ok(entries) => entries,
+    };
+    let paths = entries.flatten().map(|entry| entry.path());
+    let mut sockets: Vec<_> = paths
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "sock")
+        })
+        .collect();
+    sockets.sort();
+    Ok(sockets)
+}
+
+/// Asks a daemon, and returns its answer.
+pub(crate) fn ask(socket: &Path, request: &Request) -> Result<Answer, NoAnswer> {
+    let mut stream = connect(socket)?;
+    let line = read_line(&mut stream, request).map_err(NoAnswer::Failed)?;
+    let invalid = |text| NoAnswer::Failed(io::Error::other(text));
+    match Answer::read(&line).map_err(invalid)? {
+        Answer::Error(text) => Err(invalid(text)),
+        answer => Ok(answer),
+    }
+}
+
+/// Asks a daemon how it is, and looks whether its files have changed.
+pub(crate) fn status(socket: &Path) -> Result<Status, NoAnswer> {
+    let Answer::Status(mut status) = ask(socket, &Request::Status)? else {
+        return Err(NoAnswer::Failed(io::Error::other("expected a status")));
+    };
+    let files = [&mut status.configuration, &mut status.maps.file];
+    for file in files.into_iter().flatten() {
+        look_at(file);
+    }
+    Ok(*status)
+}
+
+fn look_at(file: &mut ReadFile) {
+    file.changed = match fs::read(&file.path) {
+        Ok(content) => Some(fingerprint(&content) != file.fingerprint),
+        Err(error) if error.kind() == ErrorKind::NotFound => Some(true),
+        Err(_) => None,
+    };
+}
+
+fn connect(socket: &Path) -> Result<UnixStream, NoAnswer> {
+    let connected = UnixStream::connect(socket).and_then(|stream| {
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        Ok(stream)
+    });
+    connected.map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => NoAnswer::NotRunning,
+        _ => NoAnswer::Failed(error),
+    })
+}
+
+/// Sends a request, and reads the line of its answer.
+fn read_line(stream: &mut UnixStream, request: &Request) -> io::Result<Vec<u8>> {
+    stream.write_all(request.to_line().as_bytes())?;
+    let mut line = Vec::new();
+    let mut buffer = [0; 4096];
+    while !line.ends_with(b"\n") {
+        match stream.read(&mut buffer)? {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            len => line.extend(&buffer[..len]),
+        }
+    }
+    Ok(line)
+}

@@ -1,0 +1,228 @@
+//! The control socket of a daemon: clients ask, and are answered, between the packets.
+//!
+//! Clients cost packets nothing that counts: there are few, each has few turns in a second, a
+//! request has a limit, no write waits, and who is idle is closed.
+
+use std::{
+    array,
+    io::{self, ErrorKind, Read, Write},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use log::{debug, warn};
+use nix::poll::PollFlags;
+use xlatd::{
+    pace::{Rate, TokenBucket},
+    report::control::{Answer, MAX_REQUEST_LEN, Request},
+};
+
+use crate::sys::{control_socket::ControlSocket, privilege::Identity};
+
+/// The maximum number of clients. Others wait until one of them is done.
+const MAX_CLIENTS: usize = 8;
+/// The time that a client has to send a request, and to take its answer.
+const IDLE: Duration = Duration::from_secs(10);
+/// New clients, and what one of them sends.
+const CLIENTS: Rate = Rate::new(20, Duration::from_secs(1));
+const TURNS: Rate = Rate::new(10, Duration::from_secs(1));
+
+/// Number of [descriptors](Control::fds).
+pub(crate) const FDS: usize = 1 + MAX_CLIENTS;
+
+/// The events that are waited for on each descriptor.
+pub(crate) type Waits<'a> = [Option<(BorrowedFd<'a>, PollFlags)>; FDS];
+
+/// The control socket and its clients.
+pub(crate) struct Control {
+    socket: ControlSocket,
+    clients: Vec<Client>,
+    pace: Pace,
+}
+
+/// A limit on turns, and the time of the next one while there is none left.
+#[derive(Default)]
+struct Pace {
+    bucket: TokenBucket<Instant>,
+    next: Option<Instant>,
+}
+
+impl Pace {
+    fn take(&mut self, rate: Rate, now: Instant) -> bool {
+        self.next = self.bucket.take(rate, now).err().flatten();
+        self.next.is_none()
+    }
+}
+
+/// A connection.
+struct Client {
+    stream: UnixStream,
+    /// What has come of a request.
+    request: Vec<u8>,
+    /// What is still to be sent of an answer.
+    answer: Vec<u8>,
+    sent: usize,
+    pace: Pace,
+    /// When it is closed, if it does nothing.
+    closes_at: Instant,
+    /// Whether it is closed when all is sent.
+    ends: bool,
+}
+
+impl Control {
+    /// Listens, if possible: a daemon does what it is for also without it. The socket is for root
+    /// and for `identity`.
+    pub(crate) fn open(path: &Path, identity: Identity) -> Option<Self> {
+        match ControlSocket::open(path, identity.uid, identity.gid) {
+            Ok(socket) => Some(Self {
+                socket,
+                clients: Vec::with_capacity(MAX_CLIENTS),
+                pace: Pace::default(),
+            }),
+            Err(error) => {
+                let reason = match error.kind() {
+                    ErrorKind::AddrInUse => "another process listens there".to_owned(),
+                    _ => error.to_string(),
+                };
+                warn!(
+                    "{}: no control socket, so \"xlatd status\" cannot ask: {reason}",
+                    path.display()
+                );
+                None
+            }
+        }
+    }
+
+    /// The directory of the socket, which is removed from it in the end.
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
+        self.socket.directory()
+    }
+
+    /// The descriptors to wait for: the socket, and the clients.
+    pub(crate) fn fds(&self) -> Waits<'_> {
+        let accepts = self.clients.len() < MAX_CLIENTS && self.pace.next.is_none();
+        let socket = accepts.then(|| (self.socket.as_fd(), PollFlags::POLLIN));
+        array::from_fn(|at| match at.checked_sub(1) {
+            None => socket,
+            Some(client) => self.clients.get(client)?.wait(),
+        })
+    }
+
+    /// The time of the next [`turn`](Self::turn) if nothing comes before.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let clients = self.clients.iter();
+        let clients = clients.flat_map(|client| [Some(client.closes_at), client.pace.next]);
+        clients.chain([self.pace.next]).flatten().min()
+    }
+
+    /// Reads requests, and answers them with `answer`. `ready` is by [descriptor](Self::fds).
+    pub(crate) fn turn(
+        &mut self,
+        ready: [bool; FDS],
+        now: Instant,
+        mut answer: impl FnMut(Request) -> Answer,
+    ) {
+        if self.pace.next.is_some_and(|next| next <= now) {
+            self.pace.next = None;
+        }
+        let [accepts, clients @ ..] = ready;
+        let mut clients = clients.iter();
+        self.clients.retain_mut(|client| {
+            let is_ready = clients.next().is_some_and(|ready| *ready);
+            client.turn(is_ready, now, &mut answer)
+        });
+        if accepts && self.pace.take(CLIENTS, now) {
+            match self.socket.accept() {
+                Ok(stream) => self.clients.push(Client::new(stream, now)),
+                Err(error) => debug!("cannot accept a client of the control socket: {error}"),
+            }
+        }
+    }
+}
+
+impl Client {
+    fn new(stream: UnixStream, now: Instant) -> Self {
+        Self {
+            stream,
+            request: Vec::new(),
+            answer: Vec::new(),
+            sent: 0,
+            pace: Pace::default(),
+            closes_at: now + IDLE,
+            ends: false,
+        }
+    }
+
+    fn has_to_write(&self) -> bool {
+        self.sent < self.answer.len()
+    }
+
+    fn wait(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        let events = match (self.has_to_write(), self.pace.next) {
+            (true, _) => PollFlags::POLLOUT,
+            (false, None) => PollFlags::POLLIN,
+            (false, Some(_)) => return None,
+        };
+        Some((self.stream.as_fd(), events))
+    }
+
+    /// Writes, or reads and answers. Returns whether the client stays.
+    fn turn(
+        &mut self,
+        is_ready: bool,
+        now: Instant,
+        answer: impl FnMut(Request) -> Answer,
+    ) -> bool {
+        if self.pace.next.is_some_and(|next| next <= now) {
+            self.pace.next = None;
+        }
+        let result = match (is_ready, self.has_to_write()) {
+            (true, true) => self.write(),
+            (true, false) if self.pace.take(TURNS, now) => self.read(now, answer),
+            _ => Ok(true),
+        };
+        let stays = result.unwrap_or_else(|error| error.kind() == ErrorKind::WouldBlock);
+        stays && now < self.closes_at
+    }
+
+    /// Reads what there is of a request, and begins to answer one that is complete.
+    fn read(&mut self, now: Instant, answer: impl FnMut(Request) -> Answer) -> io::Result<bool> {
+        let mut buffer = [0; MAX_REQUEST_LEN];
+        let room = MAX_REQUEST_LEN - self.request.len();
+        let len = self.stream.read(&mut buffer[..room])?;
+        self.request.extend(&buffer[..len]);
+        let answer = match self.request.iter().position(|&octet| octet == b'\n') {
+            Some(end) => {
+                let request = Request::read(&self.request[..end]);
+                self.request.drain(..=end);
+                // One at a time: who does not wait for an answer is closed after it.
+                self.ends |= !self.request.is_empty();
+                request.map_or_else(Answer::Error, answer)
+            }
+            None if self.request.len() == MAX_REQUEST_LEN => {
+                self.ends = true;
+                let text = format!("expected a request of at most {MAX_REQUEST_LEN} octets");
+                Answer::Error(text)
+            }
+            None => return Ok(len > 0),
+        };
+        (self.answer, self.sent) = (answer.to_line().into_bytes(), 0);
+        self.closes_at = now + IDLE;
+        self.write()
+    }
+
+    /// Writes what the client takes of the answer.
+    fn write(&mut self) -> io::Result<bool> {
+        let len = self.stream.write(&self.answer[self.sent..])?;
+        self.sent += len;
+        if self.has_to_write() {
+            return Ok(true);
+        }
+        (self.answer, self.sent) = (Vec::new(), 0);
+        Ok(!self.ends)
+    }
+}

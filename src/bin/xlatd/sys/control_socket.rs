@@ -1,0 +1,167 @@
+//! The control socket in the file system, and the connections to it (unix(7)).
+
+use std::{
+    ffi::OsString,
+    fs::{self, DirBuilder},
+    io::{self, ErrorKind},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::{
+            fs::{DirBuilderExt, FileTypeExt, chown, lchown},
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::Path,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{AtFlags, OFlag, open},
+    sys::{
+        socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket},
+        stat::{Mode, fstatat, umask},
+    },
+    unistd::{Gid, Uid, UnlinkatFlags, unlinkat},
+};
+
+/// A socket that clients connect to. Its file is removed when this is dropped.
+pub(crate) struct ControlSocket {
+    listener: UnixListener,
+    /// The directory, which may be out of reach by its path later: after chroot(2).
+    directory: OwnedFd,
+    name: OsString,
+    /// Device and inode of the file: another one of this name is not ours.
+    file: (u64, u64),
+}
+
+impl ControlSocket {
+    /// Makes the socket, with its directory if it is not there, for root and for this user and
+    /// group; `None` is who runs the process. A socket that a crash has left is taken over.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`ErrorKind::AddrInUse`] if another process listens, and if something else than a
+    /// socket has the name.
+    pub(crate) fn open(path: &Path, user: Option<Uid>, group: Option<Gid>) -> io::Result<Self> {
+        let name = path.file_name().ok_or(ErrorKind::IsADirectory)?;
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let (uid, gid) = (user.map(Uid::as_raw), group.map(Gid::as_raw));
+        // Whoever may read the directory may lock it, and with it the undo journals of CLATs.
+        match DirBuilder::new().mode(0o711).create(directory) {
+            // Its user removes the socket in the end.
+            Ok(()) => chown(directory, uid, gid)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        remove_left_over(path)?;
+        let before = umask(Mode::from_bits_truncate(0o117));
+        let bound = UnixListener::bind(path);
+        umask(before);
+        let listener = bound?;
+        lchown(path, uid, gid)?;
+        listener.set_nonblocking(true)?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = open(directory, flags, Mode::empty())?;
+        let name = name.to_owned();
+        let file = identity(&directory, &name)?;
+        Ok(Self {
+            listener,
+            directory,
+            name,
+            file,
+        })
+    }
+
+    /// Its directory.
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// Takes a connection that waits. It does not block.
+    pub(crate) fn accept(&self) -> io::Result<UnixStream> {
+        let (stream, _) = self.listener.accept()?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    }
+}
+
+impl AsFd for ControlSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        if identity(&self.directory, &self.name).is_ok_and(|file| file == self.file) {
+            // Without privileges it may be impossible; the next start takes it over.
+            let _ = unlinkat(&self.directory, &*self.name, UnlinkatFlags::NoRemoveDir);
+        }
+    }
+}
+
+fn identity(directory: &OwnedFd, name: &OsString) -> io::Result<(u64, u64)> {
+    let stat = fstatat(directory, &**name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+/// Removes a socket to which nobody listens.
+fn remove_left_over(path: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::other(
+            "expected a socket, found something else: remove it",
+        ));
+    }
+    // Where the queue of a process that hangs is full, this would wait for it.
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let client = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    match connect(client.as_raw_fd(), &UnixAddr::new(path)?) {
+        Err(Errno::ECONNREFUSED) => fs::remove_file(path),
+        _ => Err(ErrorKind::AddrInUse.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use std::{env, os::unix::fs::PermissionsExt, process};
+
+    use super::*;
+
+    /// One that a crash has left is taken over, one in use is not, and none is left behind.
+    #[test]
+    fn a_socket_that_is_left_over_is_taken_over() {
+        let directory = env::temp_dir().join(format!("xlatd-control-{}", process::id()));
+        let path = directory.join("nat64.sock");
+        let socket = ControlSocket::open(&path, None, None).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&directory), mode(&path)), (0o711, 0o660));
+        let again = ControlSocket::open(&path, None, None).err().unwrap();
+        assert_eq!(again.kind(), ErrorKind::AddrInUse);
+        assert!(UnixStream::connect(&path).is_ok());
+
+        // As after SIGKILL: the file is there, and nobody listens.
+        drop(socket);
+        drop(UnixListener::bind(&path).unwrap());
+        let socket = ControlSocket::open(&path, None, None).unwrap();
+        assert!(UnixStream::connect(&path).is_ok());
+
+        // Another one of this name is not removed.
+        fs::rename(&path, directory.join("kept")).unwrap();
+        let other = UnixListener::bind(&path).unwrap();
+        drop(socket);
+        assert!(path.exists());
+        drop(other);
+        fs::remove_file(&path).unwrap();
+
+        fs::write(&path, "a file").unwrap();
+        assert!(ControlSocket::open(&path, None, None).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"a file");
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}
