@@ -1,4 +1,5 @@
-//! The protocol of the control socket: a request is a JSON document in a line, and so is its answer.
+//! The protocol of the control socket: a request is a JSON document in a line, and so is its
+//! answer.
 //!
 //! ```text
 //! {"version":1,"request":"status"}

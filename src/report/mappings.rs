@@ -1,5 +1,5 @@
-//! The mappings of a running daemon that are about some addresses, as data: what it takes to explain
-//! its answers elsewhere, also where it has 100,000 of them.
+//! The mappings of a running daemon that are about some addresses, as data: what it takes to
+//! explain its answers elsewhere, also where it has 100,000 of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -36,7 +36,7 @@ pub(crate) const SERVER: &str = "198.51.100.2";
 /// The server, by the prefix.
 pub(crate) const PREFIX_SERVER: &str = "2001:db8:64::c633:6402";
 pub(crate) const PREFIX: &str = "2001:db8:64::";
-const OTHER_PREFIX: &str = "2001:db8:46::";
+pub(crate) const OTHER_PREFIX: &str = "2001:db8:46::";
 
 /// The network of a host that has IPv6 only.
 #[derive(Debug)]

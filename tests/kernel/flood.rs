@@ -135,7 +135,7 @@ impl Injector {
 }
 
 /// A flow from the client to the server at a rate: how many of its datagrams were sent and arrived.
-fn good_flow(net: &Net, rate: Option<u32>, duration: Duration) -> (u32, u32) {
+pub(crate) fn good_flow(net: &Net, rate: Option<u32>, duration: Duration) -> (u32, u32) {
     let receiver = udp_socket(&net.server, SERVER, 5000, Fragmentation::Allowed);
     setsockopt(&receiver, RcvBuf, &(8 << 20)).unwrap();
     receiver

@@ -633,12 +633,19 @@ impl Daemon {
         // ends.
         command.args(["--pdeathsig", "KILL", "--"]);
         command.args(words);
+        // For its control socket, which no two of them may share.
+        command.env("RUNTIME_DIRECTORY", &directory.0);
         command.stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let child = ns
             .inside(|| command.spawn())
             .expect("setpriv(1) of util-linux");
         Self { child, directory }
+    }
+
+    /// The control socket of a translator of this device.
+    pub(crate) fn control_socket(&self, device: &str) -> PathBuf {
+        self.directory.file(&format!("{device}.sock"))
     }
 
     /// What it has printed so far.

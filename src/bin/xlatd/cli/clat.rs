@@ -42,7 +42,11 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
         }
         ClatdCommand::Run | ClatdCommand::CleanUp => {}
     }
-    let (config, configuration, lines) = configure_clat(&arguments, usage)?;
+    let Configured {
+        config,
+        file,
+        lines,
+    } = configure_clat(&arguments, usage)?;
     sys::log::start(Destination::Stdout, "xlatd", config.debug).map_err(system("log to stdout"))?;
     if config.quiet {
         log::set_max_level(log::LevelFilter::Warn);
@@ -87,7 +91,7 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
     } else if config.sandbox {
         sandbox = "none, for script-up, script-down or ufw".to_owned();
     }
-    let (mut service, mut daemon) = clat::start(config, configuration, &directory, link_states)?;
+    let (mut service, mut daemon) = clat::start(config, file, &directory, link_states)?;
     service.control = control;
     service.limits = Limits {
         privileges: privilege::in_words().unwrap_or_default(),
@@ -96,18 +100,27 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
     service.run(&mut daemon)
 }
 
-/// Reads the configuration, and returns it with the lines to log.
+/// A configuration as it was read.
+struct Configured {
+    config: ClatConfig,
+    /// `None`: there is no file, and none is needed.
+    file: Option<FileAsRead>,
+    /// The lines to log.
+    lines: Vec<(Level, String)>,
+}
+
+/// Reads the configuration.
 fn configure_clat(
     arguments: &ClatdArguments,
     usage: impl Fn(lexopt::Error) -> Error,
-) -> Result<(ClatConfig, Option<FileAsRead>, Vec<(Level, String)>), Error> {
+) -> Result<Configured, Error> {
     let mut config = ClatConfig::default();
     let path = arguments.config.as_deref();
     let path = path.unwrap_or(Path::new(DEFAULT_CONFIG));
-    let mut as_read = None; // none is needed
+    let mut file = None;
     let text = match fs::read(path) {
         Ok(text) => {
-            as_read = Some(FileAsRead::new(path, &text));
+            file = Some(FileAsRead::new(path, &text));
             text
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && arguments.config.is_none() => {
@@ -139,5 +152,9 @@ fn configure_clat(
             }
         }
     }
-    Ok((config, as_read, lines))
+    Ok(Configured {
+        config,
+        file,
+        lines,
+    })
 }

@@ -14,10 +14,12 @@ pub(crate) const HELP: &str = "\
 Usage: xlatd [OPTION]...
        xlatd check [-c FILE]
        xlatd clat [OPTION]... [KEY=VALUE]...
+       xlatd status [OPTION]... [DEVICE]
 
 xlatd is a stateless NAT64/SIIT translator, configured by tayga.conf.
 xlatd check prints what a tayga.conf means, and changes nothing.
 xlatd clat is a 464XLAT CLAT; see 'xlatd clat --help'.
+xlatd status says how those are that run; see 'xlatd status --help'.
 
   -c, --config FILE  read FILE instead of /etc/tayga.conf
   -d, --debug        stay in the foreground, log debug messages and packets

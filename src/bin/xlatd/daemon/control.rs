@@ -27,9 +27,10 @@ use crate::sys::{control_socket::ControlSocket, privilege::Identity};
 const MAX_CLIENTS: usize = 8;
 /// The time that a client has to send a request, and to take its answer.
 const IDLE: Duration = Duration::from_secs(10);
-/// New clients, and what one of them sends.
-const CLIENTS: Rate = Rate::new(20, Duration::from_secs(1));
-const TURNS: Rate = Rate::new(10, Duration::from_secs(1));
+/// New clients; those that are gone again while they wait count, too.
+const CLIENTS: Rate = Rate::per_second(100);
+/// Turns in which one of them sends something.
+const TURNS: Rate = Rate::per_second(10);
 
 /// Number of [descriptors](Control::fds).
 pub(crate) const FDS: usize = 1 + MAX_CLIENTS;

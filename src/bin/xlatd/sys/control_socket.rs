@@ -18,11 +18,14 @@ use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag, open},
     sys::{
-        socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket},
+        socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, connect, listen, socket},
         stat::{Mode, fstatat, umask},
     },
     unistd::{Gid, Uid, UnlinkatFlags, unlinkat},
 };
+
+/// The number of connections that wait to be accepted.
+const WAITING: i32 = 8;
 
 /// A socket that clients connect to. Its file is removed when this is dropped.
 pub(crate) struct ControlSocket {
@@ -58,6 +61,8 @@ impl ControlSocket {
         let bound = UnixListener::bind(path);
         umask(before);
         let listener = bound?;
+        // The library lets thousands wait, who may be gone when their turn comes.
+        listen(&listener, Backlog::new(WAITING)?)?;
         lchown(path, uid, gid)?;
         listener.set_nonblocking(true)?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;

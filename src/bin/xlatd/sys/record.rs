@@ -189,7 +189,7 @@ mod tests {
     /// Whoever may read a directory, or a record in it, may lock it (flock(2)), and keep a CLAT
     /// from starting.
     #[test]
-    fn others_cannot_enter_the_directory() {
+    fn others_cannot_read_the_directory() {
         let directory = std::env::temp_dir().join(format!("xlatd-mode-{}", std::process::id()));
         Record::open(&directory.join("clat.steps"))
             .unwrap()

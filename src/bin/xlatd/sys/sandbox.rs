@@ -132,8 +132,8 @@ fn load_filter(
 }
 
 /// Restricts files: below `writable` they may be created, changed and removed, in each `removable`
-/// only removed, and none may be executed. Returns whether the kernel enforces it: Linux 5.13 or later
-/// does, unless landlock is disabled.
+/// only removed, and none may be executed. Returns whether the kernel enforces it: Linux 5.13 or
+/// later does, unless landlock is disabled.
 pub(crate) fn restrict_files(
     writable: Option<BorrowedFd<'_>>,
     removable: &[BorrowedFd<'_>],
