@@ -14,7 +14,7 @@
 //! | layer | part | what it is |
 //! |---|---|---|
 //! | 3 | [`plan`] | what is to be there on the system, each resource with its undo; the ledger of what was done, and the undo journal as text |
-//! | 3 | [`report`] | what became of packets: counters, lines for the log, and hints |
+//! | 3 | [`report`] | what became of packets: counters, lines for the log, and hints; how a daemon is, and the protocol by which it is asked |
 //! | 2 | [`config`] | text to settings, or to its mistakes: tayga.conf, map-file, dynamic.map, clatd.conf, resolv.conf, and systemd's name servers of a link |
 //! | 1 | [`translate`] | one packet in, one decision out |
 //! | 1 | [`clat`] | what happens to the network in, what is to be done about IPv4 out |
@@ -27,7 +27,7 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | `cli` | command lines; reads the configuration files, and starts a daemon |
+//! | `cli` | command lines; reads the configuration files, and starts a daemon, or asks one |
 //! | `daemon` | `service`: the loop, signals, and the only place that waits; its guests `translator` and `clat`, of which it runs one |
 //! | `host` | carries out the steps of the [`plan::Ledger`] on this machine, and keeps the undo journal |
 //! | `datapath` | reads packets from the TUN device or the uplink, has them translated, and writes the outcome |
@@ -138,6 +138,18 @@
 //!
 //! A set-up that fails is tried again: `daemon::clat` passes [`clat::Event::Failed`], upon which
 //! the CLAT asks for it once more.
+//!
+//! # The path of a question
+//!
+//! 1. `cli::status`, and others as it, connect to the control socket of a daemon (`cli::ask`), and
+//!    send a [`report::control::Request`], a JSON document in a line.
+//! 2. `daemon::service` waits for clients as for packets. `daemon::control` has few of them, each
+//!    with few turns in a second, and never waits for one.
+//! 3. The guest of the service describes itself ([`report::status::Status`]): what the translator
+//!    and the [`report::stats`] have counted, and what [`clat::Clat::overview`] says. Files are not
+//!    looked at, and packets are kept as the beginning of their octets until somebody asks.
+//! 4. The client has the answer, a [`report::control::Answer`], and puts it into words
+//!    ([`report::status::text`]).
 //!
 //! # The path of an undo
 //!

@@ -275,3 +275,118 @@ fn duration(seconds: u64) -> impl fmt::Display {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::status::{Device, LastPacket, Maps, Process};
+
+    fn traffic(packets: u64, octets: u64) -> Traffic {
+        Traffic {
+            packets,
+            octets,
+            ..Traffic::default()
+        }
+    }
+
+    fn translator() -> Status {
+        let dropped = Dropped {
+            reason: "no_source".to_owned(),
+            text: "no mapping for the source".to_owned(),
+            rule: "RFC 7757 section 3.3.2".to_owned(),
+            count: 7,
+            last: Some(LastPacket {
+                packet: "[v6] [2001:db8::1]->[64:ff9b::1]".to_owned(),
+                age_seconds: 65,
+            }),
+        };
+        let file = |path: &str, changed| ReadFile {
+            path: path.to_owned(),
+            read_seconds: 3 * 3600,
+            fingerprint: String::new(),
+            changed: Some(changed),
+        };
+        Status {
+            kind: Kind::Translator,
+            works: true,
+            state: "Translating on nat64".to_owned(),
+            process: Process {
+                version: "1.2.3".to_owned(),
+                pid: 42,
+                uptime_seconds: 4 * 86400,
+                privileges: "user 1, group 1, with no capabilities".to_owned(),
+                sandbox: "system calls and files".to_owned(),
+            },
+            configuration: Some(file("/etc/tayga.conf", true)),
+            device: Some(Device {
+                name: "nat64".to_owned(),
+                up: true,
+                mtu: 1500,
+                offload: "none".to_owned(),
+            }),
+            ipv4_addr: Some([192, 0, 2, 1].into()),
+            ipv6_addr: None,
+            prefix: Some("64:ff9b::/96".to_owned()),
+            maps: Maps {
+                count: 2,
+                file: Some(file("/etc/maps", false)),
+            },
+            pool: None,
+            packets: Some(Packets {
+                four_to_six: Traffic {
+                    super_packets: 3,
+                    ..traffic(1000, 125_000)
+                },
+                six_to_four: Traffic {
+                    dropped: vec![dropped],
+                    icmp_errors: 5,
+                    ..traffic(0, 0)
+                },
+                suppressed_messages: 2,
+                rejected: 1,
+                ..Packets::default()
+            }),
+            clat: None,
+        }
+    }
+
+    #[test]
+    fn a_translator_is_shown_with_what_it_dropped() {
+        let shown = text(&translator());
+        assert_eq!(
+            shown,
+            "\
+nat64: translator, running for 4 d 0 h
+  State           Translating on nat64
+  Process         xlatd 1.2.3, process 42
+  Runs as         user 1, group 1, with no capabilities
+  Sandbox         system calls and files
+  Configuration   /etc/tayga.conf (CHANGED since it was read: restart to use it)
+  Device          nat64, up, MTU 1500, offload: none
+  Own addresses   192.0.2.1
+  Prefix          64:ff9b::/96
+  Maps            2, map-file /etc/maps read 3 h 0 min ago
+  Pool            none
+  IPv4 to IPv6    1000 packets, 125000 octets, 3 super-packets
+  IPv6 to IPv4    0 packets, 0 octets
+                  7 dropped: no mapping for the source (RFC 7757 section 3.3.2)
+                    the last one 1 min 5 s ago: [v6] [2001:db8::1]->[64:ff9b::1]
+  ICMP errors     5 sent; 2 messages over the rate limit
+  Kernel          1 packets that it did not take
+"
+        );
+    }
+
+    #[test]
+    fn rates_are_what_came_in_between() {
+        let (before, mut now) = (translator(), translator());
+        let packets = now.packets.get_or_insert_default();
+        packets.four_to_six = traffic(3000, 375_000);
+        packets.six_to_four.dropped[0].count = 9;
+        assert_eq!(
+            changes(&before, &now, 2.0),
+            "  IPv4 to IPv6    1000 packets/s, 1.000 Mbit/s, 0 dropped/s\n  \
+             IPv6 to IPv4    0 packets/s, 0.000 Mbit/s, 1 dropped/s\n"
+        );
+    }
+}
