@@ -7,7 +7,7 @@ use std::{
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::{
-            fs::{DirBuilderExt, FileTypeExt, chown, lchown},
+            fs::{DirBuilderExt, FileTypeExt, chown},
             net::{UnixListener, UnixStream},
         },
     },
@@ -16,12 +16,12 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{AtFlags, OFlag, open},
+    fcntl::{AtFlags, OFlag, open, openat},
     sys::{
         socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, connect, listen, socket},
-        stat::{Mode, fstatat, umask},
+        stat::{Mode, SFlag, fstat, fstatat, umask},
     },
-    unistd::{Gid, Uid, UnlinkatFlags, unlinkat},
+    unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat},
 };
 
 /// The number of connections that wait to be accepted.
@@ -63,17 +63,21 @@ impl ControlSocket {
         let listener = bound?;
         // The library lets thousands wait, who may be gone when their turn comes.
         listen(&listener, Backlog::new(WAITING)?)?;
-        lchown(path, uid, gid)?;
         listener.set_nonblocking(true)?;
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let directory = open(directory, flags, Mode::empty())?;
-        let name = name.to_owned();
-        let file = identity(&directory, &name)?;
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let directory = open(directory, flags | OFlag::O_DIRECTORY, Mode::empty())?;
+        // The directory may be a user's, who may have put another file in its place.
+        let file = openat(&directory, name, flags | OFlag::O_NOFOLLOW, Mode::empty())?;
+        let stat = fstat(&file)?;
+        if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFSOCK.bits() {
+            return Err(ErrorKind::AddrInUse.into());
+        }
+        fchownat(&file, "", user, group, AtFlags::AT_EMPTY_PATH)?;
         Ok(Self {
             listener,
             directory,
-            name,
-            file,
+            name: name.to_owned(),
+            file: (stat.st_dev, stat.st_ino),
         })
     }
 
