@@ -28,6 +28,8 @@ pub struct ClatConfig {
     pub sandbox: bool,
     /// `control-socket`: by which `xlatd status` and others ask how the CLAT is.
     pub control_socket: ControlSocket,
+    /// `icmp-node-id`: ICMP errors of routers without an IPv4 address name them in an extension.
+    pub icmp_node_id: bool,
     /// `cmd-nft`: the program.
     pub nft: String,
     /// `cmd-ufw`: the program; `None`: ufw, if it is at work.
@@ -47,6 +49,7 @@ impl Default for ClatConfig {
             offload: true,
             sandbox: true,
             control_socket: ControlSocket::default(),
+            icmp_node_id: true,
             nft: "nft".to_owned(),
             ufw: None,
             script_up: None,
@@ -186,6 +189,10 @@ const TABLE: &[Key] = &[
     Key {
         name: "control-socket",
         set: |config, value| to(&mut config.control_socket, word::control_socket(value)),
+    },
+    Key {
+        name: "icmp-node-id",
+        set: |config, value| to(&mut config.icmp_node_id, yes_or_no(value)),
     },
     Key {
         name: "cmd-ufw",

@@ -258,6 +258,15 @@ const TABLE: &[Directive] = &[
         value: Some(|config| optional(config.translation.icmp_source, config.ipv4_addr)),
     },
     Directive {
+        name: "icmp-node-id",
+        repeated: Repeated::Refused,
+        read: |draft, line| {
+            let names = line.one(yes_or_no);
+            set(&mut draft.config.translation.icmp_node_id, names)
+        },
+        value: Some(|config| switch(config.translation.icmp_node_id)),
+    },
+    Directive {
         name: "log",
         repeated: Repeated::Refused,
         read: |draft, line| {

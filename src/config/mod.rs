@@ -98,6 +98,7 @@ mod tests {
                               hairpin no\n\
                               icmp-errors 200\n\
                               icmp-source 192.0.0.8\n\
+                              icmp-node-id no\n\
                               log drop reject icmp self dyn\n";
 
     fn read(text: &str) -> (Config, Vec<Notice>) {

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     addr::{AddressMap, Eam, Edge, IpPrefix, Prefix4, Prefix6},
     clat::{AddressTest, Forwarding, HostSetup, Settings, Way, private},
+    config::clatd::ClatConfig,
     link::LinkRef,
     translate::{self, UdpChecksum},
 };
@@ -282,7 +283,7 @@ pub fn clat_map(setup: &HostSetup) -> AddressMap {
 }
 
 /// The settings of the translator of a CLAT.
-pub fn clat_translation(setup: &HostSetup) -> translate::Settings {
+pub fn clat_translation(config: &ClatConfig, setup: &HostSetup) -> translate::Settings {
     /// The source of ICMP errors from routers that have no IPv4 address, as traceroute shows it
     /// (RFC 7600 section 4.8).
     const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
@@ -290,6 +291,7 @@ pub fn clat_translation(setup: &HostSetup) -> translate::Settings {
         mtu: u16::try_from(setup.mtu).unwrap_or(u16::MAX),
         udp_checksum: UdpChecksum::Calculate,
         icmp_source: Some(DUMMY),
+        icmp_node_id: config.icmp_node_id,
         ..translate::Settings::default()
     }
 }

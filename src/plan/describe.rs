@@ -159,6 +159,7 @@ Settings:
   hairpin           yes
   icmp-errors       1000 a second
   icmp-source       192.0.2.254
+  icmp-node-id      yes
   log               none
 
 Addresses:

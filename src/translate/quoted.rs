@@ -16,6 +16,7 @@ use crate::{
     wire::{
         checksum::Sum,
         icmp::{self, Icmpv4Error, Icmpv6Error, MIN_EXTENDED_QUOTE},
+        icmp_extension::{self, NODE_LEN},
         ipv4::{self, Ipv4Header, Ipv4Packet},
         ipv6::{self, Ipv6Header, Ipv6Packet, UpperLayer},
         protocol, transport,
@@ -74,6 +75,7 @@ pub(super) fn four_to_six(
         unit: Icmpv6Error::LENGTH_UNIT,
     };
     let extension = quote.extension.filter(|_| error.is_extensible());
+    let extension = extension.map(Extension::received);
     let quoted_len = result.fill(space, inner.payload(), extension);
     upper_to_v6(result.upper(), &inner, source, destination)?;
 
@@ -110,11 +112,13 @@ fn upper_to_v6(
 }
 
 /// Translates an ICMPv6 error. `message` starts with the ICMPv6 header; `outer` is the IP header
-/// of the result, but for its total length.
+/// of the result, but for its total length; `node` is the source that the result is to name, since
+/// its IP header does not.
 pub(super) fn six_to_four(
     settings: &Settings,
     map: &AddressMap,
     error: Icmpv6Error,
+    node: Option<Ipv6Addr>,
     message: &[u8],
     outer: Ipv4Header,
 ) -> Result<Message, DropReason> {
@@ -139,7 +143,8 @@ pub(super) fn six_to_four(
         unit: Icmpv4Error::LENGTH_UNIT,
     };
     let payload = &inner.payload()[upper.offset - ipv6::HEADER_LEN..];
-    let quoted_len = result.fill(space, payload, quote.extension);
+    let extension = Extension::naming(node, quote.extension, &space);
+    let quoted_len = result.fill(space, payload, extension);
     upper_to_v4(result.upper(), &inner, &upper, &header)?;
 
     let outer = Ipv4Header {
@@ -184,6 +189,39 @@ struct Space {
     unit: usize,
 }
 
+/// The extension structure of a message.
+struct Extension<'a> {
+    /// As received, or without objects.
+    octets: &'a [u8],
+    /// The object that is appended.
+    node: Option<[u8; NODE_LEN]>,
+}
+
+impl<'a> Extension<'a> {
+    fn received(octets: &'a [u8]) -> Self {
+        Self { octets, node: None }
+    }
+
+    /// The structure that names `node` beside what was received. It does not where there is no
+    /// room for that beside 128 octets of the quoted datagram, where the origin has named itself,
+    /// or where the structure is none to append to: that stays as it is.
+    fn naming(node: Option<Ipv6Addr>, received: Option<&'a [u8]>, space: &Space) -> Option<Self> {
+        let octets = received.unwrap_or(&icmp_extension::EMPTY);
+        let fits = MIN_EXTENDED_QUOTE + octets.len() + NODE_LEN <= space.room;
+        match node.filter(|_| fits && icmp_extension::takes_node(octets)) {
+            Some(node) => Some(Self {
+                octets,
+                node: Some(icmp_extension::node(node)),
+            }),
+            None => received.map(Self::received),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.octets.len() + self.node.map_or(0, |node| node.len())
+    }
+}
+
 impl Message {
     /// The whole packet.
     pub(super) fn bytes(&self) -> &[u8] {
@@ -212,7 +250,7 @@ impl Message {
     ///
     /// Where both do not fit, the quoted datagram is shortened first, down to the 128 octets that
     /// must be there; then objects at the end of the extension are left out (RFC 7915 section 4.2).
-    fn fill(&mut self, space: Space, payload: &[u8], extension: Option<&[u8]>) -> usize {
+    fn fill(&mut self, space: Space, payload: &[u8], extension: Option<Extension<'_>>) -> usize {
         let start = self.outer_len + icmp::HEADER_LEN;
         let header_len = self.len - start;
         if let Some(extension) = extension {
@@ -224,13 +262,17 @@ impl Message {
             let quoted_len = wanted
                 .next_multiple_of(space.unit)
                 .min(possible / space.unit * space.unit);
-            if let Some(len) = icmp::extension_fitting(extension, space.room - quoted_len) {
+            let Extension { octets, node } = extension;
+            if let Some(len) = icmp_extension::fitting(octets, space.room - quoted_len) {
                 self.push_upper(payload, quoted_len - header_len);
                 self.len = start + quoted_len; // the padding is zero already
-                self.push(&extension[..len]);
-                if len < extension.len() {
+                self.push(&octets[..len]);
+                if let Some(node) = node {
+                    self.push(&node); // there is room for both
+                }
+                if len < octets.len() || node.is_some() {
                     let extension = start + quoted_len..self.len;
-                    icmp::put_checksum(&mut self.octets[extension], Sum::default());
+                    icmp_extension::put_checksum(&mut self.octets[extension]);
                 }
                 return quoted_len;
             }

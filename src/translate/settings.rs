@@ -22,6 +22,9 @@ pub struct Settings {
     /// IPv4 source of translated ICMPv6 errors whose own source has no mapping (`icmp-source`; RFC
     /// 6791). `None`: the translator's own address.
     pub icmp_source: Option<Ipv4Addr>,
+    /// Whether translated ICMPv6 errors whose own source has no mapping name it in an extension
+    /// (`icmp-node-id`; draft-ietf-v6ops-icmpext-xlat-v6only-source).
+    pub icmp_node_id: bool,
     /// ICMP errors that the translator itself may send (`icmp-errors`).
     pub icmp_errors: IcmpErrors,
 }
@@ -36,6 +39,7 @@ impl Default for Settings {
             tos: TrafficClass::Copy,
             hairpin: true,
             icmp_source: None,
+            icmp_node_id: true,
             icmp_errors: IcmpErrors::PerSecond(1000),
         }
     }

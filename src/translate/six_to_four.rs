@@ -1,6 +1,10 @@
 //! IPv6 to IPv4: RFC 7915 section 5.
 
-use std::{net::Ipv4Addr, ops::Range, time::Instant};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    ops::Range,
+    time::Instant,
+};
 
 use super::{
     DropReason, Fragments, Outcome, Packet, Settings, Translator,
@@ -106,6 +110,8 @@ struct ErrorTranslation {
     /// Place of the ICMPv6 message in the packet, in octets.
     message: Range<usize>,
     outer: Ipv4Header,
+    /// The source, which the translation is to name since its IP header does not.
+    node: Option<Ipv6Addr>,
     /// Whether the packet has no Fragment header to take an identification from.
     identify: bool,
     next: Next,
@@ -179,6 +185,7 @@ fn decide(translator: &Translator, packet: &Packet) -> Result<Decision, Refusal<
                 dont_fragment: false, // its translation has at most 576 octets
                 ..header
             },
+            node: received.node_to_name(settings, map, next),
             identify: upper.fragment.is_none(),
             next,
         }));
@@ -256,6 +263,14 @@ impl<'a> Received<'a> {
             Some(Icmpv6::Error(error)) => Some(error),
             _ => None,
         }
+    }
+
+    /// The source of an error, if its translation is to name it: the IPv4 source cannot. An error
+    /// that is hairpinned arrives as ICMPv6, and quotes to the octet what its receiver has sent.
+    fn node_to_name(&self, settings: &Settings, map: &AddressMap, next: Next) -> Option<Ipv6Addr> {
+        let source = self.ip.source();
+        let is_named = settings.icmp_node_id && next == Next::Send && map.to_v4(source).is_err();
+        is_named.then_some(source)
     }
 
     /// Maps the addresses, and refuses what may not be passed on.
@@ -472,7 +487,7 @@ impl ErrorTranslation {
         }
         let Translator { settings, map, .. } = translator;
         let message = &packet.bytes()[self.message];
-        let message = quoted::six_to_four(settings, map, self.error, message, outer)?;
+        let message = quoted::six_to_four(settings, map, self.error, self.node, message, outer)?;
         packet.replace(message.bytes());
         Ok(self.next)
     }

@@ -17,19 +17,12 @@
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! ```
 //!
-//! Extension structure, behind the quoted datagram (RFC 4884 section 7), and each object in it:
-//!
-//! ```text
-//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-//! |Version|      (Reserved)       |           Checksum            |
-//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-//! |             Length            |   Class-Num   |   C-Type      |
-//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-//! ```
+//! An extension structure ([`icmp_extension`]) may follow the quoted datagram.
 
 use super::{
     Malformed,
     checksum::{self, Sum},
+    icmp_extension,
     ipv4::Ipv4Packet,
     ipv6::Ipv6Packet,
     put_u16, u16_at,
@@ -42,19 +35,12 @@ pub const MIN_EXTENDED_QUOTE: usize = 128;
 
 const TYPE_AT: usize = 0;
 const CODE_AT: usize = 1;
-/// Offset of the checksum in a message, and in an extension structure, in octets.
 const CHECKSUM_AT: usize = 2;
 const V4_POINTER_AT: usize = 4;
 const V4_LENGTH_AT: usize = 5;
 const V4_MTU_AT: usize = 6;
 const V6_LENGTH_AT: usize = 4;
 const V6_MTU_OR_POINTER_AT: usize = 4;
-
-const EXTENSION_HEADER_LEN: usize = 4;
-const EXTENSION_VERSION_AT: usize = 0;
-const EXTENSION_VERSION: u8 = 2;
-const OBJECT_HEADER_LEN: usize = 4;
-const OBJECT_LENGTH_AT: usize = 0;
 
 /// Fragmentation needed and DF set: a code of Destination Unreachable (RFC 792).
 const V4_FRAGMENTATION_NEEDED: u8 = 4;
@@ -324,7 +310,7 @@ impl<'a> Quote<'a> {
         if stated == 0 {
             return Self::without_extension(body, body.len());
         }
-        if stated >= MIN_EXTENDED_QUOTE && stated + EXTENSION_HEADER_LEN <= body.len() {
+        if stated >= MIN_EXTENDED_QUOTE && stated + icmp_extension::HEADER_LEN <= body.len() {
             let (datagram, extension) = body.split_at(stated);
             return Self {
                 datagram,
@@ -333,7 +319,7 @@ impl<'a> Quote<'a> {
         }
         let found = [stated, MIN_EXTENDED_QUOTE].into_iter().find_map(|at| {
             let (datagram, rest) = body.split_at_checked(at)?;
-            is_proven_extension(rest).then_some((datagram, rest))
+            icmp_extension::is_proven(rest).then_some((datagram, rest))
         });
         let end = stated.max(header_len(body).unwrap_or(0) + 8);
         let Some((datagram, extension)) = found else {
@@ -359,43 +345,7 @@ impl<'a> Quote<'a> {
     }
 }
 
-/// Whether `octets` prove to be an extension structure: version 2, and a checksum that is right. A
-/// checksum of zero, which says that there is none (RFC 4884 section 7), proves nothing.
-fn is_proven_extension(octets: &[u8]) -> bool {
-    extension_version(octets) == Some(EXTENSION_VERSION)
-        && u16_at(octets, CHECKSUM_AT).is_some_and(|checksum| checksum != 0)
-        && Sum::of(octets).verifies()
-}
-
-/// Version of an extension structure, which is known here if it is 2; `None` if there is no header.
-fn extension_version(extension: &[u8]) -> Option<u8> {
-    let header: &[u8; EXTENSION_HEADER_LEN] = extension.first_chunk()?;
-    Some(header[EXTENSION_VERSION_AT] >> 4)
-}
-
-/// Length of an extension structure that fits in `room` octets without an object cut in two.
-/// `None` if no object does, or if the structure would have to be cut and is of another version
-/// than 2: where its objects and its checksum are is not known.
-pub fn extension_fitting(extension: &[u8], room: usize) -> Option<usize> {
-    if extension.len() <= room {
-        return Some(extension.len());
-    }
-    if extension_version(extension) != Some(EXTENSION_VERSION) {
-        return None;
-    }
-    let mut end = EXTENSION_HEADER_LEN;
-    while let Some(len) = u16_at(extension, end + OBJECT_LENGTH_AT) {
-        let len = usize::from(len);
-        if len < OBJECT_HEADER_LEN || end + len > room.min(extension.len()) {
-            break;
-        }
-        end += len;
-    }
-    (end > EXTENSION_HEADER_LEN).then_some(end)
-}
-
-/// Writes the checksum of a message, or of an extension structure, which has it at the same offset
-/// (RFC 4884 section 7). `pseudo` is the pseudo-header of an ICMPv6 message, else zero.
+/// Writes the checksum of a message. `pseudo` is the pseudo-header of an ICMPv6 message, else zero.
 pub fn put_checksum(octets: &mut [u8], pseudo: Sum) {
     put_u16(octets, CHECKSUM_AT, 0);
     let checksum = (Sum::of(octets) + pseudo).checksum();
@@ -498,7 +448,7 @@ mod tests {
 
     /// The same with a checksum.
     fn summed<const N: usize>(mut extension: [u8; N]) -> [u8; N] {
-        put_checksum(&mut extension, Sum::default());
+        icmp_extension::put_checksum(&mut extension);
         extension
     }
 
@@ -639,29 +589,5 @@ mod tests {
         replace_type(&mut cut, 128, Sum::default(), Sum::default());
         assert_eq!(cut, [128, 0, 0xa5]);
         replace_type(&mut [], 128, Sum::default(), Sum::default());
-    }
-
-    /// RFC 7915 section 4.2: objects that do not fit are left out whole.
-    #[test]
-    fn extensions_are_cut_between_objects() {
-        let extension = [0x20, 0, 0, 0, 0, 8, 1, 1, 1, 2, 3, 4, 0, 4, 9, 9];
-        assert_eq!(extension_fitting(&extension, 16), Some(16));
-        assert_eq!(extension_fitting(&extension, 15), Some(12));
-        assert_eq!(extension_fitting(&extension, 12), Some(12));
-        assert_eq!(extension_fitting(&extension, 11), None);
-        assert_eq!(
-            extension_fitting(&[0x20, 0, 0, 0, 0, 0, 1, 1], 7),
-            None,
-            "an object of no length"
-        );
-        let mut opaque = extension;
-        for version in (0..16).filter(|&version| version != 2) {
-            opaque[0] = version << 4;
-            assert_eq!(extension_fitting(&opaque, 16), Some(16));
-            assert_eq!(extension_fitting(&opaque, 15), None, "version {version}");
-        }
-        let mut cut = extension[..12].to_vec();
-        put_checksum(&mut cut, Sum::default());
-        assert!(Sum::of(&cut).verifies());
     }
 }

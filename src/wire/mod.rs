@@ -10,6 +10,7 @@ pub mod dns;
 pub mod ethernet;
 mod fragment;
 pub mod icmp;
+pub mod icmp_extension;
 pub mod ipv4;
 pub mod ipv6;
 pub mod ndp;

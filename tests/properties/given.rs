@@ -349,6 +349,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
         UdpChecksum::Calculate,
     ]);
     let icmp_source = option::of(Just(Ipv4Addr::new(192, 0, 0, 8)));
+    let icmp_node_id = any::<bool>();
     let errors = prop_oneof![
         7 => Just(IcmpErrors::PerSecond(1_000_000)),
         1 => Just(IcmpErrors::Off),
@@ -358,7 +359,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
         udp_checksum,
         (octet(), octet()),
         any::<bool>(),
-        icmp_source,
+        (icmp_source, icmp_node_id),
         errors,
     )
         .prop_map(
@@ -367,7 +368,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
                 udp_checksum,
                 (traffic_class, tos),
                 hairpin,
-                icmp_source,
+                (icmp_source, icmp_node_id),
                 icmp_errors,
             )| Settings {
                 mtu,
@@ -377,6 +378,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
                 tos,
                 hairpin,
                 icmp_source,
+                icmp_node_id,
                 icmp_errors,
             },
         )

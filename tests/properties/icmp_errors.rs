@@ -1,7 +1,7 @@
 //! ICMP errors: what they quote is short, untrusted, and translated once (RFC 7915 sections 4.2,
 //! 4.3, 5.2, 5.3).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -86,7 +86,11 @@ pub(crate) fn check(world: &World, given: &Ip, made: &Ip, hairpinned: bool) -> C
         after.extension.is_some(),
         "X46-27, X64-20: a length attribute that is wrong"
     );
-    if let Some(extension) = after.extension {
+    let node = named_node(world, given).filter(|_| !hairpinned);
+    let expected = node.and_then(|node| with_node(before.extension, node));
+    if expected.is_some() {
+        prop_assert_eq!(after.extension, expected.as_deref(), "I91-05, I91-06");
+    } else if let Some(extension) = after.extension {
         let Some(before) = before.extension else {
             return Err(TestCaseError::fail("an extension made up"));
         };
@@ -129,6 +133,46 @@ pub(crate) fn check(world: &World, given: &Ip, made: &Ip, hairpinned: bool) -> C
     prop_assert_eq!(quoted.is_icmp(), is_icmp);
     prop_assert!(is_icmp || quoted.protocol == inner.protocol, "protocol");
     check_quoted_payload(&inner, &quoted, after.extension.is_some(), hairpinned)
+}
+
+/// The IPv6 source of an error that the IPv4 world cannot see (I91-04, I91-05).
+fn named_node(world: &World, given: &Ip) -> Option<Ipv6Addr> {
+    match given.source {
+        IpAddr::V6(source) => {
+            let is_hidden = world.across(given.source).is_none();
+            (world.settings.icmp_node_id && is_hidden).then_some(source)
+        }
+        IpAddr::V4(_) => None,
+    }
+}
+
+/// The extension that names a node, beside what is there, in an ICMPv4 error of at most 576 octets
+/// that quotes at least 128 (I91-05, I91-06, E84-08). `None` where that is full, is nothing that an
+/// object can be appended to, or names a node already.
+fn with_node(before: Option<&[u8]>, node: Ipv6Addr) -> Option<Vec<u8>> {
+    let before = before.unwrap_or(&[0x20, 0, 0, 0]);
+    let is_sound =
+        before[0] >> 4 == 2 && (before[2..4] == [0, 0] || plain::residue(&[before]) == 0);
+    let mut objects = &before[4..];
+    while !objects.is_empty() {
+        let &[high, low, class, _, ..] = objects else {
+            return None;
+        };
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        if len < 4 || len > objects.len() || class == 5 {
+            return None;
+        }
+        objects = &objects[len..];
+    }
+    if !is_sound || 20 + 8 + 128 + before.len() + 24 > max_error_len(false) {
+        return None;
+    }
+    let object = [&[0, 24, 5, 4, 0, 2, 0, 0][..], &node.octets()].concat();
+    let mut extension = [before, &object].concat();
+    extension[2..4].fill(0);
+    let sum = plain::residue(&[&extension]) as u16;
+    extension[2..4].copy_from_slice(&(!sum).to_be_bytes());
+    Some(extension)
 }
 
 fn check_quoted_payload(inner: &Ip, quoted: &Ip, padded: bool, hairpinned: bool) -> Checked<()> {
@@ -277,6 +321,8 @@ fn errors(
         object[..2].copy_from_slice(&(4 + len as u16).to_be_bytes());
         object
     });
+    let node = Just(vec![0, 4, 5, 0]); // a Node Identification object
+    let object = prop_oneof![7 => object, 1 => node];
     let version = prop_oneof![3 => Just(2), 1 => 0..16_u8];
     let extension = (option::of(vec(object, 1..4)), version, any::<bool>());
     (v4, v6, word, contents(1500), quoted_len, extension, lie).prop_map(
