@@ -22,6 +22,7 @@ use xlatd::{
         clatd::{self, ClatConfig},
     },
     translate::{Direction, DropReason},
+    wire::icmp_extension,
 };
 
 fn path(name: &str) -> PathBuf {
@@ -146,6 +147,23 @@ fn the_manual_page_has_every_private_range() {
     });
     let ranges = special::ranges_v4(Treatment::Private).map(|prefix| prefix.to_string());
     assert_eq!(BTreeSet::from_iter(found), BTreeSet::from_iter(ranges));
+}
+
+/// The words by which traceroute(8) tells who an ICMP error is from are those of the object.
+#[test]
+fn the_manual_page_shows_the_node_identification() {
+    let address = "2001:db8::1".parse().unwrap();
+    let node = icmp_extension::node(address);
+    let [_, _, class, kind, family @ .., _, _, _, _] = *node.first_chunk::<12>().unwrap();
+    let family = u32::from_be_bytes(family);
+    let page = text("man/tayga.conf.5");
+    let (_, item) = items(&page)
+        .find(|(name, _)| *name == "icmp-node-id")
+        .unwrap();
+    assert!(
+        item.contains(&format!(" {class}/{kind}:{family:08x}.")),
+        "{item}"
+    );
 }
 
 /// Each directive of the manual page has a default, or is required.

@@ -427,6 +427,22 @@ mod tests {
         }
     }
 
+    /// RFC 7600 section 4.8: routers on the path are the dummy address, and named unless
+    /// `icmp-node-id` says no.
+    #[test]
+    fn routers_without_an_ipv4_address_are_named() {
+        for icmp_node_id in [true, false] {
+            let config = ClatConfig {
+                icmp_node_id,
+                ..ClatConfig::default()
+            };
+            let settings = clat_translation(&config, &setup());
+            assert_eq!(settings.icmp_source, Some([192, 0, 0, 8].into()));
+            assert_eq!(settings.icmp_node_id, icmp_node_id);
+        }
+        assert!(ClatConfig::default().icmp_node_id);
+    }
+
     /// Each instance has an address, a table and a metric of its own.
     #[test]
     fn instances_do_not_collide() {

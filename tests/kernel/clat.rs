@@ -28,6 +28,7 @@ use nix::sys::{
 use crate::{
     forward::{connect, exchange, listen},
     harness::{Daemon, Directory, Netns, tayga, wait_for, xlatd_case},
+    icmp::{extensions, names_node},
     packet::{Ipv4, pattern},
     socket::{Capture, Fragmentation, Ipv4Mtu, udp_socket},
 };
@@ -950,6 +951,29 @@ fn errors_and_fragments_cross() {
         // IPv6 of programs to the NAT64 prefix does not go through the CLAT.
         exchange(&connect(&net.host, PREFIX_SERVER, &listener), 1000);
     });
+}
+
+/// RFC 7600 section 4.8 and draft-ietf-v6ops-icmpext-xlat-v6only-source: a router of the provider
+/// is the dummy address in IPv4, and what it is in IPv6 is said beside it, unless `icmp-node-id`
+/// says no.
+#[test]
+fn traceroute_names_routers_of_the_provider() {
+    const NAMED: &str = "192.0.0.8 <5/4:00020000,20010db8,00060000,00000000,00000001>";
+    for (config, router) in [("", NAMED), ("icmp-node-id=no\n", "192.0.0.8")] {
+        clat_case(|net| {
+            let _daemon = net.start_up(config);
+            let at_host = Capture::start(&net.host);
+            let hops = extensions(&net.host, SERVER);
+            assert_eq!(hops[..2], ["192.0.0.2", router]);
+            assert_eq!(hops.last().unwrap(), SERVER);
+            if config.is_empty() {
+                let error = at_host.ipv4("an error", |packet| {
+                    packet.source.octets() == [192, 0, 0, 8] && packet.payload[..2] == [11, 0]
+                });
+                names_node(&error, "2001:db8:6::1");
+            }
+        });
+    }
 }
 
 pub(crate) fn host_address(net: &ClatNet) -> String {

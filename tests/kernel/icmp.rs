@@ -6,12 +6,13 @@ use nix::sys::socket::getsockopt;
 
 use crate::{
     forward::{connect, listen},
-    harness::{CLIENT, CLIENT4, CONFIG, Netns, SERVER, SERVER6, case, wait_for},
+    harness::{CLIENT, CLIENT4, CONFIG, Netns, SERVER, SERVER6, case, wait_for, xlatd_case},
     packet::{
         DESTINATION_OPTIONS, DF, FRAGMENT, FragmentHeader, ICMP, ICMPV6, Ipv4, Ipv6, TCP, UDP,
         icmp, icmpv6, pattern, udp,
     },
     socket::{Capture, Fragmentation, Ipv4Mtu, Ipv6Mtu, send4, send6, udp_socket},
+    tshark,
 };
 
 /// Every router on the way shows up, those beyond the translator by their IPv4 addresses in the
@@ -59,11 +60,7 @@ fn traceroute_from_server() {
 #[test]
 fn traceroute_over_routers_without_mapping() {
     case(|net| {
-        let mapped: Vec<&str> = CONFIG
-            .lines()
-            .filter(|line| !line.contains("2001:db8:60::"))
-            .collect();
-        let _daemon = net.translate_with(&(mapped.join("\n") + "\n"));
+        let _daemon = net.translate_with(&without_routers());
         assert_eq!(
             traceroute(&net.server, "-U", CLIENT4),
             [
@@ -76,6 +73,90 @@ fn traceroute_over_routers_without_mapping() {
             ]
         );
     });
+}
+
+/// traceroute on the IPv4 side can tell which router it was all the same, and so can anybody who
+/// sees the packets (draft-ietf-v6ops-icmpext-xlat-v6only-source, I91-05, I91-06).
+#[test]
+fn traceroute_names_routers_without_mapping() {
+    xlatd_case(|net| {
+        let _daemon = net.translate_with(&(without_routers() + "icmp-source 192.0.0.8\n"));
+        let at_server = Capture::start(&net.server);
+        assert_eq!(
+            extensions(&net.server, CLIENT4),
+            [
+                "192.0.2.1",
+                "198.51.100.1",
+                "203.0.113.1",
+                "192.0.0.8 <5/4:00020000,20010db8,00600000,00000000,00000001>",
+                "192.0.0.8 <5/4:00020000,20010db8,00600000,00000000,00000002>",
+                CLIENT4,
+            ]
+        );
+        for router in ["2001:db8:60::1", "2001:db8:60::2"] {
+            let error = at_server.ipv4("an error", |packet| {
+                packet.source.octets() == [192, 0, 0, 8] && packet.payload[..2] == [11, 0]
+            });
+            names_node(&error, router);
+        }
+        // RFC 4884 section 4.1: the MTU is where it always is, and the kernel takes it from there.
+        net.gate6.ip("link set client mtu 1400");
+        let socket = udp_socket(&net.server, SERVER, 0, Fragmentation::Forbidden);
+        socket.connect((CLIENT4, 9)).unwrap();
+        wait_for("a path MTU of 1380", || {
+            let _ = socket.send(&[0; 1440]);
+            (getsockopt(&socket, Ipv4Mtu) == Ok(1380)).then_some(())
+        });
+        let error = at_server.ipv4("an error", |packet| packet.payload[..2] == [3, 4]);
+        names_node(&error, "2001:db8:60::2");
+        assert_eq!(error.payload[6..8], 1380u16.to_be_bytes());
+    });
+}
+
+/// The configuration without IPv4 addresses of routers.
+fn without_routers() -> String {
+    let is_kept = |line: &&str| !line.contains("2001:db8:60::");
+    CONFIG
+        .lines()
+        .filter(is_kept)
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+/// As tshark sees it, an ICMP error has right checksums and, behind 128 octets or more of the
+/// packet that it quotes, one object: Node Identification (5) with an IP address (4). tshark of
+/// Debian 12 does not know what is in it, but does know the same sub-object in Interface
+/// Information (2).
+pub(crate) fn names_node(error: &Ipv4, address: &str) {
+    const FIELDS: [&str; 7] = [
+        "icmp.checksum.status",
+        "icmp.ext.checksum.status",
+        "icmp.ext.class",
+        "icmp.ext.ctype",
+        "icmp.ext.length",
+        "icmp.int_info.afi",
+        "icmp.int_info.ipv6",
+    ];
+    let object = error.payload.len() - 24;
+    let quoted_len = usize::from(error.payload[5]) * 4;
+    assert!(quoted_len >= 128 && 8 + quoted_len + 4 == object);
+    assert!(20 + error.payload.len() <= 576);
+    assert_eq!(
+        tshark::fields(error, &FIELDS)[..5],
+        ["1", "1", "5", "4", "24"]
+    );
+
+    let mut known = error.clone();
+    // The checksum is behind the same number of octets, so that of the message stays right.
+    known.payload[object + 2] -= 3;
+    let checksum = &mut known.payload[object - 2..object];
+    let word = u16::from_be_bytes([checksum[0], checksum[1]]);
+    let (word, carry) = word.overflowing_add(0x0300);
+    checksum.copy_from_slice(&(word + u16::from(carry)).to_be_bytes());
+    assert_eq!(
+        tshark::fields(&known, &FIELDS),
+        ["1", "1", "2", "4", "24", "2", address]
+    );
 }
 
 /// RFC 7915 section 4.2 (X46-21): 3/3 becomes 1/4, quoting what the client sent, so that its socket
@@ -322,6 +403,20 @@ fn traceroute(ns: &Netns, method: &str, to: &str) -> Vec<String> {
     let hops = output.lines().skip(1);
     hops.map(|line| line.split_whitespace().nth(1).unwrap().to_owned())
         .collect()
+}
+
+/// The addresses that traceroute(8) prints, hop by hop, with the extensions that it has seen.
+pub(crate) fn extensions(ns: &Netns, to: &str) -> Vec<String> {
+    let output = ns.run(&format!("traceroute -e -n -q 1 -N 1 -w 10 -m 8 {to}"));
+    let hops = output.lines().skip(1).map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let address = words.next().unwrap();
+        match words.next() {
+            Some(extension) if extension.starts_with('<') => format!("{address} {extension}"),
+            _ => address.to_owned(),
+        }
+    });
+    hops.collect()
 }
 
 /// An empty port answers what is sent there with an ICMP error, which the kernel hands to the
