@@ -218,8 +218,9 @@ fn injecting(inject: &str) -> [&str; 10] {
 
 /// A CLAT whose first attempt to open a packet socket on the uplink fails with an error.
 fn without_packet_socket(net: &ClatNet, error: &str) -> Daemon {
-    // Of netlink are the first three calls, and the fourth is for solicitations.
-    let inject = format!("inject=bind:error={error}:when=5");
+    // The first call is that of the control socket, the next three are of netlink, and the fifth is
+    // for solicitations.
+    let inject = format!("inject=bind:error={error}:when=6");
     let launcher = [
         "strace",
         "-D",

@@ -52,7 +52,8 @@ impl ControlSocket {
         // Whoever may read the directory may lock it, and with it the undo journals of CLATs.
         match DirBuilder::new().mode(0o711).create(directory) {
             // Its user removes the socket in the end.
-            Ok(()) => chown(directory, uid, gid)?,
+            Ok(()) if uid.is_some() || gid.is_some() => chown(directory, uid, gid)?,
+            Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
@@ -72,7 +73,10 @@ impl ControlSocket {
         if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFSOCK.bits() {
             return Err(ErrorKind::AddrInUse.into());
         }
-        fchownat(&file, "", user, group, AtFlags::AT_EMPTY_PATH)?;
+        // A service may not call this, and need not.
+        if user.is_some() || group.is_some() {
+            fchownat(&file, "", user, group, AtFlags::AT_EMPTY_PATH)?;
+        }
         Ok(Self {
             listener,
             directory,
