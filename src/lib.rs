@@ -14,7 +14,7 @@
 //! | layer | part | what it is |
 //! |---|---|---|
 //! | 3 | [`plan`] | what is to be there on the system, each resource with its undo; the ledger of what was done, and the undo journal as text |
-//! | 3 | [`report`] | what became of packets: counters, lines for the log, and hints; how a daemon is, and the protocol by which it is asked |
+//! | 3 | [`report`] | what became of packets: counters, lines for the log, and hints; how a daemon is, and the protocol by which it is asked; what becomes of a packet, and why |
 //! | 2 | [`config`] | text to settings, or to its mistakes: tayga.conf, map-file, dynamic.map, clatd.conf, resolv.conf, and systemd's name servers of a link |
 //! | 1 | [`translate`] | one packet in, one decision out |
 //! | 1 | [`clat`] | what happens to the network in, what is to be done about IPv4 out |

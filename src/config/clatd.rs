@@ -223,6 +223,19 @@ pub fn ignored_keys() -> impl Iterator<Item = &'static str> {
     IGNORED.iter().copied()
 }
 
+/// A key and its value.
+type KeyAndValue<'a> = (&'a [u8], &'a [u8]);
+
+/// The key and the value of a line; `None` if it is blank or a comment.
+pub(super) fn key_and_value_of(line: Line<'_>) -> Result<Option<KeyAndValue<'_>>, LineError> {
+    let text = line.text.trim_ascii_start();
+    let comments: [&[u8]; 3] = [b";", b"#", b"//"];
+    if text.is_empty() || comments.iter().any(|mark| text.starts_with(mark)) {
+        return Ok(None);
+    }
+    line.parse(text, key_and_value).map(Some)
+}
+
 impl ClatConfig {
     /// Takes the lines of a clatd.conf. Comments start with `;`, `#` or `//`. All mistakes are
     /// reported; a key that is unknown is none, but worth a notice, as with clatd.
@@ -242,12 +255,9 @@ impl ClatConfig {
     }
 
     fn read_line(&mut self, line: Line<'_>) -> Result<Option<Notice>, LineError> {
-        let text = line.text.trim_ascii_start();
-        let comments: [&[u8]; 3] = [b";", b"#", b"//"];
-        if text.is_empty() || comments.iter().any(|mark| text.starts_with(mark)) {
+        let Some((key, value)) = key_and_value_of(line)? else {
             return Ok(None);
-        }
-        let (key, value) = line.parse(text, key_and_value)?;
+        };
         let name = String::from_utf8_lossy(key);
         let use_of_key = self.set_octets(&name, value);
         let use_of_key = use_of_key.map_err(|expected| line.word(value).refuse(expected))?;

@@ -11,6 +11,7 @@ mod directives;
 mod draft;
 pub mod dynamic_map;
 pub(crate) mod grammar;
+mod lines;
 mod map_file;
 pub mod name_servers;
 mod notice;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use draft::Draft;
 
 pub use directives::directives;
+pub use lines::Lines;
 pub use notice::{Level, LineError, Notice, Problem};
 pub use tayga::Config;
 pub use values::{ControlSocket, LogClasses, is_name_format};

@@ -9,7 +9,7 @@ use super::{
     route::{LOCAL_TABLE, MAIN_TABLE},
 };
 use crate::{
-    addr::{AddressMap, Eam, Edge, IpPrefix, Prefix4, Prefix6},
+    addr::{AddressMap, Eam, Edge, IpPrefix, Nat64Prefix, Prefix4, Prefix6},
     clat::{AddressTest, Forwarding, HostSetup, Settings, Way, private},
     config::clatd::ClatConfig,
     link::LinkRef,
@@ -266,11 +266,19 @@ fn host_v6(setup: &HostSetup) -> Ipv6Addr {
 
 /// The address mapping: programs by their one address, all others by the prefix.
 pub fn clat_map(setup: &HostSetup) -> AddressMap {
-    let [host_v4, own_v4] = setup.addresses;
+    clat_map_of(setup.addresses, setup.prefix, host_v6(setup))
+}
+
+/// The address mapping by the IPv4 addresses of programs and of the translator itself, the NAT64
+/// prefix, and the IPv6 address behind the device.
+pub fn clat_map_of(
+    [host_v4, own_v4]: [Ipv4Addr; 2],
+    prefix: Nat64Prefix,
+    host: Ipv6Addr,
+) -> AddressMap {
     let own = private(own_v4);
     // Private IPv4 addresses behind a NAT64 are its own business: RFC 6052 section 3.1 is not held.
-    let mut map = AddressMap::new(own_v4, own, Some(setup.prefix), false);
-    let host = host_v6(setup);
+    let mut map = AddressMap::new(own_v4, own, Some(prefix), false);
     map.set_edge(Edge {
         network: Prefix4::around(CONTINUITY, 29),
         errors_from: host,
@@ -282,13 +290,13 @@ pub fn clat_map(setup: &HostSetup) -> AddressMap {
     map
 }
 
-/// The settings of the translator of a CLAT.
-pub fn clat_translation(config: &ClatConfig, setup: &HostSetup) -> translate::Settings {
+/// The settings of the translator of a CLAT. `mtu` is that of the uplink, in octets.
+pub fn clat_translation(config: &ClatConfig, mtu: u32) -> translate::Settings {
     /// The source of ICMP errors from routers that have no IPv4 address, as traceroute shows it
     /// (RFC 7600 section 4.8).
     const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
     translate::Settings {
-        mtu: u16::try_from(setup.mtu).unwrap_or(u16::MAX),
+        mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
         udp_checksum: UdpChecksum::Calculate,
         icmp_source: Some(DUMMY),
         icmp_node_id: config.icmp_node_id,
@@ -436,7 +444,7 @@ mod tests {
                 icmp_node_id,
                 ..ClatConfig::default()
             };
-            let settings = clat_translation(&config, &setup());
+            let settings = clat_translation(&config, setup().mtu);
             assert_eq!(settings.icmp_source, Some([192, 0, 0, 8].into()));
             assert_eq!(settings.icmp_node_id, icmp_node_id);
         }

@@ -20,7 +20,7 @@ mod sysctl;
 mod table;
 mod translator;
 
-pub use clat::{clat, clat_map, clat_translation, next_hop_object, trial, ufw_rules};
+pub use clat::{clat, clat_map, clat_map_of, clat_translation, next_hop_object, trial, ufw_rules};
 pub use describe::describe;
 pub use effect::{Before, Effect};
 pub use facts::Facts;

@@ -1,6 +1,7 @@
 //! Reports for people and for programs: what became of packets, and how a daemon is.
 
 pub mod control;
+pub mod explain;
 pub mod hints;
 pub mod mappings;
 pub mod packet_log;

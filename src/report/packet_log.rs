@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::Serialize;
+
 use crate::{
     config::LogClasses,
     pace::{Rate, TokenBucket},
@@ -179,20 +181,26 @@ fn belongs(class: Class, summary: &Summary, outcome: &Outcome<'_>) -> bool {
 }
 
 /// A packet in a line: `[v4] [192.0.2.1]->[198.51.100.1] (29 bytes) (proto 17) (ports 1024->53)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Length as received, in octets.
+    #[serde(rename = "octets")]
     len: usize,
     /// `None` if it is of neither family.
+    #[serde(skip)]
     direction: Option<Direction>,
     /// `None` if the header is cut off.
+    #[serde(flatten)]
     header: Option<Header>,
+    /// Source and destination.
+    #[serde(skip_serializing_if = "Option::is_none")]
     ports: Option<(u16, u16)>,
     /// ICMP type and code.
+    #[serde(skip_serializing_if = "Option::is_none")]
     icmp: Option<(u8, u8)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 struct Header {
     source: IpAddr,
     destination: IpAddr,
@@ -245,6 +253,17 @@ impl Summary {
             len,
             ..Self::of(octets)
         }
+    }
+
+    /// Source and destination, unless the header is cut off.
+    pub fn addresses(&self) -> Option<(IpAddr, IpAddr)> {
+        let header = self.header?;
+        Some((header.source, header.destination))
+    }
+
+    /// ICMP type and code, if it is ICMP and they are there.
+    pub fn icmp(&self) -> Option<(u8, u8)> {
+        self.icmp
     }
 
     fn read_transport(&mut self, protocol: u8, transport: &[u8]) {

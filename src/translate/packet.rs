@@ -34,6 +34,9 @@ impl Default for Packet {
 }
 
 impl Packet {
+    /// Longest packet, in octets: an IPv6 header and 65535 octets of payload.
+    pub const MAX_LEN: usize = MAX_LEN;
+
     /// An empty packet, with room for the longest.
     pub fn new() -> Self {
         let mut storage = Vec::with_capacity(HEADROOM + MAX_LEN);

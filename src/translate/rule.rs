@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::{Direction, DropReason};
 use crate::wire::Malformed;
 
 /// A rule: where it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Rule {
     /// The document, as `RFC 7915`, or a manual page of xlatd, as `tayga.conf(5)`.
     pub document: &'static str,

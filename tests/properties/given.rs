@@ -61,14 +61,18 @@ impl World {
         }
     }
 
-    pub(crate) fn node(&self, seed: u64) -> Node {
+    pub(crate) fn map(&self) -> AddressMap {
         let prefix = self.prefix.map(|prefix| Nat64Prefix::new(prefix).unwrap());
         let mut map = AddressMap::new(self.own_v4, self.own_v6, prefix, self.wkpf_strict);
         for eam in &self.eams {
             map.insert(*eam).unwrap();
         }
+        map
+    }
+
+    pub(crate) fn node(&self, seed: u64) -> Node {
         Node {
-            translator: Translator::new(self.settings.clone(), map, seed),
+            translator: Translator::new(self.settings.clone(), self.map(), seed),
             packet: Packet::new(),
             now: Instant::now(),
         }

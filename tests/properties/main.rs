@@ -7,6 +7,7 @@
 
 mod any_octets;
 mod checksums;
+mod explain;
 mod fragments;
 mod given;
 mod icmp_errors;

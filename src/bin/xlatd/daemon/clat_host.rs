@@ -251,7 +251,7 @@ impl ClatHost {
         let mut opened = Ok(());
         if let Some(path) = &mut self.path {
             path.set_map(plan::clat_map(setup));
-            path.set_mtu(plan::clat_translation(config, setup).mtu);
+            path.set_mtu(plan::clat_translation(config, setup.mtu).mtu);
             opened = path.set_uplink(uplink.clone());
         }
         let changed = self.host.change(wanted);
@@ -358,7 +358,7 @@ fn packet_path(device: Device, config: &ClatConfig, setup: &HostSetup) -> Packet
     } else {
         LogClasses::default()
     };
-    let settings = plan::clat_translation(config, setup);
+    let settings = plan::clat_translation(config, setup.mtu);
     let translator = Translator::new(settings, plan::clat_map(setup), random::seed());
     let hints = Hints::new(hints::Settings::Clat {
         device: config.clat.device.clone(),
