@@ -399,6 +399,7 @@ fn the_help_and_the_manual_page_have_the_same_options() {
         (&["--help"][..], "man/xlatd.8"),
         (&["clat", "--help"], "man/xlatd-clat.8"),
         (&["status", "--help"], "man/xlatd-status.8"),
+        (&["explain", "--help"], "man/xlatd-explain.8"),
     ] {
         let mut xlatd = Command::new(env!("CARGO_BIN_EXE_xlatd"));
         let help = xlatd.args(arguments).output().unwrap();

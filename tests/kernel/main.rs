@@ -35,6 +35,7 @@ mod data_dir;
 mod detach;
 mod device;
 mod differential;
+mod explain;
 mod fault;
 mod flood;
 mod forward;

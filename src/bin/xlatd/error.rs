@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use xlatd::{
     config::LineError,
     plan::{Protocol, Resource, Step},
+    report::explain::{NoCounterpart, NotRead},
 };
 
 use crate::sys::holder::Holder;
@@ -73,6 +74,19 @@ pub(crate) enum Error {
     },
     /// Another CLAT with this device holds the lock of the undo journal.
     ClatRunning { path: PathBuf },
+    /// No packet can be sent to an address that is to be explained.
+    NoCounterpart(NoCounterpart),
+    /// A CLAT finds this out while it runs, unless the key says it.
+    KnownWhileRunning {
+        what: &'static str,
+        key: &'static str,
+    },
+    /// The CLAT of the device has nothing to translate by.
+    NotTranslating { device: String, state: String },
+    /// The daemon with this control socket gave no answer.
+    NoAnswer { socket: PathBuf, cause: io::Error },
+    /// A capture could not be read, or no further.
+    Capture { path: PathBuf, cause: NotRead },
 }
 
 impl Error {
@@ -184,6 +198,17 @@ impl fmt::Display for Error {
                  clat-dev",
                 path.display()
             ),
+            Self::NoCounterpart(error) => error.fmt(f),
+            Self::KnownWhileRunning { what, key } => write!(
+                f,
+                "{what} of a CLAT is known only while it runs: give {key}, or ask the one that \
+                 runs with --live DEVICE"
+            ),
+            Self::NotTranslating { device, state } => {
+                write!(f, "{device}: nothing is translated now: {state}")
+            }
+            Self::NoAnswer { socket, .. } => write!(f, "{}: no answer", socket.display()),
+            Self::Capture { path, cause } => write!(f, "{}: {cause}", path.display()),
         }
     }
 }
@@ -199,7 +224,8 @@ impl error::Error for Error {
             | Self::Attach { cause, .. }
             | Self::PacketSocket { cause, .. }
             | Self::Step { cause, .. }
-            | Self::Tun { cause, .. } => Some(cause),
+            | Self::Tun { cause, .. }
+            | Self::NoAnswer { cause, .. } => Some(cause),
             Self::Usage { .. }
             | Self::Config { .. }
             | Self::NoSuchUser { .. }
@@ -210,7 +236,11 @@ impl error::Error for Error {
             | Self::Mtu { .. }
             | Self::DeviceRemoved { .. }
             | Self::DataDirInUse { .. }
-            | Self::ClatRunning { .. } => None,
+            | Self::ClatRunning { .. }
+            | Self::NoCounterpart(_)
+            | Self::KnownWhileRunning { .. }
+            | Self::NotTranslating { .. }
+            | Self::Capture { .. } => None,
         }
     }
 }

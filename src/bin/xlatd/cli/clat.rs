@@ -101,38 +101,39 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
 }
 
 /// A configuration as it was read.
-struct Configured {
-    config: ClatConfig,
+pub(super) struct Configured {
+    pub(super) config: ClatConfig,
     /// `None`: there is no file, and none is needed.
     file: Option<FileAsRead>,
     /// The lines to log.
     lines: Vec<(Level, String)>,
 }
 
+/// The path and the text of the configuration. `None`: there is none, and none was asked for.
+pub(super) fn configuration(arguments: &ClatdArguments) -> Result<(&Path, Option<Vec<u8>>), Error> {
+    let path = arguments.config.as_deref();
+    let path = path.unwrap_or(Path::new(DEFAULT_CONFIG));
+    match fs::read(path) {
+        Ok(text) => Ok((path, Some(text))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && arguments.config.is_none() => {
+            Ok((path, None))
+        }
+        Err(cause) => Err(Error::Read {
+            path: path.to_owned(),
+            cause,
+        }),
+    }
+}
+
 /// Reads the configuration.
-fn configure_clat(
+pub(super) fn configure_clat(
     arguments: &ClatdArguments,
     usage: impl Fn(lexopt::Error) -> Error,
 ) -> Result<Configured, Error> {
     let mut config = ClatConfig::default();
-    let path = arguments.config.as_deref();
-    let path = path.unwrap_or(Path::new(DEFAULT_CONFIG));
-    let mut file = None;
-    let text = match fs::read(path) {
-        Ok(text) => {
-            file = Some(FileAsRead::new(path, &text));
-            text
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && arguments.config.is_none() => {
-            Vec::new()
-        }
-        Err(cause) => {
-            return Err(Error::Read {
-                path: path.to_owned(),
-                cause,
-            });
-        }
-    };
+    let (path, text) = configuration(arguments)?;
+    let file = text.as_ref().map(|text| FileAsRead::new(path, text));
+    let text = text.unwrap_or_default();
     let notices = config.read(&text).map_err(|lines| Error::Config {
         path: path.to_owned(),
         lines,

@@ -15,11 +15,13 @@ Usage: xlatd [OPTION]...
        xlatd check [-c FILE]
        xlatd clat [OPTION]... [KEY=VALUE]...
        xlatd status [OPTION]... [DEVICE]
+       xlatd explain [OPTION]... ADDRESS [ADDRESS]
 
 xlatd is a stateless NAT64/SIIT translator, configured by tayga.conf.
 xlatd check prints what a tayga.conf means, and changes nothing.
 xlatd clat is a 464XLAT CLAT; see 'xlatd clat --help'.
 xlatd status says how those are that run; see 'xlatd status --help'.
+xlatd explain says what becomes of packets, and why; see 'xlatd explain --help'.
 
   -c, --config FILE  read FILE instead of /etc/tayga.conf
   -d, --debug        stay in the foreground, log debug messages and packets
@@ -36,6 +38,9 @@ xlatd status says how those are that run; see 'xlatd status --help'.
   -h, --help         print this help and exit
   -V, --version      print the version and exit
 ";
+
+/// The default configuration.
+pub(crate) const DEFAULT_CONFIG: &str = "/etc/tayga.conf";
 
 /// The name under which the program was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +165,7 @@ impl TaygaArguments {
     ) -> Result<Self, lexopt::Error> {
         let mut parsed = Self {
             command: TaygaCommand::Run,
-            config: "/etc/tayga.conf".into(),
+            config: DEFAULT_CONFIG.into(),
             debug: false,
             foreground: false,
             destination: Destination::Stdout,

@@ -179,16 +179,26 @@ fn configure(arguments: &TaygaArguments) -> Result<(Config, FileAsRead), Error> 
 }
 
 fn read_config(path: &Path) -> Result<(Config, Vec<Notice>, FileAsRead), Error> {
-    let text = fs::read(path).map_err(|cause| Error::Read {
+    let text = read_file(path)?;
+    let as_read = FileAsRead::new(path, &text);
+    let (config, notices) = parse_config(path, &text)?;
+    Ok((config, notices, as_read))
+}
+
+/// Reads a file that must be there.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|cause| Error::Read {
         path: path.to_owned(),
         cause,
-    })?;
-    let as_read = FileAsRead::new(path, &text);
-    let read = Config::read_in(text, state_directory()).map_err(|lines| Error::Config {
+    })
+}
+
+/// The configuration of the text of a file.
+pub(super) fn parse_config(path: &Path, text: &[u8]) -> Result<(Config, Vec<Notice>), Error> {
+    Config::read_in(text, state_directory()).map_err(|lines| Error::Config {
         path: path.to_owned(),
         lines,
-    });
-    read.map(|(config, notices)| (config, notices, as_read))
+    })
 }
 
 /// The first directory of the service's state (systemd.exec(5), StateDirectory=).
