@@ -168,7 +168,8 @@ impl PacketPath {
             accounting,
             ..
         } = self;
-        let (received, outcome) = accounting.translate(translator, packet, now);
+        let received = Received::of(packet);
+        let outcome = accounting.translate(translator, packet, &received, now);
         if let Outcome::Forward = outcome
             && links.device.coalesces
         {
@@ -184,7 +185,8 @@ impl PacketPath {
         match outcome {
             Outcome::Segments(mut segments) => {
                 while segments.next(segment) {
-                    let (received, outcome) = accounting.translate(translator, segment, now);
+                    let received = Received::of(segment);
+                    let outcome = accounting.translate(translator, segment, &received, now);
                     let refused = refused(&outcome);
                     match write_fragments(links, outcome, fragment, now) {
                         None => links.write(segment, now),
@@ -453,9 +455,9 @@ impl Accounting {
         &mut self,
         translator: &mut Translator,
         packet: &'p mut Packet,
+        received: &Received,
         now: Instant,
-    ) -> (Received, Outcome<'p>) {
-        let received = Received::of(packet);
+    ) -> Outcome<'p> {
         let octets = packet.bytes();
         // Before the translation replaces it.
         let summary = self.packet_log.as_ref().map(|_| Summary::of(octets));
@@ -463,7 +465,7 @@ impl Accounting {
         // Only a CLAT has its NAT64 on the path.
         let is_of_the_way = map.is_at_edge() && stats::is_of_the_way(octets, map);
         let outcome = translator.translate(packet, now);
-        self.stats.count(&received, &outcome);
+        self.stats.count(received, &outcome);
         if is_of_the_way {
             self.stats.count_as_no_answer(&outcome);
         }
@@ -478,7 +480,7 @@ impl Accounting {
         {
             log_lease(&mut self.packet_log, &event, now);
         }
-        (received, outcome)
+        outcome
     }
 
     /// Counts a packet whose virtio_net_hdr is invalid.
