@@ -8,10 +8,11 @@ use std::collections::HashMap;
 
 use super::{
     attributes::{attributes, find, name, number},
-    walk::{Action, Fit, Packet, Rule},
+    walk::{Action, Fit, IpVersion, Packet, Rule},
 };
 
-/// NFPROTO_IPV6 of linux/netfilter.h.
+/// NFPROTO_IPV4 and NFPROTO_IPV6 of linux/netfilter.h.
+const IPV4: u8 = 2;
 const IPV6: u8 = 10;
 /// NF_DROP and NF_ACCEPT, and NF_QUEUE, upon which a program decides.
 const NF_DROP: i32 = 0;
@@ -157,10 +158,14 @@ impl<S: Sets> Run<'_, S> {
                 }
             },
             "reject" => Outcome::End(Action::Drop),
+            "masq" => Outcome::End(Action::Masquerade),
+            // Of NFT_NAT_SNAT.
+            "nat" if number(data, 1) == Some(0) => Outcome::End(Action::Masquerade),
             "queue" => Outcome::End(Action::Accept), // a program decides
             "match" => self.match_of_iptables(data),
             "target" => match name(data, 1) {
                 Some("REJECT") => Outcome::End(Action::Drop),
+                Some("MASQUERADE" | "SNAT") => Outcome::End(Action::Masquerade),
                 Some("NFQUEUE") => Outcome::End(Action::Accept),
                 _ => Outcome::Next,
             },
@@ -202,18 +207,22 @@ impl<S: Sets> Run<'_, S> {
             octets.resize(NAME_LEN, 0);
             octets
         };
+        let (ethertype, family) = match self.packet.version {
+            IpVersion::V4 => (0x0800_u16, IPV4),
+            IpVersion::V6 => (0x86dd, IPV6),
+        };
         let octets = match key {
-            1 => 0x86dd_u16.to_be_bytes().to_vec(), // NFT_META_PROTOCOL, in network order
+            1 => ethertype.to_be_bytes().to_vec(), // NFT_META_PROTOCOL, in network order
             4 => input.index.to_ne_bytes().to_vec(), // NFT_META_IIF
             5 => output.index.to_ne_bytes().to_vec(), // NFT_META_OIF
-            6 => name(&input.name),                 // NFT_META_IIFNAME
-            7 => name(&output.name),                // NFT_META_OIFNAME
-            15 => vec![IPV6],                       // NFT_META_NFPROTO
+            6 => name(&input.name),                // NFT_META_IIFNAME
+            7 => name(&output.name),               // NFT_META_OIFNAME
+            15 => vec![family],                    // NFT_META_NFPROTO
             _ => return None,
         };
         let is_device = match key {
-            4 | 6 => self.packet.is_first,
-            5 | 7 => !self.packet.is_first,
+            4 | 6 => self.packet.leaves,
+            5 | 7 => !self.packet.leaves,
             _ => false,
         };
         Some(Value { octets, is_device })

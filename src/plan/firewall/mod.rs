@@ -1,4 +1,5 @@
-//! Firewalls of others that drop forwarded packets of a CLAT, and the commands that help.
+//! Firewalls of others that drop forwarded packets of a CLAT or a translator, and the commands that
+//! help; and whether one of them masquerades.
 //!
 //! Two packets are followed through each chain of the hook forward: the first one of a connection,
 //! and its answer. Of both the devices, the family and the state of the connection are known, and
@@ -7,12 +8,12 @@
 
 mod attributes;
 mod expressions;
-mod ip6tables;
+mod iptables;
 mod nftables;
 mod obstacle;
 mod walk;
 
-pub use ip6tables::legacy_obstacle;
-pub use nftables::{Request, obstacles};
+pub use iptables::{legacy_masquerades, legacy_obstacle};
+pub use nftables::{Request, masquerades, obstacles};
 pub use obstacle::{Chain, Manager, Obstacle};
-pub use walk::Packet;
+pub use walk::{IpVersion, Packet};

@@ -1,7 +1,7 @@
 //! Chains of nftables, as the kernel answers by netlink (linux/netfilter/nf_tables.h); those of
 //! ip6tables-nft are among them.
 //!
-//! Only chains that forwarded IPv6 packets come to are read, and no more than [`MAX_RULES`]: a
+//! Only chains that forwarded packets come to are read, and no more than [`MAX_RULES`]: a
 //! firewall may have 100,000s of rules, and packets wait meanwhile.
 
 use std::{collections::HashMap, rc::Rc};
@@ -10,7 +10,7 @@ use super::{
     attributes::{attributes, find, name, number, push_name},
     expressions::{Found, Sets, action, carry_out},
     obstacle::{Chain, Manager, Obstacle},
-    walk::{Action, Chains, Packet, Rule, Verdict, verdict},
+    walk::{Action, Chains, IpVersion, Packet, Rule, Verdict, may_masquerade, verdict},
 };
 use crate::plan::{Family, Table};
 
@@ -28,8 +28,9 @@ const HEADER_LEN: usize = 4;
 const INET: u8 = 1;
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
-/// NF_INET_FORWARD.
+/// NF_INET_FORWARD and NF_INET_POST_ROUTING.
 const HOOK_FORWARD: u32 = 2;
+const HOOK_POSTROUTING: u32 = 4;
 
 /// A request to dump something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl Request {
     }
 }
 
-/// The chains that drop packets [of a CLAT](Packet::both_ways).
+/// The chains that drop packets of a [connection](Packet::connection).
 ///
 /// `dump` sends a request, and returns the answers, of each what is behind the header of netlink:
 /// at most as many as are asked for.
@@ -87,66 +88,82 @@ pub fn obstacles(
         dump,
         left: MAX_RULES,
     };
-    let chains = (reader.dump)(&Request::Chains, MAX_CHAINS);
-    let chains: Vec<_> = chains
+    let [first, _] = packets;
+    let chains = reader.chains(first.version);
+    let of_the_hook = chains
         .iter()
-        .filter_map(|octets| Listed::read(octets))
-        .collect();
-    let of_the_hook = chains.iter().filter(|chain| chain.policy.is_some());
+        .filter(|chain| chain.hook == Some(HOOK_FORWARD));
     of_the_hook
         .filter_map(|base| {
-            let mut view = View {
-                reader: &mut reader,
-                table: base.table.clone(),
-                rules: HashMap::new(),
-                elements: HashMap::new(),
-            };
-            let [drops_leaving, drops_answers] = packets.each_ref().map(|packet| {
-                verdict(&mut view, &base.name, packet).or(base.policy) == Some(Verdict::Drop)
+            let mut view = View::of(&mut reader, &base.table);
+            let [drops_first, drops_answers] = packets.each_ref().map(|packet| {
+                verdict(&mut view, &base.name, packet).unwrap_or(base.policy) == Verdict::Drop
             });
             let names = chains
                 .iter()
                 .filter(|chain| chain.table == base.table)
                 .map(|chain| &*chain.name);
-            (drops_leaving || drops_answers).then(|| Obstacle {
+            (drops_first || drops_answers).then(|| Obstacle {
                 chain: Chain::Nftables(base.table.clone(), base.name.clone()),
                 manager: Manager::of(&base.table.name, names),
-                drops_leaving,
+                version: first.version,
+                leaves: first.leaves,
+                drops_first,
                 drops_answers,
             })
         })
         .collect()
 }
 
+/// Whether a chain may give a packet, the first of a connection, the source of the device that it
+/// leaves by, or another one. `dump` as in [`obstacles`].
+pub fn masquerades(packet: &Packet, dump: impl FnMut(&Request, usize) -> Vec<Vec<u8>>) -> bool {
+    let mut reader = Reader {
+        dump,
+        left: MAX_RULES,
+    };
+    let chains = reader.chains(packet.version);
+    let mut of_the_hook = chains
+        .iter()
+        .filter(|chain| chain.hook == Some(HOOK_POSTROUTING));
+    of_the_hook.any(|base| {
+        let mut view = View::of(&mut reader, &base.table);
+        may_masquerade(&mut view, &base.name, packet)
+    })
+}
+
 /// A chain in the list of all.
 struct Listed {
     table: Table,
     name: String,
-    /// That of a chain in the hook forward.
-    policy: Option<Verdict>,
+    /// `None`: other chains call it.
+    hook: Option<u32>,
+    policy: Verdict,
 }
 
 impl Listed {
-    /// `None`: IPv6 packets do not come to it.
-    fn read(octets: &[u8]) -> Option<Self> {
+    /// `None`: packets of this version do not come to it.
+    fn read(octets: &[u8], version: IpVersion) -> Option<Self> {
         let (header, octets) = octets.split_first_chunk::<HEADER_LEN>()?;
-        let family = match header[0] {
-            INET => Family::Inet,
-            IPV6 => Family::Ip6,
+        let family = match (header[0], version) {
+            (INET, _) => Family::Inet,
+            (IPV4, IpVersion::V4) => Family::Ip,
+            (IPV6, IpVersion::V6) => Family::Ip6,
             _ => return None,
         };
         // NFTA_CHAIN_HOOK with NFTA_HOOK_HOOKNUM
         let hook = find(octets, 4).and_then(|hook| number(hook, 1));
-        let policy = (hook == Some(HOOK_FORWARD)).then(|| match number(octets, 5) {
+        let policy = match number(octets, 5) {
             Some(0) => Verdict::Drop, // NFTA_CHAIN_POLICY
             _ => Verdict::Accept,
-        });
+        };
         Some(Self {
             table: Table {
                 family,
                 name: name(octets, 1)?.to_owned(),
             },
             name: name(octets, 3)?.to_owned(),
+            hook,
             policy,
         })
     }
@@ -160,6 +177,13 @@ struct Reader<F> {
 }
 
 impl<F: FnMut(&Request, usize) -> Vec<Vec<u8>>> Reader<F> {
+    fn chains(&mut self, version: IpVersion) -> Vec<Listed> {
+        let chains = (self.dump)(&Request::Chains, MAX_CHAINS);
+        let chains = chains.iter();
+        let read = |octets: &Vec<u8>| Listed::read(octets, version);
+        chains.filter_map(read).collect()
+    }
+
     fn ask(&mut self, request: &Request) -> Vec<Vec<u8>> {
         if self.left == 0 {
             return Vec::new();
@@ -178,6 +202,17 @@ struct View<'a, F> {
     rules: HashMap<String, Rc<[Vec<u8>]>>,
     /// By the names of sets.
     elements: HashMap<String, Vec<Element>>,
+}
+
+impl<'a, F> View<'a, F> {
+    fn of(reader: &'a mut Reader<F>, table: &Table) -> Self {
+        Self {
+            reader,
+            table: table.clone(),
+            rules: HashMap::new(),
+            elements: HashMap::new(),
+        }
+    }
 }
 
 impl<F: FnMut(&Request, usize) -> Vec<Vec<u8>>> Chains for View<'_, F> {
@@ -422,7 +457,9 @@ mod tests {
         let expected = Obstacle {
             chain: Chain::Nftables(table, "filter_FORWARD".to_owned()),
             manager: Manager::Firewalld,
-            drops_leaving: true,
+            version: IpVersion::V6,
+            leaves: true,
+            drops_first: true,
             drops_answers: false,
         };
         assert_eq!(found, [expected]);
@@ -472,7 +509,7 @@ mod tests {
         });
         assert_eq!(read, MAX_RULES);
         assert_eq!(found.len(), 1);
-        assert!(found[0].drops_leaving && found[0].drops_answers);
+        assert!(found[0].drops_first && found[0].drops_answers);
     }
 
     /// Intervals of names, as `veth*` and single ones beside it, in the order of nftables.

@@ -1,7 +1,8 @@
-//! A chain that drops packets of a CLAT, in words, and the commands that help.
+//! A chain that drops packets from or to the TUN device, in words, and the commands that help.
 
 use std::fmt;
 
+use super::walk::IpVersion;
 use crate::plan::Table;
 
 /// The place of a chain.
@@ -9,7 +10,7 @@ use crate::plan::Table;
 pub enum Chain {
     /// A chain of nftables, also one of ip6tables-nft.
     Nftables(Table, String),
-    /// The chain FORWARD of ip6tables-legacy, which nftables do not show.
+    /// The chain FORWARD of iptables-legacy or ip6tables-legacy, which nftables do not show.
     Legacy,
 }
 
@@ -22,8 +23,8 @@ pub enum Manager {
     Ufw,
     /// Docker, which leaves the chain DOCKER-USER to the administrator.
     Docker,
-    /// ip6tables(8): the chain is one that it has made.
-    Ip6tables,
+    /// iptables(8) or ip6tables(8): the chain is one that it has made.
+    Iptables,
     /// None of these.
     Unknown,
 }
@@ -35,27 +36,31 @@ impl Manager {
         // FORWARD_ZONES, FORWARD_POLICIES: firewalld with its backend of ip6tables.
         if table == "firewalld" || has("FORWARD_ZONES") || has("FORWARD_POLICIES") {
             Self::Firewalld
-        } else if has("ufw6-user-forward") {
+        } else if has("ufw6-user-forward") || has("ufw-user-forward") {
             Self::Ufw
         } else if has("DOCKER-USER") {
             Self::Docker
         } else if table == "filter" && has("FORWARD") {
-            Self::Ip6tables
+            Self::Iptables
         } else {
             Self::Unknown
         }
     }
 }
 
-/// A chain that drops forwarded packets of a CLAT.
+/// A chain that drops packets of connections which are forwarded from or to the TUN device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
     /// The chain.
     pub chain: Chain,
     /// Who keeps it.
     pub manager: Manager,
-    /// Whether it drops packets that leave.
-    pub drops_leaving: bool,
+    /// The version of IP of the packets.
+    pub version: IpVersion,
+    /// Whether the connections leave the TUN device; otherwise they go there.
+    pub leaves: bool,
+    /// Whether it drops the first packet of a connection.
+    pub drops_first: bool,
     /// Whether it drops answers.
     pub drops_answers: bool,
 }
@@ -64,54 +69,101 @@ impl Obstacle {
     /// The commands by which it lets packets pass between these devices. Those that are not needed
     /// are not among them.
     pub fn commands(&self, device: &str, uplink: &str) -> Vec<String> {
-        let rules = |there: String, back: String| {
-            let there = self.drops_leaving.then_some(there);
-            there
-                .into_iter()
-                .chain(self.drops_answers.then_some(back))
-                .collect()
+        let (there, back) = match self.leaves {
+            true => ("-i", "-o"),
+            false => ("-o", "-i"),
         };
-        let ip6tables = |chain| {
-            let program = match self.chain {
-                Chain::Nftables(..) => "ip6tables-nft",
-                Chain::Legacy => "ip6tables-legacy",
+        let iptables = |chain| {
+            let name = match self.version {
+                IpVersion::V4 => "iptables",
+                IpVersion::V6 => "ip6tables",
             };
-            rules(
-                format!("{program} -I {chain} -i {device} -j ACCEPT"),
+            let kind = match self.chain {
+                Chain::Nftables(..) => "nft",
+                Chain::Legacy => "legacy",
+            };
+            self.rules(
+                format!("{name}-{kind} -I {chain} {there} {device} -j ACCEPT"),
                 format!(
-                    "{program} -I {chain} -o {device} -m conntrack \
+                    "{name}-{kind} -I {chain} {back} {device} -m conntrack \
                      --ctstate ESTABLISHED,RELATED -j ACCEPT"
                 ),
             )
         };
         match (self.manager, &self.chain) {
-            // It accepts answers in any zone. Once for now, and once for its next start.
-            (Manager::Firewalld, _) => ["", "--permanent "]
-                .map(|when| {
-                    format!("firewall-cmd {when}--zone=trusted --change-interface={device}")
-                })
-                .into(),
+            (Manager::Firewalld, _) => self.commands_of_firewalld(device, uplink),
             (Manager::Ufw, _) => {
                 let allow = |from, to| format!("ufw route prepend allow in on {from} out on {to}");
-                rules(allow(device, uplink), allow(uplink, device))
+                let (from, to) = match self.leaves {
+                    true => (device, uplink),
+                    false => (uplink, device),
+                };
+                self.rules(allow(from, to), allow(to, from))
             }
-            (Manager::Docker, _) => ip6tables("DOCKER-USER"),
-            (Manager::Ip6tables, _) | (Manager::Unknown, Chain::Legacy) => ip6tables("FORWARD"),
-            (Manager::Unknown, Chain::Nftables(table, chain)) => rules(
-                format!("nft insert rule {table} {chain} iifname {device} accept"),
-                format!(
-                    "nft insert rule {table} {chain} oifname {device} \
-                     ct state established,related accept"
-                ),
-            ),
+            (Manager::Docker, _) => iptables("DOCKER-USER"),
+            (Manager::Iptables, _) | (Manager::Unknown, Chain::Legacy) => iptables("FORWARD"),
+            (Manager::Unknown, Chain::Nftables(table, chain)) => {
+                let [there, back] = [there, back].map(|option| match option {
+                    "-i" => "iifname",
+                    _ => "oifname",
+                });
+                self.rules(
+                    format!("nft insert rule {table} {chain} {there} {device} accept"),
+                    format!(
+                        "nft insert rule {table} {chain} {back} {device} \
+                         ct state established,related accept"
+                    ),
+                )
+            }
         }
+    }
+
+    /// The rules that are needed, of one for the first packets and one for answers.
+    fn rules(&self, first: String, answers: String) -> Vec<String> {
+        let first = self.drops_first.then_some(first);
+        let answers = self.drops_answers.then_some(answers);
+        first.into_iter().chain(answers).collect()
+    }
+
+    /// It accepts answers in any zone, and what comes from the zone trusted. What is to go there is
+    /// for a policy to accept.
+    fn commands_of_firewalld(&self, device: &str, uplink: &str) -> Vec<String> {
+        if self.leaves {
+            // Once for now, and once for its next start.
+            let change =
+                |when| format!("firewall-cmd {when}--zone=trusted --change-interface={device}");
+            return ["", "--permanent "].map(change).into();
+        }
+        let policy = format!("{device}-in");
+        let zone_of_device = format!("firewall-cmd --get-zone-of-interface={uplink}");
+        let default_zone = "firewall-cmd --get-default-zone";
+        let zone = format!("$({zone_of_device} || {default_zone})");
+        // A device that is only by default in a zone is in none for a policy.
+        let join = format!(
+            "{zone_of_device} || firewall-cmd --permanent --zone=$({default_zone}) \
+             --change-interface={uplink}"
+        );
+        let changes = [
+            format!("--zone=trusted --change-interface={device}"),
+            format!("--new-policy={policy}"),
+            format!("--policy={policy} --set-target=ACCEPT"),
+            format!("--policy={policy} --add-ingress-zone={zone}"),
+            format!("--policy={policy} --add-egress-zone=trusted"),
+        ]
+        .map(|change| format!("firewall-cmd --permanent {change}"));
+        let reload = "firewall-cmd --reload".to_owned();
+        [join].into_iter().chain(changes).chain([reload]).collect()
     }
 }
 
 /// The chain, and that it drops packets.
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the {} drops forwarded packets", self.chain)
+        match (&self.chain, self.version) {
+            (Chain::Legacy, IpVersion::V4) => f.write_str("the iptables-legacy chain FORWARD"),
+            (chain, _) => write!(f, "the {chain}"),
+        }?;
+        f.write_str(" drops forwarded packets")
     }
 }
 
@@ -130,15 +182,20 @@ mod tests {
     use crate::plan::Family;
 
     fn commands(manager: Manager, chain: &Chain, drops: [bool; 2]) -> Vec<String> {
-        let [drops_leaving, drops_answers] = drops;
-        let chain = chain.clone();
+        obstacle(manager, chain, drops).commands("clat", "eth0")
+    }
+
+    /// Of connections of IPv6 that leave.
+    fn obstacle(manager: Manager, chain: &Chain, drops: [bool; 2]) -> Obstacle {
+        let [drops_first, drops_answers] = drops;
         Obstacle {
-            chain,
+            chain: chain.clone(),
             manager,
-            drops_leaving,
+            version: IpVersion::V6,
+            leaves: true,
+            drops_first,
             drops_answers,
         }
-        .commands("clat", "eth0")
     }
 
     /// Each manager has its own, which it keeps; what already passes has none.
@@ -172,8 +229,51 @@ mod tests {
                  --ctstate ESTABLISHED,RELATED -j ACCEPT"]
         );
         assert_eq!(
-            commands(Manager::Ip6tables, &chain, [true, false]),
+            commands(Manager::Iptables, &chain, [true, false]),
             ["ip6tables-nft -I FORWARD -i clat -j ACCEPT"]
+        );
+    }
+
+    /// Connections to the TUN device, as those of the clients of a gateway: the rules are about the
+    /// other device of each packet, and of the program for the packets.
+    #[test]
+    fn commands_are_those_of_the_direction() {
+        let table = Table::new(Family::Ip, "filter");
+        let chain = Chain::Nftables(table, "FORWARD".to_owned());
+        let entering = |manager, version| {
+            let obstacle = Obstacle {
+                version,
+                leaves: false,
+                ..obstacle(manager, &chain, [true, true])
+            };
+            obstacle.commands("nat64", "eth0")
+        };
+        assert_eq!(
+            entering(Manager::Unknown, IpVersion::V4),
+            [
+                "nft insert rule ip filter FORWARD oifname nat64 accept",
+                "nft insert rule ip filter FORWARD iifname nat64 ct state established,related \
+                 accept",
+            ]
+        );
+        assert_eq!(
+            entering(Manager::Iptables, IpVersion::V4),
+            [
+                "iptables-nft -I FORWARD -o nat64 -j ACCEPT",
+                "iptables-nft -I FORWARD -i nat64 -m conntrack --ctstate ESTABLISHED,RELATED \
+                 -j ACCEPT",
+            ]
+        );
+        assert_eq!(
+            entering(Manager::Ufw, IpVersion::V6),
+            [
+                "ufw route prepend allow in on eth0 out on nat64",
+                "ufw route prepend allow in on nat64 out on eth0",
+            ]
+        );
+        assert_eq!(
+            entering(Manager::Firewalld, IpVersion::V6)[2],
+            "firewall-cmd --permanent --new-policy=nat64-in"
         );
     }
 }

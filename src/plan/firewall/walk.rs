@@ -1,37 +1,67 @@
 //! The way of a packet through chains, whatever they are read from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::link::LinkRef;
 
 /// The deepest that chains may call each other: NFT_JUMP_STACK_SIZE of net/netfilter/nf_tables.h.
 const MAX_DEPTH: usize = 16;
 
-/// A forwarded IPv6 packet of a CLAT.
+/// The version of IP of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IpVersion {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// A packet that is forwarded from or to the TUN device.
 #[derive(Clone, Debug)]
 pub struct Packet {
+    pub(super) version: IpVersion,
     /// The device that it comes in by.
     pub(super) input: LinkRef,
     /// The device that it leaves by.
     pub(super) output: LinkRef,
-    /// Whether it is the first one of a connection, and comes from the TUN device; otherwise it is
-    /// an answer, and goes there.
+    /// Whether it is the first one of a connection; otherwise it is an answer.
     pub(super) is_first: bool,
+    /// Whether it comes from the TUN device; otherwise it goes there.
+    pub(super) leaves: bool,
 }
 
 impl Packet {
-    /// The first packet of a connection, and its answer.
+    /// The version of IP.
+    pub fn version(&self) -> IpVersion {
+        self.version
+    }
+
+    /// The first IPv6 packet of a connection that leaves a CLAT, and its answer.
     pub fn both_ways(device: &LinkRef, uplink: &LinkRef) -> [Self; 2] {
+        Self::connection(IpVersion::V6, true, device, uplink)
+    }
+
+    /// The first packet of a connection, and its answer. It leaves the TUN device, or else comes
+    /// from the other one.
+    pub fn connection(
+        version: IpVersion,
+        leaves: bool,
+        device: &LinkRef,
+        other: &LinkRef,
+    ) -> [Self; 2] {
         [true, false].map(|is_first| {
-            let (input, output) = if is_first {
-                (device, uplink)
+            let leaves = leaves == is_first;
+            let (input, output) = if leaves {
+                (device, other)
             } else {
-                (uplink, device)
+                (other, device)
             };
             Self {
+                version,
                 input: input.clone(),
                 output: output.clone(),
                 is_first,
+                leaves,
             }
         })
     }
@@ -54,6 +84,8 @@ pub(super) enum Fit {
 pub(super) enum Action {
     Accept,
     Drop,
+    /// Its source becomes another one: that of the device that it leaves by, or a given one.
+    Masquerade,
     Jump(String),
     Goto(String),
     Return,
@@ -124,7 +156,7 @@ impl<C: Chains> Walk<'_, C> {
                 Action::Accept => Some(Verdict::Accept),
                 Action::Drop => Some(Verdict::Drop),
                 Action::Jump(to) | Action::Goto(to) => self.verdict(to, depth + 1),
-                Action::Return | Action::Continue => None,
+                Action::Masquerade | Action::Return | Action::Continue => None,
             };
             if verdict.is_some_and(|verdict| is_sure || verdict == Verdict::Accept) {
                 return verdict;
@@ -135,6 +167,31 @@ impl<C: Chains> Walk<'_, C> {
         }
         None
     }
+}
+
+/// Whether a rule of a chain, or of one that it calls, may give a packet another source: one that
+/// applies to it, or that depends on what is not known of it.
+pub(super) fn may_masquerade(chains: &mut impl Chains, chain: &str, packet: &Packet) -> bool {
+    let (mut seen, mut left) = (HashSet::new(), vec![chain.to_owned()]);
+    while let Some(chain) = left.pop() {
+        if !seen.insert(chain.clone()) {
+            continue;
+        }
+        let mut places = 0..;
+        while let Some(rule) = places
+            .next()
+            .and_then(|place| chains.rule(&chain, place, packet))
+        {
+            match (rule.fit, rule.action) {
+                (Fit::No, _) => {}
+                (_, Action::Masquerade) => return true,
+                (_, Action::Jump(to) | Action::Goto(to)) => left.push(to),
+                (Fit::Yes, Action::Accept | Action::Drop | Action::Return) => break,
+                _ => {}
+            }
+        }
+    }
+    false
 }
 
 #[cfg(test)]

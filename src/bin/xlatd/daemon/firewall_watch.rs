@@ -1,17 +1,17 @@
 //! Watches the firewalls of others for chains that drop packets of the CLAT: nothing else would
 //! show it.
 
-use std::{io, time::Instant};
+use std::time::Instant;
 
 use log::{debug, warn};
 use xlatd::{
     clat::Rescan,
     link::LinkRef,
-    plan::firewall::{Obstacle, Packet, legacy_obstacle, obstacles},
+    plan::firewall::{Obstacle, Packet},
     report::status,
 };
 
-use crate::sys::{firewall::legacy, netlink::nftables::dump};
+use crate::host::firewall::{Found, find_obstacles};
 
 /// The chains that drop packets of the CLAT, as of the last look.
 pub(crate) struct FirewallWatch {
@@ -62,7 +62,8 @@ impl FirewallWatch {
             return false;
         };
         let before = Instant::now();
-        let found = find(&Packet::both_ways(device, uplink));
+        let Found { found, unread } = find_obstacles(&Packet::both_ways(device, uplink));
+        unread.iter().for_each(|error| debug!("{error}"));
         self.rescan.took(before.elapsed());
         let with_commands = |obstacle: Obstacle| {
             let commands = obstacle.commands(&device.name, &uplink.name).join("; ");
@@ -96,31 +97,4 @@ impl FirewallWatch {
         let chains: Vec<_> = chains.collect();
         (!chains.is_empty()).then(|| chains.join(", and "))
     }
-}
-
-/// The chains that drop one of these packets. Those that cannot be read are left out.
-fn find(packets: &[Packet; 2]) -> Vec<Obstacle> {
-    let before = Instant::now();
-    let mut found = nftables(packets).unwrap_or_else(|error| {
-        debug!("cannot read the chains of nftables: {error}");
-        Vec::new()
-    });
-    match legacy::list() {
-        Ok(Some(listing)) => found.extend(legacy_obstacle(&listing, packets)),
-        Ok(None) => {}
-        Err(error) => debug!("cannot read the rules of ip6tables-legacy: {error}"),
-    }
-    debug!("Read the firewalls in {:?}", before.elapsed());
-    found
-}
-
-fn nftables(packets: &[Packet; 2]) -> io::Result<Vec<Obstacle>> {
-    let mut failure = None;
-    let found = obstacles(packets, |request, limit| {
-        dump(request, limit).unwrap_or_else(|error| {
-            failure = Some(error);
-            Vec::new()
-        })
-    });
-    failure.map_or(Ok(found), Err)
 }

@@ -1,6 +1,7 @@
 //! The host, as it was set up by the [`Ledger`]: does what that decides, and tells it the result.
 
 mod apply;
+pub(crate) mod firewall;
 pub(crate) mod forwarding;
 mod journal;
 

@@ -1,30 +1,39 @@
-//! ip6tables-legacy, whose rules nftables do not show, as `ip6tables-legacy -S` prints them.
+//! iptables-legacy and ip6tables-legacy, whose rules nftables do not show, as `iptables-legacy -S`
+//! prints them.
 
 use std::collections::HashMap;
 
 use super::{
     obstacle::{Chain, Manager, Obstacle},
-    walk::{Action, Chains, Fit, Packet, Rule, Verdict, verdict},
+    walk::{Action, Chains, Fit, Packet, Rule, Verdict, may_masquerade, verdict},
 };
 
 /// The most lines that are read.
 const MAX_LINES: usize = 20_000;
 
-/// The obstacle in the table filter, of which this is the listing, for [both
-/// ways](Packet::both_ways).
+/// The obstacle in the table filter of the packets' version of IP, of which this is the listing,
+/// for a [connection](Packet::connection).
 pub fn legacy_obstacle(listing: &str, packets: &[Packet; 2]) -> Option<Obstacle> {
     let mut table = Listing::read(listing);
-    let [drops_leaving, drops_answers] = packets.each_ref().map(|packet| {
+    let [drops_first, drops_answers] = packets.each_ref().map(|packet| {
         let verdict = verdict(&mut table, "FORWARD", packet);
         verdict.map_or(table.drops_by_policy, |verdict| verdict == Verdict::Drop)
     });
     let manager = Manager::of("filter", table.chains.iter().copied());
-    (drops_leaving || drops_answers).then_some(Obstacle {
+    let [first, _] = packets;
+    (drops_first || drops_answers).then_some(Obstacle {
         chain: Chain::Legacy,
         manager,
-        drops_leaving,
+        version: first.version,
+        leaves: first.leaves,
+        drops_first,
         drops_answers,
     })
+}
+
+/// Whether the table nat, of which this is the listing, may give a packet another source.
+pub fn legacy_masquerades(listing: &str, packet: &Packet) -> bool {
+    may_masquerade(&mut Listing::read(listing), "POSTROUTING", packet)
 }
 
 /// The lines of a listing, in words.
@@ -64,6 +73,7 @@ impl<'a> Listing<'a> {
     fn action(&self, option: &str, target: &str) -> Action {
         match target {
             "DROP" | "REJECT" => Action::Drop,
+            "MASQUERADE" | "SNAT" => Action::Masquerade,
             // A program decides.
             "ACCEPT" | "QUEUE" | "NFQUEUE" => Action::Accept,
             "RETURN" => Action::Return,
@@ -88,7 +98,7 @@ impl<'a> Listing<'a> {
                         _ => &packet.output.name,
                     };
                     let applies = is_named(device, left.next().unwrap_or_default());
-                    names_device |= !negated && applies && (option == "-i") == packet.is_first;
+                    names_device |= !negated && applies && (option == "-i") == packet.leaves;
                     applies
                 }
                 "--ctstate" | "--state" => {
@@ -226,7 +236,7 @@ mod tests {
     fn found(listing: &str) -> Option<(Manager, bool, bool)> {
         let packets = Packet::both_ways(&LinkRef::new(9, "clat"), &LinkRef::new(2, "eth0"));
         let obstacle = legacy_obstacle(listing, &packets)?;
-        let drops = (obstacle.drops_leaving, obstacle.drops_answers);
+        let drops = (obstacle.drops_first, obstacle.drops_answers);
         Some((obstacle.manager, drops.0, drops.1))
     }
 
@@ -238,7 +248,7 @@ mod tests {
         assert_eq!(found(FIREWALLD), Some((Manager::Firewalld, true, false)));
         assert_eq!(found(LIBVIRT), None);
         assert_eq!(found(""), None);
-        let by_policy = Some((Manager::Ip6tables, true, true));
+        let by_policy = Some((Manager::Iptables, true, true));
         assert_eq!(found("-P FORWARD DROP\n"), by_policy);
         // What another policy is.
         assert_eq!(found("-P INPUT DROP\n-P FORWARD ACCEPT\n"), None);
