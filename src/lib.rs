@@ -13,6 +13,7 @@
 //!
 //! | layer | part | what it is |
 //! |---|---|---|
+//! | 4 | [`doctor`] | what keeps packets from passing on a host, and the commands that mend it: knows what is planned, and which firewalls stand in the way |
 //! | 3 | [`plan`] | what is to be there on the system, each resource with its undo; the ledger of what was done, and the undo journal as text |
 //! | 3 | [`report`] | what became of packets: counters, lines for the log, and hints; how a daemon is, and the protocol by which it is asked; what becomes of a packet, and why |
 //! | 2 | [`config`] | text to settings, or to its mistakes: tayga.conf, map-file, dynamic.map, clatd.conf, resolv.conf, and systemd's name servers of a link |
@@ -151,6 +152,14 @@
 //! 4. The client has the answer, a [`report::control::Answer`], and puts it into words
 //!    ([`report::status::text`]).
 //!
+//! # The path of a diagnosis
+//!
+//! `xlatd doctor` runs no daemon. `cli::running` finds those that run, by their control sockets and
+//! in /proc, and `cli::doctor` reads the configurations. `Survey` (`host::survey`) looks at what
+//! [`doctor`] is to know of the host: links, sysctls, processes, and by netlink where packets to
+//! sample addresses ([`doctor::samples`]) go. [`doctor::translator::examine`] and
+//! [`doctor::clat::examine`] go through their checks, in whose order the findings are.
+//!
 //! # The path of an undo
 //!
 //! 1. A plan is a list of [`plan::Resource`]s, and [`plan::Ledger::next_step`] says which to apply
@@ -187,6 +196,7 @@
 pub mod addr;
 pub mod clat;
 pub mod config;
+pub mod doctor;
 pub mod link;
 pub mod pace;
 pub mod plan;

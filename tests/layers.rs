@@ -28,7 +28,8 @@ const LIBRARY: &[(&str, u8)] = &[
     ("config", 2),
     ("plan", 3),
     ("report", 3),
-    ("lib", 4),
+    ("doctor", 4),
+    ("lib", 5),
 ];
 
 /// The layer of each part of the binary. All of them may name the library.

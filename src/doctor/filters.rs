@@ -1,0 +1,110 @@
+//! What packets pass on their way: NAT44 and firewalls.
+
+use std::net::Ipv4Addr;
+
+use super::{
+    facts::{Facts, Leads},
+    finding::Finding,
+    samples::{Of, Sample},
+};
+use crate::{
+    addr::Prefix4,
+    plan::firewall::{IpVersion, Obstacle},
+};
+
+/// Addresses for shared use (RFC 6598).
+const SHARED: (Ipv4Addr, u8) = (Ipv4Addr::new(100, 64, 0, 0), 10);
+
+/// Private addresses of IPv6 hosts need NAT44 on their way to the internet.
+pub(super) fn masquerade(facts: &Facts) -> Vec<Finding> {
+    let outside = facts.leads(|sample| sample.of == Of::Outside);
+    let Some(Leads::To { link, .. }) = outside.map(|looked| &looked.leads) else {
+        return Vec::new();
+    };
+    if facts.masquerades != Some(false) || link.name == facts.device {
+        return Vec::new();
+    }
+    let mut translated = facts.routes.iter().filter(|one| facts.leads_here(one));
+    let private = translated.find_map(|looked| match looked.sample {
+        Sample {
+            of: Of::Pool(pool), ..
+        } => is_private(pool).then_some((pool, "dynamic-pool")),
+        Sample {
+            of: Of::Map(eam),
+            address,
+        } if address.is_ipv4() => is_private(eam.v4()).then_some((eam.v4(), "map")),
+        _ => None,
+    });
+    let Some((network, directive)) = private else {
+        return Vec::new();
+    };
+    let device = &facts.device;
+    let problem = format!(
+        "no rule was found that masquerades {network} ({directive}) on its way to the IPv4 internet \
+         by {link}: such addresses are private, and answers come back only if a router there knows \
+         a route to them"
+    );
+    let table = "add table ip xlatd_nat";
+    let commands = [
+        table.to_owned(),
+        "add chain ip xlatd_nat postrouting '{ type nat hook postrouting priority srcnat; }'"
+            .to_owned(),
+        format!(
+            "add rule ip xlatd_nat postrouting ip saddr {network} oifname != {device} masquerade"
+        ),
+    ]
+    .map(|command| format!("nft {command}"));
+    vec![Finding::new("masquerade", problem, commands.into())]
+}
+
+/// RFC 1918 section 3, and RFC 6598.
+fn is_private(network: Prefix4) -> bool {
+    let address = network.address();
+    let (shared, length) = SHARED;
+    address.is_private() || Prefix4::around(shared, length).contains(address)
+}
+
+/// Firewalls of others.
+pub(super) fn firewalls(facts: &Facts) -> Vec<Finding> {
+    let device = &facts.device;
+    let finding = |(obstacle, other): &(Obstacle, String)| {
+        let (from, to) = match obstacle.leaves {
+            true => (device, other),
+            false => (other, device),
+        };
+        let version = match obstacle.version {
+            IpVersion::V4 => "IPv4",
+            IpVersion::V6 => "IPv6",
+        };
+        let problem = format!("{obstacle} of {version} between {from} and {to}");
+        Finding::new("firewall", problem, obstacle.commands(device, other))
+    };
+    // Connections of IPv6 hosts come in by IPv6, and leave by IPv4.
+    let is_of_v6_hosts = |one: &Obstacle| one.leaves == (one.version == IpVersion::V4);
+    let (of_v6_hosts, of_v4_hosts): (Vec<_>, Vec<_>) = facts
+        .obstacles
+        .iter()
+        .partition(|(obstacle, _)| is_of_v6_hosts(obstacle));
+    // With maps alone, a firewall may be there to let pass the one or the other.
+    if facts.pool.is_none() && of_v4_hosts.is_empty() {
+        return Vec::new();
+    }
+    of_v6_hosts.into_iter().map(finding).collect()
+}
+
+/// What drops packets by all of several devices: of the first one, unless one is free. With the
+/// obstacles goes the device.
+pub fn of_all_ways(
+    ways: impl IntoIterator<Item = (String, Vec<Obstacle>)>,
+) -> Vec<(Obstacle, String)> {
+    let mut of_first = None;
+    for (name, obstacles) in ways {
+        if obstacles.is_empty() {
+            return Vec::new();
+        }
+        of_first.get_or_insert((name, obstacles));
+    }
+    let (name, obstacles) = of_first.unwrap_or_default();
+    let with_name = |obstacle| (obstacle, name.clone());
+    obstacles.into_iter().map(with_name).collect()
+}
