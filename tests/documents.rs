@@ -21,6 +21,7 @@ use xlatd::{
         self, Config, Level,
         clatd::{self, ClatConfig},
     },
+    doctor,
     translate::{Direction, DropReason},
     wire::icmp_extension,
 };
@@ -400,6 +401,7 @@ fn the_help_and_the_manual_page_have_the_same_options() {
         (&["clat", "--help"], "man/xlatd-clat.8"),
         (&["status", "--help"], "man/xlatd-status.8"),
         (&["explain", "--help"], "man/xlatd-explain.8"),
+        (&["doctor", "--help"], "man/xlatd-doctor.8"),
     ] {
         let mut xlatd = Command::new(env!("CARGO_BIN_EXE_xlatd"));
         let help = xlatd.args(arguments).output().unwrap();
@@ -422,6 +424,26 @@ fn the_help_and_the_manual_page_have_the_same_options() {
             items.collect()
         );
     }
+}
+
+/// The manual page of the doctor explains every finding, in the order in which they come; notes are
+/// the last.
+#[test]
+fn the_manual_page_of_the_doctor_has_every_finding() {
+    let page = text("man/xlatd-doctor.8");
+    let (_, section) = page.split_once(".Sh FINDINGS").unwrap();
+    let (section, _) = section.split_once(".Sh EXIT").unwrap();
+    let found: Vec<_> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix(".It Cm "))
+        .collect();
+    let of_translator = doctor::translator::CHECKS.iter().map(|check| check.key);
+    let of_clat = doctor::clat::CHECKS.iter().map(|check| check.key);
+    let keys: Vec<_> = of_translator
+        .chain(of_clat)
+        .chain([doctor::clat::NATIVE_IPV4])
+        .collect();
+    assert_eq!(found, keys);
 }
 
 /// The option of an item: `Fl config Ar file`, after the first `Fl`, is `--config`.

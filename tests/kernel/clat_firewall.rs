@@ -14,7 +14,7 @@ use std::{
 use crate::{
     clat::{ClatNet, PREFIX, SERVER, clat_case},
     forward::listen,
-    harness::{Daemon, Directory, Listener, skip, wait_for},
+    harness::{Daemon, Directory, Listener, Netns, skip, wait_for},
 };
 
 /// The kernel forwards packets of a shared address.
@@ -372,7 +372,7 @@ const LIBVIRT: &str = "-N LIBVIRT_FWI
 -A LIBVIRT_FWX -i virbr0 -o virbr0 -j ACCEPT";
 
 /// firewalld, as `scripts/lib` unpacks it, with a D-Bus of its own.
-struct Firewalld {
+pub(crate) struct Firewalld {
     root: PathBuf,
     directory: Directory,
     running: Vec<Child>,
@@ -380,7 +380,7 @@ struct Firewalld {
 
 impl Firewalld {
     /// `None` where there is none.
-    fn start(net: &ClatNet) -> Option<Self> {
+    pub(crate) fn start(ns: &Netns) -> Option<Self> {
         let Some(root) = env::var_os("FIREWALLD") else {
             skip("there is no firewalld: FIREWALLD is not set");
             return None;
@@ -396,7 +396,7 @@ impl Firewalld {
                    <allow receive_sender=\"*\"/></policy></busconfig>";
         fs::write(&config, bus.replace("ADDRESS", &this.address())).unwrap();
         let config = config.display();
-        this.spawn(net, &format!("dbus-daemon --nofork --config-file={config}"));
+        this.spawn(ns, &format!("dbus-daemon --nofork --config-file={config}"));
         wait_for("D-Bus", || {
             this.directory.file("bus").exists().then_some(())
         });
@@ -407,9 +407,9 @@ impl Firewalld {
             "{root}/usr/sbin/firewalld --nofork --nopid --log-file {own}/firewalld.log \
              --default-config {root}/usr/lib/firewalld --system-config {own}"
         );
-        this.spawn(net, &firewalld);
+        this.spawn(ns, &firewalld);
         wait_for("firewalld", || {
-            let state = net.host.output(&this.command("firewall-cmd --state"));
+            let state = ns.output(&this.command("firewall-cmd --state"));
             state.status.success().then_some(())
         });
         Some(this)
@@ -420,7 +420,7 @@ impl Firewalld {
     }
 
     /// A command, in the environment of firewalld; a program of its own is found there.
-    fn command(&self, command: &str) -> String {
+    pub(crate) fn command(&self, command: &str) -> String {
         let (root, address) = (self.root.display(), self.address());
         let command = command.replace("firewall-cmd", &format!("{root}/usr/bin/firewall-cmd"));
         format!(
@@ -429,7 +429,7 @@ impl Firewalld {
         )
     }
 
-    fn spawn(&mut self, net: &ClatNet, command: &str) {
+    fn spawn(&mut self, ns: &Netns, command: &str) {
         let mut program = Command::new("setpriv");
         program.args(["--pdeathsig", "KILL", "--"]);
         program.args(self.command(command).split_whitespace());
@@ -440,8 +440,7 @@ impl Firewalld {
             .unwrap();
         program.stdin(Stdio::null());
         program.stdout(log.try_clone().unwrap()).stderr(log);
-        self.running
-            .push(net.host.inside(|| program.spawn()).unwrap());
+        self.running.push(ns.inside(|| program.spawn()).unwrap());
     }
 }
 
@@ -464,7 +463,7 @@ impl Drop for Firewalld {
 fn firewalld_lets_pass_what_it_is_told_to() {
     clat_case(|net| {
         let daemon = net.start_up(CONFIG);
-        let Some(firewalld) = Firewalld::start(net) else {
+        let Some(firewalld) = Firewalld::start(&net.host) else {
             return;
         };
         let commands = remedy(&daemon, "nftables chain inet firewalld filter_FORWARD");

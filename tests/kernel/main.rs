@@ -35,6 +35,8 @@ mod data_dir;
 mod detach;
 mod device;
 mod differential;
+mod doctor;
+mod doctor_clat;
 mod explain;
 mod fault;
 mod flood;

@@ -104,7 +104,7 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
 pub(super) struct Configured {
     pub(super) config: ClatConfig,
     /// `None`: there is no file, and none is needed.
-    file: Option<FileAsRead>,
+    pub(super) file: Option<FileAsRead>,
     /// The lines to log.
     lines: Vec<(Level, String)>,
 }

@@ -24,7 +24,7 @@ needs no configuration. Keys are those of /etc/clatd.conf; see xlatd-clat(8).
 pub(crate) const DEFAULT_CONFIG: &str = "/etc/clatd.conf";
 
 /// A parsed command line.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ClatdArguments {
     pub(crate) command: ClatdCommand,
     /// `None`: the default configuration, if it exists.

@@ -2,14 +2,18 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
-use super::{explain, say, status, tayga::Name};
+use super::{doctor, explain, say, status, tayga::Name};
 use crate::error::Error;
 
 /// A command: its name, and what it does with the words after it. It returns the exit status of the
 /// process.
 type Command = (&'static str, fn(Vec<OsString>) -> Result<ExitCode, Error>);
 
-const COMMANDS: &[Command] = &[("explain", explain::run), ("status", status::run)];
+const COMMANDS: &[Command] = &[
+    ("doctor", doctor::run),
+    ("explain", explain::run),
+    ("status", status::run),
+];
 
 /// Runs the command that is the first word, if it is one, with the words after it.
 pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {

@@ -16,12 +16,14 @@ Usage: xlatd [OPTION]...
        xlatd clat [OPTION]... [KEY=VALUE]...
        xlatd status [OPTION]... [DEVICE]
        xlatd explain [OPTION]... ADDRESS [ADDRESS]
+       xlatd doctor [OPTION]... [DEVICE | clat]
 
 xlatd is a stateless NAT64/SIIT translator, configured by tayga.conf.
 xlatd check prints what a tayga.conf means, and changes nothing.
 xlatd clat is a 464XLAT CLAT; see 'xlatd clat --help'.
 xlatd status says how those are that run; see 'xlatd status --help'.
 xlatd explain says what becomes of packets, and why; see 'xlatd explain --help'.
+xlatd doctor says what keeps packets from passing; see 'xlatd doctor --help'.
 
   -c, --config FILE  read FILE instead of /etc/tayga.conf
   -d, --debug        stay in the foreground, log debug messages and packets

@@ -45,7 +45,7 @@ pub(crate) fn run(name: Name, arguments: &TaygaArguments) -> Result<ExitCode, Er
         TaygaCommand::Check => {
             let (config, notices, _) = read_config(&arguments.config)?;
             start_log(name, arguments)?; // for warnings about the map-file
-            map_file::check(&config)?;
+            map_file::address_map(&config)?;
             print(&plan::describe(&config, &notices))?;
         }
         TaygaCommand::MakeTun => {
@@ -178,7 +178,7 @@ fn configure(arguments: &TaygaArguments) -> Result<(Config, FileAsRead), Error> 
     Ok((config, as_read))
 }
 
-fn read_config(path: &Path) -> Result<(Config, Vec<Notice>, FileAsRead), Error> {
+pub(super) fn read_config(path: &Path) -> Result<(Config, Vec<Notice>, FileAsRead), Error> {
     let text = read_file(path)?;
     let as_read = FileAsRead::new(path, &text);
     let (config, notices) = parse_config(path, &text)?;

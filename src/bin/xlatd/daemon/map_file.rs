@@ -33,11 +33,11 @@ pub(super) fn read(config: &Config, file: &KeptFile) -> Result<(AddressMap, File
     Ok((map, as_read))
 }
 
-/// Checks the map-file for mistakes.
-pub(crate) fn check(config: &Config) -> Result<(), Error> {
+/// The address map of the configuration, with the maps of the map-file if there is one.
+pub(crate) fn address_map(config: &Config) -> Result<AddressMap, Error> {
     match open(config)? {
-        Some(file) => read(config, &file).map(drop),
-        None => Ok(()),
+        Some(file) => Ok(read(config, &file)?.0),
+        None => Ok(config.address_map()),
     }
 }
 

@@ -3,7 +3,9 @@
 use std::{io, time::Instant};
 
 use log::debug;
-use xlatd::plan::firewall::{Obstacle, Packet, Request, legacy_obstacle, obstacles};
+use xlatd::plan::firewall::{
+    Obstacle, Packet, Request, legacy_masquerades, legacy_obstacle, masquerades, obstacles,
+};
 
 use crate::sys::{firewall::legacy, netlink::nftables::dump};
 
@@ -21,6 +23,18 @@ pub(crate) fn find_obstacles(packets: &[Packet; 2]) -> Found<Vec<Obstacle>> {
     let listing = read_legacy(&mut unread, packets, "filter");
     found.extend(listing.and_then(|listing| legacy_obstacle(&listing, packets)));
     debug!("Read the firewalls in {:?}", before.elapsed());
+    Found { found, unread }
+}
+
+/// Whether a chain may give the first packet of a connection another source.
+pub(crate) fn find_masquerade(packets: &[Packet; 2]) -> Found<bool> {
+    let [first, _] = packets;
+    let mut unread = Vec::new();
+    let found = read_nftables(&mut unread, |dump| masquerades(first, dump));
+    let found = found || {
+        let listing = read_legacy(&mut unread, packets, "nat");
+        listing.is_some_and(|listing| legacy_masquerades(&listing, first))
+    };
     Found { found, unread }
 }
 

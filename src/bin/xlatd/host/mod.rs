@@ -4,6 +4,7 @@ mod apply;
 pub(crate) mod firewall;
 pub(crate) mod forwarding;
 mod journal;
+pub(crate) mod survey;
 
 use std::{io, path::Path, time::Instant};
 

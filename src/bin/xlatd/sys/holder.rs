@@ -1,10 +1,14 @@
-//! The process that holds the lock of a file (flock(2)), found in /proc (proc_pid_fdinfo(5)).
+//! The processes that hold a TUN device or the lock of a file (flock(2)), found in /proc
+//! (proc_pid_fdinfo(5)).
 
 use std::{
-    ffi::OsString,
-    fs,
-    os::{fd::AsFd, unix::fs::MetadataExt},
-    path::Path,
+    ffi::{OsStr, OsString},
+    fs, io,
+    os::{
+        fd::AsFd,
+        unix::{ffi::OsStrExt, fs::MetadataExt},
+    },
+    path::{Path, PathBuf},
 };
 
 use nix::sys::stat::{FileStat, fstat};
@@ -27,10 +31,87 @@ impl Holder {
             let process = entry.path();
             holds_lock(&process, &file).then(|| Self {
                 pid,
-                device: device(&process),
+                device: devices(&process).next(),
             })
         })
     }
+}
+
+/// A process of this network namespace.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    /// The file that it runs.
+    pub(crate) program: PathBuf,
+    /// Its command line, with the name that it was started by.
+    pub(crate) words: Vec<OsString>,
+    /// Its working directory.
+    pub(crate) directory: PathBuf,
+    /// The unit of systemd that it belongs to.
+    pub(crate) unit: Option<String>,
+    /// The TUN devices that it is attached to.
+    pub(crate) devices: Vec<String>,
+}
+
+impl Process {
+    /// The process of this number; `None` where /proc does not show it.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let process = Path::new("/proc").join(pid.to_string());
+        let program = fs::read_link(process.join("exe")).ok()?;
+        let command = fs::read(process.join("cmdline")).ok()?;
+        let words = command.split(|octet| *octet == 0);
+        let mut words: Vec<_> = words
+            .map(|word| OsStr::from_bytes(word).to_owned())
+            .collect();
+        words.pop(); // behind the last zero
+        let control = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
+        let units = control.lines().filter_map(|line| line.rsplit('/').next());
+        let unit = units.into_iter().find(|name| name.ends_with(".service"));
+        Some(Self {
+            pid,
+            program,
+            words,
+            directory: fs::read_link(process.join("cwd")).unwrap_or_default(),
+            unit: unit.map(str::to_owned),
+            devices: devices(&process).collect(),
+        })
+    }
+
+    /// Whether it runs this program, by whatever name, and of whatever version.
+    pub(crate) fn is_xlatd(&self) -> bool {
+        // A file that was replaced since has " (deleted)" behind its name.
+        let name = self.program.file_name().and_then(OsStr::to_str);
+        name.and_then(|name| name.split(' ').next()) == Some("xlatd")
+    }
+}
+
+/// The processes of this network namespace that have TUN devices or are xlatd, and whether all
+/// processes could be looked at.
+pub(crate) fn processes() -> (Vec<Process>, bool) {
+    let namespace = |process: &Path| fs::read_link(process.join("ns/net"));
+    let ours = namespace(Path::new("/proc/self")).ok();
+    let mut saw_all = true;
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        match namespace(&entry.path()) {
+            Ok(namespace) if Some(&namespace) == ours.as_ref() => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                saw_all = false;
+                continue;
+            }
+            _ => continue,
+        }
+        let process = Process::of(pid);
+        found.extend(process.filter(|one| !one.devices.is_empty() || one.is_xlatd()));
+    }
+    (found, saw_all)
 }
 
 /// Whether the process of this /proc directory holds the lock of a file.
@@ -46,9 +127,9 @@ fn holds_lock(process: &Path, file: &FileStat) -> bool {
     })
 }
 
-/// The TUN device that the process of this /proc directory is attached to.
-fn device(process: &Path) -> Option<String> {
-    descriptors(process).find_map(|(_, text)| {
+/// The TUN devices that the process of this /proc directory is attached to.
+fn devices(process: &Path) -> impl Iterator<Item = String> {
+    descriptors(process).filter_map(|(_, text)| {
         let name = text.lines().find_map(|line| line.strip_prefix("iff:"))?;
         Some(name.trim().to_owned())
     })

@@ -14,6 +14,7 @@ pub(crate) mod netlink;
 pub(crate) mod notify;
 pub(crate) mod packet_socket;
 pub(crate) mod pidfile;
+pub(crate) mod ping;
 pub(crate) mod privilege;
 pub(crate) mod random;
 pub(crate) mod record;

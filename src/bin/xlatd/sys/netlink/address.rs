@@ -1,6 +1,9 @@
 //! Addresses of network devices.
 
-use std::{io, net::Ipv6Addr};
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::{
@@ -35,6 +38,39 @@ impl Netlink {
     pub(crate) fn remove_address(&mut self, index: u32, address: IpPrefix) -> io::Result<Effect> {
         let message = RouteNetlinkMessage::DelAddress(address_message(index, address));
         self.tell(message, 0)
+    }
+
+    /// Each device that has an address, as its index, with the address and its length.
+    pub(crate) fn devices_with(&mut self, address: IpAddr) -> io::Result<Vec<(u32, IpPrefix)>> {
+        let mut filter = AddressMessage::default();
+        filter.header.family = family(address);
+        let found = self.request(RouteNetlinkMessage::GetAddress(filter), NLM_F_DUMP)?;
+        let found = found.into_iter().filter_map(|found| match found {
+            RouteNetlinkMessage::NewAddress(found) => Some(found),
+            _ => None,
+        });
+        let has_it = |message: &AddressMessage| {
+            let attributes = &message.attributes;
+            // That of the other end is not local.
+            let local = attributes.iter().find_map(|one| match one {
+                AddressAttribute::Local(local) => Some(*local),
+                _ => None,
+            });
+            let only = attributes.iter().find_map(|one| match one {
+                AddressAttribute::Address(only) => Some(*only),
+                _ => None,
+            });
+            local.or(only) == Some(address)
+        };
+        let with_length = |message: AddressMessage| {
+            let length = message.header.prefix_len;
+            let prefix = match address {
+                IpAddr::V4(address) => IpPrefix::V4(address, length),
+                IpAddr::V6(address) => IpPrefix::V6(address, length),
+            };
+            (message.header.index, prefix)
+        };
+        Ok(found.filter(has_it).map(with_length).collect())
     }
 
     /// Whether a device has an address.

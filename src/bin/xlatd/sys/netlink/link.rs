@@ -22,6 +22,8 @@ pub(crate) struct LinkState {
     pub(crate) mtu: u32,
     /// Administratively; whether there is a carrier is another matter.
     pub(crate) up: bool,
+    /// Whether it has a carrier: for a TUN device, whether a process has attached to it.
+    pub(crate) carrier: bool,
     /// Length of the transmit queue, in packets.
     pub(crate) queue_length: u32,
     pub(crate) kind: LinkKind,
@@ -117,12 +119,14 @@ impl LinkState {
         let mut name = None;
         let mut mtu = None;
         let mut queue_length = None;
+        let mut carrier = false;
         let mut info: &[LinkInfo] = &[];
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(value) => name = Some(value.clone()),
                 LinkAttribute::Mtu(value) => mtu = Some(*value),
                 LinkAttribute::TxQueueLen(value) => queue_length = Some(*value),
+                LinkAttribute::Carrier(value) => carrier = *value == 1,
                 LinkAttribute::LinkInfo(value) => info = value,
                 _ => {}
             }
@@ -132,6 +136,7 @@ impl LinkState {
             name: name?,
             mtu: mtu?,
             up: message.header.flags.contains(LinkFlags::Up),
+            carrier,
             queue_length: queue_length?,
             kind: LinkKind::read(info),
         })
@@ -188,9 +193,11 @@ mod tests {
             LinkAttribute::IfName("abc".to_owned()),
             LinkAttribute::Mtu(1500),
             LinkAttribute::TxQueueLen(1000),
+            LinkAttribute::Carrier(1),
         ]);
         let expected = LinkState {
             up: false,
+            carrier: true,
             index: 7,
             name: "abc".to_owned(),
             mtu: 1500,

@@ -3,6 +3,7 @@
 mod address;
 mod changes;
 mod link;
+mod lookup;
 mod neighbours;
 mod network;
 mod next_hop;

@@ -181,7 +181,11 @@ impl Netlink {
     }
 
     /// As `unreachable 64:ff9b::/96`, or `0.0.0.0/0 via 192.0.2.1 dev eth0`.
-    fn describe(&mut self, route: &RouteMessage, destination: IpPrefix) -> io::Result<String> {
+    pub(super) fn describe(
+        &mut self,
+        route: &RouteMessage,
+        destination: IpPrefix,
+    ) -> io::Result<String> {
         let refusal = match route.header.kind {
             RouteType::BlackHole => Some("blackhole"),
             RouteType::Unreachable => Some("unreachable"),
