@@ -8,10 +8,11 @@ use std::{
 };
 
 use caps::Capability;
-use log::{info, warn};
+use log::{debug, info, warn};
 use xlatd::{
     addr::AddressMap,
     config::Config,
+    doctor::translator::warnings,
     plan,
     report::{
         hints::{self, Hints},
@@ -34,7 +35,7 @@ use crate::{
         leases::{Leases, create_directory},
     },
     error::{Error, system},
-    host::{Host, restore},
+    host::{Host, restore, survey::Survey},
     sys::{
         detach::Readiness,
         firewall::Firewall,
@@ -124,6 +125,7 @@ pub(crate) fn start(
                 let awaited = readiness.check_awaited();
                 awaited.map_err(system("continue: the process that was started has ended"))?;
             }
+            warn_of_host(&config, &map);
             let socket = &config.control_socket;
             let socket = socket.path(&options.runtime_directory, &config.tun_device);
             service.control = socket.and_then(|path| Control::open(&path, options.identity));
@@ -172,6 +174,16 @@ fn packet_path(
     };
     let hints = Hints::new(hints::Settings::TaygaConf);
     PacketPath::new(log, hints, device, translator, leases)
+}
+
+/// Warns of what keeps packets from passing on this host, as far as it is not still to be set up.
+fn warn_of_host(config: &Config, map: &AddressMap) {
+    let facts =
+        Survey::new().and_then(|mut survey| survey.routing(config, map, &config.tun_device));
+    match facts {
+        Ok(facts) => warnings(&facts).iter().for_each(|line| warn!("{line}")),
+        Err(error) => debug!("{}", error.report()),
+    }
 }
 
 fn log_addresses(config: &Config, map: &AddressMap) {
