@@ -15,7 +15,7 @@
 //! |---|---|---|
 //! | 4 | [`doctor`] | what keeps packets from passing on a host, and the commands that mend it: knows what is planned, and which firewalls stand in the way |
 //! | 3 | [`plan`] | what is to be there on the system, each resource with its undo; the ledger of what was done, and the undo journal as text |
-//! | 3 | [`report`] | what became of packets: counters, lines for the log, and hints; how a daemon is, and the protocol by which it is asked; what becomes of a packet, and why |
+//! | 3 | [`report`] | what became of packets: counters, lines for the log, and hints; how a daemon is, the protocol by which it is asked, and its figures as metrics; what becomes of a packet, and why |
 //! | 2 | [`config`] | text to settings, or to its mistakes: tayga.conf, map-file, dynamic.map, clatd.conf, resolv.conf, and systemd's name servers of a link |
 //! | 1 | [`translate`] | one packet in, one decision out |
 //! | 1 | [`clat`] | what happens to the network in, what is to be done about IPv4 out |
@@ -29,7 +29,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | `cli` | command lines; reads the configuration files, and starts a daemon, or asks one |
-//! | `daemon` | `service`: the loop, signals, and the only place that waits; its guests `translator` and `clat`, of which it runs one |
+//! | `daemon` | `service`: the loop, signals, and the only place that waits; its guests `translator` and `clat`, of which it runs one. Without packets, and so with a loop of its own: `exporter`, metrics over HTTP |
 //! | `host` | carries out the steps of the [`plan::Ledger`] on this machine, and keeps the undo journal |
 //! | `datapath` | reads packets from the TUN device or the uplink, has them translated, and writes the outcome |
 //! | `error` | errors that end the process |
@@ -150,7 +150,7 @@
 //!    and the [`report::stats`] have counted, and what [`clat::Clat::overview`] says. Files are not
 //!    looked at, and packets are kept as the beginning of their octets until somebody asks.
 //! 4. The client has the answer, a [`report::control::Answer`], and puts it into words
-//!    ([`report::status::text`]).
+//!    ([`report::status::text`]), or into metrics ([`report::metrics`]).
 //!
 //! # The path of a diagnosis
 //!

@@ -4,6 +4,7 @@ pub mod control;
 pub mod explain;
 pub mod hints;
 pub mod mappings;
+pub mod metrics;
 pub mod packet_log;
 pub mod stats;
 pub mod status;
