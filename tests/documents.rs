@@ -22,6 +22,7 @@ use xlatd::{
         clatd::{self, ClatConfig},
     },
     doctor,
+    report::metrics,
     translate::{Direction, DropReason},
     wire::icmp_extension,
 };
@@ -242,6 +243,16 @@ fn the_manual_pages_have_their_sections() {
             ],
         ),
         (
+            "man/xlatd-metrics.8",
+            &[
+                "METRICS",
+                "ENVIRONMENT",
+                "EXIT STATUS",
+                "EXAMPLES",
+                "STANDARDS",
+            ],
+        ),
+        (
             "man/xlatd-clat.8",
             &[
                 "CONFIGURATION",
@@ -282,6 +293,24 @@ fn the_manual_page_has_every_reason_for_a_drop() {
         })
         .collect();
     assert_eq!(found, expected);
+}
+
+/// xlatd-metrics(8) has each metric, in order: its name, what it is, its kind and labels.
+#[test]
+fn the_manual_page_has_every_metric() {
+    let page = text("man/xlatd-metrics.8");
+    let (_, section) = page.split_once("\n.Sh METRICS\n").unwrap();
+    let (section, _) = section.split_once("\n.El\n").unwrap();
+    let found = section.split("\n.It Ic ").skip(1);
+    let found: Vec<_> = found.map(|item| item.replace('\n', " ")).collect();
+    let expected = metrics::METRICS.iter().map(|metric| {
+        let (name, help, kind) = (metric.name(), metric.help, metric.kind);
+        match metric.labels().join(", ") {
+            labels if labels.is_empty() => format!("{name} {help} {kind:?}."),
+            labels => format!("{name} {help} {kind:?}: {labels}."),
+        }
+    });
+    assert_eq!(found, expected.collect::<Vec<_>>());
 }
 
 /// The directives or keys of a manual page, with their descriptions.
@@ -402,6 +431,7 @@ fn the_help_and_the_manual_page_have_the_same_options() {
         (&["status", "--help"], "man/xlatd-status.8"),
         (&["explain", "--help"], "man/xlatd-explain.8"),
         (&["doctor", "--help"], "man/xlatd-doctor.8"),
+        (&["metrics", "--help"], "man/xlatd-metrics.8"),
     ] {
         let mut xlatd = Command::new(env!("CARGO_BIN_EXE_xlatd"));
         let help = xlatd.args(arguments).output().unwrap();

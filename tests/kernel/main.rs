@@ -46,6 +46,7 @@ mod hairpin;
 mod harness;
 mod icmp;
 mod log;
+mod metrics;
 mod notify;
 mod offload;
 mod own;

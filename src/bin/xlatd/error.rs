@@ -1,6 +1,6 @@
 //! The errors that end xlatd, at the start or later.
 
-use std::{error, fmt, io, path::PathBuf};
+use std::{error, fmt, io, net::SocketAddr, path::PathBuf};
 
 use nix::errno::Errno;
 use xlatd::{
@@ -24,6 +24,11 @@ pub(crate) enum Error {
     },
     /// The configuration or its map-file could not be read.
     Read { path: PathBuf, cause: io::Error },
+    /// The address of `--listen` could not be listened on.
+    Listen {
+        address: SocketAddr,
+        cause: io::Error,
+    },
     /// The directory could not be listed.
     List { path: PathBuf, cause: io::Error },
     /// The configuration or its map-file has these mistakes.
@@ -107,6 +112,7 @@ impl fmt::Display for Error {
         match self {
             Self::Usage { help, error } => write!(f, "{error}: see {help}"),
             Self::Read { path, .. } => write!(f, "{}: cannot be read", path.display()),
+            Self::Listen { address, .. } => write!(f, "cannot listen on {address}"),
             Self::List { path, .. } => write!(
                 f,
                 "{}: cannot be listed, so name the device, or be root",
@@ -218,6 +224,7 @@ impl error::Error for Error {
         match self {
             Self::Read { cause, .. }
             | Self::List { cause, .. }
+            | Self::Listen { cause, .. }
             | Self::PidFile { cause, .. }
             | Self::Print(cause)
             | Self::System { cause, .. }

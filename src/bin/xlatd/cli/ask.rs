@@ -62,7 +62,12 @@ pub(crate) fn sockets() -> Result<Vec<PathBuf>, Error> {
 
 /// Asks a daemon, and returns its answer.
 pub(crate) fn ask(socket: &Path, request: &Request) -> Result<Answer, NoAnswer> {
-    let mut stream = connect(socket)?;
+    ask_within(socket, request, TIMEOUT)
+}
+
+/// Asks a daemon, which has this time for each piece of its answer.
+fn ask_within(socket: &Path, request: &Request, timeout: Duration) -> Result<Answer, NoAnswer> {
+    let mut stream = connect(socket, timeout)?;
     let line = read_line(&mut stream, request).map_err(NoAnswer::Failed)?;
     let invalid = |text| NoAnswer::Failed(io::Error::other(text));
     match Answer::read(&line).map_err(invalid)? {
@@ -73,7 +78,16 @@ pub(crate) fn ask(socket: &Path, request: &Request) -> Result<Answer, NoAnswer> 
 
 /// Asks a daemon how it is, and looks whether its files have changed.
 pub(crate) fn status(socket: &Path) -> Result<Status, NoAnswer> {
-    let Answer::Status(mut status) = ask(socket, &Request::Status)? else {
+    status_in(ask(socket, &Request::Status)?)
+}
+
+/// The same, for those who cannot wait long.
+pub(crate) fn status_within(socket: &Path, timeout: Duration) -> Result<Status, NoAnswer> {
+    status_in(ask_within(socket, &Request::Status, timeout)?)
+}
+
+fn status_in(answer: Answer) -> Result<Status, NoAnswer> {
+    let Answer::Status(mut status) = answer else {
         return Err(NoAnswer::Failed(io::Error::other("expected a status")));
     };
     let files = [&mut status.configuration, &mut status.maps.file];
@@ -91,10 +105,10 @@ fn look_at(file: &mut ReadFile) {
     };
 }
 
-fn connect(socket: &Path) -> Result<UnixStream, NoAnswer> {
+fn connect(socket: &Path, timeout: Duration) -> Result<UnixStream, NoAnswer> {
     let connected = UnixStream::connect(socket).and_then(|stream| {
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
         Ok(stream)
     });
     connected.map_err(|error| match error.kind() {

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
-use super::{doctor, explain, say, status, tayga::Name};
+use super::{doctor, explain, metrics, say, status, tayga::Name};
 use crate::error::Error;
 
 /// A command: its name, and what it does with the words after it. It returns the exit status of the
@@ -12,6 +12,7 @@ type Command = (&'static str, fn(Vec<OsString>) -> Result<ExitCode, Error>);
 const COMMANDS: &[Command] = &[
     ("doctor", doctor::run),
     ("explain", explain::run),
+    ("metrics", metrics::run),
     ("status", status::run),
 ];
 

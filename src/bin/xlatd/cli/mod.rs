@@ -7,6 +7,7 @@ pub(crate) mod commands;
 mod doctor;
 mod explain;
 mod running;
+pub(crate) mod metrics;
 pub(crate) mod status;
 pub(crate) mod tayga;
 pub(crate) mod translator;

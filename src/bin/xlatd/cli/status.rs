@@ -188,16 +188,20 @@ fn watch(
 }
 
 /// Says why a daemon gave no answer, and what to do.
-pub(crate) fn say_no_answer(socket: &Path, no_answer: &NoAnswer) {
+pub(crate) fn say_no_answer(socket: &Path, reason: &NoAnswer) {
+    say(Name::Xlatd, &no_answer(socket, reason));
+}
+
+/// Why a daemon gave no answer, and what to do.
+pub(crate) fn no_answer(socket: &Path, reason: &NoAnswer) -> String {
     let socket = socket.display();
-    let text = match no_answer {
+    match reason {
         NoAnswer::NotRunning => format!("{socket}: nothing runs there"),
         NoAnswer::Failed(error) if error.kind() == ErrorKind::PermissionDenied => {
             format!("{socket}: only root and the group of the socket may ask")
         }
         NoAnswer::Failed(error) => format!("{socket}: {error}"),
-    };
-    say(Name::Xlatd, &text);
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub(crate) mod clat;
 mod clat_host;
 pub(crate) mod control;
+pub(crate) mod exporter;
 pub(crate) mod file_as_read;
 mod firewall_watch;
 pub(crate) mod map_file;
