@@ -10,6 +10,7 @@ _xlatd_options() {
             ;;
         check) printf '%s\n' -c --config ;;
         clat) printf '%s\n' -c --config -d --debug -q --quiet --cleanup ;;
+        doctor) printf '%s\n' -c --config --json --ping ;;
         explain) printf '%s\n' -c --config --live -r --read --mtu --json ;;
         metrics) printf '%s\n' --listen --openmetrics ;;
         status) printf '%s\n' --json --watch ;;
@@ -20,7 +21,7 @@ _xlatd_options() {
 # _xlatd_words COMMAND: prints what else may follow a command.
 _xlatd_words() {
     case $1 in
-        xlatd) printf '%s\n' check clat explain metrics status ;;
+        xlatd) printf '%s\n' check clat doctor explain metrics status ;;
         clat)
             printf '%s=\n' quiet debug script-up script-down clat-dev clat-v4-addr tayga-v4-addr \
                 clat-v6-addr clat-path ctmark dns64-servers plat-prefix plat-fallback-prefix \
@@ -30,6 +31,10 @@ _xlatd_words() {
                 icmp-node-id cmd-ufw cmd-nft
             ;;
         explain) echo clat ;;
+        doctor)
+            echo clat
+            _xlatd_devices
+            ;;
         metrics | status) _xlatd_devices ;;
     esac
 }
@@ -71,7 +76,7 @@ _xlatd_value() {
             COMPREPLY=($(compgen -W $'yes\nno' -- "$3"))
             ;;
         explain,--live) COMPREPLY=($(compgen -W "$(_xlatd_devices)" -- "$3")) ;;
-        explain,--mtu | metrics,--listen | clat,*=) ;;
+        doctor,--ping | explain,--mtu | metrics,--listen | clat,*=) ;;
         *) return 1 ;;
     esac
     return 0
