@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     clat::{OTHER_PREFIX, PREFIX, clat_case},
-    flood::good_flow,
+    flood::{Injector, TTL, good_flow},
     harness::{CLIENT, CONFIG, Daemon, Directory, Net, SERVER6, daemon, wait_for, xlatd_case},
 };
 
@@ -286,6 +286,33 @@ fn clients_cost_packets_nothing() {
             after <= before + 1024,
             "{before} KiB before, {after} KiB after"
         );
+    });
+}
+
+/// A flood of packets keeps nobody from an answer, and the answers count it.
+#[test]
+fn a_flood_of_packets_is_seen_while_it_lasts() {
+    xlatd_case(|net| {
+        let (socket, _daemon) = start(net, "");
+        let injector = Injector::new(net);
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| injector.flood(TTL, None, &stop));
+            let expired = || {
+                let status = ask(&socket);
+                let dropped = status["packets"]["six_to_four"]["dropped"].as_array();
+                let expired = dropped?.iter().find(|one| one["reason"] == "hop_limit")?;
+                expired["count"].as_u64()
+            };
+            let mut before = wait_for("the first of the flood", expired);
+            for _ in 0..10 {
+                let now = wait_for("more of the flood", || {
+                    expired().filter(|now| *now > before)
+                });
+                before = now;
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
     });
 }
 

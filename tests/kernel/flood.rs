@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// One packet after the other, of a kind.
-type Flood = fn(u32) -> Vec<u8>;
+pub(crate) type Flood = fn(u32) -> Vec<u8>;
 
-const TTL: Flood = |_| {
+pub(crate) const TTL: Flood = |_| {
     let mut packet = Ipv6::new(CLIENT, SERVER6, UDP, udp(CLIENT, SERVER6, [9, 9], b"flood"));
     packet.hop_limit = 1;
     packet.octets()
@@ -83,13 +83,13 @@ const FLOODS: [(&str, Flood, &str, u64); 7] = [
 ];
 
 /// Packets go straight to the device of the translator, from raw sockets of its namespace.
-struct Injector {
+pub(crate) struct Injector {
     v4: OwnedFd,
     v6: OwnedFd,
 }
 
 impl Injector {
-    fn new(net: &Net) -> Self {
+    pub(crate) fn new(net: &Net) -> Self {
         let [v4, v6] = [AddressFamily::Inet, AddressFamily::Inet6].map(|family| {
             net.xlat.inside(|| {
                 let flags = SockFlag::SOCK_CLOEXEC;
@@ -114,7 +114,7 @@ impl Injector {
 
     /// At so many a second, or as fast as can be, until it is told to stop. Returns how many there
     /// were.
-    fn flood(&self, flood: Flood, rate: Option<u32>, stop: &AtomicBool) -> u32 {
+    pub(crate) fn flood(&self, flood: Flood, rate: Option<u32>, stop: &AtomicBool) -> u32 {
         let packets: Vec<_> = (0..5000).map(flood).collect();
         let start = Instant::now();
         let mut count = 0;
