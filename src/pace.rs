@@ -62,6 +62,11 @@ where
         self.take_above(0, rate, now)
     }
 
+    /// Takes `count` tokens, or none. Fails as [`take`](Self::take) does.
+    pub fn take_many(&mut self, count: u32, rate: Rate, now: T) -> Result<(), Option<T>> {
+        self.take_some(count, 0, rate, now)
+    }
+
     /// Whether there is no token to take now.
     pub fn is_empty(mut self, rate: Rate, now: T) -> bool {
         self.take(rate, now).is_err()
@@ -70,11 +75,15 @@ where
     /// Takes a token as [`take`](Self::take) does, but only if `reserve` others are left, for
     /// events that matter more.
     pub fn take_above(&mut self, reserve: u32, rate: Rate, now: T) -> Result<(), Option<T>> {
+        self.take_some(1, reserve, rate, now)
+    }
+
+    fn take_some(&mut self, count: u32, reserve: u32, rate: Rate, now: T) -> Result<(), Option<T>> {
         let interval = rate
             .interval()
-            .filter(|_| reserve < rate.count)
+            .filter(|_| reserve < rate.count && count <= rate.count - reserve)
             .ok_or(None)?;
-        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + interval;
+        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + interval * count;
         let kept_until = full_at + interval * reserve;
         let limit = now + interval * rate.count;
         if kept_until > limit {
@@ -112,6 +121,17 @@ mod tests {
         assert_eq!(bucket.take(RATE, seconds(104) - NANOSECOND), next);
         assert_eq!(bucket.take(RATE, seconds(104)), Ok(()));
         assert_eq!(bucket.take(RATE, seconds(104)), Err(Some(seconds(108))));
+    }
+
+    #[test]
+    fn many_tokens_are_taken_all_or_none() {
+        let mut bucket = TokenBucket::default();
+        assert_eq!(bucket.take_many(4, RATE, seconds(100)), Err(None));
+        assert_eq!(bucket.take_many(2, RATE, seconds(100)), Ok(()));
+        let next = Err(Some(seconds(104)));
+        assert_eq!(bucket.take_many(2, RATE, seconds(100)), next);
+        assert_eq!(bucket.take_many(1, RATE, seconds(100)), Ok(()));
+        assert!(bucket.is_empty(RATE, seconds(100)));
     }
 
     #[test]
