@@ -8,3 +8,4 @@ pub mod metrics;
 pub mod packet_log;
 pub mod stats;
 pub mod status;
+pub mod trace;

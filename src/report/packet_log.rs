@@ -266,6 +266,16 @@ impl Summary {
         self.icmp
     }
 
+    /// The number of its transport protocol, unless the header is cut off.
+    pub fn protocol(&self) -> Option<u8> {
+        Some(self.header?.protocol)
+    }
+
+    /// Source and destination port, if it has some.
+    pub fn ports(&self) -> Option<(u16, u16)> {
+        self.ports
+    }
+
     fn read_transport(&mut self, protocol: u8, transport: &[u8]) {
         self.ports = transport::ports(protocol, transport);
         if matches!(protocol, protocol::ICMPV4 | protocol::ICMPV6)

@@ -144,15 +144,19 @@ impl Packet {
         if self.offload.is_none() {
             return [0; virtio::HEADER_LEN]; // nearly always, where packets are small
         }
-        let bytes = self.bytes();
-        let Offload { checksum, segments } = self.offload;
         // Of a super-packet the kernel needs the offset of the payload that it cuts.
-        let headers = segments.zip(checksum).map_or(0, |(segments, checksum)| {
-            let transport = &bytes[checksum.start..];
+        let headers = self.headers_len();
+        self.offload.octets(self.bytes()[0] >> 4, link_len, headers)
+    }
+
+    /// Length of the headers of a super-packet, in octets; 0 for any other packet.
+    fn headers_len(&self) -> usize {
+        let Offload { checksum, segments } = self.offload;
+        segments.zip(checksum).map_or(0, |(segments, checksum)| {
+            let transport = &self.bytes()[checksum.start..];
             let len = transport::header_len(segments.transport.protocol(), transport);
             checksum.start + len.unwrap_or(0)
-        });
-        self.offload.octets(bytes[0] >> 4, link_len, headers)
+        })
     }
 
     /// Replaces this packet by the concatenation of `parts`, without offloaded work.
@@ -198,6 +202,13 @@ impl Packet {
     /// Whether this is a super-packet: several packets with one header.
     pub fn is_super(&self) -> bool {
         self.offload.segments.is_some()
+    }
+
+    /// Number of the segments of a super-packet, and the payload of each but the last, in octets.
+    pub fn segments(&self) -> Option<(usize, u16)> {
+        let size = self.offload.segments?.size;
+        let payload = self.bytes().len().saturating_sub(self.headers_len());
+        Some((payload.div_ceil(size.into()), size))
     }
 
     /// Forgets the offloaded work: this is another packet now.
