@@ -152,6 +152,11 @@
 //! 4. The client has the answer, a [`report::control::Answer`], and puts it into words
 //!    ([`report::status::text`]), or into metrics ([`report::metrics`]).
 //!
+//! *A trace* ([`report::trace`]) is an answer that goes on. While a client asks for one, the packet
+//! path shows each packet to the [`report::trace::Recorder`], as it came, what was decided, and
+//! what goes out; packets that are joined, before that. It keeps what passes the filter, and
+//! `daemon::control` writes it to the client as that takes it.
+//!
 //! # The path of a diagnosis
 //!
 //! `xlatd doctor` runs no daemon. `cli::running` finds those that run, by their control sockets and

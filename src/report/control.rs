@@ -6,7 +6,12 @@
 //! {"version":1,"status":{...}}
 //! {"version":1,"request":"mappings","addresses":["192.0.2.1"]}
 //! {"version":1,"mappings":{...}}
+//! {"version":1,"request":"trace","host":"192.0.2.0/24","family":4,"protocol":"udp","port":53}
+//! {"version":1,"trace":{}}
 //! ```
+//!
+//! After the answer to a request for a [trace](super::trace) comes a pcapng file, until either side
+//! closes the connection.
 //!
 //! The answer to a request that is refused has `error`, in words, and nothing else.
 
@@ -14,7 +19,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{mappings::Mappings, status::Status};
+use super::{mappings::Mappings, status::Status, trace::Filter};
 
 /// The version of the protocol. It is raised when a document of an older one would be
 /// misunderstood; fields that are added do not raise it.
@@ -34,6 +39,8 @@ pub enum Request {
         /// The addresses, of either family.
         addresses: Vec<IpAddr>,
     },
+    /// The packets that pass this filter, from now on.
+    Trace(Filter),
 }
 
 /// A request with the version of its document.
@@ -52,6 +59,8 @@ pub enum Answer {
     Status(Box<Status>),
     /// The mappings that were asked for.
     Mappings(Mappings),
+    /// The trace follows.
+    Trace {},
     /// The request is refused, for this reason.
     Error(String),
 }
@@ -110,10 +119,14 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let addresses = vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
-        for request in [Request::Status, Request::Mappings { addresses }] {
+        let filter = "host 2001:db8::/32 family 6 proto icmp port 53 dropped".split(' ');
+        let filters = [Filter::default(), Filter::parse(filter).unwrap()];
+        let [all, some] = filters.map(Request::Trace);
+        for request in [Request::Status, Request::Mappings { addresses }, all, some] {
             let line = request.to_line();
             assert_eq!(Request::read(line.trim_end().as_bytes()), Ok(request));
         }
+        assert_eq!(Answer::Trace {}.to_line(), "{\"version\":1,\"trace\":{}}\n");
         let error = Answer::Error("no".to_owned());
         assert_eq!(error.to_line(), "{\"version\":1,\"error\":\"no\"}\n");
         assert_eq!(Answer::read(error.to_line().as_bytes()), Ok(error));
@@ -134,6 +147,14 @@ mod tests {
             (
                 br#"{"version":1,"request":"reboot"}"#,
                 "unknown variant `reboot`",
+            ),
+            (
+                br#"{"version":1,"request":"trace","family":5}"#,
+                "expected family 4 or 6, found 5",
+            ),
+            (
+                br#"{"version":1,"request":"trace","host":"example.org"}"#,
+                "expected an IPv4 or IPv6 address or prefix, found \"example.org\"",
             ),
             (b"GET / HTTP/1.1\r", "expected a document of the protocol"),
             (b"\xff\xfe", "expected a document of the protocol"),

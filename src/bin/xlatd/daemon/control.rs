@@ -1,7 +1,8 @@
 //! The control socket of a daemon: clients ask, and are answered, between the packets.
 //!
 //! Clients cost packets nothing that counts: there are few, each has few turns in a second, a
-//! request has a limit, no write waits, and who is idle is closed.
+//! request has a limit, no write waits, and who is idle is closed: also the client of a trace, if
+//! it does not take what there is.
 
 use std::{
     array,
@@ -21,11 +22,17 @@ use xlatd::{
     report::control::{Answer, MAX_REQUEST_LEN, Request},
 };
 
-use crate::sys::{control_socket::ControlSocket, privilege::Identity};
+use crate::{
+    datapath::Traced,
+    sys::{
+        control_socket::{ControlSocket, Peer},
+        privilege::Identity,
+    },
+};
 
 /// The maximum number of clients. Others wait until one of them is done.
 const MAX_CLIENTS: usize = 8;
-/// The time that a client has to send a request, and to take its answer.
+/// The time that a client has to send a request, and to take some of its answer or trace.
 const IDLE: Duration = Duration::from_secs(10);
 /// New clients; those that are gone again while they wait count, too.
 const CLIENTS: Rate = Rate::per_second(100);
@@ -59,14 +66,31 @@ impl Pace {
     }
 }
 
+/// What a request is answered with.
+pub(crate) struct Reply {
+    pub(crate) answer: Answer,
+    /// What follows the answer.
+    pub(crate) trace: Option<Traced>,
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        let trace = None;
+        Self { answer, trace }
+    }
+}
+
 /// A connection.
 struct Client {
     stream: UnixStream,
+    peer: Peer,
     /// What has come of a request.
     request: Vec<u8>,
     /// What is still to be sent of an answer.
     answer: Vec<u8>,
     sent: usize,
+    /// What is sent after the answer, until either side ends it.
+    trace: Option<Traced>,
     pace: Pace,
     /// When it is closed, if it does nothing.
     closes_at: Instant,
@@ -123,9 +147,9 @@ impl Control {
     /// Reads requests, and answers them with `answer`. `ready` is by [descriptor](Self::fds).
     pub(crate) fn turn(
         &mut self,
-        ready: [bool; FDS],
+        ready: [PollFlags; FDS],
         now: Instant,
-        mut answer: impl FnMut(Request) -> Answer,
+        mut answer: impl FnMut(Request, Peer) -> Reply,
     ) {
         if self.pace.next.is_some_and(|next| next <= now) {
             self.pace.next = None;
@@ -133,12 +157,12 @@ impl Control {
         let [accepts, clients @ ..] = ready;
         let mut clients = clients.iter();
         self.clients.retain_mut(|client| {
-            let is_ready = clients.next().is_some_and(|ready| *ready);
-            client.turn(is_ready, now, &mut answer)
+            let ready = clients.next().copied().unwrap_or(PollFlags::empty());
+            client.turn(ready, now, &mut answer)
         });
-        if accepts && self.pace.take(CLIENTS, now) {
+        if !accepts.is_empty() && self.pace.take(CLIENTS, now) {
             match self.socket.accept() {
-                Ok(stream) => self.clients.push(Client::new(stream, now)),
+                Ok((stream, peer)) => self.clients.push(Client::new(stream, peer, now)),
                 Err(error) => debug!("cannot accept a client of the control socket: {error}"),
             }
         }
@@ -146,12 +170,14 @@ impl Control {
 }
 
 impl Client {
-    fn new(stream: UnixStream, now: Instant) -> Self {
+    fn new(stream: UnixStream, peer: Peer, now: Instant) -> Self {
         Self {
             stream,
+            peer,
             request: Vec::new(),
             answer: Vec::new(),
             sent: 0,
+            trace: None,
             pace: Pace::default(),
             closes_at: now + IDLE,
             ends: false,
@@ -163,10 +189,11 @@ impl Client {
     }
 
     fn wait(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
-        let events = match (self.has_to_write(), self.pace.next) {
-            (true, _) => PollFlags::POLLOUT,
-            (false, None) => PollFlags::POLLIN,
-            (false, Some(_)) => return None,
+        let events = match (self.has_to_write(), &self.trace, self.pace.next) {
+            (true, ..) => PollFlags::POLLOUT,
+            (false, Some(trace), _) if trace.waits() => PollFlags::POLLIN | PollFlags::POLLOUT,
+            (false, Some(_), _) | (false, None, None) => PollFlags::POLLIN,
+            (false, None, Some(_)) => return None,
         };
         Some((self.stream.as_fd(), events))
     }
@@ -174,15 +201,16 @@ impl Client {
     /// Writes, or reads and answers. Returns whether the client stays.
     fn turn(
         &mut self,
-        is_ready: bool,
+        ready: PollFlags,
         now: Instant,
-        answer: impl FnMut(Request) -> Answer,
+        answer: impl FnMut(Request, Peer) -> Reply,
     ) -> bool {
         if self.pace.next.is_some_and(|next| next <= now) {
             self.pace.next = None;
         }
-        let result = match (is_ready, self.has_to_write()) {
+        let result = match (!ready.is_empty(), self.has_to_write()) {
             (true, true) => self.write(),
+            (_, false) if self.trace.is_some() => self.go_on_tracing(ready, now),
             (true, false) if self.pace.take(TURNS, now) => self.read(now, answer),
             _ => Ok(true),
         };
@@ -191,27 +219,35 @@ impl Client {
     }
 
     /// Reads what there is of a request, and begins to answer one that is complete.
-    fn read(&mut self, now: Instant, answer: impl FnMut(Request) -> Answer) -> io::Result<bool> {
+    fn read(
+        &mut self,
+        now: Instant,
+        mut answer: impl FnMut(Request, Peer) -> Reply,
+    ) -> io::Result<bool> {
         let mut buffer = [0; MAX_REQUEST_LEN];
         let room = MAX_REQUEST_LEN - self.request.len();
         let len = self.stream.read(&mut buffer[..room])?;
         self.request.extend(&buffer[..len]);
-        let answer = match self.request.iter().position(|&octet| octet == b'\n') {
+        let reply = match self.request.iter().position(|&octet| octet == b'\n') {
             Some(end) => {
                 let request = Request::read(&self.request[..end]);
                 self.request.drain(..=end);
                 // One at a time: who does not wait for an answer is closed after it.
                 self.ends |= !self.request.is_empty();
-                request.map_or_else(Answer::Error, answer)
+                request.map_or_else(
+                    |error| Answer::Error(error).into(),
+                    |request| answer(request, self.peer),
+                )
             }
             None if self.request.len() == MAX_REQUEST_LEN => {
                 self.ends = true;
                 let text = format!("expected a request of at most {MAX_REQUEST_LEN} octets");
-                Answer::Error(text)
+                Answer::Error(text).into()
             }
             None => return Ok(len > 0),
         };
-        (self.answer, self.sent) = (answer.to_line().into_bytes(), 0);
+        (self.answer, self.sent) = (reply.answer.to_line().into_bytes(), 0);
+        self.trace = reply.trace;
         self.closes_at = now + IDLE;
         self.write()
     }
@@ -225,5 +261,23 @@ impl Client {
         }
         (self.answer, self.sent) = (Vec::new(), 0);
         Ok(!self.ends)
+    }
+
+    /// Writes what the client takes of the trace. Returns whether it goes on: it ends with the
+    /// device, and when the client closes the connection or says more.
+    fn go_on_tracing(&mut self, ready: PollFlags, now: Instant) -> io::Result<bool> {
+        let Some(trace) = &mut self.trace else {
+            return Ok(true);
+        };
+        if ready.intersects(!PollFlags::POLLOUT) {
+            return Ok(false);
+        }
+        if !trace.waits() {
+            self.closes_at = now + IDLE; // it has taken all
+        } else if ready.contains(PollFlags::POLLOUT) {
+            trace.write_to(&self.stream)?;
+            self.closes_at = now + IDLE;
+        }
+        Ok(!trace.is_over())
     }
 }

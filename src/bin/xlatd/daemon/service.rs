@@ -18,16 +18,18 @@ use xlatd::report::{
     control::{Answer, Request},
     mappings::Mappings,
     status::{Process, Status},
+    trace::Filter,
 };
 
 use crate::{
     daemon::{
-        control::{self, Control},
+        control::{self, Control, Reply},
         watchdog::Watchdog,
     },
     datapath::{FDS, PacketPath},
     error::{Error, system},
     sys::{
+        control_socket::Peer,
         notify::Notify,
         signals::{Signal, Signals},
     },
@@ -212,8 +214,8 @@ impl Service {
                     uptime: turn.now.saturating_duration_since(self.started),
                     limits: self.limits.clone(),
                 };
-                control.turn(ready.control, turn.now, |request| {
-                    answer(&request, guest, running(), turn.now)
+                control.turn(ready.control, turn.now, |request, peer| {
+                    answer(request, peer, guest, running(), turn.now)
                 });
             }
             if let Some(path) = guest.path_mut() {
@@ -270,7 +272,7 @@ impl Service {
             signals: signals.is_some_and(|events| !events.is_empty()),
             path: path.map(|fd| events_of(fd.is_some())),
             inputs: inputs.map(|input| !events_of(input.is_some()).is_empty()),
-            control: control.map(|client| !events_of(client.is_some()).is_empty()),
+            control: control.map(|client| events_of(client.is_some())),
         })
     }
 }
@@ -280,17 +282,45 @@ struct Ready {
     signals: bool,
     path: [PollFlags; FDS],
     inputs: [bool; INPUTS],
-    control: [bool; control::FDS],
+    control: [PollFlags; control::FDS],
 }
 
 /// The answer to a request.
-fn answer(request: &Request, guest: &impl Guest, running: Running, now: Instant) -> Answer {
+fn answer(
+    request: Request,
+    peer: Peer,
+    guest: &mut impl Guest,
+    running: Running,
+    now: Instant,
+) -> Reply {
     match request {
-        Request::Status => Answer::Status(Box::new(guest.describe(running, now))),
+        Request::Status => Answer::Status(Box::new(guest.describe(running, now))).into(),
         Request::Mappings { addresses } => {
             let map = guest.path().map(PacketPath::map);
-            let about = map.map(|map| Mappings::about(addresses, map));
-            Answer::Mappings(about.unwrap_or_default())
+            let about = map.map(|map| Mappings::about(&addresses, map));
+            Answer::Mappings(about.unwrap_or_default()).into()
+        }
+        Request::Trace(filter) => trace(filter, peer, guest, now),
+    }
+}
+
+/// The answer to a request for a trace. What packets carry is for root alone.
+fn trace(filter: Filter, peer: Peer, guest: &mut impl Guest, now: Instant) -> Reply {
+    if !peer.is_root {
+        return Answer::Error("only root may trace".to_owned()).into();
+    }
+    let Some(path) = guest.path_mut() else {
+        let text = format!("there is no device to trace: {}", guest.status());
+        return Answer::Error(text).into();
+    };
+    match path.trace(filter, peer.pid, now) {
+        Ok(trace) => Reply {
+            answer: Answer::Trace {},
+            trace: Some(trace),
+        },
+        Err(pid) => {
+            let text = format!("process {pid} traces already, and there is one trace at a time");
+            Answer::Error(text).into()
         }
     }
 }

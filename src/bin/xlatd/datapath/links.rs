@@ -4,7 +4,7 @@ use std::{io, time::Instant};
 
 use xlatd::{translate::Packet, wire::Malformed};
 
-use crate::datapath::{device::Device, uplink::Uplink};
+use crate::datapath::{device::Device, trace::Trace, uplink::Uplink};
 
 /// Where packets come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(super) struct Links {
     pub(super) device: Device,
     /// The link of IPv6 packets; `None`: they come and go by the device, too.
     pub(super) uplink: Option<Uplink>,
+    /// The trace of what passes.
+    pub(super) trace: Trace,
 }
 
 /// A set of sides.
@@ -69,6 +71,12 @@ impl Links {
                 Ok(packet.received(len))
             }
         }
+    }
+
+    /// Writes one packet to the side of its family, and shows it to the trace.
+    pub(super) fn send(&mut self, packet: &mut Packet, now: Instant) {
+        self.trace.went(packet);
+        self.write(packet, now);
     }
 
     /// Writes one packet to the side of its family.

@@ -17,7 +17,10 @@ pub(crate) mod leases;
 mod links;
 mod spin;
 mod tally;
+mod trace;
 pub(crate) mod uplink;
+
+pub(crate) use trace::Traced;
 
 use std::{
     io,
@@ -35,6 +38,7 @@ use xlatd::{
     report::packet_log::{PacketLog, Summary},
     report::stats::{self, Received, Stats},
     report::status,
+    report::trace::Filter,
     translate::{Coalescer, Direction, DropReason, Offered, Outcome, Packet, Reply, Translator},
     wire::Malformed,
 };
@@ -44,6 +48,7 @@ use crate::{
     datapath::leases::{LeaseEvent, Leases},
     datapath::links::{Links, Side, Sides},
     datapath::spin::Spin,
+    datapath::trace::Trace,
     datapath::uplink::Uplink,
     error::Error,
     sys::netlink::LinkState,
@@ -99,9 +104,12 @@ impl PacketPath {
         translator: Translator,
         leases: Option<Leases>,
     ) -> Self {
-        let uplink = None;
         Self {
-            links: Links { device, uplink },
+            links: Links {
+                device,
+                uplink: None,
+                trace: Trace::default(),
+            },
             first: Side::Device,
             translator,
             packet: Packet::new(),
@@ -137,9 +145,10 @@ impl PacketPath {
                 Ok(received) => {
                     packets += 1;
                     self.spin.found();
+                    self.links.trace.came(&self.packet);
                     match received {
                         Ok(()) => self.translate(now),
-                        Err(malformed) => self.accounting.malformed(&self.packet, malformed, now),
+                        Err(malformed) => self.drop_malformed(malformed, now),
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => left.remove(side),
@@ -173,6 +182,7 @@ impl PacketPath {
         if let Outcome::Forward = outcome
             && links.device.coalesces
         {
+            links.trace.went(packet); // before it is joined to others
             loop {
                 match coalescer.offer(packet) {
                     Offered::Taken => return,
@@ -185,11 +195,12 @@ impl PacketPath {
         match outcome {
             Outcome::Segments(mut segments) => {
                 while segments.next(segment) {
+                    links.trace.segment(segment);
                     let received = Received::of(segment);
                     let outcome = accounting.translate(translator, segment, &received, now);
                     let refused = refused(&outcome);
                     match write_fragments(links, outcome, fragment, now) {
-                        None => links.write(segment, now),
+                        None => links.send(segment, now),
                         Some(made) => accounting.stats.count_fragments(&received, made),
                     }
                     accounting.refused(&received, refused, segment, now);
@@ -198,12 +209,22 @@ impl PacketPath {
             outcome => {
                 let refused = refused(&outcome);
                 match write_fragments(links, outcome, fragment, now) {
-                    None => links.write(packet, now),
+                    None => links.send(packet, now),
                     Some(made) => accounting.stats.count_fragments(&received, made),
                 }
                 accounting.refused(&received, refused, packet, now);
             }
         }
+    }
+
+    /// Drops the packet that was read, whose virtio_net_hdr is invalid.
+    fn drop_malformed(&mut self, malformed: Malformed, now: Instant) {
+        let outcome = Outcome::Drop(DropReason::Malformed(malformed));
+        self.links.trace.decided(&outcome);
+        let received = Received::of(&self.packet);
+        let accounting = &mut self.accounting;
+        accounting.stats.count(&received, &outcome);
+        accounting.refused(&received, refused(&outcome), &self.packet, now);
     }
 
     /// Has IPv6 packets come and go by a packet socket of this place, or by the device.
@@ -219,7 +240,7 @@ impl PacketPath {
 
     /// The descriptors that packets are read from, and that of news of the next hop.
     pub(crate) fn fds(&self) -> [Option<BorrowedFd<'_>>; FDS] {
-        let Links { device, uplink } = &self.links;
+        let Links { device, uplink, .. } = &self.links;
         let holds_packets = uplink.as_ref().is_some_and(Uplink::holds_packets);
         let device = (!holds_packets).then(|| device.tun.as_fd());
         let [packets, neighbours] = uplink.as_ref().map(Uplink::fds).unwrap_or_default();
@@ -255,6 +276,7 @@ impl PacketPath {
     /// poll(2) on the [descriptors](Self::fds).
     pub(crate) fn turn(&mut self, ready: [PollFlags; FDS], now: Instant) -> Result<(), Error> {
         self.look_after_leases(now);
+        self.links.trace.begin_turn(now);
         let [device, uplink, neighbours] = ready;
         // Only a removed device has events other than input.
         if device.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
@@ -296,6 +318,13 @@ impl PacketPath {
                 log_lease(&mut self.accounting.packet_log, &event, now);
             }
         }
+    }
+
+    /// Traces packets from now on, for a process. There is one trace at a time: fails with the
+    /// process that takes another one.
+    pub(crate) fn trace(&mut self, filter: Filter, pid: i32, now: Instant) -> Result<Traced, i32> {
+        let device = &self.links.device.link.name;
+        self.links.trace.start(device, filter, pid, now)
     }
 
     /// Writes the leases now.
@@ -351,7 +380,7 @@ impl PacketPath {
 
     /// Packets that the kernel did not take.
     fn rejected(&self) -> u64 {
-        let Links { device, uplink } = &self.links;
+        let Links { device, uplink, .. } = &self.links;
         let by_uplink = uplink.as_ref().map_or(0, |uplink| uplink.rejected.count);
         device.rejected.count + by_uplink
     }
@@ -435,12 +464,16 @@ fn write_fragments(
     fragment: &mut Packet,
     now: Instant,
 ) -> Option<u64> {
+    if let Outcome::Forward = outcome {
+        return None;
+    }
+    links.trace.decided(&outcome);
     match outcome {
         Outcome::Forward | Outcome::Reply(_) => None,
         Outcome::Fragments(mut fragments) => {
             let mut made = 0;
             while fragments.next(fragment) {
-                links.write(fragment, now);
+                links.send(fragment, now);
                 made += 1;
             }
             Some(made)
@@ -481,14 +514,6 @@ impl Accounting {
             log_lease(&mut self.packet_log, &event, now);
         }
         outcome
-    }
-
-    /// Counts a packet whose virtio_net_hdr is invalid.
-    fn malformed(&mut self, packet: &Packet, malformed: Malformed, now: Instant) {
-        let received = Received::of(packet);
-        let reason = DropReason::Malformed(malformed);
-        self.stats.count(&received, &Outcome::Drop(reason));
-        self.refused(&received, Some((reason, false)), packet, now);
     }
 
     /// Keeps a packet that was refused, and warns, once for each reason, what to do about a common

@@ -18,7 +18,10 @@ use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag, open, openat},
     sys::{
-        socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, connect, listen, socket},
+        socket::{
+            AddressFamily, Backlog, SockFlag, SockType, UnixAddr, connect, getsockopt, listen,
+            socket, sockopt::PeerCredentials,
+        },
         stat::{Mode, SFlag, fstat, fstatat, umask},
     },
     unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat},
@@ -90,12 +93,25 @@ impl ControlSocket {
         self.directory.as_fd()
     }
 
-    /// Takes a connection that waits. It does not block.
-    pub(crate) fn accept(&self) -> io::Result<UnixStream> {
+    /// Takes a connection that waits, and says whose it is. It does not block.
+    pub(crate) fn accept(&self) -> io::Result<(UnixStream, Peer)> {
         let (stream, _) = self.listener.accept()?;
         stream.set_nonblocking(true)?;
-        Ok(stream)
+        let credentials = getsockopt(&stream, PeerCredentials)?;
+        let peer = Peer {
+            is_root: credentials.uid() == 0,
+            pid: credentials.pid(),
+        };
+        Ok((stream, peer))
     }
+}
+
+/// The process that connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Whether its effective user was root then.
+    pub(crate) is_root: bool,
+    pub(crate) pid: i32,
 }
 
 impl AsFd for ControlSocket {
