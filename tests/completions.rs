@@ -149,6 +149,11 @@ fn bash_offers_keys_and_values() {
         (&["xlatd", "--group", "roo"], &["root"]),
         (&["xlatd", "-u", "root", "--mk"], &["--mktun"]),
         (&["xlatd", "metrics", "--listen", ""], &[]),
+        (&["xlatd", "trace", "nat64", "pro"], &["proto"]),
+        (&["xlatd", "trace", "proto", ""], &["icmp", "tcp", "udp"]),
+        (&["xlatd", "trace", "dropped", "host", ""], &[]),
+        (&["xlatd", "trace", "-w", "/etc/passw"], &["/etc/passwd"]),
+        (&["xlatd", "trace", "-c", ""], &[]),
         // Only the first word is a command.
         (&["xlatd", "-d", "sta"], &[]),
     ] {

@@ -432,6 +432,7 @@ fn the_help_and_the_manual_page_have_the_same_options() {
         (&["explain", "--help"], "man/xlatd-explain.8"),
         (&["doctor", "--help"], "man/xlatd-doctor.8"),
         (&["metrics", "--help"], "man/xlatd-metrics.8"),
+        (&["trace", "--help"], "man/xlatd-trace.8"),
     ] {
         let mut xlatd = Command::new(env!("CARGO_BIN_EXE_xlatd"));
         let help = xlatd.args(arguments).output().unwrap();

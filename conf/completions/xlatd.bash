@@ -14,6 +14,7 @@ _xlatd_options() {
         explain) printf '%s\n' -c --config --live -r --read --mtu --json ;;
         metrics) printf '%s\n' --listen --openmetrics ;;
         status) printf '%s\n' --json --watch ;;
+        trace) printf '%s\n' -w --write -c --count ;;
     esac
     printf '%s\n' -h --help -V --version
 }
@@ -21,7 +22,7 @@ _xlatd_options() {
 # _xlatd_words COMMAND: prints what else may follow a command.
 _xlatd_words() {
     case $1 in
-        xlatd) printf '%s\n' check clat doctor explain metrics status ;;
+        xlatd) printf '%s\n' check clat doctor explain metrics status trace ;;
         clat)
             printf '%s=\n' quiet debug script-up script-down clat-dev clat-v4-addr tayga-v4-addr \
                 clat-v6-addr clat-path ctmark dns64-servers plat-prefix plat-fallback-prefix \
@@ -36,6 +37,10 @@ _xlatd_words() {
             _xlatd_devices
             ;;
         metrics | status) _xlatd_devices ;;
+        trace)
+            _xlatd_devices
+            printf '%s\n' host proto port family dropped
+            ;;
     esac
 }
 
@@ -61,8 +66,11 @@ _xlatd_devices() {
 # its end. Fails if NAME takes no value.
 _xlatd_value() {
     case $1,$2 in
+        trace,-c | trace,--count | trace,host | trace,port) ;;
+        trace,proto) COMPREPLY=($(compgen -W $'tcp\nudp\nicmp' -- "$3")) ;;
+        trace,family) COMPREPLY=($(compgen -W $'4\n6' -- "$3")) ;;
         *,-c | *,--config | xlatd,-p | xlatd,--pidfile | explain,-r | explain,--read | \
-            clat,script-*= | clat,cmd-*=)
+            trace,-w | trace,--write | clat,script-*= | clat,cmd-*=)
             COMPREPLY=($(compgen -f -- "$3"))
             compopt -o filenames 2>/dev/null
             ;;

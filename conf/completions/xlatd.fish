@@ -23,7 +23,7 @@ function __xlatd_runs
         case clatd
             test $argv[1] = clat
         case '*'
-            if contains -- "$words[2]" check clat doctor explain metrics status
+            if contains -- "$words[2]" check clat doctor explain metrics status trace
                 test $argv[1] = $words[2]
             else
                 test $argv[1] = xlatd
@@ -53,6 +53,7 @@ for name in xlatd tayga clatd
     complete -c $name -n __xlatd_starts -a explain -d 'Say what becomes of packets, and why'
     complete -c $name -n __xlatd_starts -a metrics -d 'Print metrics'
     complete -c $name -n __xlatd_starts -a status -d 'Say how those are that run'
+    complete -c $name -n __xlatd_starts -a trace -d 'Show packets as they come and as they go'
 
     complete -c $name -n '__xlatd_runs xlatd' -s c -l config -rF -d 'Configuration'
     complete -c $name -n '__xlatd_runs xlatd' -s d -l debug -d 'Log debug messages and packets'
@@ -108,4 +109,9 @@ for name in xlatd tayga clatd
     complete -c $name -n '__xlatd_runs status' -l json -d 'Print JSON'
     complete -c $name -n '__xlatd_runs status' -l watch -d 'Print it again each second'
     complete -c $name -n '__xlatd_runs status' -a '(__xlatd_devices)'
+
+    complete -c $name -n '__xlatd_runs trace' -s w -l write -rF -d 'Write a pcapng file'
+    complete -c $name -n '__xlatd_runs trace' -s c -l count -x -d 'End after so many packets'
+    complete -c $name -n '__xlatd_runs trace' -a '(__xlatd_devices)'
+    complete -c $name -n '__xlatd_runs trace' -a 'host proto port family dropped'
 end

@@ -37,7 +37,7 @@ pub(crate) fn ask(socket: &Path) -> Value {
 
 const STATUS: &[u8] = b"{\"version\":1,\"request\":\"status\"}\n";
 
-fn connect(socket: &Path) -> UnixStream {
+pub(crate) fn connect(socket: &Path) -> UnixStream {
     let stream = wait_for("the control socket", || UnixStream::connect(socket).ok());
     stream
         .set_read_timeout(Some(Duration::from_secs(15)))
@@ -46,7 +46,7 @@ fn connect(socket: &Path) -> UnixStream {
 }
 
 /// A line that the daemon answers; empty if it has closed the connection.
-fn line(stream: &mut UnixStream) -> String {
+pub(crate) fn line(stream: &mut UnixStream) -> String {
     let (mut line, mut octet) = (Vec::new(), [0]);
     while !line.ends_with(b"\n") {
         match stream.read(&mut octet) {
@@ -60,7 +60,7 @@ fn line(stream: &mut UnixStream) -> String {
 }
 
 /// A translator, and its control socket.
-fn start(net: &Net, lines: &str) -> (PathBuf, Daemon) {
+pub(crate) fn start(net: &Net, lines: &str) -> (PathBuf, Daemon) {
     let daemon = net.translate_with(&format!("{CONFIG}{lines}"));
     let socket = daemon.control_socket("nat64");
     wait_for("the control socket", || socket.exists().then_some(()));

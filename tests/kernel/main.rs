@@ -59,6 +59,7 @@ mod service;
 mod socket;
 mod special;
 mod tayga;
+mod trace;
 mod tshark;
 
 /// The cases in which TAYGA 0.9.2 does not do what is expected here, each with the document that

@@ -48,6 +48,10 @@ pub(crate) enum Error {
     PidFile { path: PathBuf, cause: io::Error },
     /// stdout could not be written to.
     Print(io::Error),
+    /// The file of a trace could not be written.
+    Write { path: PathBuf, cause: io::Error },
+    /// stdout is a terminal, which cannot show a trace.
+    Terminal,
     /// A system call that every daemon needs failed.
     System {
         attempt: &'static str,
@@ -134,6 +138,11 @@ impl fmt::Display for Error {
                 write!(f, "{}: cannot write the process id", path.display())
             }
             Self::Print(_) => f.write_str("cannot write to stdout"),
+            Self::Write { path, .. } => write!(f, "{}: cannot be written", path.display()),
+            Self::Terminal => f.write_str(
+                "stdout: expected a file or a pipe, found a terminal: leave out \"-w -\" to read \
+                 the packets here",
+            ),
             Self::System { attempt, .. } => write!(f, "cannot {attempt}"),
             Self::NotTun { device, kind } => write!(
                 f,
@@ -227,6 +236,7 @@ impl error::Error for Error {
             | Self::Listen { cause, .. }
             | Self::PidFile { cause, .. }
             | Self::Print(cause)
+            | Self::Write { cause, .. }
             | Self::System { cause, .. }
             | Self::Attach { cause, .. }
             | Self::PacketSocket { cause, .. }
@@ -238,6 +248,7 @@ impl error::Error for Error {
             | Self::NoSuchUser { .. }
             | Self::NoGroup
             | Self::NotRoot
+            | Self::Terminal
             | Self::Chroot(_)
             | Self::NotTun { .. }
             | Self::Mtu { .. }

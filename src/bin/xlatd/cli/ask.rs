@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, ErrorKind, Read, Write},
+    io::{self, BufRead, BufReader, ErrorKind, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
@@ -11,6 +11,7 @@ use std::{
 use xlatd::report::{
     control::{Answer, Request},
     status::{ReadFile, Status, fingerprint},
+    trace::Filter,
 };
 
 use super::runtime_directory;
@@ -67,8 +68,23 @@ pub(crate) fn ask(socket: &Path, request: &Request) -> Result<Answer, NoAnswer> 
 
 /// Asks a daemon, which has this time for each piece of its answer.
 fn ask_within(socket: &Path, request: &Request, timeout: Duration) -> Result<Answer, NoAnswer> {
-    let mut stream = connect(socket, timeout)?;
-    let line = read_line(&mut stream, request).map_err(NoAnswer::Failed)?;
+    ask_by(&mut connect(socket, timeout)?, request)
+}
+
+/// Asks a daemon for a trace, and returns what it is read from.
+pub(crate) fn trace(socket: &Path, filter: Filter) -> Result<impl BufRead + use<>, NoAnswer> {
+    let mut stream = connect(socket, TIMEOUT)?;
+    let Answer::Trace {} = ask_by(&mut stream, &Request::Trace(filter))? else {
+        return Err(NoAnswer::Failed(io::Error::other("expected a trace")));
+    };
+    // It may be long until a packet comes.
+    let forever = stream.get_ref().set_read_timeout(None);
+    forever.map_err(NoAnswer::Failed)?;
+    Ok(stream)
+}
+
+fn ask_by(stream: &mut BufReader<UnixStream>, request: &Request) -> Result<Answer, NoAnswer> {
+    let line = read_line(stream, request).map_err(NoAnswer::Failed)?;
     let invalid = |text| NoAnswer::Failed(io::Error::other(text));
     match Answer::read(&line).map_err(invalid)? {
         Answer::Error(text) => Err(invalid(text)),
@@ -105,11 +121,11 @@ fn look_at(file: &mut ReadFile) {
     };
 }
 
-fn connect(socket: &Path, timeout: Duration) -> Result<UnixStream, NoAnswer> {
+fn connect(socket: &Path, timeout: Duration) -> Result<BufReader<UnixStream>, NoAnswer> {
     let connected = UnixStream::connect(socket).and_then(|stream| {
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
-        Ok(stream)
+        Ok(BufReader::new(stream))
     });
     connected.map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => NoAnswer::NotRunning,
@@ -118,15 +134,12 @@ fn connect(socket: &Path, timeout: Duration) -> Result<UnixStream, NoAnswer> {
 }
 
 /// Sends a request, and reads the line of its answer.
-fn read_line(stream: &mut UnixStream, request: &Request) -> io::Result<Vec<u8>> {
-    stream.write_all(request.to_line().as_bytes())?;
+fn read_line(stream: &mut BufReader<UnixStream>, request: &Request) -> io::Result<Vec<u8>> {
+    stream.get_mut().write_all(request.to_line().as_bytes())?;
     let mut line = Vec::new();
-    let mut buffer = [0; 4096];
-    while !line.ends_with(b"\n") {
-        match stream.read(&mut buffer)? {
-            0 => return Err(ErrorKind::UnexpectedEof.into()),
-            len => line.extend(&buffer[..len]),
-        }
+    stream.read_until(b'\n', &mut line)?;
+    if !line.ends_with(b"\n") {
+        return Err(ErrorKind::UnexpectedEof.into());
     }
     Ok(line)
 }

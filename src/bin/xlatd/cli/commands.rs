@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
-use super::{doctor, explain, metrics, say, status, tayga::Name};
+use super::{doctor, explain, metrics, say, status, tayga::Name, trace};
 use crate::error::Error;
 
 /// A command: its name, and what it does with the words after it. It returns the exit status of the
@@ -14,6 +14,7 @@ const COMMANDS: &[Command] = &[
     ("explain", explain::run),
     ("metrics", metrics::run),
     ("status", status::run),
+    ("trace", trace::run),
 ];
 
 /// Runs the command that is the first word, if it is one, with the words after it.

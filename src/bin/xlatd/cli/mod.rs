@@ -10,6 +10,7 @@ pub(crate) mod metrics;
 mod running;
 pub(crate) mod status;
 pub(crate) mod tayga;
+pub(crate) mod trace;
 pub(crate) mod translator;
 
 use std::{

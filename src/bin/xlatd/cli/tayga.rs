@@ -18,6 +18,7 @@ Usage: xlatd [OPTION]...
        xlatd explain [OPTION]... ADDRESS [ADDRESS]
        xlatd doctor [OPTION]... [DEVICE | clat]
        xlatd metrics [OPTION]... [DEVICE]...
+       xlatd trace [OPTION]... [DEVICE] [FILTER]
 
 xlatd is a stateless NAT64/SIIT translator, configured by tayga.conf.
 xlatd check prints what a tayga.conf means, and changes nothing.
@@ -26,6 +27,7 @@ xlatd status says how those are that run; see 'xlatd status --help'.
 xlatd explain says what becomes of packets, and why; see 'xlatd explain --help'.
 xlatd doctor says what keeps packets from passing; see 'xlatd doctor --help'.
 xlatd metrics prints their figures for Prometheus; see 'xlatd metrics --help'.
+xlatd trace shows packets as they come and as they go; see 'xlatd trace --help'.
 
   -c, --config FILE  read FILE instead of /etc/tayga.conf
   -d, --debug        stay in the foreground, log debug messages and packets
