@@ -1,18 +1,24 @@
 //! The format of a trace: pcapng (draft-ietf-opsawg-pcapng), with an interface for each side.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
+use pcap_file::{
+    DataLink, Endianness,
+    pcapng::{
+        PcapNgBlock, PcapNgWriter,
+        blocks::{
+            enhanced_packet::{self, EnhancedPacketOption},
+            interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption},
+            section_header::{SectionHeaderBlock, SectionHeaderOption},
+        },
+    },
+};
 use pcap_parser::{
-    EnhancedPacketBlock, InterfaceDescriptionBlock, Linktype, OptionCode, PcapNGOption,
-    SectionHeaderBlock, ToVec, nom, parse_block_le, traits::PcapNGPacketBlock,
+    EnhancedPacketBlock, OptionCode, nom, parse_block_le, traits::PcapNGPacketBlock,
 };
 
-/// Packets begin with the header of IPv4 or IPv6 (LINKTYPE_RAW).
-const RAW: Linktype = Linktype(101);
 /// Times are in nanoseconds: this power of ten in a second.
 const RESOLUTION: u8 = 9;
-/// `epb_dropcount`: packets that are missing before this one.
-const DROP_COUNT: OptionCode = OptionCode(4);
 
 /// Where a packet was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,82 +40,70 @@ impl Side {
     }
 }
 
-/// The blocks before the first packet: the section header, and the interfaces of a device.
-pub(super) fn beginning(device: &str) -> Vec<u8> {
-    let program = concat!("xlatd ", env!("CARGO_PKG_VERSION"));
-    let mut section = SectionHeaderBlock {
-        block_type: 0,
-        block_len1: 0,
-        bom: 0,
-        major_version: 1,
-        minor_version: 0,
-        section_len: -1, // not known yet
-        options: vec![option(OptionCode::ShbUserAppl, program.as_bytes())],
-        block_len2: 0,
-    };
-    let mut octets = written(&mut section);
-    for side in Side::ALL {
-        let name = side.name(device);
-        let mut interface = InterfaceDescriptionBlock {
-            block_type: 0,
-            block_len1: 0,
-            linktype: RAW,
-            reserved: 0,
-            snaplen: 0,
-            options: vec![
-                option(OptionCode::IfName, name.as_bytes()),
-                option(OptionCode::IfTsresol, &[RESOLUTION]),
-            ],
-            block_len2: 0,
-            if_tsresol: RESOLUTION,
-            if_tsoffset: 0,
+/// Writes blocks.
+pub(super) struct Writer {
+    /// `None`: never, since memory takes all that is written.
+    writer: Option<PcapNgWriter<Vec<u8>>>,
+}
+
+impl Writer {
+    /// Begins with the blocks before the first packet: the section header, and the interfaces of a
+    /// device.
+    pub(super) fn new(device: &str) -> Self {
+        let program = concat!("xlatd ", env!("CARGO_PKG_VERSION"));
+        let section = SectionHeaderBlock {
+            endianness: Endianness::Little,
+            options: vec![SectionHeaderOption::UserApplication(program.into())],
+            ..SectionHeaderBlock::default() // its length is not known yet
         };
-        octets.extend(written(&mut interface));
+        let writer = PcapNgWriter::with_section_header(Vec::new(), section).ok();
+        let mut writer = Self { writer };
+        for side in Side::ALL {
+            writer.add(InterfaceDescriptionBlock {
+                linktype: DataLink::RAW, // packets begin with the header of IPv4 or IPv6
+                snaplen: 0,
+                options: vec![
+                    InterfaceDescriptionOption::IfName(side.name(device).into()),
+                    InterfaceDescriptionOption::IfTsResol(RESOLUTION),
+                ],
+            });
+        }
+        writer
     }
-    octets
-}
 
-/// The block of a packet. `time` is since 1970, and `left_out` are missing before it.
-pub(super) fn packet(
-    side: Side,
-    time: Duration,
-    octets: &[u8],
-    comment: &str,
-    left_out: u64,
-) -> Vec<u8> {
-    let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let len = octets.len() as u32; // at most 65575
-    let left_out_octets = left_out.to_le_bytes();
-    let mut options = vec![option(OptionCode::Comment, comment.as_bytes())];
-    if left_out > 0 {
-        options.push(option(DROP_COUNT, &left_out_octets));
+    /// Adds the block of a packet. `time` is since 1970, and `left_out` are missing before it.
+    pub(super) fn packet(
+        &mut self,
+        side: Side,
+        time: Duration,
+        octets: &[u8],
+        comment: &str,
+        left_out: u64,
+    ) {
+        let mut options = vec![EnhancedPacketOption::Comment(comment.into())];
+        if left_out > 0 {
+            options.push(EnhancedPacketOption::DropCount(left_out));
+        }
+        self.add(enhanced_packet::EnhancedPacketBlock {
+            interface_id: side as u32,
+            timestamp: time,
+            original_len: octets.len() as u32, // at most 65575
+            data: octets.into(),
+            options,
+        });
     }
-    let mut block = EnhancedPacketBlock {
-        block_type: 0,
-        block_len1: 0,
-        if_id: side as u32,
-        ts_high: (time >> u32::BITS) as u32,
-        ts_low: time as u32,
-        caplen: len,
-        origlen: len,
-        data: octets,
-        options,
-        block_len2: 0,
-    };
-    written(&mut block)
-}
 
-fn option(code: OptionCode, value: &[u8]) -> PcapNGOption<'_> {
-    PcapNGOption {
-        code,
-        len: value.len() as u16, // names and comments are short
-        value: Cow::Borrowed(value),
+    fn add<'a>(&mut self, block: impl PcapNgBlock<'a>) {
+        if let Some(writer) = &mut self.writer {
+            let _ = writer.write_pcapng_block(block);
+        }
     }
-}
 
-fn written(block: &mut impl ToVec) -> Vec<u8> {
-    // Memory takes all that is written.
-    block.to_vec().unwrap_or_default()
+    /// Takes what was written since the last time.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        let written = self.writer.as_mut().map(PcapNgWriter::get_mut);
+        written.map(std::mem::take).unwrap_or_default()
+    }
 }
 
 /// The stream of a trace, taken apart into blocks as it comes.
@@ -212,9 +206,11 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let time = Duration::new(1_700_000_000, 123_456_789);
-        let mut file = beginning("nat64");
-        file.extend(packet(Side::In, time, b"\x45 odd", "packet 1", 0));
-        file.extend(packet(Side::Out, time, b"", "translation of packet 1", 300));
+        let mut writer = Writer::new("nat64");
+        writer.packet(Side::In, time, b"\x45 odd", "packet 1", 0);
+        writer.packet(Side::Out, time, b"", "translation of packet 1", 300);
+        let file = writer.take();
+        assert!(!file.is_empty() && writer.take().is_empty());
         for size in [1, 7, file.len()] {
             let mut blocks = Blocks::default();
             let (mut copy, mut packets) = (Vec::new(), Vec::new());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     filter::Filter,
-    pcapng::{self, Side},
+    pcapng::{Side, Writer},
     queue::Queue,
 };
 use crate::{
@@ -26,10 +26,10 @@ const BLOCKS_LEN: usize = 4096;
 /// software, each [`segment`](Self::segment); what was [`decided`](Self::decided) about either,
 /// unless that is to forward it or to cut it; and what of it [`went`](Self::went) out. It copies
 /// the packet first, since its buffer holds the translation afterwards.
-#[derive(Debug)]
 pub struct Recorder {
     filter: Filter,
     queue: Queue,
+    writer: Writer,
     /// The number of packets in the file: readers number them so.
     frames: u64,
     /// Packets that were left out since the last one in the file.
@@ -87,10 +87,12 @@ impl Recorder {
     /// Begins the trace of a device.
     pub fn new(device: &str, filter: Filter, now: Instant) -> Self {
         let mut queue = Queue::default();
-        queue.push(&pcapng::beginning(device));
+        let mut writer = Writer::new(device);
+        queue.push(&writer.take());
         Self {
             filter,
             queue,
+            writer,
             frames: 0,
             left_out: 0,
             packets: TokenBucket::default(),
@@ -225,8 +227,9 @@ impl Recorder {
             1 => comment += "; 1 packet was left out before this one",
             count => comment += &format!("; {count} packets were left out before this one"),
         }
-        let block = pcapng::packet(side, self.time, octets, &comment, self.left_out);
-        let is_written = self.queue.push(&block);
+        let (time, left_out) = (self.time, self.left_out);
+        self.writer.packet(side, time, octets, &comment, left_out);
+        let is_written = self.queue.push(&self.writer.take());
         if is_written {
             self.frames += 1;
             self.left_out = 0;
