@@ -1,9 +1,9 @@
 //! The file of an undo journal, kept across a crash, and locked while its owner lives (flock(2)).
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -42,9 +42,16 @@ impl Record {
         loop {
             let file = open(
                 path,
-                OpenOptions::new().read(true).append(true).create(true),
+                OpenOptions::new()
+                    .read(true)
+                    .append(true)
+                    .create(true)
+                    .mode(0o600),
             )?;
             give_to_owner_of(directory, &file)?;
+            // One that a version before this has left may be for all to read; who owns it can mend
+            // that.
+            let _ = file.set_permissions(Permissions::from_mode(0o600));
             // Another process may only be looking whether the owner lives.
             let Some(file) = locked(file, 5)? else {
                 return Ok(None);
@@ -189,13 +196,15 @@ mod tests {
     /// Whoever may read a directory, or a record in it, may lock it (flock(2)), and keep a CLAT
     /// from starting.
     #[test]
-    fn others_cannot_read_the_directory() {
+    fn others_can_read_neither_the_directory_nor_a_record() {
         let directory = std::env::temp_dir().join(format!("xlatd-mode-{}", std::process::id()));
-        Record::open(&directory.join("clat.steps"))
-            .unwrap()
-            .unwrap();
-        let metadata = fs::metadata(&directory).unwrap();
-        assert_eq!(metadata.mode() & 0o7777, 0o711);
+        let record = directory.join("clat.steps");
+        drop(Record::open(&record).unwrap().unwrap());
+        fs::set_permissions(&record, Permissions::from_mode(0o644)).unwrap();
+        drop(Record::open(&record).unwrap().unwrap());
+        let mode = |path| fs::metadata(path).unwrap().mode() & 0o7777;
+        assert_eq!(mode(directory.clone()), 0o711);
+        assert_eq!(mode(record), 0o600);
         fs::remove_dir_all(directory).unwrap();
     }
 
