@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     collections::BTreeSet,
     net::IpAddr,
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -16,7 +17,15 @@ use super::{
 };
 use crate::{
     report::packet_log::Summary,
-    translate::{Packet, Translator},
+    translate::{Direction, Packet, Translator},
+    wire::{
+        FragmentPlace,
+        checksum::Sum,
+        icmp,
+        ipv4::Ipv4Packet,
+        ipv6::{self, Ipv6Packet},
+        protocol,
+    },
 };
 
 /// Has the packets of a capture translated.
@@ -99,7 +108,7 @@ impl Reading {
                 let missing = missing(captured, at, octets);
                 let padded = match missing {
                     0 => Cow::Borrowed(octets),
-                    missing => Cow::Owned([octets, &vec![0; missing]].concat()),
+                    missing => Cow::Owned(padded(octets, missing)),
                 };
                 let fate = Fate::of(&mut self.translator, &mut self.buffer, &padded, now);
                 self.count(fate.verdict);
@@ -156,6 +165,45 @@ fn missing(captured: &Captured<'_>, at: usize, octets: &[u8]) -> usize {
     len.saturating_sub(octets.len())
 }
 
+/// A packet with zeros for what was not captured. The checksum of an ICMP message is made right for
+/// them: that of what was captured cannot be verified, and is taken to have been right.
+fn padded(octets: &[u8], missing: usize) -> Vec<u8> {
+    let mut padded = [octets, &vec![0; missing]].concat();
+    if let Some((message, pseudo)) = icmp_message(&padded) {
+        icmp::put_checksum(&mut padded[message], pseudo);
+    }
+    padded
+}
+
+/// The place of the ICMP message of a packet, if it has a whole one, and the sum of its
+/// pseudo-header.
+fn icmp_message(octets: &[u8]) -> Option<(Range<usize>, Sum)> {
+    let (is_icmp, message, pseudo) = match Direction::of(octets)? {
+        Direction::FourToSix => {
+            let packet = Ipv4Packet::parse(octets).ok()?;
+            let is_whole = packet.fragment() == FragmentPlace::WHOLE;
+            let start = packet.header_len();
+            (
+                is_whole && packet.protocol() == protocol::ICMPV4,
+                start..start + packet.payload().len(),
+                Sum::default(),
+            )
+        }
+        Direction::SixToFour => {
+            let packet = Ipv6Packet::parse(octets).ok()?;
+            let upper = packet.upper_layer().ok()?;
+            let message = upper.offset..ipv6::HEADER_LEN + packet.payload().len();
+            let (source, destination) = (packet.source(), packet.destination());
+            (
+                upper.fragment.is_none() && upper.protocol == protocol::ICMPV6,
+                message.clone(),
+                Sum::pseudo_v6(source, destination, protocol::ICMPV6, message.len()),
+            )
+        }
+    };
+    (is_icmp && message.len() >= icmp::HEADER_LEN).then_some((message, pseudo))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
@@ -203,6 +251,45 @@ mod tests {
         assert_eq!(not_captured, 8);
         assert_eq!(fate.received, Summary::of(&request));
         assert_eq!(fate.why.unwrap().reason.key(), "no_destination");
+    }
+
+    /// RFC 7915 sections 4.2 and 5.2 drop ICMP errors with a wrong checksum: what was cut off of
+    /// one does not make it wrong.
+    #[test]
+    fn the_checksum_of_what_was_captured_in_part_is_taken_to_be_right() {
+        let (host4, host6) = ([203, 0, 113, 1].into(), "2001:db8::7".parse().unwrap());
+        let error4 = {
+            let quoted = Ends::V4(host4, [192, 0, 2, 1].into()).echo(Echo::Request);
+            let mut message = [&[3, 1, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
+            icmp::put_checksum(&mut message, Sum::default());
+            let ends = Ends::V4([198, 51, 100, 1].into(), host4);
+            let mut packet = [&ends.echo(Echo::Request)[..20], &message].concat();
+            crate::wire::ipv4::put_len(&mut packet, 0);
+            packet
+        };
+        let error6 = {
+            let own = "2001:db8::1".parse().unwrap();
+            let quoted = Ends::V6(host6, own).echo(Echo::Request);
+            let mut message = [&[1, 0, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
+            let pseudo = Sum::pseudo_v6(own, host6, protocol::ICMPV6, message.len());
+            icmp::put_checksum(&mut message, pseudo);
+            let mut packet = [&Ends::V6(own, host6).echo(Echo::Request)[..40], &message].concat();
+            crate::wire::ipv6::put_len(&mut packet);
+            packet
+        };
+        for packet in [error4, error6] {
+            let at = icmp_message(&packet).unwrap().0.start;
+            for kept in [packet.len() - 1, packet.len() - 9] {
+                let padded = padded(&packet[..kept], packet.len() - kept);
+                let (_, pseudo) = icmp_message(&padded).unwrap();
+                assert!((Sum::of(&padded[at..]) + pseudo).verifies(), "{padded:?}");
+                let all_but_checksum = [&padded[..at + 2], &padded[at + 4..kept]].concat();
+                assert_eq!(
+                    all_but_checksum,
+                    [&packet[..at + 2], &packet[at + 4..kept]].concat()
+                );
+            }
+        }
     }
 
     /// Rate limits go by the clock of the capture.
