@@ -28,6 +28,9 @@ pub const VERSION: u32 = 1;
 /// The maximum length of a request, in octets, with its newline.
 pub const MAX_REQUEST_LEN: usize = 4096;
 
+/// The maximum number of addresses in a request: packets wait while it is answered.
+pub const MAX_ADDRESSES: usize = 80;
+
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
@@ -36,7 +39,7 @@ pub enum Request {
     Status,
     /// The mappings that are about these addresses.
     Mappings {
-        /// The addresses, of either family.
+        /// The addresses, of either family; at most [`MAX_ADDRESSES`].
         addresses: Vec<IpAddr>,
     },
     /// The packets that pass this filter, from now on.
@@ -73,7 +76,13 @@ impl Request {
 
     /// Reads the document of a request, without its newline. The error is for the client.
     pub fn read(line: &[u8]) -> Result<Self, String> {
-        read(line)
+        match read(line)? {
+            Self::Mappings { addresses } if addresses.len() > MAX_ADDRESSES => Err(format!(
+                "expected at most {MAX_ADDRESSES} addresses, found {}",
+                addresses.len()
+            )),
+            request => Ok(request),
+        }
     }
 }
 
@@ -113,6 +122,8 @@ fn read<T: for<'de> Deserialize<'de>>(line: &[u8]) -> Result<T, String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use std::net::Ipv6Addr;
 
     use super::*;
 
@@ -163,5 +174,20 @@ mod tests {
             let error = Request::read(line).unwrap_err();
             assert!(error.contains(complaint), "{error}");
         }
+    }
+
+    /// xlatd-status(8): to look for mappings takes time in which no packet is translated. So many
+    /// addresses as may be asked for fit in a request, whatever they are.
+    #[test]
+    fn a_request_has_a_limit_of_addresses() {
+        let request = |count| Request::Mappings {
+            addresses: vec![Ipv6Addr::from_bits(u128::MAX).into(); count],
+        };
+        let line = request(MAX_ADDRESSES).to_line();
+        assert!(line.len() <= MAX_REQUEST_LEN, "{}", line.len());
+        assert!(Request::read(line.trim_end().as_bytes()).is_ok());
+        let line = request(MAX_ADDRESSES + 1).to_line();
+        let error = Request::read(line.trim_end().as_bytes()).unwrap_err();
+        assert_eq!(error, "expected at most 80 addresses, found 81");
     }
 }
