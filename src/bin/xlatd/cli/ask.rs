@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead, BufReader, ErrorKind, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use xlatd::report::{
@@ -15,10 +15,16 @@ use xlatd::report::{
 };
 
 use super::runtime_directory;
-use crate::error::Error;
+use crate::{
+    error::Error,
+    sys::{control_socket::connect_to, plain_file},
+};
 
 /// The time that a daemon has to answer. Others may be asking it, too.
 const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The maximum length of an answer, in octets. None has a tenth of it.
+const MAX_ANSWER_LEN: usize = 1 << 22;
 
 /// The reason why a daemon gave no answer.
 #[derive(Debug)]
@@ -66,15 +72,16 @@ pub(crate) fn ask(socket: &Path, request: &Request) -> Result<Answer, NoAnswer> 
     ask_within(socket, request, TIMEOUT)
 }
 
-/// Asks a daemon, which has this time for each piece of its answer.
+/// Asks a daemon, which has this time for its answer.
 fn ask_within(socket: &Path, request: &Request, timeout: Duration) -> Result<Answer, NoAnswer> {
-    ask_by(&mut connect(socket, timeout)?, request)
+    ask_by(&mut connect(socket, timeout)?, request, timeout)
 }
 
 /// Asks a daemon for a trace, and returns what it is read from.
 pub(crate) fn trace(socket: &Path, filter: Filter) -> Result<impl BufRead + use<>, NoAnswer> {
     let mut stream = connect(socket, TIMEOUT)?;
-    let Answer::Trace {} = ask_by(&mut stream, &Request::Trace(filter))? else {
+    let request = Request::Trace(filter);
+    let Answer::Trace {} = ask_by(&mut stream, &request, TIMEOUT)? else {
         return Err(NoAnswer::Failed(io::Error::other("expected a trace")));
     };
     // It may be long until a packet comes.
@@ -83,8 +90,12 @@ pub(crate) fn trace(socket: &Path, filter: Filter) -> Result<impl BufRead + use<
     Ok(stream)
 }
 
-fn ask_by(stream: &mut BufReader<UnixStream>, request: &Request) -> Result<Answer, NoAnswer> {
-    let line = read_line(stream, request).map_err(NoAnswer::Failed)?;
+fn ask_by(
+    stream: &mut BufReader<UnixStream>,
+    request: &Request,
+    timeout: Duration,
+) -> Result<Answer, NoAnswer> {
+    let line = read_line(stream, request, timeout).map_err(NoAnswer::Failed)?;
     let invalid = |text| NoAnswer::Failed(io::Error::other(text));
     match Answer::read(&line).map_err(invalid)? {
         Answer::Error(text) => Err(invalid(text)),
@@ -114,7 +125,7 @@ fn status_in(answer: Answer) -> Result<Status, NoAnswer> {
 }
 
 fn look_at(file: &mut ReadFile) {
-    file.changed = match fs::read(&file.path) {
+    file.changed = match plain_file::read(file.path.as_ref()) {
         Ok(content) => Some(fingerprint(&content) != file.fingerprint),
         Err(error) if error.kind() == ErrorKind::NotFound => Some(true),
         Err(_) => None,
@@ -122,24 +133,92 @@ fn look_at(file: &mut ReadFile) {
 }
 
 fn connect(socket: &Path, timeout: Duration) -> Result<BufReader<UnixStream>, NoAnswer> {
-    let connected = UnixStream::connect(socket).and_then(|stream| {
-        stream.set_read_timeout(Some(timeout))?;
-        stream.set_write_timeout(Some(timeout))?;
-        Ok(BufReader::new(stream))
-    });
+    let connected = connect_to(socket, timeout).map(BufReader::new);
     connected.map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => NoAnswer::NotRunning,
+        ErrorKind::WouldBlock => NoAnswer::Failed(late(timeout)),
         _ => NoAnswer::Failed(error),
     })
 }
 
-/// Sends a request, and reads the line of its answer.
-fn read_line(stream: &mut BufReader<UnixStream>, request: &Request) -> io::Result<Vec<u8>> {
+/// Sends a request, and reads the line of its answer. Who answers may never come to an end.
+fn read_line(
+    stream: &mut BufReader<UnixStream>,
+    request: &Request,
+    timeout: Duration,
+) -> io::Result<Vec<u8>> {
+    let by = Instant::now() + timeout;
     stream.get_mut().write_all(request.to_line().as_bytes())?;
     let mut line = Vec::new();
-    stream.read_until(b'\n', &mut line)?;
-    if !line.ends_with(b"\n") {
-        return Err(ErrorKind::UnexpectedEof.into());
+    while !line.ends_with(b"\n") {
+        let left = by.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(late(timeout));
+        }
+        stream.get_ref().set_read_timeout(Some(left))?;
+        let more = match stream.fill_buf() {
+            Ok([]) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(more) => more,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(late(timeout)),
+            Err(error) => return Err(error),
+        };
+        let end = more.iter().position(|&octet| octet == b'\n');
+        let len = end.map_or(more.len(), |end| end + 1);
+        line.extend(&more[..len]);
+        stream.consume(len);
+        if line.len() > MAX_ANSWER_LEN {
+            let text = format!("expected an answer of at most {MAX_ANSWER_LEN} octets");
+            return Err(io::Error::other(text));
+        }
     }
     Ok(line)
+}
+
+fn late(timeout: Duration) -> io::Error {
+    let text = format!("no answer within {timeout:?}: is it stopped?");
+    io::Error::new(ErrorKind::TimedOut, text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use std::thread;
+
+    use super::*;
+
+    /// A daemon that has been taken over may answer without end: root's memory is not for it.
+    #[test]
+    fn an_answer_without_end_is_not_read_to_its_end() {
+        let (client, mut daemon) = UnixStream::pair().unwrap();
+        let sender = thread::spawn(move || {
+            let mut sent = 0;
+            while let Ok(len) = daemon.write(&[b'x'; 65536]) {
+                sent += len;
+            }
+            sent
+        });
+        let mut client = BufReader::new(client);
+        let error = read_line(&mut client, &Request::Status, TIMEOUT).unwrap_err();
+        assert!(error.to_string().contains("at most"), "{error}");
+        drop(client);
+        assert!(sender.join().unwrap() < 2 * MAX_ANSWER_LEN);
+    }
+
+    /// Nor is one that comes an octet at a time: each is in time, and the answer is not.
+    #[test]
+    fn an_answer_has_a_time_in_all() {
+        let (client, mut daemon) = UnixStream::pair().unwrap();
+        let sender = thread::spawn(move || {
+            while daemon.write_all(b"x").is_ok() {
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let mut client = BufReader::new(client);
+        let timeout = Duration::from_millis(50);
+        let error = read_line(&mut client, &Request::Status, timeout).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        drop(client);
+        sender.join().unwrap();
+    }
 }

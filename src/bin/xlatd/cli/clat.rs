@@ -1,6 +1,6 @@
 //! The command `xlatd clat`.
 
-use std::{ffi::OsString, fs, io, path::Path};
+use std::{ffi::OsString, io, path::Path};
 
 use caps::Capability;
 use log::{info, warn};
@@ -13,6 +13,7 @@ use super::{
     clatd::{ClatdArguments, ClatdCommand, DEFAULT_CONFIG, HELP},
     print, runtime_directory,
     tayga::Name,
+    translator::read_file,
 };
 use crate::{
     daemon::{clat, control::Control, file_as_read::FileAsRead, service::Limits},
@@ -46,7 +47,7 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
         config,
         file,
         lines,
-    } = configure_clat(&arguments, usage)?;
+    } = configure_clat(&arguments, read_file, usage)?;
     sys::log::start(Destination::Stdout, "xlatd", config.debug).map_err(system("log to stdout"))?;
     if config.quiet {
         log::set_max_level(log::LevelFilter::Warn);
@@ -109,29 +110,33 @@ pub(super) struct Configured {
     lines: Vec<(Level, String)>,
 }
 
-/// The path and the text of the configuration. `None`: there is none, and none was asked for.
-pub(super) fn configuration(arguments: &ClatdArguments) -> Result<(&Path, Option<Vec<u8>>), Error> {
+/// The path and the text of the configuration, which `read` reads. No text: there is no file, and
+/// none was asked for.
+pub(super) fn configuration(
+    arguments: &ClatdArguments,
+    read: fn(&Path) -> Result<Vec<u8>, Error>,
+) -> Result<(&Path, Option<Vec<u8>>), Error> {
     let path = arguments.config.as_deref();
     let path = path.unwrap_or(Path::new(DEFAULT_CONFIG));
-    match fs::read(path) {
+    match read(path) {
         Ok(text) => Ok((path, Some(text))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && arguments.config.is_none() => {
+        Err(Error::Read { cause, .. })
+            if cause.kind() == io::ErrorKind::NotFound && arguments.config.is_none() =>
+        {
             Ok((path, None))
         }
-        Err(cause) => Err(Error::Read {
-            path: path.to_owned(),
-            cause,
-        }),
+        Err(error) => Err(error),
     }
 }
 
-/// Reads the configuration.
+/// Reads the configuration with `read`.
 pub(super) fn configure_clat(
     arguments: &ClatdArguments,
+    read: fn(&Path) -> Result<Vec<u8>, Error>,
     usage: impl Fn(lexopt::Error) -> Error,
 ) -> Result<Configured, Error> {
     let mut config = ClatConfig::default();
-    let (path, text) = configuration(arguments)?;
+    let (path, text) = configuration(arguments, read)?;
     let file = text.as_ref().map(|text| FileAsRead::new(path, text));
     let text = text.unwrap_or_default();
     let notices = config.read(&text).map_err(|lines| Error::Config {

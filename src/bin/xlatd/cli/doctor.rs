@@ -9,7 +9,10 @@ use std::{
 };
 
 use lexopt::{Arg, Parser, ValueExt};
-use xlatd::doctor::{Diagnosis, OUTSIDE, clat, translator};
+use xlatd::{
+    config::Config,
+    doctor::{Diagnosis, OUTSIDE, clat, translator},
+};
 
 use super::{
     clat::{Configured, configure_clat},
@@ -18,7 +21,7 @@ use super::{
     running::{Running, Target, running},
     say,
     tayga::Name,
-    translator::read_config,
+    translator::{parse_config, read_plain_file},
 };
 use crate::{daemon::map_file, error::Error, host::survey::Survey};
 
@@ -192,12 +195,16 @@ fn targets(arguments: &Arguments, running: &[Running]) -> Vec<Target> {
 fn is_about(target: &Target, device: &str) -> bool {
     match target {
         Target::Translator(path) => {
-            read_config(path).is_ok_and(|(config, ..)| config.tun_device == device)
+            read_config(path).is_ok_and(|config| config.tun_device == device)
         }
-        Target::Clat(arguments) => {
-            configure_clat(arguments, usage).is_ok_and(|read| read.config.clat.device == device)
-        }
+        Target::Clat(arguments) => configure_clat(arguments, read_plain_file, usage)
+            .is_ok_and(|read| read.config.clat.device == device),
     }
+}
+
+/// The configuration of a translator. Its path may be from the command line of any process.
+fn read_config(path: &Path) -> Result<Config, Error> {
+    Ok(parse_config(path, &read_plain_file(path)?)?.0)
 }
 
 /// The configurations of services, of those that are there.
@@ -233,7 +240,7 @@ fn examine(target: &Target, running: &[Running], ping: Ipv4Addr) -> Result<Diagn
     let runs = running.iter().find(|one| one.target == *target);
     let mut diagnosis = match target {
         Target::Translator(path) => {
-            let (config, ..) = read_config(path)?;
+            let config = read_config(path)?;
             let map = map_file::address_map(&config)?;
             let of_process = runs.and_then(Running::device);
             let device = of_process.unwrap_or(&config.tun_device);
@@ -245,7 +252,8 @@ fn examine(target: &Target, running: &[Running], ping: Ipv4Addr) -> Result<Diagn
             diagnosis
         }
         Target::Clat(arguments) => {
-            let Configured { config, file, .. } = configure_clat(arguments, usage)?;
+            let Configured { config, file, .. } =
+                configure_clat(arguments, read_plain_file, usage)?;
             let mut facts = survey.clat(&config, ping)?;
             facts.start = start_of_clat(arguments);
             facts.unit = runs.and_then(Running::unit);

@@ -29,6 +29,7 @@ use crate::{
         self,
         detach::{Process, Stdout, detach},
         log::Destination,
+        plain_file,
         privilege::{self, Identity},
     },
 };
@@ -178,7 +179,7 @@ fn configure(arguments: &TaygaArguments) -> Result<(Config, FileAsRead), Error> 
     Ok((config, as_read))
 }
 
-pub(super) fn read_config(path: &Path) -> Result<(Config, Vec<Notice>, FileAsRead), Error> {
+fn read_config(path: &Path) -> Result<(Config, Vec<Notice>, FileAsRead), Error> {
     let text = read_file(path)?;
     let as_read = FileAsRead::new(path, &text);
     let (config, notices) = parse_config(path, &text)?;
@@ -188,6 +189,14 @@ pub(super) fn read_config(path: &Path) -> Result<(Config, Vec<Notice>, FileAsRea
 /// Reads a file that must be there.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(|cause| Error::Read {
+        path: path.to_owned(),
+        cause,
+    })
+}
+
+/// Reads a file that another process has named.
+pub(super) fn read_plain_file(path: &Path) -> Result<Vec<u8>, Error> {
+    plain_file::read(path).map_err(|cause| Error::Read {
         path: path.to_owned(),
         cause,
     })

@@ -12,6 +12,7 @@ use std::{
         },
     },
     path::Path,
+    time::Duration,
 };
 
 use nix::{
@@ -129,6 +130,18 @@ impl Drop for ControlSocket {
     }
 }
 
+/// Connects to the socket at `path`. Neither this nor a later read or write waits for longer than
+/// `timeout`, then it fails with [`ErrorKind::WouldBlock`]: who listens may hang.
+pub(crate) fn connect_to(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let stream = UnixStream::from(socket(AddressFamily::Unix, SockType::Stream, flags, None)?);
+    stream.set_read_timeout(Some(timeout))?;
+    // That of connect(2), too: while the queue of the listener is full (unix(7)).
+    stream.set_write_timeout(Some(timeout))?;
+    connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(stream)
+}
+
 fn identity(directory: &OwnedFd, name: &OsString) -> io::Result<(u64, u64)> {
     let stat = fstatat(directory, &**name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
     Ok((stat.st_dev, stat.st_ino))
@@ -192,5 +205,25 @@ mod tests {
         assert!(ControlSocket::open(&path, None, None).is_err());
         assert_eq!(fs::read(&path).unwrap(), b"a file");
         fs::remove_dir_all(&directory).unwrap();
+    }
+
+    /// Of a daemon that hangs, the queue fills up with those who asked it.
+    #[test]
+    fn to_connect_does_not_wait_for_ever() {
+        let path = env::temp_dir().join(format!("xlatd-hangs-{}.sock", process::id()));
+        let socket = ControlSocket::open(&path, None, None).unwrap();
+        let timeout = Duration::from_millis(20);
+        let mut waiting = Vec::new();
+        let error = loop {
+            match connect_to(&path, timeout) {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        assert!(waiting.len() <= 1 + WAITING as usize);
+        drop(socket);
+        let error = connect_to(&path, timeout).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 }

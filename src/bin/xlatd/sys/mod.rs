@@ -15,6 +15,7 @@ pub(crate) mod notify;
 pub(crate) mod packet_socket;
 pub(crate) mod pidfile;
 pub(crate) mod ping;
+pub(crate) mod plain_file;
 pub(crate) mod privilege;
 pub(crate) mod random;
 pub(crate) mod record;

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
@@ -16,7 +16,7 @@ use xlatd::{
     clat::private,
     config::{Config, clatd::ClatConfig},
     report::{
-        control::{Answer, Request},
+        control::{Answer, MAX_ADDRESSES, Request},
         explain::{Capture, Directive, Directives, Explainer, Place, addresses_in},
         mappings::{Explicit, Mappings},
         status::{self, Status},
@@ -32,12 +32,11 @@ use crate::{
         ask::{self, NoAnswer},
         say,
         tayga::Name,
+        translator::read_plain_file,
     },
     error::Error,
+    sys::plain_file,
 };
-
-/// Addresses that fit in a request.
-const ADDRESSES_AT_ONCE: usize = 80;
 
 /// The daemon with this device, or with this control socket. Of its mappings and leases, those that
 /// concern the addresses of the arguments or of the capture.
@@ -78,7 +77,7 @@ fn running_translator(
 ) -> Result<Explainer, Error> {
     let path = status.configuration.as_ref().map(|file| &file.path);
     let path = path.ok_or_else(|| no_answer(&socket, failed("it has no configuration")))?;
-    let read = read_tayga(Path::new(path))?;
+    let read = read_tayga(Path::new(path), read_plain_file)?;
     let files = [&status.configuration, &status.maps.file];
     let changed = files
         .into_iter()
@@ -178,7 +177,7 @@ fn counterpart(map: &AddressMap, address: IpAddr) -> Option<IpAddr> {
 fn mappings(socket: &Path, addresses: &BTreeSet<IpAddr>) -> Result<Mappings, Error> {
     let addresses: Vec<_> = addresses.iter().copied().collect();
     let mut all = Mappings::default();
-    for some in addresses.chunks(ADDRESSES_AT_ONCE) {
+    for some in addresses.chunks(MAX_ADDRESSES) {
         let request = Request::Mappings {
             addresses: some.to_vec(),
         };
@@ -200,7 +199,7 @@ fn clat_config(status: &Status) -> ClatConfig {
     let text = status
         .configuration
         .as_ref()
-        .map(|file| fs::read(&file.path));
+        .map(|file| plain_file::read(file.path.as_ref()));
     if let Some(Ok(text)) = text {
         let _ = config.read(&text);
     }

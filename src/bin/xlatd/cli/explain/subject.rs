@@ -37,7 +37,7 @@ pub(super) fn tayga(arguments: &Arguments) -> Result<Explainer, Error> {
         config,
         mut map,
         mut directives,
-    } = read_tayga(path)?;
+    } = read_tayga(path, read_file)?;
     if config.dynamic_pool.is_some() {
         directives.set_leases(load_leases(&config, &mut map));
     }
@@ -54,8 +54,11 @@ pub(super) struct Read {
     pub(super) directives: Directives,
 }
 
-/// Reads a tayga.conf, and its map-file.
-pub(super) fn read_tayga(path: &Path) -> Result<Read, Error> {
+/// Reads a tayga.conf, and its map-file, with `read_file`.
+pub(super) fn read_tayga(
+    path: &Path,
+    read_file: fn(&Path) -> Result<Vec<u8>, Error>,
+) -> Result<Read, Error> {
     let text = read_file(path)?;
     let (config, _) = parse_config(path, &text)?;
     let mut directives = Directives::of_tayga(&config, path, &text);
@@ -109,8 +112,8 @@ pub(super) fn device_mtu(name: &str) -> Option<u16> {
 /// A CLAT whose prefix and address are configured.
 pub(super) fn clat(arguments: &Arguments) -> Result<Explainer, Error> {
     let clatd = arguments.of_clat();
-    let config = configure_clat(&clatd, usage)?.config;
-    let (path, text) = configuration(&clatd)?;
+    let config = configure_clat(&clatd, read_file, usage)?.config;
+    let (path, text) = configuration(&clatd, read_file)?;
     let settings = &config.clat;
     let lines = Lines::of_clatd(&text.unwrap_or_default());
     let place = |key: &str| {
