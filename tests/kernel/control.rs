@@ -207,6 +207,17 @@ fn others_may_not_ask() {
         let complaint = String::from_utf8(refused.stderr).unwrap();
         assert!(complaint.contains("only root and the group"), "{complaint}");
         assert_eq!(asks("--groups 0").status.code(), Some(0));
+        // Who may not list the sockets has not asked any.
+        let closed = directory.file("run");
+        fs::create_dir(&closed).unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o711)).unwrap();
+        let (program, closed) = (program.display(), closed.display());
+        let setpriv = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+        let environment = format!("env RUNTIME_DIRECTORY={closed}");
+        let refused = net
+            .xlat
+            .output(&format!("{environment} {setpriv} {program} status"));
+        assert_eq!(refused.status.code(), Some(2));
     });
 }
 

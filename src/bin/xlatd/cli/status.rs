@@ -14,7 +14,7 @@ use xlatd::report::status::{Status, changes, text};
 
 use super::{
     ask::{self, NoAnswer},
-    print, say,
+    print, printable, say,
     tayga::Name,
 };
 use crate::error::Error;
@@ -37,6 +37,9 @@ Exit status: 0 it works, 1 it runs and cannot translate, 2 it does not run.
 /// What `--watch` puts before each status on a terminal: the cursor goes home, and what is below it
 /// is cleared (ECMA-48).
 const HOME_AND_CLEAR: &str = "\x1b[H\x1b[J";
+
+/// The exit status where nothing runs, or where it could not be asked.
+const NOT_ASKED: u8 = 2;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -64,6 +67,12 @@ pub(crate) fn run(words: Vec<OsString>) -> Result<ExitCode, Error> {
     loop {
         let now = Instant::now();
         let screen = watch(&arguments, &mut before)?;
+        let clear = if io::stdout().is_terminal() {
+            HOME_AND_CLEAR
+        } else {
+            ""
+        };
+        let screen = clear.to_owned() + &printable(&screen);
         match io::stdout().write_all(screen.as_bytes()) {
             // The reader closed the pipe.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
@@ -113,7 +122,14 @@ fn sockets(arguments: &Arguments) -> Result<Vec<PathBuf>, Error> {
 fn show(arguments: &Arguments) -> Result<ExitCode, Error> {
     let mut found = Vec::new();
     let mut worst = None;
-    for socket in sockets(arguments)? {
+    let sockets = match sockets(arguments) {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            say(Name::Xlatd, &error.report());
+            return Ok(NOT_ASKED.into());
+        }
+    };
+    for socket in sockets {
         let exit = match ask::status(&socket) {
             Ok(status) => {
                 let exit = u8::from(!status.works);
@@ -124,7 +140,7 @@ fn show(arguments: &Arguments) -> Result<ExitCode, Error> {
             Err(NoAnswer::NotRunning) if arguments.device.is_none() => continue,
             Err(no_answer) => {
                 say_no_answer(&socket, &no_answer);
-                2
+                NOT_ASKED
             }
         };
         worst = worst.max(Some(exit));
@@ -138,7 +154,7 @@ fn show(arguments: &Arguments) -> Result<ExitCode, Error> {
     if worst.is_none() {
         say(Name::Xlatd, "no translator and no CLAT runs");
     }
-    Ok(worst.unwrap_or(2).into())
+    Ok(worst.unwrap_or(NOT_ASKED).into())
 }
 
 fn json(arguments: &Arguments, found: &[Status]) -> String {
@@ -157,9 +173,6 @@ fn watch(
     before: &mut Vec<(PathBuf, Status, Instant)>,
 ) -> Result<String, Error> {
     let mut screen = String::new();
-    if io::stdout().is_terminal() {
-        screen += HOME_AND_CLEAR;
-    }
     let mut found = Vec::new();
     for socket in sockets(arguments)? {
         let now = Instant::now();
