@@ -25,7 +25,7 @@ use nix::{
         },
         stat::{Mode, SFlag, fstat, fstatat, umask},
     },
-    unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat},
+    unistd::{Gid, Uid, UnlinkatFlags, fchownat, geteuid, unlinkat},
 };
 
 /// The number of connections that wait to be accepted.
@@ -74,12 +74,20 @@ impl ControlSocket {
         // The directory may be a user's, who may have put another file in its place.
         let file = openat(&directory, name, flags | OFlag::O_NOFOLLOW, Mode::empty())?;
         let stat = fstat(&file)?;
-        if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFSOCK.bits() {
+        // A hard link may be that of a socket elsewhere.
+        if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFSOCK.bits() || stat.st_nlink != 1 {
             return Err(ErrorKind::AddrInUse.into());
         }
-        // A service may not call this, and need not.
+        let give = |user, group| fchownat(&file, "", user, group, AtFlags::AT_EMPTY_PATH);
+        let owner = fstat(&directory)?;
         if user.is_some() || group.is_some() {
-            fchownat(&file, "", user, group, AtFlags::AT_EMPTY_PATH)?;
+            // A service may not call this, and need not.
+            give(user, group)?;
+        } else if geteuid().is_root() && owner.st_uid != 0 {
+            // What root leaves in a directory of the user of the services, their next start must be
+            // able to take over.
+            let (uid, gid) = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
+            let _ = give(Some(uid), Some(gid));
         }
         Ok(Self {
             listener,
@@ -163,7 +171,8 @@ fn remove_left_over(path: &Path) -> io::Result<()> {
     let client = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     match connect(client.as_raw_fd(), &UnixAddr::new(path)?) {
         Err(Errno::ECONNREFUSED) => fs::remove_file(path),
-        _ => Err(ErrorKind::AddrInUse.into()),
+        Ok(()) | Err(Errno::EAGAIN) => Err(ErrorKind::AddrInUse.into()),
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -171,7 +180,11 @@ fn remove_left_over(path: &Path) -> io::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-    use std::{env, os::unix::fs::PermissionsExt, process};
+    use std::{
+        env,
+        os::unix::fs::{MetadataExt, PermissionsExt},
+        process,
+    };
 
     use super::*;
 
@@ -205,6 +218,26 @@ mod tests {
         assert!(ControlSocket::open(&path, None, None).is_err());
         assert_eq!(fs::read(&path).unwrap(), b"a file");
         fs::remove_dir_all(&directory).unwrap();
+    }
+
+    /// The next start may be that of the service, whose user is the owner of the directory.
+    #[test]
+    fn a_socket_of_root_is_its_directorys_owners() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let directory = env::temp_dir().join(format!("xlatd-owned-{}", process::id()));
+        fs::create_dir(&directory).unwrap();
+        chown(&directory, Some(65533), Some(65534)).unwrap();
+        let path = directory.join("nat64.sock");
+        let socket = ControlSocket::open(&path, None, None).unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (65533, 65534));
+        drop(socket);
+        let socket = ControlSocket::open(&path, Some(Uid::from_raw(1)), None).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().uid(), 1);
+        drop(socket);
+        fs::remove_dir(&directory).unwrap();
     }
 
     /// Of a daemon that hangs, the queue fills up with those who asked it.
