@@ -106,6 +106,12 @@ impl Writer {
     }
 }
 
+/// The longest block that is waited for, in octets: no packet makes one of half of that. Whoever
+/// sends a stream may not mean it well.
+const MAX_BLOCK_LEN: usize = 1 << 18;
+/// The maximum number of interfaces. A trace has two.
+const MAX_INTERFACES: usize = 16;
+
 /// The stream of a trace, taken apart into blocks as it comes.
 #[derive(Debug, Default)]
 pub struct Blocks {
@@ -157,10 +163,15 @@ impl Blocks {
     /// The next block that is complete.
     pub fn next_block(&mut self) -> Result<Option<Block>, NotATrace> {
         let (len, packet) = match parse_block_le(&self.rest) {
-            Err(nom::Err::Incomplete(_)) => return Ok(None),
+            Err(nom::Err::Incomplete(_)) if self.rest.len() <= MAX_BLOCK_LEN => return Ok(None),
             Err(_) => return Err(NotATrace),
             Ok((after, block)) => {
                 let packet = match block {
+                    pcap_parser::Block::InterfaceDescription(_)
+                        if self.interfaces.len() == MAX_INTERFACES =>
+                    {
+                        return Err(NotATrace);
+                    }
                     pcap_parser::Block::InterfaceDescription(interface) => {
                         let name = interface.if_name().and_then(Result::ok);
                         self.interfaces.push(name.unwrap_or_default().to_owned());
@@ -240,5 +251,32 @@ mod tests {
         // The block of a packet, with the lengths 32 and 36.
         blocks.push(&[&[6, 0, 0, 0, 32, 0, 0, 0][..], &[0; 20], &[36, 0, 0, 0]].concat());
         assert_eq!(blocks.next_block(), Err(NotATrace));
+    }
+
+    /// A daemon that has been taken over fills nobody's memory.
+    #[test]
+    fn a_stream_without_end_is_refused() {
+        let (kind, len) = (6_u32.to_le_bytes(), 0x7fff_fffc_u32.to_le_bytes());
+        let mut blocks = Blocks::default();
+        blocks.push(&[kind, len].concat());
+        let mut octets = 0;
+        while blocks.next_block() == Ok(None) {
+            blocks.push(&[0; 4096]);
+            octets += 4096;
+        }
+        assert!((MAX_BLOCK_LEN..MAX_BLOCK_LEN + 8192).contains(&octets));
+
+        let interface: Vec<u8> = [1_u32, 20, 101, 0, 20]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
+        let mut blocks = Blocks::default();
+        let mut interfaces = 0;
+        blocks.push(&interface);
+        while let Ok(Some(_)) = blocks.next_block() {
+            blocks.push(&interface);
+            interfaces += 1;
+        }
+        assert_eq!(interfaces, MAX_INTERFACES);
     }
 }

@@ -19,7 +19,7 @@ use xlatd::report::{
 
 use super::{
     ask::{self, NoAnswer},
-    print, say,
+    print, printable, say,
     status::say_no_answer,
     tayga::Name,
 };
@@ -190,7 +190,7 @@ impl Output {
                 None => Ok(()),
                 Some(packet) => {
                     let first = *first.get_or_insert(packet.time);
-                    io::stdout().write_all(line(packet, first).as_bytes())
+                    io::stdout().write_all(printable(&line(packet, first)).as_bytes())
                 }
             },
         };
