@@ -18,6 +18,8 @@ pub(super) struct Links {
     pub(super) device: Device,
     /// The link of IPv6 packets; `None`: they come and go by the device, too.
     pub(super) uplink: Option<Uplink>,
+    /// Packets that the kernel rejected on uplinks before this one.
+    pub(super) rejected_before: u64,
     /// The trace of what passes.
     pub(super) trace: Trace,
 }

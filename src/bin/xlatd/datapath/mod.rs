@@ -108,6 +108,7 @@ impl PacketPath {
             links: Links {
                 device,
                 uplink: None,
+                rejected_before: 0,
                 trace: Trace::default(),
             },
             first: Side::Device,
@@ -234,7 +235,9 @@ impl PacketPath {
         {
             return Ok(());
         }
-        self.links.uplink = place.map(Uplink::open).transpose()?;
+        let opened = place.map(Uplink::open).transpose()?;
+        let left = std::mem::replace(&mut self.links.uplink, opened);
+        self.links.rejected_before += left.map_or(0, |uplink| uplink.rejected.count);
         Ok(())
     }
 
@@ -380,9 +383,14 @@ impl PacketPath {
 
     /// Packets that the kernel did not take.
     fn rejected(&self) -> u64 {
-        let Links { device, uplink, .. } = &self.links;
+        let Links {
+            device,
+            uplink,
+            rejected_before,
+            ..
+        } = &self.links;
         let by_uplink = uplink.as_ref().map_or(0, |uplink| uplink.rejected.count);
-        device.rejected.count + by_uplink
+        device.rejected.count + rejected_before + by_uplink
     }
 
     /// The packets so far, as data.

@@ -2,12 +2,12 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, Permissions},
     io::{self, ErrorKind},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::{
-            fs::{DirBuilderExt, FileTypeExt, chown},
+            fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown},
             net::{UnixListener, UnixStream},
         },
     },
@@ -55,9 +55,14 @@ impl ControlSocket {
         let (uid, gid) = (user.map(Uid::as_raw), group.map(Gid::as_raw));
         // Whoever may read the directory may lock it, and with it the undo journals of CLATs.
         match DirBuilder::new().mode(0o711).create(directory) {
-            // Its user removes the socket in the end.
-            Ok(()) if uid.is_some() || gid.is_some() => chown(directory, uid, gid)?,
-            Ok(()) => {}
+            Ok(()) => {
+                // Whatever the umask is, the group of the socket must get there.
+                fs::set_permissions(directory, Permissions::from_mode(0o711))?;
+                // Its user removes the socket in the end.
+                if uid.is_some() || gid.is_some() {
+                    chown(directory, uid, gid)?;
+                }
+            }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
