@@ -7,7 +7,13 @@ use super::{
     finding::{Check, Diagnosis, Finding},
     process,
 };
-use crate::{plan::firewall::Obstacle, report::status};
+use crate::{
+    plan::{
+        firewall::Obstacle,
+        shell::{conf, word},
+    },
+    report::status,
+};
 
 /// What there is of a host, as a CLAT is concerned.
 #[derive(Clone, Debug, Default)]
@@ -59,7 +65,7 @@ impl Facts {
 
     /// What tells more.
     fn journal(&self) -> Vec<String> {
-        let show = |unit: &String| format!("journalctl -u {unit} -n 50");
+        let show = |unit: &String| format!("journalctl -u {} -n 50", word(unit));
         self.unit.iter().map(show).collect()
     }
 }
@@ -147,7 +153,8 @@ fn no_route(facts: &Facts) -> Vec<Finding> {
     let problem = "there is no IPv6 default route, by which the NAT64 would be reached: routers \
                    announce one, unless this host does not accept it";
     let uplink = facts.uplink();
-    let show = format!("sysctl net.ipv6.conf.{uplink}.accept_ra net.ipv6.conf.{uplink}.forwarding");
+    let [accepts, forwards] = ["accept_ra", "forwarding"].map(|name| conf("ipv6", uplink, name));
+    let show = format!("sysctl {accepts} {forwards}");
     let commands = vec!["ip -6 route show default".to_owned(), show];
     one("no-ipv6-route", problem.to_owned(), commands)
 }
@@ -232,6 +239,6 @@ fn silent(facts: &Facts) -> Vec<Finding> {
         },
         (None, None) => return Vec::new(),
     };
-    let command = format!("ping -c 3 -I {device} {address}");
+    let command = format!("ping -c 3 -I {} {address}", word(device));
     one("nat64-silent", problem, vec![command])
 }

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     addr::Prefix4,
-    plan::firewall::{IpVersion, Obstacle},
+    plan::{
+        firewall::{IpVersion, Obstacle},
+        shell::word,
+    },
 };
 
 /// Addresses for shared use (RFC 6598).
@@ -47,13 +50,14 @@ pub(super) fn masquerade(facts: &Facts) -> Vec<Finding> {
     let table = "add table ip xlatd_nat";
     let commands = [
         table.to_owned(),
-        "add chain ip xlatd_nat postrouting '{ type nat hook postrouting priority srcnat; }'"
+        "add chain ip xlatd_nat postrouting { type nat hook postrouting priority srcnat; }"
             .to_owned(),
         format!(
-            "add rule ip xlatd_nat postrouting ip saddr {network} oifname != {device} masquerade"
+            "add rule ip xlatd_nat postrouting ip saddr {network} oifname != \"{device}\" \
+             masquerade"
         ),
     ]
-    .map(|command| format!("nft {command}"));
+    .map(|command| format!("nft {}", word(&command)));
     vec![Finding::new("masquerade", problem, commands.into())]
 }
 

@@ -11,7 +11,7 @@ use super::{
     finding::Finding,
     samples::Of,
 };
-use crate::plan::firewall::IpVersion;
+use crate::plan::{firewall::IpVersion, shell::conf};
 
 pub(super) const V4: &str = "forwarding-ipv4";
 pub(super) const V6: &str = "forwarding-ipv6";
@@ -46,7 +46,7 @@ pub(super) fn v4(facts: &Facts) -> Vec<Finding> {
             ),
             names
                 .iter()
-                .map(|name| format!("sysctl -w net.ipv4.conf.{name}.forwarding=1"))
+                .map(|name| format!("sysctl -w {}=1", conf("ipv4", name, "forwarding")))
                 .collect(),
         ),
     };
@@ -65,19 +65,20 @@ pub(super) fn v6(facts: &Facts) -> Vec<Finding> {
                    are dropped";
     let losing = ways.iter().filter(|way| way.loses_default_v6);
     let mut commands: Vec<_> = losing
-        .map(|way| format!("sysctl -w net.ipv6.conf.{}.accept_ra=2", way.input.link))
+        .map(|way| {
+            format!(
+                "sysctl -w {}=2",
+                conf("ipv6", &way.input.link.name, "accept_ra")
+            )
+        })
         .collect();
-    let (problem, switch) = match commands.is_empty() {
-        true => (
-            problem.to_owned(),
-            "sysctl -w net.ipv6.conf.all.forwarding=1",
-        ),
-        false => (
-            format!("{problem} (accept_ra=2 keeps the default route of Router Advertisements)"),
-            "sysctl -w net.ipv6.conf.all.forwarding=1",
-        ),
+    let problem = match commands.is_empty() {
+        true => problem.to_owned(),
+        false => {
+            format!("{problem} (accept_ra=2 keeps the default route of Router Advertisements)")
+        }
     };
-    commands.push(switch.to_owned());
+    commands.push("sysctl -w net.ipv6.conf.all.forwarding=1".to_owned());
     vec![Finding::new(V6, problem, commands)]
 }
 

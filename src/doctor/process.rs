@@ -4,13 +4,16 @@ use super::{
     facts::{ChangedFile, DataDirUse, Disabled, Facts, Link, Process},
     finding::Finding,
 };
-use crate::wire::ipv6::MIN_MTU;
+use crate::{
+    plan::shell::{conf, word},
+    wire::ipv6::MIN_MTU,
+};
 
 impl Process {
     /// What ends it.
     fn stop(&self) -> String {
         match &self.unit {
-            Some(unit) => format!("systemctl stop {unit}"),
+            Some(unit) => format!("systemctl stop {}", word(unit)),
             None => format!("kill {}", self.pid),
         }
     }
@@ -123,7 +126,7 @@ pub(super) fn device_down(facts: &Facts) -> Vec<Finding> {
         Finding::new(
             "device-down",
             format!("{device} is down (tun-up yes sets it up when the translator starts)"),
-            vec![format!("ip link set dev {device} up")],
+            vec![format!("ip link set dev {} up", word(device))],
         )
     };
     is_down.then(finding).into_iter().collect()
@@ -142,7 +145,7 @@ pub(super) fn mtu(facts: &Facts) -> Vec<Finding> {
         "{device} has an MTU of {mtu}: IPv6 needs at least {MIN_MTU} octets, and the kernel has \
          ended it there"
     );
-    let commands = vec![format!("ip link set dev {device} mtu 1500")];
+    let commands = vec![format!("ip link set dev {} mtu 1500", word(device))];
     vec![Finding::new("mtu", problem, commands)]
 }
 
@@ -165,7 +168,7 @@ pub(super) fn disabled(key: &'static str, disabled: Disabled, device: &str) -> V
     ];
     let by = by.into_iter().filter(|(is_disabled, _)| *is_disabled);
     let settings: Vec<_> = by
-        .map(|(_, name)| format!("net.ipv6.conf.{name}.disable_ipv6"))
+        .map(|(_, name)| conf("ipv6", name, "disable_ipv6"))
         .collect();
     if settings.is_empty() {
         return Vec::new();

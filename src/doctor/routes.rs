@@ -7,7 +7,13 @@ use super::{
     finding::Finding,
     samples::{OUTSIDE, Of},
 };
-use crate::addr::{Eam, IpPrefix, Nat64Prefix, Prefix4, Prefix6};
+use crate::{
+    addr::{Eam, IpPrefix, Nat64Prefix, Prefix4, Prefix6},
+    plan::{
+        RP_FILTER,
+        shell::{conf, word},
+    },
+};
 
 /// `rp_filter` asks for nothing, for a route to the source by the same device, or for any route.
 const OFF: u8 = 0;
@@ -144,8 +150,9 @@ fn missing(facts: &Facts, what: &str, wanted: IpPrefix, looked: &Looked) -> Find
     };
     let destination = wanted.network();
     commands.push(format!(
-        "ip {}route replace {destination} dev {device}",
-        option(wanted)
+        "ip {}route replace {destination} dev {}",
+        option(wanted),
+        word(device)
     ));
     let problem = format!("{what} does not lead to {device}: {leads}");
     Finding::new("route", problem, commands)
@@ -182,7 +189,13 @@ pub(super) fn own_addresses(facts: &Facts) -> Vec<Finding> {
          device another address, or none",
         words.join(", and ")
     );
-    let delete = |one: &OwnAddress| format!("ip address delete {} dev {}", one.address, one.device);
+    let delete = |one: &OwnAddress| {
+        format!(
+            "ip address delete {} dev {}",
+            one.address,
+            word(&one.device)
+        )
+    };
     let mut commands: Vec<_> = own.iter().map(delete).collect();
     // The kernel removes the IPv4 routes of a device with its last IPv4 address.
     let is_v4_of_device = |one: &OwnAddress| one.ip().is_ipv4() && one.device == facts.device;
@@ -248,7 +261,7 @@ pub(super) fn rp_filter(facts: &Facts) -> Vec<Finding> {
     );
     let of_source = facts.leads(|sample| sample.address == IpAddr::V4(source));
     let has_way = of_source.is_some_and(|looked| !matches!(looked.leads, Leads::Nowhere(_)));
-    let set = |name: &str, value| format!("sysctl -w net.ipv4.conf.{name}.rp_filter={value}");
+    let set = |name: &str, value| format!("sysctl -w {}={value}", conf("ipv4", name, RP_FILTER));
     let commands = match input.rp_filter == STRICT && has_way {
         true => vec![set(device, LOOSE)],
         false => vec![set("all", OFF), set(device, OFF)],

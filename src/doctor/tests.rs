@@ -225,6 +225,34 @@ fn a_route_is_mended_by_what_is_in_its_way() {
     );
 }
 
+/// Commands do as typed, whatever the name of the device is.
+#[test]
+fn devices_are_quoted_in_commands() {
+    let commands = |name: &str| {
+        let mut facts = gateway();
+        facts.device = name.to_owned();
+        facts.link.as_mut().unwrap().up = false;
+        facts.input = Some(Input {
+            forwards_v4: false,
+            ..input(9, name)
+        });
+        facts.masquerades = Some(false);
+        facts.disabled.device = true;
+        let findings = examine(&facts).findings;
+        let commands = findings.into_iter().flat_map(|one| one.commands);
+        commands.collect::<Vec<_>>()
+    };
+    for wanted in [
+        "ip link set dev 'a.$(b)' up",
+        "sysctl -w 'net.ipv6.conf.a/$(b).disable_ipv6'=0",
+        "sysctl -w 'net.ipv4.conf.a/$(b).forwarding'=1",
+        "ip route replace 192.168.255.0/24 dev 'a.$(b)'",
+    ] {
+        let commands = commands("a.$(b)");
+        assert!(commands.iter().any(|one| one == wanted), "{commands:?}");
+    }
+}
+
 /// RFC 1918 and RFC 6598; and only towards another device.
 #[test]
 fn private_addresses_are_masqueraded() {

@@ -16,6 +16,7 @@ mod nft;
 pub mod record;
 mod resource;
 mod route;
+pub mod shell;
 mod sysctl;
 mod table;
 mod translator;

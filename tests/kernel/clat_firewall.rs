@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     clat::{ClatNet, PREFIX, SERVER, clat_case},
+    doctor::sh,
     forward::listen,
     harness::{Daemon, Directory, Listener, Netns, skip, wait_for},
 };
@@ -172,9 +173,7 @@ fn wait_for_no_complaint(daemon: &Daemon) {
 fn is_named_until_helped(net: &ClatNet, daemon: &Daemon, chain: &str) {
     let commands = remedy(daemon, chain);
     assert!(!passes(net), "{chain}");
-    for command in &commands {
-        net.host.run(command);
-    }
+    sh(&net.host, &commands.join("\n"));
     assert!(passes(net), "{chain}: {commands:?}");
     if chain.contains("legacy") {
         something_changes(net);
@@ -214,8 +213,8 @@ fn only_what_is_missing_is_asked_for() {
         let daemon = net.start(CONFIG);
         net.advertise(&[(PREFIX, 600)]);
         let commands = remedy(&daemon, "nftables chain inet a answers");
-        let expected = "nft insert rule inet a answers oifname clat \
-                        ct state established,related accept";
+        let expected = "nft 'insert rule inet a answers oifname \"clat\" \
+                        ct state established,related accept'";
         assert_eq!(commands, [expected]);
     });
 }
@@ -316,9 +315,7 @@ fn a_long_chain_is_read_in_part() {
         fs::write(&script, format!("{table}{rules}")).unwrap();
         net.host.run(&format!("nft -f {}", script.display()));
         let commands = remedy(&daemon, "nftables chain inet a b");
-        for command in commands {
-            net.host.run(&command);
-        }
+        sh(&net.host, &commands.join("\n"));
         wait_for_no_complaint(&daemon);
         assert!(passes(net));
         let log = daemon.log();

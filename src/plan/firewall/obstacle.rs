@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::walk::IpVersion;
-use crate::plan::Table;
+use crate::plan::{Table, shell::word};
 
 /// The place of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +73,8 @@ impl Obstacle {
             true => ("-i", "-o"),
             false => ("-o", "-i"),
         };
+        let name = device;
+        let [device, uplink] = [device, uplink].map(word);
         let iptables = |chain| {
             let name = match self.version {
                 IpVersion::V4 => "iptables",
@@ -91,12 +93,14 @@ impl Obstacle {
             )
         };
         match (self.manager, &self.chain) {
-            (Manager::Firewalld, _) => self.commands_of_firewalld(device, uplink),
+            (Manager::Firewalld, _) => self.commands_of_firewalld(name, &device, &uplink),
             (Manager::Ufw, _) => {
-                let allow = |from, to| format!("ufw route prepend allow in on {from} out on {to}");
+                let allow = |from: &str, to: &str| {
+                    format!("ufw route prepend allow in on {from} out on {to}")
+                };
                 let (from, to) = match self.leaves {
-                    true => (device, uplink),
-                    false => (uplink, device),
+                    true => (&device, &uplink),
+                    false => (&uplink, &device),
                 };
                 self.rules(allow(from, to), allow(to, from))
             }
@@ -107,12 +111,14 @@ impl Obstacle {
                     "-i" => "iifname",
                     _ => "oifname",
                 });
+                let insert = |rule| {
+                    let command = format!("insert rule {table} {chain} {rule} accept");
+                    format!("nft {}", word(&command))
+                };
+                // A name may be a word of nft.
                 self.rules(
-                    format!("nft insert rule {table} {chain} {there} {device} accept"),
-                    format!(
-                        "nft insert rule {table} {chain} {back} {device} \
-                         ct state established,related accept"
-                    ),
+                    insert(format!("{there} \"{name}\"")),
+                    insert(format!("{back} \"{name}\" ct state established,related")),
                 )
             }
         }
@@ -127,14 +133,14 @@ impl Obstacle {
 
     /// It accepts answers in any zone, and what comes from the zone trusted. What is to go there is
     /// for a policy to accept.
-    fn commands_of_firewalld(&self, device: &str, uplink: &str) -> Vec<String> {
+    fn commands_of_firewalld(&self, name: &str, device: &str, uplink: &str) -> Vec<String> {
         if self.leaves {
             // Once for now, and once for its next start.
             let change =
                 |when| format!("firewall-cmd {when}--zone=trusted --change-interface={device}");
             return ["", "--permanent "].map(change).into();
         }
-        let policy = format!("{device}-in");
+        let policy = word(&format!("{name}-in")).into_owned();
         let zone_of_device = format!("firewall-cmd --get-zone-of-interface={uplink}");
         let default_zone = "firewall-cmd --get-default-zone";
         let zone = format!("$({zone_of_device} || {default_zone})");
@@ -207,9 +213,9 @@ mod tests {
         assert_eq!(
             commands(Manager::Unknown, &chain, both),
             [
-                "nft insert rule ip6 filter FORWARD iifname clat accept",
-                "nft insert rule ip6 filter FORWARD oifname clat ct state established,related \
-                 accept",
+                "nft 'insert rule ip6 filter FORWARD iifname \"clat\" accept'",
+                "nft 'insert rule ip6 filter FORWARD oifname \"clat\" ct state established,related \
+                 accept'",
             ]
         );
         assert_eq!(
@@ -251,9 +257,9 @@ mod tests {
         assert_eq!(
             entering(Manager::Unknown, IpVersion::V4),
             [
-                "nft insert rule ip filter FORWARD oifname nat64 accept",
-                "nft insert rule ip filter FORWARD iifname nat64 ct state established,related \
-                 accept",
+                "nft 'insert rule ip filter FORWARD oifname \"nat64\" accept'",
+                "nft 'insert rule ip filter FORWARD iifname \"nat64\" ct state established,related \
+                 accept'",
             ]
         );
         assert_eq!(

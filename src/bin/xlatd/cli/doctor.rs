@@ -12,6 +12,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use xlatd::{
     config::Config,
     doctor::{Diagnosis, OUTSIDE, clat, translator},
+    plan::shell::word,
 };
 
 use super::{
@@ -273,18 +274,21 @@ fn examine(target: &Target, running: &[Running], ping: Ipv4Addr) -> Result<Diagn
 }
 
 fn start_of_translator(path: &Path) -> String {
+    let by_hand = || format!("xlatd -c {}", word(&path.display().to_string()));
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     match path.parent() {
-        _ if !Path::new(SYSTEMD).exists() => format!("xlatd -c {}", path.display()),
+        _ if !Path::new(SYSTEMD).exists() => by_hand(),
         _ if path == Path::new(TAYGA_CONF) => "systemctl start tayga".to_owned(),
-        Some(parent) if parent == Path::new(TAYGA_CONFS) => format!("systemctl start tayga@{name}"),
-        _ => format!("xlatd -c {}", path.display()),
+        Some(parent) if parent == Path::new(TAYGA_CONFS) => {
+            format!("systemctl start {}", word(&format!("tayga@{name}")))
+        }
+        _ => by_hand(),
     }
 }
 
 fn start_of_clat(arguments: &ClatdArguments) -> String {
     match &arguments.config {
-        Some(path) => format!("xlatd clat -c {}", path.display()),
+        Some(path) => format!("xlatd clat -c {}", word(&path.display().to_string())),
         None if Path::new(SYSTEMD).exists() => "systemctl start xlatd-clat".to_owned(),
         None => "xlatd clat".to_owned(),
     }
