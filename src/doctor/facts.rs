@@ -67,6 +67,14 @@ impl Facts {
         is_here || looked.by.is_some()
     }
 
+    /// An address of this version that leads to the translator.
+    pub fn translated(&self, version: IpVersion) -> Option<IpAddr> {
+        let of_version = |looked: &&Looked| looked.sample.version() == version;
+        let mut looked = self.routes.iter().filter(of_version);
+        let leads_here = looked.find(|looked| self.leads_here(looked));
+        leads_here.map(|looked| looked.sample.address)
+    }
+
     /// The devices by which packets of a version come and go: those of default routes, or else all
     /// that have an address.
     pub(super) fn main_ways(&self, version: IpVersion) -> Vec<&Way> {

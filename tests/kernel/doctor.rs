@@ -612,6 +612,56 @@ fn firewalls_are_found() {
     });
 }
 
+/// Rules may let pass by the addresses that are translated, and not by device. Those for others let
+/// nothing pass, and masquerade nothing.
+#[test]
+fn firewalls_by_address_are_understood() {
+    patient_case(|patient| {
+        let xlat = &patient.net.xlat;
+        let accepting = |prefix: &str, pool: &str| {
+            format!(
+                "nft add table inet f
+                nft add chain inet f forward '{{ type filter hook forward priority 0; policy drop; }}'
+                nft add set inet f pools '{{ type ipv4_addr; flags interval; elements = {{ {pool}, 203.0.113.0/24 }} ; }}'
+                nft add rule inet f forward ct state vmap '{{ established : accept, invalid : drop }}'
+                nft add rule inet f forward ip6 daddr {prefix} meta l4proto '{{ tcp, udp, icmpv6 }}' accept
+                nft add rule inet f forward ip saddr @pools accept"
+            )
+        };
+        for (prefix, pool) in [
+            ("2001:db8:64::/96", "192.168.255.0/24"),
+            ("2001:db8:64::/95", "192.168.252.0/22"),
+        ] {
+            sh(xlat, &accepting(prefix, pool));
+            crosses(patient.net);
+            patient.is_well();
+            sh(xlat, "nft flush ruleset");
+        }
+        for (prefix, pool) in [
+            ("2001:db8:65::/96", "192.168.255.0/24"),
+            ("2001:db8:64::/96", "192.168.254.0/24"),
+        ] {
+            sh(xlat, &accepting(prefix, pool));
+            patient.has("firewall");
+            sh(xlat, "nft flush ruleset");
+        }
+        sh(
+            xlat,
+            "iptables-nft -P FORWARD DROP
+            iptables-nft -A FORWARD -s 192.168.255.0/24 -j ACCEPT
+            iptables-nft -A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT",
+        );
+        patient.is_well();
+        sh(xlat, "nft flush ruleset");
+        sh(
+            xlat,
+            "ip route add default via 198.51.100.2
+            iptables-nft -t nat -A POSTROUTING -s 192.168.1.0/24 -o gate4 -j MASQUERADE",
+        );
+        patient.has("masquerade");
+    });
+}
+
 /// Packets of the translator's own host need no forwarding.
 #[test]
 fn a_translator_for_its_own_host_needs_no_forwarding() {

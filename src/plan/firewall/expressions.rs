@@ -4,7 +4,7 @@
 //! or look them up in sets. They are carried out here with what is known of a [`Packet`]; what is
 //! not known leaves registers empty.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use super::{
     attributes::{attributes, find, name, number},
@@ -86,7 +86,7 @@ fn place(register: u32) -> usize {
 #[derive(Clone)]
 struct Value {
     octets: Vec<u8>,
-    /// Whether it says which TUN device.
+    /// Whether it says which TUN device, or which address behind it.
     is_device: bool,
 }
 
@@ -165,13 +165,17 @@ impl<S: Sets> Run<'_, S> {
             "match" => self.match_of_iptables(data),
             "target" => match name(data, 1) {
                 Some("REJECT") => Outcome::End(Action::Drop),
-                Some("MASQUERADE" | "SNAT") => Outcome::End(Action::Masquerade),
+                Some("MASQUERADE" | "SNAT" | "NETMAP") => Outcome::End(Action::Masquerade),
                 Some("NFQUEUE") => Outcome::End(Action::Accept),
                 _ => Outcome::Next,
             },
             "counter" | "log" | "last" | "notrack" | "flow_offload" => Outcome::Next,
             // Of NFT_OBJECT_COUNTER, and not of a rate or a quota.
             "objref" if number(data, 1) == Some(1) => Outcome::Next,
+            "payload" if let Some(value) = self.payload(data) => {
+                self.load(number(data, 1), Some(value));
+                Outcome::Next
+            }
             // They load what is not known.
             "payload" | "exthdr" | "fib" | "rt" | "numgen" | "hash" | "socket" | "osf"
             | "tunnel" | "xfrm" | "byteorder" | "inner" => {
@@ -226,6 +230,26 @@ impl<S: Sets> Run<'_, S> {
             _ => false,
         };
         Some(Value { octets, is_device })
+    }
+
+    /// Octets of the header of IP, if they are of the address that is known (NFTA_PAYLOAD_BASE and
+    /// so on): an address, or the start of one.
+    fn payload(&self, data: &[u8]) -> Option<Value> {
+        const NETWORK_HEADER: u32 = 1;
+        let (address, source_at) = match self.packet.translated? {
+            IpAddr::V4(address) => (address.octets().to_vec(), 12), // RFC 791 section 3.1
+            IpAddr::V6(address) => (address.octets().to_vec(), 8),  // RFC 8200 section 3
+        };
+        let at = match self.packet.leaves {
+            true => source_at,
+            false => source_at + address.len(),
+        };
+        let is_address = number(data, 2)? == NETWORK_HEADER && number(data, 3)? as usize == at;
+        let octets = address.get(..number(data, 4)? as usize)?.to_vec();
+        (is_address && !octets.is_empty()).then_some(Value {
+            octets,
+            is_device: true,
+        })
     }
 
     /// The state of the connection (NFT_CT_STATE).
@@ -289,7 +313,6 @@ impl<S: Sets> Run<'_, S> {
         let constant = |kind| find(data, kind).and_then(|data| find(data, 1));
         let (mask, xor) = (constant(4)?, constant(5)?);
         let mut value = self.value(data, 1)?.clone();
-        value.is_device = false;
         for ((octet, mask), xor) in value.octets.iter_mut().zip(mask).zip(xor) {
             *octet = *octet & mask ^ xor;
         }

@@ -1,12 +1,13 @@
 //! iptables-legacy and ip6tables-legacy, whose rules nftables do not show, as `iptables-legacy -S`
 //! prints them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use super::{
     obstacle::{Chain, Manager, Obstacle},
     walk::{Action, Chains, Fit, Packet, Rule, Verdict, may_masquerade, verdict},
 };
+use crate::addr::{IpPrefix, Prefix4, Prefix6};
 
 /// The most lines that are read.
 const MAX_LINES: usize = 20_000;
@@ -73,7 +74,7 @@ impl<'a> Listing<'a> {
     fn action(&self, option: &str, target: &str) -> Action {
         match target {
             "DROP" | "REJECT" => Action::Drop,
-            "MASQUERADE" | "SNAT" => Action::Masquerade,
+            "MASQUERADE" | "SNAT" | "NETMAP" => Action::Masquerade,
             // A program decides.
             "ACCEPT" | "QUEUE" | "NFQUEUE" => Action::Accept,
             "RETURN" => Action::Return,
@@ -99,6 +100,17 @@ impl<'a> Listing<'a> {
                     };
                     let applies = is_named(device, left.next().unwrap_or_default());
                     names_device |= !negated && applies && (option == "-i") == packet.leaves;
+                    applies
+                }
+                "-s" | "-d" => {
+                    let network = left.next().unwrap_or_default();
+                    let address = packet.translated;
+                    let address = address.filter(|_| (option == "-s") == packet.leaves);
+                    let Some(applies) = address.and_then(|one| is_within(one, network)) else {
+                        is_known = false;
+                        continue;
+                    };
+                    names_device |= !negated && applies;
                     applies
                 }
                 "--ctstate" | "--state" => {
@@ -157,6 +169,19 @@ fn is_named(device: &str, name: &str) -> bool {
     }
 }
 
+/// Whether an address is in a network, as `192.0.2.0/24`; `None` for a mask that is no length.
+fn is_within(address: IpAddr, network: &str) -> Option<bool> {
+    Some(match (address, network.parse().ok()?) {
+        (IpAddr::V4(address), IpPrefix::V4(network, length)) => {
+            Prefix4::around(network, length).contains(address)
+        }
+        (IpAddr::V6(address), IpPrefix::V6(network, length)) => {
+            Prefix6::around(network, length).contains(address)
+        }
+        _ => false,
+    })
+}
+
 /// The words of a line; those in quotes are one.
 fn words(line: &str) -> Vec<&str> {
     let mut words = Vec::new();
@@ -185,7 +210,7 @@ fn end_of_quote(text: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::walk::IpVersion, *};
     use crate::link::LinkRef;
 
     const DOCKER: &str = "-P INPUT ACCEPT
@@ -270,6 +295,41 @@ mod tests {
             &format!("{}-A FORWARD_ZONES", zone.replace("-I", "-A")),
         );
         assert_eq!(found(&listing), None);
+    }
+
+    /// A rule for the address behind the TUN device is one for the device, and one for another
+    /// address is none.
+    #[test]
+    fn the_address_that_is_known_decides() {
+        let [device, other] = [LinkRef::new(9, "nat64"), LinkRef::new(2, "eth0")];
+        let translated = "192.168.255.128".parse().ok();
+        let packets = Packet::connection(IpVersion::V4, true, &device, &other, translated);
+        for (rule, passes) in [
+            ("-s 192.168.255.0/24 -j ACCEPT", true),
+            (
+                "-s 192.168.255.0/24 -p tcp -m tcp --dport 80 -j ACCEPT",
+                true,
+            ),
+            ("-s 192.168.254.0/24 -j ACCEPT", false),
+            ("! -s 10.0.0.0/8 -j ACCEPT", true),
+            ("-s 192.168.0.0/16 -j DROP", false),
+            // These are of the other end, and of a mask that is no length.
+            ("-d 192.168.255.0/24 -j ACCEPT", false),
+            ("-s 192.0.255.0/255.0.255.0 -j ACCEPT", false),
+        ] {
+            let listing = format!("-P FORWARD DROP\n-A FORWARD {rule}\n");
+            let obstacle = legacy_obstacle(&listing, &packets);
+            let drops = obstacle.is_some_and(|obstacle| obstacle.drops_first);
+            assert_eq!(drops, !passes, "{rule}");
+        }
+        let masquerades = |rule: &str| {
+            let listing = format!("-P POSTROUTING ACCEPT\n-A POSTROUTING {rule}\n");
+            legacy_masquerades(&listing, &packets[0])
+        };
+        assert!(masquerades(
+            "-s 192.168.255.0/24 -j NETMAP --to 198.51.100.0/24"
+        ));
+        assert!(!masquerades("-s 192.168.1.0/24 -o eth0 -j MASQUERADE"));
     }
 
     /// What is not known of a packet decides only where the rule is for the TUN device, and only

@@ -1,6 +1,9 @@
 //! The way of a packet through chains, whatever they are read from.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use crate::link::LinkRef;
 
@@ -28,6 +31,9 @@ pub struct Packet {
     pub(super) is_first: bool,
     /// Whether it comes from the TUN device; otherwise it goes there.
     pub(super) leaves: bool,
+    /// The address that leads to the TUN device, if it is known: the source of a packet that comes
+    /// from there, or else the destination.
+    pub(super) translated: Option<IpAddr>,
 }
 
 impl Packet {
@@ -38,16 +44,17 @@ impl Packet {
 
     /// The first IPv6 packet of a connection that leaves a CLAT, and its answer.
     pub fn both_ways(device: &LinkRef, uplink: &LinkRef) -> [Self; 2] {
-        Self::connection(IpVersion::V6, true, device, uplink)
+        Self::connection(IpVersion::V6, true, device, uplink, None)
     }
 
     /// The first packet of a connection, and its answer. It leaves the TUN device, or else comes
-    /// from the other one.
+    /// from the other one. `translated` is the address of its end that is behind the TUN device.
     pub fn connection(
         version: IpVersion,
         leaves: bool,
         device: &LinkRef,
         other: &LinkRef,
+        translated: Option<IpAddr>,
     ) -> [Self; 2] {
         [true, false].map(|is_first| {
             let leaves = leaves == is_first;
@@ -62,6 +69,7 @@ impl Packet {
                 output: output.clone(),
                 is_first,
                 leaves,
+                translated,
             }
         })
     }
@@ -74,7 +82,7 @@ pub(super) enum Fit {
     No,
     /// It depends on what is not known of the packet.
     Unknown {
-        /// Whether the rule is for packets of the TUN device.
+        /// Whether the rule is for packets of the TUN device, or of the address behind it.
         names_device: bool,
     },
 }

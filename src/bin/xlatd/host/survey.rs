@@ -184,17 +184,19 @@ impl Survey {
         if let Some(Leads::To { link, .. }) = outside.map(|looked| &looked.leads)
             && link.name != device
         {
-            let packets = Packet::connection(IpVersion::V4, true, &tun, link);
+            let translated = facts.translated(IpVersion::V4);
+            let packets = Packet::connection(IpVersion::V4, true, &tun, link, translated);
             let found = find_masquerade(&packets);
             facts.masquerades = (found.unread.is_empty() || found.found).then_some(found.found);
             unread.extend(found.unread);
         }
         for version in [IpVersion::V6, IpVersion::V4] {
+            let translated = facts.translated(version);
             for leaves in [true, false] {
                 let ways = facts.ways.iter().filter(|way| way.has(version));
                 let found = ways.map(|way| {
                     let other = &way.input.link;
-                    let packets = Packet::connection(version, leaves, &tun, other);
+                    let packets = Packet::connection(version, leaves, &tun, other, translated);
                     let found = find_obstacles(&packets);
                     unread.extend(found.unread);
                     (other.name.clone(), found.found)
