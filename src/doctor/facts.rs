@@ -85,6 +85,19 @@ impl Facts {
             false => by_default,
         }
     }
+
+    /// The devices between which and the translator firewalls are to let packets of a version pass:
+    /// one of these. IPv6 hosts of a pool go to the IPv4 internet. They themselves may be behind
+    /// any device, but before those of default routes.
+    pub fn filtered_ways(&self, version: IpVersion) -> Vec<&Way> {
+        if version == IpVersion::V4 && self.pool.is_some() {
+            return self.main_ways(version);
+        }
+        let ways = self.ways.iter().filter(|way| way.has(version));
+        let mut ways: Vec<_> = ways.collect();
+        ways.sort_by_key(|way| way.is_default(version));
+        ways
+    }
 }
 
 /// The TUN device.

@@ -316,6 +316,29 @@ fn firewalls_count_by_direction() {
     assert_eq!(ways(vec![second]), [(first.clone(), "eth0".to_owned())]);
 }
 
+/// A VPN that may be reached does not hide that the internet may not. Where there is no pool, the
+/// IPv4 hosts may be behind it.
+#[test]
+fn firewalls_are_on_the_way_to_the_internet() {
+    let names = |version, has_pool: bool| {
+        let mut facts = gateway();
+        facts.pool = facts.pool.filter(|_| has_pool);
+        let vpn = Way {
+            input: input(3, "wg0"),
+            default_v4: false,
+            default_v6: false,
+            ..facts.ways[0].clone()
+        };
+        facts.ways.push(vpn);
+        let ways = facts.filtered_ways(version).into_iter();
+        let names = ways.map(|way| way.input.link.name.to_string());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(IpVersion::V4, true), ["eth0"]);
+    assert_eq!(names(IpVersion::V4, false), ["wg0", "eth0"]);
+    assert_eq!(names(IpVersion::V6, true), ["wg0", "eth0"]);
+}
+
 /// Only what may be mended later is said to be.
 #[test]
 fn the_start_warns_in_sentences() {

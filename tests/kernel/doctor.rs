@@ -662,6 +662,55 @@ fn firewalls_by_address_are_understood() {
     });
 }
 
+/// Hosts of containers have many devices: that of the default route is looked at all the same.
+#[test]
+fn the_way_out_is_found_among_many_devices() {
+    patient_case(|patient| {
+        let xlat = &patient.net.xlat;
+        let others: String = (1..=40)
+            .map(|number| {
+                format!(
+                    "link add c{number} type veth peer name d{number}
+                    link set c{number} up
+                    link set d{number} up
+                    address add 10.9.{number}.1/24 dev c{number}
+                    address add 2001:db8:9:{number}::1/64 dev c{number} nodad\n"
+                )
+            })
+            .collect();
+        xlat.ip(&others);
+        xlat.ip("link delete gate4
+            link add gate4 type veth peer name far4
+            link set gate4 up
+            link set far4 up
+            address add 198.51.100.1/24 dev gate4
+            route add default via 198.51.100.2");
+        sh(
+            xlat,
+            "sysctl -qw net.ipv4.conf.gate4.forwarding=1
+            nft add table inet f
+            nft add chain inet f n '{ type nat hook postrouting priority 100; }'
+            nft add rule inet f n oifname gate4 masquerade
+            nft add chain inet f forward '{ type filter hook forward priority 0; policy drop; }'
+            nft add rule inet f forward ct state established,related accept
+            nft add rule inet f forward oifname nat64 accept
+            nft add rule inet f forward iifname nat64 oifname gate4 accept",
+        );
+        patient.is_well();
+        sh(
+            xlat,
+            "nft insert rule inet f forward iifname nat64 oifname gate4 drop
+            nft insert rule inet f forward iifname nat64 oifname c7 accept",
+        );
+        let said = patient.has("firewall");
+        assert!(
+            said.text.contains("between nat64 and gate4"),
+            "{}",
+            said.text
+        );
+    });
+}
+
 /// Packets of the translator's own host need no forwarding.
 #[test]
 fn a_translator_for_its_own_host_needs_no_forwarding() {

@@ -104,11 +104,15 @@ impl Survey {
         let index = link.as_ref().map(|link| link.index);
         let network = self.netlink.network(index, &[]);
         let interfaces = network.map_err(system(attempt))?.interfaces;
-        let interfaces: Vec<_> = interfaces
-            .into_iter()
-            .filter(|one| one.running)
-            .take(MAX_WAYS)
-            .collect();
+        let interfaces = interfaces.into_iter().filter(|one| one.running);
+        let mut interfaces: Vec<_> = interfaces.collect();
+        // Those that matter first: hosts of containers have many.
+        interfaces.sort_by_key(|one| {
+            let is_default = has_default_v4(one) || metric_of_default_v6(one).is_some();
+            let has_address = !one.networks_v4.is_empty() || !one.addresses.is_empty();
+            (!is_default, !has_address)
+        });
+        interfaces.truncate(MAX_WAYS);
         let mut facts = Facts {
             device: device.to_owned(),
             prefix: config.prefix,
@@ -193,7 +197,7 @@ impl Survey {
         for version in [IpVersion::V6, IpVersion::V4] {
             let translated = facts.translated(version);
             for leaves in [true, false] {
-                let ways = facts.ways.iter().filter(|way| way.has(version));
+                let ways = facts.filtered_ways(version).into_iter();
                 let found = ways.map(|way| {
                     let other = &way.input.link;
                     let packets = Packet::connection(version, leaves, &tun, other, translated);
