@@ -241,6 +241,8 @@ pub struct RouteUsed {
     pub prefix: IpPrefix,
     /// As ip-route(8) takes it.
     pub text: String,
+    /// Whether the kernel made it for the network of an address of the device.
+    pub is_of_address: bool,
 }
 
 /// A device with an own address of the translator.

@@ -46,8 +46,11 @@ pub(super) fn data_dir(facts: &Facts) -> Vec<Finding> {
         of.unwrap_or_default(),
         facts.device
     );
-    let stop = process.iter().map(Process::stop);
-    let commands = stop.chain([facts.start.clone()]).collect();
+    // The translator of another device is to go on.
+    let stop = process.iter().filter(|_| device.is_none());
+    let stop: Vec<_> = stop.map(Process::stop).collect();
+    let start = (!stop.is_empty()).then(|| facts.start.clone());
+    let commands = stop.into_iter().chain(start).collect();
     vec![Finding::new("data-dir", problem, commands)]
 }
 

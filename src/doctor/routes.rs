@@ -136,7 +136,20 @@ fn missing(facts: &Facts, what: &str, wanted: IpPrefix, looked: &Looked) -> Find
         Leads::Here => format!("{address} is an address of this host"),
         Leads::To { link, route } => {
             let by = match route {
-                Some(RouteUsed { prefix, text }) => {
+                // Without its route, this host would not reach that network.
+                Some(RouteUsed {
+                    prefix,
+                    is_of_address: true,
+                    ..
+                }) if prefix.length() >= wanted.length() => {
+                    let problem = format!(
+                        "{what} has addresses of {}, which is the network of {link}: hosts there \
+                         may have them. Set other ones in the configuration.",
+                        prefix.network()
+                    );
+                    return Finding::new("route", problem, Vec::new());
+                }
+                Some(RouteUsed { prefix, text, .. }) => {
                     // A better route would go before the new one.
                     if prefix.length() >= wanted.length() {
                         commands.push(format!("ip {}route delete {text}", option(wanted)));
@@ -184,10 +197,16 @@ pub(super) fn own_addresses(facts: &Facts) -> Vec<Finding> {
     let words = own.iter();
     let words = words.map(|one| format!("{} is also an address of {}", one.ip(), one.device));
     let words: Vec<_> = words.collect();
+    // This host may be reached by an address of another device.
+    let is_spare = |one: &&OwnAddress| [&facts.device, "lo"].contains(&&*one.device);
+    let is_mended = own.iter().all(|one| is_spare(&one));
     let problem = format!(
-        "the translator's own address {}: the kernel answers what is for the translator; give the \
-         device another address, or none",
-        words.join(", and ")
+        "the translator's own address {}: the kernel answers what is for the translator; {}",
+        words.join(", and "),
+        match is_mended {
+            true => "give the device another address, or none",
+            false => "set another one in the configuration",
+        }
     );
     let delete = |one: &OwnAddress| {
         format!(
@@ -196,7 +215,7 @@ pub(super) fn own_addresses(facts: &Facts) -> Vec<Finding> {
             word(&one.device)
         )
     };
-    let mut commands: Vec<_> = own.iter().map(delete).collect();
+    let mut commands: Vec<_> = own.iter().filter(is_spare).map(delete).collect();
     // The kernel removes the IPv4 routes of a device with its last IPv4 address.
     let is_v4_of_device = |one: &OwnAddress| one.ip().is_ipv4() && one.device == facts.device;
     if own.iter().any(is_v4_of_device) {

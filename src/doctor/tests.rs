@@ -200,12 +200,13 @@ fn forwarding_is_by_device() {
 /// A route that goes before the wanted one is to be deleted, and one that does not stays.
 #[test]
 fn a_route_is_mended_by_what_is_in_its_way() {
-    let commands = |length: u8| {
+    let commands = |length: u8, is_of_address: bool| {
         let mut facts = gateway();
         let prefix: Prefix6 = Prefix6::around("2001:db8:64::".parse().unwrap(), length);
         let route = RouteUsed {
             prefix: IpPrefix::V6(prefix.address(), length),
             text: format!("{prefix} dev eth0"),
+            is_of_address,
         };
         let looked = facts.routes.iter_mut();
         let looked = looked.filter(|one| matches!(one.sample.of, Of::Prefix(_)));
@@ -218,11 +219,45 @@ fn a_route_is_mended_by_what_is_in_its_way() {
         examine(&facts).findings[0].commands.clone()
     };
     let replace = "ip -6 route replace 2001:db8:64::/96 dev nat64";
-    assert_eq!(commands(32), [replace]);
+    assert_eq!(commands(32, false), [replace]);
+    assert_eq!(commands(32, true), [replace]);
     assert_eq!(
-        commands(112),
+        commands(112, false),
         ["ip -6 route delete 2001:db8:64::/112 dev eth0", replace]
     );
+    assert_eq!(commands(112, true), [""; 0], "this host would be cut off");
+}
+
+/// An own address of the translator may be the one that this host is reached by; and another
+/// translator works.
+#[test]
+fn no_command_cuts_this_host_off() {
+    let mut facts = gateway();
+    let own = |device: &str| OwnAddress {
+        address: "192.168.255.1/24".parse().unwrap(),
+        device: device.to_owned(),
+    };
+    facts.own = vec![own("eth0"), own("nat64")];
+    let findings = examine(&facts).findings;
+    let delete = "ip address delete 192.168.255.1/24 dev nat64";
+    assert_eq!(findings[0].commands, [delete]);
+    let translator = Process {
+        pid: 1,
+        program: "xlatd".to_owned(),
+        unit: None,
+        is_xlatd: true,
+    };
+    let commands = |device: Option<&str>| {
+        let mut facts = gateway();
+        facts.data_dir = Some(DataDirUse {
+            path: "/var/lib/xlatd".to_owned(),
+            process: Some(translator.clone()),
+            device: device.map(str::to_owned),
+        });
+        examine(&facts).findings[0].commands.clone()
+    };
+    assert_eq!(commands(Some("nat65")), [""; 0]);
+    assert_eq!(commands(None), ["kill 1", "xlatd"]);
 }
 
 /// Commands do as typed, whatever the name of the device is.
@@ -355,8 +390,7 @@ fn the_start_warns_in_sentences() {
             "This host does not forward IPv6: packets between the translator and IPv6 hosts are \
              dropped. If that is not set later: sysctl -w net.ipv6.conf.all.forwarding=1",
             "The translator's own address 192.168.255.1 is also an address of eth0: the kernel \
-             answers what is for the translator; give the device another address, or none. To mend \
-             it: ip address delete 192.168.255.1/24 dev eth0",
+             answers what is for the translator; set another one in the configuration",
         ]
     );
 }

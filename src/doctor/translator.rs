@@ -112,10 +112,10 @@ fn line(finding: &Finding, before_commands: &str) -> String {
     let mut letters = finding.problem.chars();
     let first = letters.next().map(|letter| letter.to_ascii_uppercase());
     let sentence: String = first.into_iter().chain(letters).collect();
-    format!(
-        "{sentence}. {before_commands}: {}",
-        finding.commands.join("; ")
-    )
+    match &finding.commands[..] {
+        [] => sentence,
+        commands => format!("{sentence}. {before_commands}: {}", commands.join("; ")),
+    }
 }
 
 /// Hosts learn another prefix than that of the translator (RFC 7050).

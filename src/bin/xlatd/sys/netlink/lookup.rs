@@ -4,7 +4,7 @@ use std::{io, net::IpAddr};
 
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType},
+    route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType},
 };
 use nix::libc;
 use xlatd::{
@@ -73,7 +73,11 @@ impl Netlink {
             IpAddr::V6(address) => IpPrefix::V6(Prefix6::around(address, length).address(), length),
         };
         let text = self.describe(&found, prefix)?;
-        Ok(Some(RouteUsed { prefix, text }))
+        Ok(Some(RouteUsed {
+            prefix,
+            text,
+            is_of_address: found.header.protocol == RouteProtocol::Kernel,
+        }))
     }
 
     fn route_used(&mut self, request: RouteMessage) -> io::Result<RouteMessage> {
