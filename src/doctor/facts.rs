@@ -45,8 +45,9 @@ pub struct Facts {
     pub refused: Option<(Ipv4Addr, Ipv4Addr)>,
     /// Devices that have an own address of the translator.
     pub own: Vec<OwnAddress>,
-    /// Whether something may masquerade what leaves the translator for the IPv4 internet; `None`:
-    /// this cannot be seen, or there is no way there.
+    /// Whether something may masquerade what leaves the translator for the IPv4 internet, from each
+    /// of its [private addresses](super::private_sources); `None`: this cannot be seen, or there is
+    /// no way there.
     pub masquerades: Option<bool>,
     /// The chains that drop packets of connections of either version and direction, whatever other
     /// device they come from, or go to, with [one of these](super::of_all_ways).

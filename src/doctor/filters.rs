@@ -1,6 +1,6 @@
 //! What packets pass on their way: NAT44 and firewalls.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::{
     facts::{Facts, Leads},
@@ -27,23 +27,18 @@ pub(super) fn masquerade(facts: &Facts) -> Vec<Finding> {
     if facts.masquerades != Some(false) || link.name == facts.device {
         return Vec::new();
     }
-    let mut translated = facts.routes.iter().filter(|one| facts.leads_here(one));
-    let private = translated.find_map(|looked| match looked.sample {
-        Sample {
-            of: Of::Pool(pool), ..
-        } => is_private(pool).then_some((pool, "dynamic-pool")),
-        Sample {
-            of: Of::Map(eam),
-            address,
-        } if address.is_ipv4() => is_private(eam.v4()).then_some((eam.v4(), "map")),
-        _ => None,
-    });
-    let Some((network, directive)) = private else {
+    let private = private_sources(facts);
+    if private.is_empty() {
         return Vec::new();
-    };
+    }
+    let words = private.iter();
+    let words = words.map(|one| format!("{} ({})", one.network, one.directive));
+    let words = words.collect::<Vec<_>>().join(", ");
+    let networks = private.iter().map(|one| one.network.to_string());
+    let networks = networks.collect::<Vec<_>>().join(", ");
     let device = &facts.device;
     let problem = format!(
-        "no rule was found that masquerades {network} ({directive}) on its way to the IPv4 internet \
+        "no rule was found that masquerades {words} on the way to the IPv4 internet \
          by {link}: such addresses are private, and answers come back only if a router there knows \
          a route to them"
     );
@@ -53,12 +48,48 @@ pub(super) fn masquerade(facts: &Facts) -> Vec<Finding> {
         "add chain ip xlatd_nat postrouting { type nat hook postrouting priority srcnat; }"
             .to_owned(),
         format!(
-            "add rule ip xlatd_nat postrouting ip saddr {network} oifname != \"{device}\" \
+            "add rule ip xlatd_nat postrouting ip saddr {{ {networks} }} oifname != \"{device}\" \
              masquerade"
         ),
     ]
     .map(|command| format!("nft {}", word(&command)));
     vec![Finding::new("masquerade", problem, commands.into())]
+}
+
+/// Private addresses that packets have once they are translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrivateSource {
+    /// All of them.
+    pub network: Prefix4,
+    /// The directive that has them.
+    pub directive: &'static str,
+    /// One of them.
+    pub address: IpAddr,
+}
+
+/// Those of the translator, each once.
+pub fn private_sources(facts: &Facts) -> Vec<PrivateSource> {
+    let mut private: Vec<PrivateSource> = Vec::new();
+    for looked in facts.routes.iter().filter(|one| facts.leads_here(one)) {
+        let Sample { of, address } = looked.sample;
+        let (network, directive) = match of {
+            Of::Pool(pool) => (pool, "dynamic-pool"),
+            Of::Map(eam) if address.is_ipv4() => (eam.v4(), "map"),
+            _ => continue,
+        };
+        let has_it = |one: &PrivateSource| {
+            let is_longer = one.network.length() <= network.length();
+            is_longer && one.network.contains(network.address())
+        };
+        if is_private(network) && !private.iter().any(has_it) {
+            private.push(PrivateSource {
+                network,
+                directive,
+                address,
+            });
+        }
+    }
+    private
 }
 
 /// RFC 1918 section 3, and RFC 6598.

@@ -25,7 +25,7 @@ pub use facts::{
     ChangedFile, DataDirUse, Disabled, Facts, Input, Leads, Link, Looked, OwnAddress, Process,
     RouteUsed, Way,
 };
-pub use filters::of_all_ways;
+pub use filters::{of_all_ways, private_sources};
 pub use finding::{Check, Diagnosis, Finding};
 pub use routes::crossings;
 pub use samples::{OUTSIDE, Of, Sample, samples};

@@ -303,6 +303,23 @@ fn private_addresses_are_masqueraded() {
             .retain(|looked| !matches!(looked.sample.of, Of::Pool(_)));
     });
     assert_eq!(found, [""; 0], "the map is of a public address");
+    // All of them, each once.
+    let text = "tun-device nat64\nipv4-addr 192.168.255.1\nipv6-addr 2001:db8:1::1\n\
+                dynamic-pool 192.168.255.0/24\nprefix 2001:db8:64::/96\n\
+                map 10.0.0.7 2001:db8:7::7\nmap 192.168.255.9 2001:db8:7::9\n";
+    let (config, _) = Config::read(text).unwrap();
+    let mut facts = gateway();
+    facts.masquerades = Some(false);
+    let samples = samples(&config, &config.address_map()).into_iter();
+    facts.routes.extend(samples.map(|sample| Looked {
+        sample,
+        leads: Leads::Nowhere("has no route"),
+        by: (sample.of != Of::Outside).then(|| "eth0".to_owned()),
+    }));
+    let findings = examine(&facts).findings;
+    let masquerade = findings.iter().find(|one| one.key == "masquerade").unwrap();
+    let rule = "ip saddr { 192.168.255.0/24, 10.0.0.7/32 } oifname";
+    assert!(masquerade.commands[2].contains(rule), "{masquerade:?}");
 }
 
 /// Those of the IPv6 hosts of a pool count; of maps it is enough that one direction passes.

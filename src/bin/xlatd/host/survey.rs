@@ -15,7 +15,7 @@ use xlatd::{
     config::{Config, clatd::ClatConfig},
     doctor::{
         DataDirUse, Disabled, Facts, Input, Leads, Link, Looked, Of, OwnAddress, Process, Sample,
-        Way, clat, crossings, echo::Echo, of_all_ways, samples,
+        Way, clat, crossings, echo::Echo, of_all_ways, private_sources, samples,
     },
     link::LinkRef,
     plan::{
@@ -188,11 +188,20 @@ impl Survey {
         if let Some(Leads::To { link, .. }) = outside.map(|looked| &looked.leads)
             && link.name != device
         {
-            let translated = facts.translated(IpVersion::V4);
-            let packets = Packet::connection(IpVersion::V4, true, &tun, link, translated);
-            let found = find_masquerade(&packets);
-            facts.masquerades = (found.unread.is_empty() || found.found).then_some(found.found);
-            unread.extend(found.unread);
+            let found = private_sources(facts).into_iter().map(|source| {
+                let source = Some(source.address);
+                let packets = Packet::connection(IpVersion::V4, true, &tun, link, source);
+                let Found {
+                    found,
+                    unread: of_it,
+                } = find_masquerade(&packets);
+                let is_seen = of_it.is_empty() || found;
+                unread.extend(of_it);
+                is_seen.then_some(found)
+            });
+            facts.masquerades = found
+                .collect::<Option<Vec<_>>>()
+                .map(|all| !all.contains(&false));
         }
         for version in [IpVersion::V6, IpVersion::V4] {
             let translated = facts.translated(version);

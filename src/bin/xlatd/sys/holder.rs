@@ -47,7 +47,7 @@ pub(crate) struct Process {
     pub(crate) words: Vec<OsString>,
     /// Its working directory.
     pub(crate) directory: PathBuf,
-    /// The unit of systemd that it belongs to.
+    /// The unit of systemd that it is the main process of.
     pub(crate) unit: Option<String>,
     /// The TUN devices that it is attached to.
     pub(crate) devices: Vec<String>,
@@ -64,9 +64,9 @@ impl Process {
             .map(|word| OsStr::from_bytes(word).to_owned())
             .collect();
         words.pop(); // behind the last zero
-        let control = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
-        let units = control.lines().filter_map(|line| line.rsplit('/').next());
-        let unit = units.into_iter().find(|name| name.ends_with(".service"));
+        let groups = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
+        let environment = fs::read(process.join("environ")).unwrap_or_default();
+        let unit = unit(pid, &groups, &environment);
         Some(Self {
             pid,
             program,
@@ -114,6 +114,17 @@ pub(crate) fn processes() -> (Vec<Process>, bool) {
     (found, saw_all)
 }
 
+/// The unit of a process, by its control groups and its environment (cgroups(7), systemd.exec(5)).
+/// Others of the same unit are not for it alone: networking.service runs what interfaces(5) says.
+fn unit<'a>(pid: u32, groups: &'a str, environment: &[u8]) -> Option<&'a str> {
+    let main = format!("SYSTEMD_EXEC_PID={pid}");
+    let is_main = environment
+        .split(|octet| *octet == 0)
+        .any(|variable| variable == main.as_bytes());
+    let mut names = groups.lines().filter_map(|line| line.rsplit('/').next());
+    names.find(|name| is_main && name.ends_with(".service"))
+}
+
 /// Whether the process of this /proc directory holds the lock of a file.
 fn holds_lock(process: &Path, file: &FileStat) -> bool {
     // "lock: 1: FLOCK ADVISORY WRITE 1234 fe:00:10035201 0 EOF". The device number may differ from
@@ -142,4 +153,23 @@ fn descriptors(process: &Path) -> impl Iterator<Item = (OsString, String)> {
         let text = fs::read_to_string(entry.path()).ok()?;
         Some((entry.file_name(), text))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What another unit has started is not to be stopped with that.
+    #[test]
+    fn only_a_main_process_has_a_unit() {
+        let groups = "0::/system.slice/tayga.service\n";
+        let environment = b"A=1\0SYSTEMD_EXEC_PID=12\0";
+        assert_eq!(unit(12, groups, environment), Some("tayga.service"));
+        assert_eq!(unit(1, groups, environment), None);
+        assert_eq!(unit(12, groups, b""), None);
+        assert_eq!(
+            unit(12, "0::/user.slice/session-1.scope\n", environment),
+            None
+        );
+    }
 }
