@@ -37,6 +37,7 @@ mod device;
 mod differential;
 mod doctor;
 mod doctor_clat;
+mod doctor_filters;
 mod explain;
 mod fault;
 mod flood;
