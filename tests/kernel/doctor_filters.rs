@@ -128,10 +128,14 @@ fn firewalls_by_address_are_understood() {
         let accepting = |prefix: &str, pool: &str| {
             format!(
                 "nft add table inet f
-                nft add chain inet f forward '{{ type filter hook forward priority 0; policy drop; }}'
-                nft add set inet f pools '{{ type ipv4_addr; flags interval; elements = {{ {pool}, 203.0.113.0/24 }} ; }}'
-                nft add rule inet f forward ct state vmap '{{ established : accept, invalid : drop }}'
-                nft add rule inet f forward ip6 daddr {prefix} meta l4proto '{{ tcp, udp, icmpv6 }}' accept
+                nft add chain inet f forward \
+                    '{{ type filter hook forward priority 0; policy drop; }}'
+                nft add set inet f pools '{{ type ipv4_addr; flags interval; }}'
+                nft add element inet f pools '{{ {pool}, 203.0.113.0/24 }}'
+                nft add rule inet f forward \
+                    ct state vmap '{{ established : accept, invalid : drop }}'
+                nft add rule inet f forward \
+                    ip6 daddr {prefix} meta l4proto '{{ tcp, udp, icmpv6 }}' accept
                 nft add rule inet f forward ip saddr @pools accept"
             )
         };

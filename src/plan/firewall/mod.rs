@@ -3,8 +3,9 @@
 //!
 //! Two packets are followed through each chain of the hook forward: the first one of a connection,
 //! and its answer. Of both the devices, the family and the state of the connection are known, of
-//! those of a translator also the address that leads to it, and nothing else. So a chain that rejects by its last rule (firewalld) is found as well as one with
-//! policy drop (ufw, Docker), and one that accepts packets of the TUN device before is not.
+//! those of a translator also the address that leads to it, and nothing else. So a chain that
+//! rejects by its last rule (firewalld) is found as well as one with policy drop (ufw, Docker), and
+//! one that accepts packets of the TUN device before is not.
 
 mod attributes;
 mod expressions;
