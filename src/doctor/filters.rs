@@ -70,11 +70,12 @@ pub struct PrivateSource {
 /// Those of the translator, each once.
 pub fn private_sources(facts: &Facts) -> Vec<PrivateSource> {
     let mut private: Vec<PrivateSource> = Vec::new();
-    for looked in facts.routes.iter().filter(|one| facts.leads_here(one)) {
+    for looked in &facts.routes {
         let Sample { of, address } = looked.sample;
         let (network, directive) = match of {
+            // Also where its route is still missing.
             Of::Pool(pool) => (pool, "dynamic-pool"),
-            Of::Map(eam) if address.is_ipv4() => (eam.v4(), "map"),
+            Of::Map(eam) if address.is_ipv4() && facts.leads_here(looked) => (eam.v4(), "map"),
             _ => continue,
         };
         let has_it = |one: &PrivateSource| {

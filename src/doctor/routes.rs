@@ -139,19 +139,21 @@ fn missing(facts: &Facts, what: &str, wanted: IpPrefix, looked: &Looked) -> Find
                 // Without its route, this host would not reach that network.
                 Some(RouteUsed {
                     prefix,
-                    is_of_address: true,
-                    ..
-                }) if prefix.length() >= wanted.length() => {
+                    is_of_address,
+                    text,
+                }) if prefix.length() > wanted.length()
+                    || prefix.length() == wanted.length() && *is_of_address =>
+                {
                     let problem = format!(
-                        "{what} has addresses of {}, which is the network of {link}: hosts there \
-                         may have them. Set other ones in the configuration.",
+                        "{what} has addresses of {}, which is another network by {link} (route \
+                         {text}): hosts there may have them. Set other ones in the configuration.",
                         prefix.network()
                     );
                     return Finding::new("route", problem, Vec::new());
                 }
                 Some(RouteUsed { prefix, text, .. }) => {
-                    // A better route would go before the new one.
-                    if prefix.length() >= wanted.length() {
+                    // As good as the new one, it could go before it.
+                    if prefix.length() == wanted.length() {
                         commands.push(format!("ip {}route delete {text}", option(wanted)));
                     }
                     format!(" (route {text})")

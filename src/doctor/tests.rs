@@ -222,10 +222,13 @@ fn a_route_is_mended_by_what_is_in_its_way() {
     assert_eq!(commands(32, false), [replace]);
     assert_eq!(commands(32, true), [replace]);
     assert_eq!(
-        commands(112, false),
-        ["ip -6 route delete 2001:db8:64::/112 dev eth0", replace]
+        commands(96, false),
+        ["ip -6 route delete 2001:db8:64::/96 dev eth0", replace]
     );
-    assert_eq!(commands(112, true), [""; 0], "this host would be cut off");
+    for (length, is_of_address) in [(96, true), (112, false), (112, true)] {
+        let cuts_off = "this host would be cut off from that network";
+        assert_eq!(commands(length, is_of_address), [""; 0], "{cuts_off}");
+    }
 }
 
 /// An own address of the translator may be the one that this host is reached by; and another
@@ -291,6 +294,14 @@ fn devices_are_quoted_in_commands() {
 /// RFC 1918 and RFC 6598; and only towards another device.
 #[test]
 fn private_addresses_are_masqueraded() {
+    let unrouted = |facts: &mut Facts| {
+        facts.masquerades = Some(false);
+        let pool = |one: &&mut Looked| matches!(one.sample.of, Of::Pool(_));
+        for one in facts.routes.iter_mut().filter(pool) {
+            one.leads = Leads::Nowhere("has no route");
+        }
+    };
+    assert_eq!(keys(unrouted), ["route", "masquerade"], "in one run");
     assert_eq!(
         keys(|facts| facts.masquerades = Some(false)),
         ["masquerade"]
