@@ -204,6 +204,26 @@ fn bash_offers_what_runs() {
     fs::remove_dir_all(&directory).unwrap();
 }
 
+/// Linux takes `$(...)` for the name of a device, and who the daemon runs as may name its sockets:
+/// names are quoted, and nothing in them is run.
+#[test]
+fn bash_runs_nothing_that_is_in_a_name() {
+    let directory = env::temp_dir().join(format!("xlatd-names-{}", process::id()));
+    fs::create_dir(&directory).unwrap();
+    let _sockets = ["$(echo>&2 run).sock", "a b.sock", "*.sock"]
+        .map(|name| UnixListener::bind(directory.join(name)).unwrap());
+    let quoted = ["\\$\\(echo\\>\\&2\\ run\\)", "a\\ b", "\\*"];
+    for line in [
+        &["xlatd", "status", ""][..],
+        &["xlatd", "explain", "--live", ""],
+    ] {
+        assert_eq!(bash(line, &directory), words(quoted), "{line:?}");
+    }
+    let doctor = bash(&["xlatd", "doctor", "a"], &directory);
+    assert_eq!(doctor, words(["a\\ b"]));
+    fs::remove_dir_all(&directory).unwrap();
+}
+
 /// `-x` and `--long` in a text.
 fn options_in(text: &str) -> Words {
     let tokens = text.split(|c: char| c != '-' && !c.is_ascii_alphanumeric());

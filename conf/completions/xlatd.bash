@@ -45,20 +45,29 @@ _xlatd_words() {
 }
 
 # _xlatd_devices: prints the devices that run, by their control sockets, or else the TUN devices:
-# not every user may list the sockets.
+# not every user may list the sockets. Names are quoted, since Linux takes "$(...)" for one.
 _xlatd_devices() {
     local path found=''
     for path in "${RUNTIME_DIRECTORY:-/run/xlatd}"/*.sock; do
         [ -S "$path" ] || continue
         path=${path##*/}
-        printf '%s\n' "${path%.sock}"
+        printf '%q\n' "${path%.sock}"
         found=yes
     done
     [ -z "$found" ] || return 0
     for path in /sys/class/net/*/tun_flags; do
         [ -e "$path" ] || continue
         path=${path%/tun_flags}
-        printf '%s\n' "${path##*/}"
+        printf '%q\n' "${path##*/}"
+    done
+}
+
+# _xlatd_offer CURRENT: offers the lines of stdin that begin with CURRENT. compgen -W would expand
+# them, and so run what is in the name of a device.
+_xlatd_offer() {
+    local word
+    while IFS= read -r word; do
+        [[ $word != "$1"* ]] || COMPREPLY+=("$word")
     done
 }
 
@@ -76,14 +85,14 @@ _xlatd_value() {
             ;;
         xlatd,-u | xlatd,--user) COMPREPLY=($(compgen -u -- "$3")) ;;
         xlatd,-g | xlatd,--group) COMPREPLY=($(compgen -g -- "$3")) ;;
-        clat,plat-dev=) COMPREPLY=($(compgen -W "$(cd /sys/class/net && ls)" -- "$3")) ;;
+        clat,plat-dev=) _xlatd_offer "$3" < <(cd /sys/class/net && printf '%q\n' *) ;;
         clat,clat-v6-addr=) COMPREPLY=($(compgen -W $'auto\nshared\nderived' -- "$3")) ;;
         clat,clat-path=) COMPREPLY=($(compgen -W $'direct\nforward' -- "$3")) ;;
         clat,quiet= | clat,debug= | clat,*-enable= | clat,v4-defaultroute-replace= | \
             clat,offload= | clat,sandbox= | clat,control-socket= | clat,icmp-node-id=)
             COMPREPLY=($(compgen -W $'yes\nno' -- "$3"))
             ;;
-        explain,--live) COMPREPLY=($(compgen -W "$(_xlatd_devices)" -- "$3")) ;;
+        explain,--live) _xlatd_offer "$3" < <(_xlatd_devices) ;;
         doctor,--ping | explain,--mtu | metrics,--listen | clat,*=) ;;
         *) return 1 ;;
     esac
@@ -117,7 +126,7 @@ _xlatd() {
     elif [[ $current = -* ]]; then
         COMPREPLY=($(compgen -W "$(_xlatd_options "$command")" -- "$current"))
     elif [ "$command" != xlatd ] || { [ "$COMP_CWORD" = 1 ] && [ "${1##*/}" != tayga ]; }; then
-        COMPREPLY=($(compgen -W "$(_xlatd_words "$command")" -- "$current"))
+        _xlatd_offer "$current" < <(_xlatd_words "$command")
         [[ ${COMPREPLY[*]} != *= ]] || compopt -o nospace 2>/dev/null || :
     fi
 }
