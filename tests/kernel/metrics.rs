@@ -193,7 +193,7 @@ fn prometheus_scrapes() {
     });
 }
 
-/// RFC 9110: only GET of what there is, in the format that is accepted.
+/// RFC 9110: only GET and HEAD of what there is, in the format that is accepted.
 #[test]
 fn http_has_metrics_alone() {
     xlatd_case(|net| {
@@ -208,7 +208,8 @@ fn http_has_metrics_alone() {
                 "200 application/openmetrics-text;",
             ),
             ("/other", "404 text/plain;"),
-            ("/metrics --head", "405 text/plain;"),
+            ("/metrics --head", "200 text/plain;"),
+            ("/other --head", "404 text/plain;"),
             ("/metrics --data a=b", "405 text/plain;"),
         ] {
             let write_out = "--output /dev/null --write-out %{http_code}_%{content_type}";

@@ -38,17 +38,39 @@ pub fn wanted(octets: &[u8]) -> Wanted {
         }
         Err(error) => return refused("400 Bad Request", "", &format!("Bad request: {error}.")),
     }
-    let target = request.path.unwrap_or_default();
-    let path = target.split('?').next().unwrap_or_default();
-    match (request.method, path) {
-        (Some("GET"), "/metrics") => Wanted::Metrics(accepted(request.headers)),
-        (Some("GET"), "/") => refused("200 OK", "", "The metrics of xlatd are at /metrics."),
-        (_, "/metrics" | "/") => refused(
+    match request.method {
+        Some("HEAD") => without_content(got(&request)),
+        Some("GET") => got(&request),
+        _ => refused(
             "405 Method Not Allowed",
-            "Allow: GET\r\n",
-            "Only GET is allowed.",
+            "Allow: GET, HEAD\r\n",
+            "Only GET and HEAD are allowed.",
         ),
+    }
+}
+
+fn got(request: &Request<'_, '_>) -> Wanted {
+    let target = request.path.unwrap_or_default();
+    match target.split('?').next() {
+        Some("/metrics") => Wanted::Metrics(accepted(request.headers)),
+        Some("/") => refused("200 OK", "", "The metrics of xlatd are at /metrics."),
         _ => refused("404 Not Found", "", "The metrics of xlatd are at /metrics."),
+    }
+}
+
+/// The answer to HEAD for the one to GET (RFC 9110 section 9.3.2). How long metrics are is known
+/// only with their content, which nobody is asked for.
+fn without_content(got: Wanted) -> Wanted {
+    match got {
+        Wanted::Incomplete => Wanted::Incomplete,
+        Wanted::Metrics(format) => {
+            Wanted::Other(head("200 OK", "", format.content_type()).into_bytes())
+        }
+        Wanted::Other(mut answer) => {
+            let end = answer.windows(4).position(|octets| octets == b"\r\n\r\n");
+            answer.truncate(end.map_or(0, |at| at + 4));
+            Wanted::Other(answer)
+        }
     }
 }
 
@@ -70,12 +92,15 @@ fn refused(status: &str, fields: &str, line: &str) -> Wanted {
 }
 
 fn response(status: &str, fields: &str, content_type: &str, body: &str) -> Vec<u8> {
-    let len = body.len();
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len}\r\n\
-         Vary: Accept\r\nConnection: close\r\n{fields}\r\n"
-    );
-    (head + body).into_bytes()
+    let fields = format!("Content-Length: {}\r\n{fields}", body.len());
+    (head(status, &fields, content_type) + body).into_bytes()
+}
+
+fn head(status: &str, fields: &str, content_type: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nVary: Accept\r\n\
+         Connection: close\r\n{fields}\r\n"
+    )
 }
 
 /// The format that the Accept fields prefer (RFC 9110 section 12.5.1): OpenMetrics, where it is
@@ -147,8 +172,7 @@ mod tests {
                 "POST /metrics HTTP/1.1\r\nContent-Length: 5\r\n\r\nabc",
                 "405",
             ),
-            ("HEAD / HTTP/1.1\r\n\r\n", "405"),
-            ("DELETE /x HTTP/1.1\r\n\r\n", "404"),
+            ("DELETE /x HTTP/1.1\r\n\r\n", "405"),
             ("\x16\x03\x01", "400"),
             ("GET /metrics HTTP/3.0\r\n\r\n", "400"),
             (&*long, "431"),
@@ -161,7 +185,31 @@ mod tests {
         let Wanted::Other(answer) = wanted(b"PUT / HTTP/1.1\r\n\r\n") else {
             panic!("expected an answer");
         };
-        assert!(String::from_utf8_lossy(&answer).contains("\r\nAllow: GET\r\n"));
+        assert!(String::from_utf8_lossy(&answer).contains("\r\nAllow: GET, HEAD\r\n"));
+    }
+
+    /// RFC 9110 section 9.3.2: the fields of the answer to GET, as far as they are known, and no
+    /// content.
+    #[test]
+    fn head_is_answered_without_content() {
+        let answer = |request: &str| match wanted(request.as_bytes()) {
+            Wanted::Other(answer) => String::from_utf8_lossy(&answer).into_owned(),
+            other => format!("{other:?}"),
+        };
+        for path in ["/", "/other"] {
+            let got = answer(&format!("GET {path} HTTP/1.1\r\n\r\n"));
+            let (head, content) = got.split_once("\r\n\r\n").unwrap_or_default();
+            assert!(!content.is_empty(), "{got}");
+            let found = answer(&format!("HEAD {path} HTTP/1.1\r\n\r\n"));
+            assert_eq!(found, format!("{head}\r\n\r\n"));
+        }
+        let accept = "Accept: application/openmetrics-text";
+        let metrics = answer(&format!("HEAD /metrics HTTP/1.1\r\n{accept}\r\n\r\n"));
+        assert!(metrics.starts_with("HTTP/1.1 200 OK\r\n"), "{metrics}");
+        let kind = format!("Content-Type: {}\r\n", Format::OpenMetrics.content_type());
+        assert!(metrics.contains(&kind), "{metrics}");
+        assert!(metrics.ends_with("\r\n\r\n"), "{metrics}");
+        assert!(!metrics.contains("Content-Length"), "{metrics}");
     }
 
     /// RFC 9110 section 12.5.1. The first one is of Prometheus 2.42, the second of Prometheus 3.
