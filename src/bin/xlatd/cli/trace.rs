@@ -2,10 +2,10 @@
 
 use std::{
     ffi::OsString,
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, BufRead, ErrorKind, IsTerminal, Write},
     num::NonZero,
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -166,11 +166,14 @@ impl Output {
             return Ok(Self::Lines { first: None });
         };
         if path != "-" {
-            let create = File::create(path).map_err(|cause| Error::Write {
+            let mut options = OpenOptions::new();
+            // What packets carry is for who traces: one that is there keeps its mode.
+            let options = options.write(true).create(true).truncate(true).mode(0o600);
+            let file = options.open(path).map_err(|cause| Error::Write {
                 path: path.to_owned(),
                 cause,
             });
-            return Ok(Self::File(Box::new(create?), path.to_owned()));
+            return Ok(Self::File(Box::new(file?), path.to_owned()));
         }
         // Unlike that of std, this one does not wait for the end of a line.
         let stdout = io::stdout();
@@ -229,7 +232,8 @@ fn copy(
             Ok([]) => {
                 say(
                     Name::Xlatd,
-                    "the trace has ended: the translator has stopped, or its device is gone",
+                    "the trace has ended: the translator has stopped, its device is gone, or \
+                     nobody took the packets for 10 s",
                 );
                 return Ok(ExitCode::FAILURE);
             }
@@ -260,7 +264,23 @@ fn copy(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+    use std::{env, fs, os::unix::fs::PermissionsExt, process};
+
     use super::*;
+
+    /// xlatd-trace(8), SECURITY: a file that is made is its owner's alone.
+    #[test]
+    fn a_new_file_is_not_for_others() {
+        let path = env::temp_dir().join(format!("xlatd-trace-{}", process::id()));
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        drop(Output::open(Some(&path)).unwrap());
+        assert_eq!(mode(), 0o600);
+        // Whoever made it before knows for whom it is.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        drop(Output::open(Some(&path)).unwrap());
+        assert_eq!(mode(), 0o640);
+        fs::remove_file(&path).unwrap();
+    }
 
     fn parsed(line: &str) -> Result<Arguments, String> {
         let words = line.split_whitespace().map(Into::into).collect();
