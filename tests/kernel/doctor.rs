@@ -416,7 +416,8 @@ fn routes_that_are_missing_or_lead_elsewhere_are_found() {
             sh(&patient.net.xlat, breaks);
             let said = patient.has("route");
             assert!(said.problem().contains(words), "{}", said.text);
-            // The kernel does not say which one is unreachable; and another network has its reasons.
+            // The kernel does not say which one is unreachable, and another network has its
+            // reasons.
             if ["unreachable", "another network by gate4"].contains(&words) {
                 sh(&patient.net.xlat, &breaks.replace(" add ", " delete "));
             } else {

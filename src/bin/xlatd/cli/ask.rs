@@ -160,6 +160,8 @@ fn read_line(
             Ok([]) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(more) => more,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(late(timeout)),
+            // By a signal, as when it is stopped and goes on.
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
         let end = more.iter().position(|&octet| octet == b'\n');

@@ -38,6 +38,9 @@ or the path of a control socket. See xlatd-metrics(8).
 Exit status: 0 also if none runs, 1 if that cannot be known.
 ";
 
+/// The maximum number of daemons that are asked at the same time.
+const MAX_AT_ONCE: usize = 32;
+
 /// The time that a daemon has to answer: a scrape has 10 s in all.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -133,19 +136,29 @@ fn device_of(socket: &Path) -> String {
 /// Asks all at once, so that one that hangs takes no time of the others. Returns what there is to
 /// complain about, too.
 fn ask_all(sockets: &[PathBuf]) -> (Vec<Asked>, Vec<String>) {
-    let answers: Vec<_> = thread::scope(|scope| {
-        let asks = sockets.iter();
-        let asks = asks.map(|socket| scope.spawn(move || ask::status_within(socket, TIMEOUT)));
-        let asks: Vec<_> = asks.collect();
-        asks.into_iter().map(|ask| ask.join()).collect()
-    });
+    let mut answers = Vec::new();
+    // More at once than there ever are, and fewer than a service may start.
+    for some in sockets.chunks(MAX_AT_ONCE) {
+        thread::scope(|scope| {
+            let asks = some.iter().map(|socket| {
+                let ask = move || ask::status_within(socket, TIMEOUT);
+                thread::Builder::new().spawn_scoped(scope, ask)
+            });
+            let asks: Vec<_> = asks.collect();
+            answers.extend(asks.into_iter().map(|ask| match ask.map(|ask| ask.join()) {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) => Err(NoAnswer::NotRunning), // never: a panic ends the process
+                Err(error) => Err(NoAnswer::Failed(error)),
+            }));
+        });
+    }
     let mut complaints = Vec::new();
     let asked = sockets.iter().zip(answers).map(|(socket, answer)| Asked {
         device: device_of(socket),
         status: match answer {
-            Ok(Ok(status)) => Some(status),
-            Ok(Err(NoAnswer::NotRunning)) | Err(_) => None,
-            Ok(Err(failed)) => {
+            Ok(status) => Some(status),
+            Err(NoAnswer::NotRunning) => None,
+            Err(failed) => {
                 complaints.push(no_answer(socket, &failed));
                 None
             }
