@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -31,6 +31,7 @@ use crate::{
     sys::{
         control_socket::Peer,
         notify::Notify,
+        program_text,
         signals::{Signal, Signals},
     },
 };
@@ -177,6 +178,9 @@ impl Service {
         let (status, pid) = (guest.status(), process::id());
         self.notify
             .send_reliably(&format!("READY=1\nSTATUS={status}\nMAINPID={pid}"));
+        if let Err(error) = program_text::let_go() {
+            debug!("cannot let go of the program's text: {error}");
+        }
         let result = self.turn_until_stopped(guest);
         self.notify.send("STOPPING=1\nSTATUS=Stopping");
         guest.end();

@@ -17,6 +17,7 @@ pub(crate) mod pidfile;
 pub(crate) mod ping;
 pub(crate) mod plain_file;
 pub(crate) mod privilege;
+pub(crate) mod program_text;
 pub(crate) mod random;
 pub(crate) mod record;
 pub(crate) mod resolver;
