@@ -259,7 +259,7 @@ fn what_is_wrong_is_answered() {
 fn clients_cost_packets_nothing() {
     xlatd_case(|net| {
         let (socket, daemon) = start(net, "");
-        let memory = || daemon.status("VmRSS");
+        let memory = || daemon.status("RssAnon");
         let before = memory();
         let stop = AtomicBool::new(false);
         let (sent, arrived) = thread::scope(|scope| {

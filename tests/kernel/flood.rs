@@ -189,7 +189,7 @@ fn start(net: &Net, more: &str) -> (Daemon, UdpSocket) {
 }
 
 fn memory(daemon: &Daemon) -> u64 {
-    let memory = daemon.status("VmRSS");
+    let memory = daemon.status("RssAnon");
     memory.trim_end_matches(" kB").parse().unwrap()
 }
 

@@ -221,10 +221,10 @@ fn flood_of_hosts_is_refused_and_said_once() {
     });
 }
 
-/// Resident memory, in kB.
+/// Resident memory, in kB, without the text of the program, which comes as it is run.
 fn memory(daemon: &Daemon) -> i64 {
     daemon
-        .status("VmRSS")
+        .status("RssAnon")
         .strip_suffix(" kB")
         .unwrap()
         .parse()

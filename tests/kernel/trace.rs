@@ -328,7 +328,7 @@ fn a_client_that_does_not_read_stalls_nothing() {
     xlatd_case(|net| {
         let (socket, daemon) = start(net, "");
         let resident = || {
-            let memory = daemon.status("VmRSS");
+            let memory = daemon.status("RssAnon");
             memory.trim_end_matches(" kB").parse::<u64>().unwrap()
         };
         good_flow(net, Some(2000), Duration::from_millis(500));
