@@ -43,6 +43,20 @@ pub(crate) fn socket_of(device: &str) -> PathBuf {
     runtime_directory().join(format!("{device}.sock"))
 }
 
+/// The device that a socket is named after.
+pub(crate) fn device_of(socket: &Path) -> String {
+    let stem = socket.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
+}
+
+/// The sockets of these devices, or of all that are there.
+pub(crate) fn sockets_of(devices: &[String]) -> Result<Vec<PathBuf>, Error> {
+    match devices {
+        [] => sockets(),
+        _ => Ok(devices.iter().map(|device| socket_of(device)).collect()),
+    }
+}
+
 /// The sockets that are there, by name.
 pub(crate) fn sockets() -> Result<Vec<PathBuf>, Error> {
     let directory = runtime_directory();

@@ -10,10 +10,12 @@ use xlatd::config::{
 };
 
 use super::{
+    VERSION,
     clatd::{ClatdArguments, ClatdCommand, DEFAULT_CONFIG, HELP},
     print, runtime_directory,
     tayga::Name,
     translator::read_file,
+    usage,
 };
 use crate::{
     daemon::{clat, control::Control, file_as_read::FileAsRead, service::Limits},
@@ -31,15 +33,12 @@ use crate::{
 
 /// Runs a CLAT, or the command that the arguments name.
 pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(), Error> {
-    let usage = |error| Error::Usage {
-        help: name.clat_help(),
-        error,
-    };
-    let arguments = ClatdArguments::parse(words).map_err(usage)?;
+    let usage = usage(name.clat_help());
+    let arguments = ClatdArguments::parse(words).map_err(&usage)?;
     match arguments.command {
         ClatdCommand::Help => return print(HELP),
         ClatdCommand::Version => {
-            return print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"));
+            return print(VERSION);
         }
         ClatdCommand::Run | ClatdCommand::CleanUp => {}
     }

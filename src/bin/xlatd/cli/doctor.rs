@@ -16,6 +16,7 @@ use xlatd::{
 };
 
 use super::{
+    VERSION,
     clat::{Configured, configure_clat},
     clatd::{ClatdArguments, DEFAULT_CONFIG},
     print,
@@ -23,6 +24,7 @@ use super::{
     say,
     tayga::Name,
     translator::{parse_config, read_plain_file},
+    usage,
 };
 use crate::{daemon::map_file, error::Error, host::survey::Survey};
 
@@ -65,6 +67,9 @@ struct Arguments {
     prints: Option<&'static str>,
 }
 
+/// The command that explains the arguments.
+const USAGE: &str = "xlatd doctor --help";
+
 impl Arguments {
     fn parse(words: Vec<OsString>) -> Result<Self, lexopt::Error> {
         let mut parsed = Self {
@@ -84,7 +89,7 @@ impl Arguments {
                 Arg::Long("ping") => parsed.ping = parser.value()?.parse()?,
                 Arg::Short('h') | Arg::Long("help") => parsed.prints = Some(HELP),
                 Arg::Short('V') | Arg::Long("version") => {
-                    parsed.prints = Some(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"));
+                    parsed.prints = Some(VERSION);
                 }
                 Arg::Value(word) if parsed.word.is_none() => parsed.word = Some(word.parse()?),
                 other => return Err(other.unexpected()),
@@ -101,7 +106,7 @@ impl Arguments {
 
 /// Examines what the words name. Fails only where the words are wrong.
 pub(super) fn run(words: Vec<OsString>) -> Result<ExitCode, Error> {
-    let arguments = Arguments::parse(words).map_err(usage)?;
+    let arguments = Arguments::parse(words).map_err(usage(USAGE))?;
     if let Some(text) = arguments.prints {
         print(text)?;
         return Ok(ExitCode::SUCCESS);
@@ -149,13 +154,6 @@ fn text(diagnoses: &[Diagnosis], json: bool) -> String {
     texts.join("\n")
 }
 
-fn usage(error: lexopt::Error) -> Error {
-    Error::Usage {
-        help: "xlatd doctor --help",
-        error,
-    }
-}
-
 /// What the arguments name, among what runs or is configured.
 fn targets(arguments: &Arguments, running: &[Running]) -> Vec<Target> {
     let clat = |config| {
@@ -198,7 +196,7 @@ fn is_about(target: &Target, device: &str) -> bool {
         Target::Translator(path) => {
             read_config(path).is_ok_and(|config| config.tun_device == device)
         }
-        Target::Clat(arguments) => configure_clat(arguments, read_plain_file, usage)
+        Target::Clat(arguments) => configure_clat(arguments, read_plain_file, usage(USAGE))
             .is_ok_and(|read| read.config.clat.device == device),
     }
 }
@@ -254,7 +252,7 @@ fn examine(target: &Target, running: &[Running], ping: Ipv4Addr) -> Result<Diagn
         }
         Target::Clat(arguments) => {
             let Configured { config, file, .. } =
-                configure_clat(arguments, read_plain_file, usage)?;
+                configure_clat(arguments, read_plain_file, usage(USAGE))?;
             let mut facts = survey.clat(&config, ping)?;
             facts.start = start_of_clat(arguments);
             facts.unit = runs.and_then(Running::unit);

@@ -1,12 +1,7 @@
 //! The command `xlatd metrics`.
 
 use std::{
-    ffi::OsString,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    thread,
-    time::Duration,
+    ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, thread, time::Duration,
 };
 
 use lexopt::{Arg, Parser, ValueExt};
@@ -14,9 +9,10 @@ use xlatd::report::metrics::{Asked, Format, http, text};
 
 use super::{
     ask::{self, NoAnswer},
-    print, say,
+    print, prints, say,
     status::no_answer,
     tayga::Name,
+    usage,
 };
 use crate::{daemon::exporter::Exporter, error::Error};
 
@@ -54,17 +50,13 @@ struct Arguments {
 
 /// Runs the command.
 pub(crate) fn run(words: Vec<OsString>) -> Result<ExitCode, Error> {
-    let usage = |error| Error::Usage {
-        help: "xlatd metrics --help",
-        error,
-    };
-    let Some(arguments) = parse(words).map_err(usage)? else {
+    let Some(arguments) = parse(words).map_err(usage("xlatd metrics --help"))? else {
         return Ok(ExitCode::SUCCESS);
     };
     if let Some(address) = arguments.listen {
         serve(&arguments.devices, address)?;
     }
-    let (asked, complaints) = ask_all(&sockets(&arguments.devices)?);
+    let (asked, complaints) = ask_all(&ask::sockets_of(&arguments.devices)?);
     complaints.iter().for_each(|line| say(Name::Xlatd, line));
     let format = match arguments.open_metrics {
         true => Format::OpenMetrics,
@@ -82,17 +74,10 @@ fn parse(words: Vec<OsString>) -> Result<Option<Arguments>, lexopt::Error> {
         match argument {
             Arg::Long("listen") => arguments.listen = Some(parser.value()?.parse_with(address)?),
             Arg::Long("openmetrics") => arguments.open_metrics = true,
-            Arg::Short('h') | Arg::Long("help") => {
-                let _ = print(HELP);
-                return Ok(None);
-            }
-            Arg::Short('V') | Arg::Long("version") => {
-                let _ = print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"));
-                return Ok(None);
-            }
+            argument if prints(&argument, HELP) => return Ok(None),
             Arg::Value(device) => {
                 let device = device.string()?;
-                let name = |device: &String| device_of(&ask::socket_of(device));
+                let name = |device: &String| ask::device_of(&ask::socket_of(device));
                 if arguments
                     .devices
                     .iter()
@@ -116,23 +101,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(invalid)
 }
 
-/// The sockets to ask: those of the devices, or all.
-fn sockets(devices: &[String]) -> Result<Vec<PathBuf>, Error> {
-    match devices {
-        [] => ask::sockets(),
-        _ => Ok(devices
-            .iter()
-            .map(|device| ask::socket_of(device))
-            .collect()),
-    }
-}
-
-/// The device that a socket is named after.
-fn device_of(socket: &Path) -> String {
-    let stem = socket.file_stem().unwrap_or_default();
-    stem.to_string_lossy().into_owned()
-}
-
 /// Asks all at once, so that one that hangs takes no time of the others. Returns what there is to
 /// complain about, too.
 fn ask_all(sockets: &[PathBuf]) -> (Vec<Asked>, Vec<String>) {
@@ -154,7 +122,7 @@ fn ask_all(sockets: &[PathBuf]) -> (Vec<Asked>, Vec<String>) {
     }
     let mut complaints = Vec::new();
     let asked = sockets.iter().zip(answers).map(|(socket, answer)| Asked {
-        device: device_of(socket),
+        device: ask::device_of(socket),
         status: match answer {
             Ok(status) => Some(status),
             Err(NoAnswer::NotRunning) => None,
@@ -169,9 +137,9 @@ fn ask_all(sockets: &[PathBuf]) -> (Vec<Asked>, Vec<String>) {
 
 /// Serves until the process is ended. Complains when there is something else to complain about.
 fn serve(devices: &[String], address: SocketAddr) -> Result<(), Error> {
-    sockets(devices)?; // otherwise no scrape would ever succeed
+    ask::sockets_of(devices)?; // otherwise no scrape would ever succeed
     let mut complained = Vec::new();
-    let answer = |format| match sockets(devices) {
+    let answer = |format| match ask::sockets_of(devices) {
         Ok(sockets) => {
             let (asked, complaints) = ask_all(&sockets);
             if complained != complaints {

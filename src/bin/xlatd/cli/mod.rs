@@ -20,11 +20,32 @@ use std::{
     path::PathBuf,
 };
 
+use lexopt::Arg;
+
 use crate::{cli::tayga::Name, error::Error};
 
 /// Writes a line to stderr, if that is possible.
 pub(crate) fn say(name: Name, line: &str) {
     let _ = writeln!(io::stderr(), "{}: {}", name.as_str(), printable(line));
+}
+
+/// What `--version` prints.
+const VERSION: &str = concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n");
+
+/// Prints the help or the version, if an argument asks for one. Returns whether it does.
+fn prints(argument: &Arg<'_>, help: &str) -> bool {
+    let text = match argument {
+        Arg::Short('h') | Arg::Long("help") => help,
+        Arg::Short('V') | Arg::Long("version") => VERSION,
+        _ => return false,
+    };
+    let _ = print(text);
+    true
+}
+
+/// Makes an [`Error::Usage`] of the cause, for `map_err`. `help` is the command that explains it.
+fn usage(help: &'static str) -> impl Fn(lexopt::Error) -> Error {
+    move |error| Error::Usage { help, error }
 }
 
 /// The directory of undo journals and control sockets: that of the service (systemd.exec(5),

@@ -14,8 +14,9 @@ use xlatd::report::status::{Status, changes, text};
 
 use super::{
     ask::{self, NoAnswer},
-    print, printable, say,
+    print, printable, prints, say,
     tayga::Name,
+    usage,
 };
 use crate::error::Error;
 
@@ -53,11 +54,7 @@ struct Arguments {
 
 /// Runs the command. Its exit status is that of the daemon that is worst.
 pub(crate) fn run(words: Vec<OsString>) -> Result<ExitCode, Error> {
-    let usage = |error| Error::Usage {
-        help: "xlatd status --help",
-        error,
-    };
-    let Some(arguments) = parse(words).map_err(usage)? else {
+    let Some(arguments) = parse(words).map_err(usage("xlatd status --help"))? else {
         return Ok(ExitCode::SUCCESS);
     };
     if !arguments.watch {
@@ -90,14 +87,7 @@ fn parse(words: Vec<OsString>) -> Result<Option<Arguments>, lexopt::Error> {
         match argument {
             Arg::Long("json") => arguments.json = true,
             Arg::Long("watch") => arguments.watch = true,
-            Arg::Short('h') | Arg::Long("help") => {
-                let _ = print(HELP);
-                return Ok(None);
-            }
-            Arg::Short('V') | Arg::Long("version") => {
-                let _ = print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"));
-                return Ok(None);
-            }
+            argument if prints(&argument, HELP) => return Ok(None),
             Arg::Value(device) if arguments.device.is_none() => {
                 arguments.device = Some(device.parse()?);
             }
@@ -110,19 +100,11 @@ fn parse(words: Vec<OsString>) -> Result<Option<Arguments>, lexopt::Error> {
     Ok(Some(arguments))
 }
 
-/// The sockets to ask: that of the device, or all.
-fn sockets(arguments: &Arguments) -> Result<Vec<PathBuf>, Error> {
-    match &arguments.device {
-        Some(device) => Ok(vec![ask::socket_of(device)]),
-        None => ask::sockets(),
-    }
-}
-
 /// Prints the status of all that are asked.
 fn show(arguments: &Arguments) -> Result<ExitCode, Error> {
     let mut found = Vec::new();
     let mut worst = None;
-    let sockets = match sockets(arguments) {
+    let sockets = match ask::sockets_of(arguments.device.as_slice()) {
         Ok(sockets) => sockets,
         Err(error) => {
             say(Name::Xlatd, &error.report());
@@ -174,7 +156,7 @@ fn watch(
 ) -> Result<String, Error> {
     let mut screen = String::new();
     let mut found = Vec::new();
-    for socket in sockets(arguments)? {
+    for socket in ask::sockets_of(arguments.device.as_slice())? {
         let now = Instant::now();
         match ask::status(&socket) {
             Ok(status) => {

@@ -19,9 +19,10 @@ use xlatd::report::{
 
 use super::{
     ask::{self, NoAnswer},
-    print, printable, say,
+    printable, prints, say,
     status::say_no_answer,
     tayga::Name,
+    usage,
 };
 use crate::error::{Error, system};
 
@@ -60,11 +61,7 @@ struct Arguments {
 
 /// Runs the command, until the daemon ends the trace.
 pub(crate) fn run(words: Vec<OsString>) -> Result<ExitCode, Error> {
-    let usage = |error| Error::Usage {
-        help: "xlatd trace --help",
-        error,
-    };
-    let Some(arguments) = parse(words).map_err(usage)? else {
+    let Some(arguments) = parse(words).map_err(usage("xlatd trace --help"))? else {
         return Ok(ExitCode::SUCCESS);
     };
     let Some(socket) = socket(&arguments)? else {
@@ -94,14 +91,7 @@ fn parse(words: Vec<OsString>) -> Result<Option<Arguments>, lexopt::Error> {
             Arg::Short('c') | Arg::Long("count") => {
                 arguments.count = Some(parser.value()?.parse()?)
             }
-            Arg::Short('h') | Arg::Long("help") => {
-                let _ = print(HELP);
-                return Ok(None);
-            }
-            Arg::Short('V') | Arg::Long("version") => {
-                let _ = print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"));
-                return Ok(None);
-            }
+            argument if prints(&argument, HELP) => return Ok(None),
             Arg::Value(word) => filter.push(word.string()?),
             other => return Err(other.unexpected()),
         }
@@ -125,8 +115,8 @@ fn socket(arguments: &Arguments) -> Result<Option<PathBuf>, Error> {
     // A crash may have left some.
     sockets.retain(|socket| !matches!(ask::status(socket), Err(NoAnswer::NotRunning)));
     if sockets.len() > 1 {
-        let names = sockets.iter().filter_map(|socket| socket.file_stem());
-        let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+        let names = sockets.iter().map(|socket| ask::device_of(socket));
+        let names: Vec<_> = names.collect();
         say(
             Name::Xlatd,
             &format!("expected DEVICE: {} run", names.join(", ")),

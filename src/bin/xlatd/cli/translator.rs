@@ -14,7 +14,7 @@ use xlatd::{
 };
 
 use super::{
-    print, runtime_directory, say,
+    VERSION, print, runtime_directory, say,
     tayga::{HELP, Name, TaygaArguments, TaygaCommand},
 };
 use crate::{
@@ -42,7 +42,7 @@ pub(crate) fn run(name: Name, arguments: &TaygaArguments) -> Result<ExitCode, Er
             return Ok(ExitCode::FAILURE); // as tayga
         }
         TaygaCommand::Help => print(HELP)?,
-        TaygaCommand::Version => print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"))?,
+        TaygaCommand::Version => print(VERSION)?,
         TaygaCommand::Check => {
             let (config, notices, _) = read_config(&arguments.config)?;
             start_log(name, arguments)?; // for warnings about the map-file

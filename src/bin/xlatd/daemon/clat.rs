@@ -21,7 +21,7 @@ use xlatd::{
         neighbour::{InvalidAdvertisement, Message},
     },
     config::clatd::ClatConfig,
-    report::status::{self as report, Kind, Maps},
+    report::status::{self as report, Kind, Maps, Process},
 };
 
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
         clat_host::{ClatHost, HostRequest},
         file_as_read::FileAsRead,
         firewall_watch::FirewallWatch,
-        service::{Guest, INPUTS, Running, Service, Turn},
+        service::{Guest, INPUTS, Service, Turn},
     },
     datapath::{PacketPath, device::Offload},
     error::{Error, system},
@@ -273,7 +273,7 @@ impl Guest for ClatDaemon {
         }
     }
 
-    fn describe(&self, running: Running, now: Instant) -> report::Status {
+    fn describe(&self, process: Process, now: Instant) -> report::Status {
         let overview = self.clat.overview(boottime());
         let path = self.host.path();
         let failure = self.retry.failure().map(ToOwned::to_owned);
@@ -282,7 +282,7 @@ impl Guest for ClatDaemon {
             kind: Kind::Clat,
             works: overview.is_well && failure.is_none(),
             state: self.status(),
-            process: running.process(),
+            process,
             configuration: self.configuration.as_ref().map(|file| file.describe(now)),
             device: path.map(PacketPath::device),
             ipv4_addr: path.map(|path| path.map().own_v4()),

@@ -60,6 +60,11 @@ struct Pace {
 }
 
 impl Pace {
+    /// Begins a turn, for which it may be time.
+    fn begin_turn(&mut self, now: Instant) {
+        self.next.take_if(|next| *next <= now);
+    }
+
     fn take(&mut self, rate: Rate, now: Instant) -> bool {
         self.next = self.bucket.take(rate, now).err().flatten();
         self.next.is_none()
@@ -151,9 +156,7 @@ impl Control {
         now: Instant,
         mut answer: impl FnMut(Request, Peer) -> Reply,
     ) {
-        if self.pace.next.is_some_and(|next| next <= now) {
-            self.pace.next = None;
-        }
+        self.pace.begin_turn(now);
         let [accepts, clients @ ..] = ready;
         let mut clients = clients.iter();
         self.clients.retain_mut(|client| {
@@ -205,9 +208,7 @@ impl Client {
         now: Instant,
         answer: impl FnMut(Request, Peer) -> Reply,
     ) -> bool {
-        if self.pace.next.is_some_and(|next| next <= now) {
-            self.pace.next = None;
-        }
+        self.pace.begin_turn(now);
         let result = match (!ready.is_empty(), self.has_to_write()) {
             (true, true) => self.write(),
             (_, false) if self.trace.is_some() => self.go_on_tracing(ready, now),

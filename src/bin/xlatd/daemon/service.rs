@@ -72,33 +72,12 @@ pub(crate) trait Guest {
     /// The state, in one line.
     fn status(&self) -> String;
 
-    /// How it is, in full.
-    fn describe(&self, process: Running, now: Instant) -> Status;
-}
-
-/// What the service knows of its own process.
-pub(crate) struct Running {
-    /// The time since it was started.
-    pub(crate) uptime: Duration,
-    /// What it may still do.
-    pub(crate) limits: Limits,
-}
-
-impl Running {
-    /// The process as data.
-    pub(crate) fn process(self) -> Process {
-        Process {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: process::id(),
-            uptime_seconds: self.uptime.as_secs(),
-            privileges: self.limits.privileges,
-            sandbox: self.limits.sandbox,
-        }
-    }
+    /// How it is, in full. `process` is what it runs in.
+    fn describe(&self, process: Process, now: Instant) -> Status;
 }
 
 /// What a process may still do, in words.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Limits {
     /// User, group and capabilities.
     pub(crate) privileges: String,
@@ -214,12 +193,15 @@ impl Service {
             }
             guest.turn(&turn)?;
             if let Some(control) = &mut self.control {
-                let running = || Running {
-                    uptime: turn.now.saturating_duration_since(self.started),
-                    limits: self.limits.clone(),
+                let process = || Process {
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                    pid: process::id(),
+                    uptime_seconds: turn.now.saturating_duration_since(self.started).as_secs(),
+                    privileges: self.limits.privileges.clone(),
+                    sandbox: self.limits.sandbox.clone(),
                 };
                 control.turn(ready.control, turn.now, |request, peer| {
-                    answer(request, peer, guest, running(), turn.now)
+                    answer(request, peer, guest, process, turn.now)
                 });
             }
             if let Some(path) = guest.path_mut() {
@@ -294,11 +276,11 @@ fn answer(
     request: Request,
     peer: Peer,
     guest: &mut impl Guest,
-    running: Running,
+    process: impl FnOnce() -> Process,
     now: Instant,
 ) -> Reply {
     match request {
-        Request::Status => Answer::Status(Box::new(guest.describe(running, now))).into(),
+        Request::Status => Answer::Status(Box::new(guest.describe(process(), now))).into(),
         Request::Mappings { addresses } => {
             let map = guest.path().map(PacketPath::map);
             let about = map.map(|map| Mappings::about(&addresses, map));

@@ -16,7 +16,7 @@ use xlatd::{
     plan,
     report::{
         hints::{self, Hints},
-        status::{Kind, Maps, Status},
+        status::{Kind, Maps, Process, Status},
     },
     translate::Translator,
     wire::ipv6::MIN_MTU,
@@ -27,7 +27,7 @@ use crate::{
         control::Control,
         file_as_read::FileAsRead,
         map_file::{self, log_mappings},
-        service::{Guest, INPUTS, Limits, Running, Service, Turn},
+        service::{Guest, INPUTS, Limits, Service, Turn},
     },
     datapath::{
         EVERY_PACKET, PacketPath,
@@ -271,14 +271,14 @@ impl Guest for Daemon {
         }
     }
 
-    fn describe(&self, running: Running, now: Instant) -> Status {
+    fn describe(&self, process: Process, now: Instant) -> Status {
         let (path, map) = (&self.path, self.path.map());
         let file = self.map_file.as_ref();
         Status {
             kind: Kind::Translator,
             works: is_usable(path.link()),
             state: self.status(),
-            process: running.process(),
+            process,
             configuration: Some(self.configuration.describe(now)),
             device: Some(path.device()),
             ipv4_addr: Some(map.own_v4()),

@@ -4,10 +4,7 @@ use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use crate::{
-    cli::{clatd::ClatdArguments, print},
-    error::Error,
-};
+use crate::cli::{clatd::ClatdArguments, prints};
 
 /// The text of `xlatd explain --help`.
 const HELP: &str = "\
@@ -44,12 +41,8 @@ pub(super) struct Arguments {
     pub(super) read: Option<PathBuf>,
 }
 
-pub(super) fn usage(error: lexopt::Error) -> Error {
-    Error::Usage {
-        help: "xlatd explain --help",
-        error,
-    }
-}
+/// The command that explains the arguments.
+pub(super) const USAGE: &str = "xlatd explain --help";
 
 impl Arguments {
     /// Reads the arguments; `None`: what they asked for is printed.
@@ -72,14 +65,7 @@ impl Arguments {
                     parsed.mtu = Some(mtu.ok_or("--mtu: expected a number from 1280 to 65535")?);
                 }
                 Arg::Long("json") => parsed.json = true,
-                Arg::Short('h') | Arg::Long("help") => {
-                    let _ = print(HELP);
-                    return Ok(None);
-                }
-                Arg::Short('V') | Arg::Long("version") => {
-                    let _ = print(concat!("xlatd ", env!("CARGO_PKG_VERSION"), "\n"));
-                    return Ok(None);
-                }
+                argument if prints(&argument, HELP) => return Ok(None),
                 Arg::Value(word) if is_first && word == "clat" => {
                     parsed.clat = true;
                     is_first = false;

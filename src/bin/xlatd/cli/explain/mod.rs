@@ -16,13 +16,13 @@ use std::{
 use serde::Serialize;
 use xlatd::report::explain::{Capture, Explainer, Reading};
 
-use super::print;
+use super::{print, usage};
 use crate::{cli::translator::read_file, error::Error};
-use arguments::{Arguments, usage};
+use arguments::{Arguments, USAGE};
 
 /// Runs the command.
 pub(crate) fn run(words: Vec<OsString>) -> Result<ExitCode, Error> {
-    let Some(arguments) = Arguments::parse(words).map_err(usage)? else {
+    let Some(arguments) = Arguments::parse(words).map_err(usage(USAGE))? else {
         return Ok(ExitCode::SUCCESS);
     };
     let capture = arguments.read.as_deref().map(read_capture).transpose()?;

@@ -16,12 +16,13 @@ use xlatd::{
     report::explain::{Directive, Directives, Explainer, Place},
 };
 
-use super::arguments::{Arguments, usage};
+use super::arguments::{Arguments, USAGE};
 use crate::{
     cli::{
         clat::{configuration, configure_clat},
         tayga::DEFAULT_CONFIG,
         translator::{parse_config, read_file},
+        usage,
     },
     error::Error,
 };
@@ -112,7 +113,7 @@ pub(super) fn device_mtu(name: &str) -> Option<u16> {
 /// A CLAT whose prefix and address are configured.
 pub(super) fn clat(arguments: &Arguments) -> Result<Explainer, Error> {
     let clatd = arguments.of_clat();
-    let config = configure_clat(&clatd, read_file, usage)?.config;
+    let config = configure_clat(&clatd, read_file, usage(USAGE))?.config;
     let (path, text) = configuration(&clatd, read_file)?;
     let settings = &config.clat;
     let lines = Lines::of_clatd(&text.unwrap_or_default());
