@@ -13,7 +13,7 @@ use xlatd::{
 use crate::{
     cases,
     given::{Answer, Content, Octets, World, contents, picks, settings, worlds},
-    plain::{self, Checked, TCP},
+    plain::{self, Checked},
 };
 
 fn explainer(world: &World) -> Explainer {
@@ -22,20 +22,7 @@ fn explainer(world: &World) -> Explainer {
 
 /// A packet that nothing is wrong with but perhaps its addresses.
 fn plain_packet(source: IpAddr, destination: IpAddr) -> Vec<u8> {
-    let content = Content {
-        protocol: TCP,
-        len: 20,
-        seed: 1,
-        wrong_by: 0,
-        without_checksum: false,
-        tos: 0,
-        ttl: 64,
-        id: 1,
-        dont_fragment: true,
-        options: 0,
-        extension_headers: Vec::new(),
-    };
-    content.packet(source, destination)
+    Content::plain().packet(source, destination)
 }
 
 fn ends(octets: &Octets) -> (IpAddr, IpAddr) {

@@ -647,6 +647,23 @@ pub(crate) fn contents(max: usize) -> impl Strategy<Value = Content> {
 pub(crate) type Place = Option<(usize, bool)>;
 
 impl Content {
+    /// That of a packet with which nothing is wrong.
+    pub(crate) fn plain() -> Self {
+        Self {
+            protocol: TCP,
+            len: 20,
+            seed: 1,
+            wrong_by: 0,
+            without_checksum: false,
+            tos: 0,
+            ttl: 64,
+            id: 1,
+            dont_fragment: true,
+            options: 0,
+            extension_headers: Vec::new(),
+        }
+    }
+
     /// The payload of a whole packet, checksum and all.
     pub(crate) fn payload(&self, source: IpAddr, destination: IpAddr) -> Vec<u8> {
         let min = match self.protocol {

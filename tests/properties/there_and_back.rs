@@ -220,19 +220,7 @@ proptest! {
 fn by_explicit_mappings_of_every_length() -> Checked<()> {
     let settings = Settings::default();
     let peer = Eam::new(prefix4(0xcb00_7107, 32), prefix6(global(u128::MAX), 128)).unwrap();
-    let content = Content {
-        protocol: plain::TCP,
-        len: 20,
-        seed: 1,
-        wrong_by: 0,
-        without_checksum: false,
-        tos: 0,
-        ttl: 64,
-        id: 1,
-        dont_fragment: true,
-        options: 0,
-        extension_headers: Vec::new(),
-    };
+    let content = Content::plain();
     let (mut passed, mut state) = (0, 0x1234_5678_9abc_def0_u64);
     let mut random = || {
         state ^= state << 13;
