@@ -263,6 +263,7 @@ fn clients_cost_packets_nothing() {
         let before = memory();
         let stop = AtomicBool::new(false);
         let (sent, arrived) = thread::scope(|scope| {
+            let _stops = Stops(&stop);
             // Stalls: half a request each, and nothing more.
             let stalled: Vec<_> = (0..4)
                 .map(|_| {
@@ -284,7 +285,6 @@ fn clients_cost_packets_nothing() {
             let result = good_flow(net, Some(2000), Duration::from_secs(3));
             let cpu = daemon.cpu_time() - cpu;
             assert!(cpu < Duration::from_millis(2500), "{cpu:?} of 3 s");
-            stop.store(true, Ordering::Relaxed);
             drop(stalled);
             result
         });
@@ -308,6 +308,7 @@ fn a_flood_of_packets_is_seen_while_it_lasts() {
         let injector = Injector::new(net);
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
+            let _stops = Stops(&stop);
             scope.spawn(|| injector.flood(TTL, None, &stop));
             let expired = || {
                 let status = ask(&socket);
@@ -322,9 +323,30 @@ fn a_flood_of_packets_is_seen_while_it_lasts() {
                 });
                 before = now;
             }
-            stop.store(true, Ordering::Relaxed);
         });
     });
+}
+
+/// xlatd-status(8): eight clients that say nothing are closed, and one that has waited is answered.
+#[test]
+fn silent_clients_make_room() {
+    xlatd_case(|net| {
+        let (socket, _daemon) = start(net, "");
+        let mut silent: Vec<_> = (0..8).map(|_| connect(&socket)).collect();
+        assert_eq!(ask(&socket)["works"], true);
+        for stream in &mut silent {
+            assert_eq!(line(stream), "");
+        }
+    });
+}
+
+/// Stops the floods of a scope when it ends, and also where it panics: it waits for its threads.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// One hostile client, until it is closed.

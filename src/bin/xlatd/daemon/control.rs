@@ -282,3 +282,37 @@ impl Client {
         Ok(!trace.is_over())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    /// xlatd-status(8): a client has 10 seconds to send a request, and 10 from then on to take the
+    /// answer.
+    #[test]
+    fn a_client_that_is_idle_is_closed_in_time() {
+        const TICK: Duration = Duration::from_nanos(1);
+        let (mut theirs, ours) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let peer = Peer {
+            pid: 1,
+            is_root: true,
+        };
+        let mut now = Instant::now();
+        let mut client = Client::new(ours, peer, now);
+        let answer = |_, _| Answer::Error("no".to_owned()).into();
+        let nothing = PollFlags::empty();
+        // Half a request is none.
+        theirs.write_all(b"{").unwrap();
+        assert!(client.turn(PollFlags::POLLIN, now + IDLE / 2, answer));
+        assert!(client.turn(nothing, now + IDLE - TICK, answer));
+
+        theirs.write_all(b"\n").unwrap();
+        now += IDLE - TICK;
+        assert!(client.turn(PollFlags::POLLIN, now, answer));
+        assert!(client.turn(nothing, now + IDLE - TICK, answer));
+        assert!(!client.turn(nothing, now + IDLE, answer));
+    }
+}
