@@ -20,6 +20,7 @@ use xlatd::{
     config::{
         self, Config, Level,
         clatd::{self, ClatConfig},
+        container,
     },
     doctor,
     report::metrics,
@@ -253,6 +254,10 @@ fn the_manual_pages_have_their_sections() {
             ],
         ),
         (
+            "man/xlatd-container.8",
+            &["ENVIRONMENT", "FILES", "EXIT STATUS", "EXAMPLES", "CAVEATS"],
+        ),
+        (
             "man/xlatd-clat.8",
             &[
                 "CONFIGURATION",
@@ -293,6 +298,29 @@ fn the_manual_page_has_every_reason_for_a_drop() {
         })
         .collect();
     assert_eq!(found, expected);
+}
+
+/// xlatd-container(8) has each variable.
+#[test]
+fn the_manual_page_has_every_variable_of_a_container() {
+    let page = text("man/xlatd-container.8");
+    let items = page.lines().filter_map(|line| line.strip_prefix(".It Ev "));
+    let found = items.filter(|name| *name != "RUNTIME_DIRECTORY");
+    assert_eq!(names(found), names(container::variables()));
+}
+
+/// The image runs the command, and asks for its status.
+#[test]
+fn the_image_runs_commands_of_the_program() {
+    let image = text("conf/packaging/container/Containerfile");
+    for line in [
+        "ENTRYPOINT [\"/usr/sbin/xlatd\"]",
+        "CMD [\"container\"]",
+        &format!("VOLUME {}", container::DATA_DIR),
+    ] {
+        assert!(image.contains(&format!("\n{line}\n")), "{line}");
+    }
+    assert!(image.contains(" CMD [\"/usr/sbin/xlatd\", \"status\"]\n"));
 }
 
 /// xlatd-metrics(8) has each metric, in order: its name, what it is, its kind and labels.
@@ -428,6 +456,7 @@ fn the_help_and_the_manual_page_have_the_same_options() {
     for (arguments, page) in [
         (&["--help"][..], "man/xlatd.8"),
         (&["clat", "--help"], "man/xlatd-clat.8"),
+        (&["container", "--help"], "man/xlatd-container.8"),
         (&["status", "--help"], "man/xlatd-status.8"),
         (&["explain", "--help"], "man/xlatd-explain.8"),
         (&["doctor", "--help"], "man/xlatd-doctor.8"),

@@ -10,6 +10,7 @@ _xlatd_options() {
             ;;
         check) printf '%s\n' -c --config ;;
         clat) printf '%s\n' -c --config -d --debug -q --quiet --cleanup ;;
+        container) printf '%s\n' -d --debug --forwarding ;;
         doctor) printf '%s\n' -c --config --json --ping ;;
         explain) printf '%s\n' -c --config --live -r --read --mtu --json ;;
         metrics) printf '%s\n' --listen --openmetrics ;;
@@ -22,7 +23,7 @@ _xlatd_options() {
 # _xlatd_words COMMAND: prints what else may follow a command.
 _xlatd_words() {
     case $1 in
-        xlatd) printf '%s\n' check clat doctor explain metrics status trace ;;
+        xlatd) printf '%s\n' check clat container doctor explain metrics status trace ;;
         clat)
             printf '%s=\n' quiet debug script-up script-down clat-dev clat-v4-addr tayga-v4-addr \
                 clat-v6-addr clat-path ctmark dns64-servers plat-prefix plat-fallback-prefix \
@@ -31,6 +32,7 @@ _xlatd_words() {
                 v4-defaultroute-mtu v4-defaultroute-advmss offload sandbox control-socket \
                 icmp-node-id cmd-ufw cmd-nft
             ;;
+        container) printf '%s\n' nat64 clat ;;
         explain) echo clat ;;
         doctor)
             echo clat

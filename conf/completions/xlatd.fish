@@ -23,7 +23,7 @@ function __xlatd_runs
         case clatd
             test $argv[1] = clat
         case '*'
-            if contains -- "$words[2]" check clat doctor explain metrics status trace
+            if contains -- "$words[2]" check clat container doctor explain metrics status trace
                 test $argv[1] = $words[2]
             else
                 test $argv[1] = xlatd
@@ -49,6 +49,7 @@ for name in xlatd tayga clatd
 
     complete -c $name -n __xlatd_starts -a check -d 'Print what a configuration means'
     complete -c $name -n __xlatd_starts -a clat -d 'Run a CLAT'
+    complete -c $name -n __xlatd_starts -a container -d 'Translate as the environment says'
     complete -c $name -n __xlatd_starts -a doctor -d 'Say what keeps packets from passing'
     complete -c $name -n __xlatd_starts -a explain -d 'Say what becomes of packets, and why'
     complete -c $name -n __xlatd_starts -a metrics -d 'Print metrics'
@@ -89,6 +90,9 @@ for name in xlatd tayga clatd
     complete -c $name -n '__xlatd_runs clat' -a 'clat-path={direct,forward}'
     complete -c $name -n '__xlatd_runs clat' -a 'plat-dev=(path basename /sys/class/net/*)'
 
+    complete -c $name -n '__xlatd_runs container' -s d -l debug -d 'Log debug messages and packets'
+    complete -c $name -n '__xlatd_runs container' -l forwarding -d 'Only have it forward'
+    complete -c $name -n '__xlatd_runs container' -a 'nat64 clat'
     complete -c $name -n '__xlatd_runs doctor' -s c -l config -rF -d 'Configuration'
     complete -c $name -n '__xlatd_runs doctor' -l json -d 'Print JSON'
     complete -c $name -n '__xlatd_runs doctor' -l ping -x -d 'The IPv4 address that a CLAT tries'

@@ -1,5 +1,6 @@
 //! Every text that is read: tayga.conf, its map-file and its file of leases, clatd.conf,
-//! resolv.conf, and what systemd writes of the name servers of a link.
+//! resolv.conf, and what systemd writes of the name servers of a link; and the environment of a
+//! container.
 //!
 //! [`Config::read`] goes through a tayga.conf line by line. `grammar` takes a line apart into
 //! words, `word` has a value for each word or says what is expected in its place, `directives` has
@@ -7,6 +8,7 @@
 //! in its line is not read, but all other lines are: one run shows the mistakes of all of them.
 
 pub mod clatd;
+pub mod container;
 mod directives;
 mod draft;
 pub mod dynamic_map;

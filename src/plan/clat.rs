@@ -106,7 +106,7 @@ fn forwarding_ways(settings: &Settings, setup: &HostSetup, ways: Forwarding) -> 
     let uplink = setup.uplink.clone();
     let to_uplink = Route {
         target: match router {
-            Some(router) => Target::Router(router, uplink),
+            Some(router) => Target::Router(router.into(), uplink),
             None => Target::Device(uplink),
         },
         ..route(settings, ANY_V6, table)

@@ -31,4 +31,4 @@ pub use resource::{Resource, Undo};
 pub use route::{NextHopObject, Protocol, Route, Rule, Target};
 pub use sysctl::{FORCE_FORWARDING, RP_FILTER, Sysctl, conf_path};
 pub use table::{Family, Table};
-pub use translator::setup;
+pub use translator::{route_by, setup};

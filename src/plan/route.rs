@@ -1,6 +1,6 @@
 //! Routes, and the rules that say which packets use which routing table.
 
-use std::{fmt, net::Ipv6Addr};
+use std::{fmt, net::IpAddr};
 
 use crate::{addr::IpPrefix, link::LinkRef};
 
@@ -34,7 +34,7 @@ pub enum Target {
     /// A device. The kernel refuses a device that is down (ENETDOWN).
     Device(LinkRef),
     /// A router, by a device.
-    Router(Ipv6Addr, LinkRef),
+    Router(IpAddr, LinkRef),
     /// The device of a next hop, which other routes lead to as well.
     NextHopObject(NextHopObject),
     /// This host, as if the device had the address. No plan has it: undo journals of earlier

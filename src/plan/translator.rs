@@ -1,7 +1,9 @@
 //! The plan of a translator, which never changes.
 
+use std::net::IpAddr;
+
 use super::{Protocol, Resource, Route, Target, route::MAIN_TABLE};
-use crate::{config::Config, link::LinkRef};
+use crate::{addr::IpPrefix, config::Config, link::LinkRef};
 
 /// What is to be there at the start, in this order.
 ///
@@ -29,6 +31,19 @@ pub fn setup(config: &Config) -> Vec<Resource> {
     let routes = config.tun_route.iter().map(|prefix| prefix.network());
     plan.extend(routes.map(|destination| Resource::Route(route(destination))));
     plan
+}
+
+/// A route by a router, for the administrator.
+pub fn route_by(router: IpAddr, link: LinkRef, destination: IpPrefix) -> Resource {
+    Resource::Route(Route {
+        destination,
+        target: Target::Router(router, link),
+        table: MAIN_TABLE,
+        metric: 0,
+        mtu: None,
+        advmss: None,
+        protocol: Protocol::Static,
+    })
 }
 
 #[cfg(test)]

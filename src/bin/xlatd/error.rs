@@ -1,10 +1,14 @@
 //! The errors that end xlatd, at the start or later.
 
-use std::{error, fmt, io, net::SocketAddr, path::PathBuf};
+use std::{
+    error, fmt, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use nix::errno::Errno;
 use xlatd::{
-    config::LineError,
+    config::{LineError, container::VariableError},
     plan::{Protocol, Resource, Step},
     report::explain::{NoCounterpart, NotRead},
 };
@@ -36,6 +40,12 @@ pub(crate) enum Error {
         path: PathBuf,
         lines: Vec<LineError>,
     },
+    /// The environment has these mistakes.
+    Variables(Vec<VariableError>),
+    /// The network namespace does not forward, and these settings cannot be changed.
+    Forwarding(Vec<(&'static str, io::Error)>),
+    /// No route leads to the router of TAYGA_GW4.
+    NoRoute(Ipv4Addr),
     /// The user or group (`kind`) does not exist.
     NoSuchUser { kind: &'static str, name: String },
     /// The group for the user of `--user` is unknown.
@@ -130,6 +140,24 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
+            Self::Variables(errors) => {
+                let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+            Self::Forwarding(settings) => {
+                let mut flags = String::new();
+                for (setting, cause) in settings {
+                    writeln!(f, "cannot set {setting} to 1: {cause}")?;
+                    flags += &format!(" --sysctl {setting}=1");
+                }
+                write!(f, "start the container with{flags}")
+            }
+            Self::NoRoute(router) => {
+                write!(
+                    f,
+                    "TAYGA_GW4: expected a router, found {router}, which has no route"
+                )
+            }
             Self::NoSuchUser { kind, name } => write!(f, "{name}: no such {kind}"),
             Self::NoGroup => f.write_str("--user with the number of an unknown user needs --group"),
             Self::NotRoot => f.write_str("--user and --group require root"),
@@ -154,8 +182,14 @@ impl fmt::Display for Error {
                 write!(f, "{device}: cannot attach to the TUN device")?;
                 f.write_str(match errno(cause) {
                     Some(Errno::EBUSY) => ", which another process is using",
-                    Some(Errno::EPERM | Errno::EACCES) => ", which requires root or CAP_NET_ADMIN",
-                    Some(Errno::ENOENT) => ", since there is no /dev/net/tun (modprobe tun)",
+                    Some(Errno::EPERM | Errno::EACCES) => {
+                        ", which requires root or CAP_NET_ADMIN (in a container: --cap-add \
+                         NET_ADMIN)"
+                    }
+                    Some(Errno::ENOENT) => {
+                        ", since there is no /dev/net/tun (modprobe tun; in a container: --device \
+                         /dev/net/tun)"
+                    }
                     _ => "",
                 })
             }
@@ -245,6 +279,9 @@ impl error::Error for Error {
             | Self::NoAnswer { cause, .. } => Some(cause),
             Self::Usage { .. }
             | Self::Config { .. }
+            | Self::Variables(_)
+            | Self::Forwarding(_)
+            | Self::NoRoute(_)
             | Self::NoSuchUser { .. }
             | Self::NoGroup
             | Self::NotRoot

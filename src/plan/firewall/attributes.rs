@@ -50,12 +50,28 @@ pub(super) fn name(octets: &[u8], kind: u16) -> Option<&str> {
 
 /// Appends an attribute with a name.
 pub(super) fn push_name(octets: &mut Vec<u8>, kind: u16, name: &str) {
-    let len = HEADER_LEN + name.len() + 1;
+    octets.extend(name_attribute(kind, name));
+}
+
+/// An attribute with a name.
+pub(super) fn name_attribute(kind: u16, name: &str) -> Vec<u8> {
+    attribute(kind, &[name.as_bytes(), &[0]].concat())
+}
+
+/// An attribute with a number of 32 bits.
+pub(super) fn number_attribute(kind: u16, number: u32) -> Vec<u8> {
+    attribute(kind, &number.to_be_bytes())
+}
+
+/// An attribute with a value, which may be attributes.
+pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let len = HEADER_LEN + value.len();
+    let mut octets = Vec::with_capacity(len.next_multiple_of(4));
     octets.extend((len as u16).to_ne_bytes());
     octets.extend(kind.to_ne_bytes());
-    octets.extend(name.as_bytes());
-    octets.resize(octets.len() + 1, 0);
-    octets.resize(octets.len().next_multiple_of(4), 0);
+    octets.extend(value);
+    octets.resize(len.next_multiple_of(4), 0);
+    octets
 }
 
 #[cfg(test)]

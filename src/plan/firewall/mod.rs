@@ -1,5 +1,5 @@
 //! Firewalls of others that drop forwarded packets of a CLAT or a translator, and the commands that
-//! help; and whether one of them masquerades.
+//! help; whether one of them masquerades; and a table that does, for a container.
 //!
 //! Two packets are followed through each chain of the hook forward: the first one of a connection,
 //! and its answer. Of both the devices, the family and the state of the connection are known, of
@@ -10,11 +10,13 @@
 mod attributes;
 mod expressions;
 mod iptables;
+mod masquerade;
 mod nftables;
 mod obstacle;
 mod walk;
 
 pub use iptables::{legacy_masquerades, legacy_obstacle};
+pub use masquerade::{Masquerade, Message};
 pub use nftables::{Request, masquerades, obstacles};
 pub use obstacle::{Chain, Manager, Obstacle};
 pub use walk::{IpVersion, Packet};

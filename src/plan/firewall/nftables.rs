@@ -20,17 +20,17 @@ const MAX_CHAINS: usize = 10_000;
 /// not known. The kernel takes about 15 ms for them, and ten times as long for three times as many.
 const MAX_RULES: usize = 3_000;
 /// NFNL_SUBSYS_NFTABLES, in the upper half of the type of a message.
-const SUBSYSTEM: u16 = 10 << 8;
+pub(super) const SUBSYSTEM: u16 = 10 << 8;
 /// Length of struct nfgenmsg, in octets: family, version, and a number that is not used here.
-const HEADER_LEN: usize = 4;
+pub(super) const HEADER_LEN: usize = 4;
 
 /// NFPROTO_INET and others of linux/netfilter.h.
 const INET: u8 = 1;
-const IPV4: u8 = 2;
+pub(super) const IPV4: u8 = 2;
 const IPV6: u8 = 10;
 /// NF_INET_FORWARD and NF_INET_POST_ROUTING.
 const HOOK_FORWARD: u32 = 2;
-const HOOK_POSTROUTING: u32 = 4;
+pub(super) const HOOK_POSTROUTING: u32 = 4;
 
 /// A request to dump something.
 #[derive(Clone, Debug, PartialEq, Eq)]

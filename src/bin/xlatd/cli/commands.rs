@@ -1,8 +1,9 @@
-//! The commands of xlatd that look at a daemon or a configuration, and run none.
+//! The commands of xlatd that no other program has: those that look at a daemon or a configuration,
+//! and that of a container.
 
 use std::{ffi::OsString, process::ExitCode};
 
-use super::{doctor, explain, metrics, say, status, tayga::Name, trace};
+use super::{container, doctor, explain, metrics, say, status, tayga::Name, trace};
 use crate::error::Error;
 
 /// A command: its name, and what it does with the words after it. It returns the exit status of the
@@ -10,6 +11,7 @@ use crate::error::Error;
 type Command = (&'static str, fn(Vec<OsString>) -> Result<ExitCode, Error>);
 
 const COMMANDS: &[Command] = &[
+    ("container", container::run),
     ("doctor", doctor::run),
     ("explain", explain::run),
     ("metrics", metrics::run),

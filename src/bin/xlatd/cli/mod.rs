@@ -4,6 +4,7 @@ pub(crate) mod ask;
 pub(crate) mod clat;
 pub(crate) mod clatd;
 pub(crate) mod commands;
+mod container;
 mod doctor;
 mod explain;
 pub(crate) mod metrics;

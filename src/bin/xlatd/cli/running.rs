@@ -11,6 +11,7 @@ use xlatd::{
 use super::{
     ask,
     clatd::ClatdArguments,
+    container,
     tayga::{Name, TaygaArguments},
 };
 use crate::sys::holder::{Process, processes};
@@ -138,7 +139,10 @@ fn target_of(process: &Process) -> Option<Target> {
         return Some(Target::Clat(arguments));
     }
     // Other commands have no device.
-    process.devices.first()?;
+    let device = process.devices.first()?;
+    if name == Name::Xlatd && words.peek().is_some_and(|word| word == "container") {
+        return Some(Target::Translator(container::path(device)));
+    }
     let arguments = TaygaArguments::parse(name, words).ok()?;
     Some(Target::Translator(at(arguments.config)))
 }

@@ -14,6 +14,7 @@ pub(crate) const HELP: &str = "\
 Usage: xlatd [OPTION]...
        xlatd check [-c FILE]
        xlatd clat [OPTION]... [KEY=VALUE]...
+       xlatd container [OPTION]... [nat64 | clat]
        xlatd status [OPTION]... [DEVICE]
        xlatd explain [OPTION]... ADDRESS [ADDRESS]
        xlatd doctor [OPTION]... [DEVICE | clat]
@@ -23,6 +24,7 @@ Usage: xlatd [OPTION]...
 xlatd is a stateless NAT64/SIIT translator, configured by tayga.conf.
 xlatd check prints what a tayga.conf means, and changes nothing.
 xlatd clat is a 464XLAT CLAT; see 'xlatd clat --help'.
+xlatd container reads the environment instead; see 'xlatd container --help'.
 xlatd status says how those are that run; see 'xlatd status --help'.
 xlatd explain says what becomes of packets, and why; see 'xlatd explain --help'.
 xlatd doctor says what keeps packets from passing; see 'xlatd doctor --help'.

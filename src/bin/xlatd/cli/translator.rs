@@ -21,7 +21,7 @@ use crate::{
     daemon::{
         file_as_read::FileAsRead,
         map_file,
-        translator::{self, Options},
+        translator::{self, Container, Options},
     },
     datapath::device,
     error::{Error, system},
@@ -82,6 +82,7 @@ fn start(
         chroot: arguments.chroot,
         configuration,
         runtime_directory: runtime_directory(),
+        container: Container::default(),
     };
     if arguments.chroot && config.data_dir.is_none() {
         return Err(Error::Chroot("data-dir in the configuration"));

@@ -10,10 +10,10 @@ use std::{
 use caps::Capability;
 use log::{debug, info, warn};
 use xlatd::{
-    addr::AddressMap,
+    addr::{AddressMap, Prefix4},
     config::Config,
     doctor::translator::warnings,
-    plan,
+    plan::{self, Resource, firewall::Masquerade},
     report::{
         hints::{self, Hints},
         status::{Kind, Maps, Process, Status},
@@ -40,7 +40,7 @@ use crate::{
         detach::Readiness,
         firewall::Firewall,
         kept_file::KeptFile,
-        netlink::{Change, LinkChanges, LinkState, Netlink},
+        netlink::{Change, LinkChanges, LinkState, Netlink, nftables},
         pidfile::PidFile,
         privilege::{self, Identity},
         random,
@@ -65,6 +65,17 @@ pub(crate) struct Options {
     pub(crate) configuration: FileAsRead,
     /// The directory of the control socket.
     pub(crate) runtime_directory: PathBuf,
+    /// What only a container sets up.
+    pub(crate) container: Container,
+}
+
+/// What is set up in the network namespace of a container, besides the device.
+#[derive(Default)]
+pub(crate) struct Container {
+    /// Routes to others than the device.
+    pub(crate) routes: Vec<Resource>,
+    /// The pool that is masqueraded.
+    pub(crate) masquerade: Option<Prefix4>,
 }
 
 /// The translator and its device, with their configuration and files.
@@ -75,6 +86,8 @@ pub(crate) struct Daemon {
     map_file: Option<(KeptFile, FileAsRead)>,
     netlink: Netlink,
     changes: LinkChanges,
+    /// Its table of nftables goes with it.
+    _masquerade: Option<Netlink>,
     path: PacketPath,
     /// Whether the device was [unusable](is_usable) since its addresses and routes were last
     /// checked.
@@ -106,12 +119,14 @@ pub(crate) fn start(
         false => Offload::None,
     };
     let mut host = Host::new(Firewall::default(), offload)?;
+    let mut masquerade = None;
     let pidfile = host
         .attach(&config.tun_device)
         .and_then(|name| {
             config.tun_device = name; // the kernel replaced a %d by a number
             host.device.iter().try_for_each(Device::check_mtu)?;
-            host.change(plan::setup(&config))
+            let routes = options.container.routes.iter().cloned();
+            host.change(plan::setup(&config).into_iter().chain(routes).collect())
         })
         .and_then(|()| write_pidfile(options))
         .and_then(|pidfile| {
@@ -126,6 +141,8 @@ pub(crate) fn start(
                 awaited.map_err(system("continue: the process that was started has ended"))?;
             }
             warn_of_host(&config, &map);
+            let pool = options.container.masquerade;
+            masquerade = pool.and_then(|pool| masquerade_pool(pool, &config.tun_device));
             let socket = &config.control_socket;
             let socket = socket.path(&options.runtime_directory, &config.tun_device);
             service.control = socket.and_then(|path| Control::open(&path, options.identity));
@@ -150,6 +167,7 @@ pub(crate) fn start(
         map_file,
         netlink,
         changes,
+        _masquerade: masquerade,
         path,
         was_unusable: false,
     };
@@ -183,6 +201,24 @@ fn warn_of_host(config: &Config, map: &AddressMap) {
     match facts {
         Ok(facts) => warnings(&facts).iter().for_each(|line| warn!("{line}")),
         Err(error) => debug!("{}", error.report()),
+    }
+}
+
+/// Masquerades a pool, as long as the socket that is returned is open.
+fn masquerade_pool(pool: Prefix4, device: &str) -> Option<Netlink> {
+    let device = device.to_owned();
+    match nftables::masquerade(&Masquerade { pool, device }) {
+        Ok(netlink) => {
+            info!("masquerade {pool}: done");
+            Some(netlink)
+        }
+        Err(error) => {
+            warn!(
+                "Cannot masquerade {pool}, so IPv4 hosts need a route to it: {error} \
+                 (XLATD_MASQUERADE=no, if they have)"
+            );
+            None
+        }
     }
 }
 

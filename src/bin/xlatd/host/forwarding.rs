@@ -9,6 +9,8 @@ use xlatd::plan::{
 
 use crate::sys::sysctl;
 
+const IPV4_FORWARDING: &str = "net/ipv4/conf/all/forwarding";
+
 /// Whether the kernel can forward by device (Linux 6.17).
 pub(crate) fn is_by_device() -> bool {
     sysctl::exists(&conf_path("all", FORCE_FORWARDING))
@@ -62,6 +64,26 @@ pub(super) fn switch(on: bool) -> io::Result<Effect> {
         }
     }
     result.map(|()| Effect::Changed)
+}
+
+/// Has a network namespace forward IPv4 and IPv6, and tells which settings could not be changed.
+pub(crate) fn forward_all() -> Result<(), Vec<(&'static str, io::Error)>> {
+    let ipv4 = || match sysctl::is_on(IPV4_FORWARDING) {
+        true => Ok(()),
+        false => sysctl::write(IPV4_FORWARDING, "1"),
+    };
+    let ipv6 = || switch(true).map(drop);
+    let settings: [(_, &dyn Fn() -> io::Result<()>); 2] = [
+        ("net.ipv4.conf.all.forwarding", &ipv4),
+        ("net.ipv6.conf.all.forwarding", &ipv6),
+    ];
+    let failed = settings
+        .iter()
+        .filter_map(|(setting, write)| Some((*setting, write().err()?)));
+    match failed.collect::<Vec<_>>() {
+        failed if failed.is_empty() => Ok(()),
+        failed => Err(failed),
+    }
 }
 
 /// Has the host not forward, unless another program wants it to.

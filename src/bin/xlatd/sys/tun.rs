@@ -2,14 +2,17 @@
 
 use std::{
     ffi::c_char,
-    fs::File,
+    fs::{self, File},
     io::{self, Read, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd},
     thread,
     time::{Duration, Instant},
 };
 
-use nix::libc;
+use nix::{
+    libc,
+    sys::stat::{Mode, SFlag, makedev, mknod},
+};
 use tun::AbstractDevice;
 use xlatd::wire::virtio;
 
@@ -35,6 +38,21 @@ const TSO6: u64 = 0x04;
 const TSO_ECN: u64 = 0x08;
 const USO4: u64 = 0x20; // since Linux 6.2
 const USO6: u64 = 0x40;
+
+/// Where the kernel makes and attaches TUN devices.
+const NODE: &str = "/dev/net/tun";
+
+/// Makes the node of the driver if it is not there, as in a container that is started without it
+/// but may have it.
+pub(crate) fn make_node() -> io::Result<()> {
+    if fs::exists(NODE)? {
+        return Ok(());
+    }
+    fs::create_dir_all("/dev/net")?;
+    let everyone = Mode::from_bits_truncate(0o666);
+    mknod(NODE, SFlag::S_IFCHR, everyone, makedev(10, 200))?; // misc, TUN_MINOR
+    Ok(())
+}
 
 /// The queues of a TUN device. The kernel refuses to attach with flags of the other kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ mod rule;
 use std::{
     io,
     net::IpAddr,
-    ops::ControlFlow,
+    ops::{ControlFlow, RangeInclusive},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
@@ -113,11 +113,20 @@ impl Netlink {
         &mut self,
         message: M,
         flags: u16,
-        mut each: impl FnMut(M) -> ControlFlow<()>,
+        each: impl FnMut(M) -> ControlFlow<()>,
     ) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         send(&self.socket, message, NLM_F_ACK | flags, self.sequence)?;
+        self.answers(self.sequence..=self.sequence, each)
+    }
 
+    /// Reads the answers to requests with these numbers, until the kernel acknowledges or refuses
+    /// one of them.
+    fn answers<M: NetlinkDeserializable>(
+        &mut self,
+        requests: RangeInclusive<u32>,
+        mut each: impl FnMut(M) -> ControlFlow<()>,
+    ) -> io::Result<()> {
         loop {
             let len = self.socket.recv(&mut &mut *self.buffer, 0)?;
             for answer in messages(&self.buffer[..len.min(self.buffer.len())]) {
@@ -125,7 +134,7 @@ impl Netlink {
                 let Ok(answer) = answer else {
                     continue;
                 };
-                if answer.header.sequence_number != self.sequence {
+                if !requests.contains(&answer.header.sequence_number) {
                     continue;
                 }
                 match answer.payload {
@@ -157,6 +166,12 @@ fn send<M: NetlinkSerializable>(
     flags: u16,
     sequence: u32,
 ) -> io::Result<()> {
+    socket.send(&octets(message, flags, sequence), 0)?;
+    Ok(())
+}
+
+/// A request as octets. They fill a multiple of 4, as do all messages of nftables.
+fn octets<M: NetlinkSerializable>(message: M, flags: u16, sequence: u32) -> Vec<u8> {
     let payload = NetlinkPayload::InnerMessage(message);
     let mut request = NetlinkMessage::new(NetlinkHeader::default(), payload);
     request.header.flags = NLM_F_REQUEST | flags;
@@ -164,8 +179,7 @@ fn send<M: NetlinkSerializable>(
     request.finalize();
     let mut octets = vec![0; request.buffer_len()];
     request.serialize(&mut octets);
-    socket.send(&octets, 0)?;
-    Ok(())
+    octets
 }
 
 fn borrowed(socket: &Socket) -> BorrowedFd<'_> {

@@ -76,7 +76,11 @@ impl Netlink {
             return Ok((effect, Precedence::First)); // no metric is better than 0
         }
         let routes = self.routes_beside(route)?;
-        let own = routes.iter().position(|route| is_through(route, tun));
+        let device = match &route.target {
+            Target::Router(_, link) => link.index,
+            _ => tun,
+        };
+        let own = routes.iter().position(|route| is_through(route, device));
         let metric = match own {
             Some(0) => return Ok((effect, Precedence::First)),
             _ if is_v4 => {
@@ -97,7 +101,7 @@ impl Netlink {
                 metric
             }
         };
-        let Some(best) = routes.iter().find(|route| !is_through(route, tun)) else {
+        let Some(best) = routes.iter().find(|route| !is_through(route, device)) else {
             return Ok((effect, Precedence::First));
         };
         let other = self.describe(best, route.destination)?;
@@ -255,8 +259,10 @@ fn route_message(tun: u32, route: &Route) -> RouteMessage {
         Target::Blackhole => (RouteType::BlackHole, None),
     };
     message.header.kind = kind;
-    message.header.scope = match (ip, &hop) {
-        (IpAddr::V4(_), Some(_)) => RouteScope::Link,
+    message.header.scope = match (ip, &route.target) {
+        (IpAddr::V4(_), Target::Device(_) | Target::NextHopObject(_) | Target::Local(_)) => {
+            RouteScope::Link
+        }
         _ => RouteScope::Universe, // IPv6 routes have no other
     };
     let attributes = &mut message.attributes;
@@ -267,7 +273,7 @@ fn route_message(tun: u32, route: &Route) -> RouteMessage {
     }
     attributes.extend(hop);
     if let Target::Router(router, _) = route.target {
-        attributes.push(RouteAttribute::Gateway(RouteAddress::Inet6(router)));
+        attributes.push(RouteAttribute::Gateway(router.into()));
     }
     if route.metric != 0 {
         attributes.push(RouteAttribute::Priority(route.metric));
