@@ -28,6 +28,11 @@ impl Sysctl {
         conf_path(&self.link.name, &self.name)
     }
 
+    /// Whether it keeps the kernel from sending packets of its own by the TUN device.
+    pub fn silences_tun(&self) -> bool {
+        self.link.index == 0 && matches!(&*self.name, "addr_gen_mode" | "disable_ipv6")
+    }
+
     /// The effect of writing the value where another one is found.
     pub fn apply(&self, found: &str) -> Effect {
         match found == self.value {

@@ -42,8 +42,8 @@ pub(crate) enum Error {
     },
     /// The environment has these mistakes.
     Variables(Vec<VariableError>),
-    /// The network namespace does not forward, and these settings cannot be changed.
-    Forwarding(Vec<(&'static str, io::Error)>),
+    /// The network namespace does not forward, and these settings cannot get these values.
+    Forwarding(Vec<((&'static str, &'static str), io::Error)>),
     /// No route leads to the router of TAYGA_GW4.
     NoRoute(Ipv4Addr),
     /// The user or group (`kind`) does not exist.
@@ -146,9 +146,10 @@ impl fmt::Display for Error {
             }
             Self::Forwarding(settings) => {
                 let mut flags = String::new();
-                for (setting, cause) in settings {
-                    writeln!(f, "cannot set {setting} to 1: {cause}")?;
-                    flags += &format!(" --sysctl {setting}=1");
+                for ((path, value), cause) in settings {
+                    let name = path.replace('/', ".");
+                    writeln!(f, "cannot set {name} to {value}: {cause}")?;
+                    flags += &format!(" --sysctl {name}={value}");
                 }
                 write!(f, "start the container with{flags}")
             }
@@ -206,6 +207,9 @@ impl fmt::Display for Error {
                 };
                 f.write_str(match (resource, errno(cause)) {
                     (_, Some(Errno::EPERM)) => ", which requires root or CAP_NET_ADMIN",
+                    (Some(Resource::Sysctl(_) | Resource::Forwarding), Some(Errno::EROFS)) => {
+                        " (in a container: by its option --sysctl)"
+                    }
                     (Some(Resource::Route(route)), Some(Errno::ENETDOWN))
                         if route.protocol == Protocol::Static =>
                     {

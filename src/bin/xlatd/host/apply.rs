@@ -6,7 +6,7 @@ use log::{info, warn};
 use xlatd::{
     addr::IpPrefix,
     link::LinkRef,
-    plan::{self, Before, Effect, Resource, Step, Sysctl, Undo},
+    plan::{self, Before, Effect, FORCE_FORWARDING, Resource, Step, Sysctl, Undo},
 };
 
 use crate::{
@@ -42,7 +42,10 @@ pub(super) fn apply(
         }),
         Resource::Rule(rule) => netlink.add_rule(rule),
         Resource::Sysctl(sysctl) => {
-            write_sysctl(sysctl, &sysctl.value, |found| sysctl.apply(found))
+            match write_sysctl(sysctl, &sysctl.value, |found| sysctl.apply(found)) {
+                Err(error) if is_read_only(&error) => in_container(netlink, tun, sysctl, error),
+                result => result,
+            }
         }
         Resource::Forwarding => forwarding::switch(true),
         Resource::UfwRule { from, to } => firewall.ufw.allow(from, to).map(|()| Effect::Changed),
@@ -66,9 +69,14 @@ pub(super) fn undo(
         Undo::RemoveNextHopObject(next_hop) => netlink.remove_next_hop_object(next_hop),
         Undo::RemoveRoute(route) => netlink.remove_route(tun, route),
         Undo::RemoveRule(rule) => netlink.remove_rule(rule),
-        Undo::RestoreSysctl { set, before } => write_sysctl(set, before, |found| {
-            set.restore(before, found, forwarding::is_forced())
-        }),
+        Undo::RestoreSysctl { set, before } => {
+            let restore = |found: &_| set.restore(before, found, forwarding::is_forced());
+            match write_sysctl(set, before, restore) {
+                // It goes with the device.
+                Err(error) if is_read_only(&error) && set.silences_tun() => Ok(Effect::Unchanged),
+                result => result,
+            }
+        }
         Undo::StopForwarding { routers } => forwarding::stop(routers),
         Undo::DeleteUfwRule { from, to } => firewall.ufw.forget(from, to).map(|()| Effect::Changed),
         Undo::DeleteRuleset(name) => firewall.nft.delete(name).map(|()| Effect::Changed),
@@ -111,7 +119,8 @@ pub(super) fn is_there(netlink: &mut Netlink, tun: u32, resource: &Resource) -> 
         Resource::Rule(rule) => netlink.has_rule(rule),
         // A device that came back under its name has other settings.
         Resource::Sysctl(sysctl) => {
-            Ok(read_sysctl(sysctl).map_or(true, |found| found == sysctl.value))
+            let is_set = read_sysctl(sysctl).map_or(true, |found| found == sysctl.value);
+            Ok(is_set || sysctl::is_read_only(&sysctl.path()))
         }
         Resource::Forwarding => forwarding::is_on(),
         Resource::Ruleset { name, text } => Ok(nftables::count_rules(name)? == plan::rules(text)),
@@ -188,6 +197,27 @@ fn sysctl_path(sysctl: &Sysctl) -> io::Result<String> {
         0 => Ok(sysctl.path()),
         index => sysctl::path_by_index(&sysctl.path(), index),
     }
+}
+
+/// Does without a setting that is read-only, as in a container, if that is possible.
+fn in_container(
+    netlink: &mut Netlink,
+    tun: u32,
+    sysctl: &Sysctl,
+    error: io::Error,
+) -> io::Result<Effect> {
+    if sysctl.silences_tun() {
+        // The kernel sends little by a device without an address.
+        netlink.without_link_local(tun)
+    } else if sysctl.name == FORCE_FORWARDING && forwarding::is_on()? {
+        Ok(Effect::Unchanged)
+    } else {
+        Err(error)
+    }
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ReadOnlyFilesystem
 }
 
 fn warn_of(resource: &Resource, precedence: Precedence) {

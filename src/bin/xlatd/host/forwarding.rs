@@ -9,7 +9,12 @@ use xlatd::plan::{
 
 use crate::sys::sysctl;
 
+/// A setting by its path, and a value of it.
+type Setting = (&'static str, &'static str);
+
+const DISABLE_IPV6: &str = "net/ipv6/conf/all/disable_ipv6";
 const IPV4_FORWARDING: &str = "net/ipv4/conf/all/forwarding";
+const IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 
 /// Whether the kernel can forward by device (Linux 6.17).
 pub(crate) fn is_by_device() -> bool {
@@ -66,23 +71,25 @@ pub(super) fn switch(on: bool) -> io::Result<Effect> {
     result.map(|()| Effect::Changed)
 }
 
-/// Has a network namespace forward IPv4 and IPv6, and tells which settings could not be changed.
-pub(crate) fn forward_all() -> Result<(), Vec<(&'static str, io::Error)>> {
-    let ipv4 = || match sysctl::is_on(IPV4_FORWARDING) {
-        true => Ok(()),
-        false => sysctl::write(IPV4_FORWARDING, "1"),
+/// Has a network namespace forward IPv4 and IPv6, also by devices that are still to come. Tells
+/// which settings would have to be changed and could not be.
+pub(crate) fn forward_all() -> Result<(), Vec<(Setting, io::Error)>> {
+    // Docker disables IPv6 on devices that are not its own.
+    let ipv6_is_off = sysctl::is_on("net/ipv6/conf/default/disable_ipv6");
+    let mut failed = Vec::new();
+    let mut note = |path, value, result: io::Result<()>| {
+        failed.extend(result.err().map(|error| ((path, value), error)));
     };
-    let ipv6 = || switch(true).map(drop);
-    let settings: [(_, &dyn Fn() -> io::Result<()>); 2] = [
-        ("net.ipv4.conf.all.forwarding", &ipv4),
-        ("net.ipv6.conf.all.forwarding", &ipv6),
-    ];
-    let failed = settings
-        .iter()
-        .filter_map(|(setting, write)| Some((*setting, write().err()?)));
-    match failed.collect::<Vec<_>>() {
-        failed if failed.is_empty() => Ok(()),
-        failed => Err(failed),
+    if ipv6_is_off {
+        note(DISABLE_IPV6, "0", sysctl::write(DISABLE_IPV6, "0"));
+    }
+    if !sysctl::is_on(IPV4_FORWARDING) {
+        note(IPV4_FORWARDING, "1", sysctl::write(IPV4_FORWARDING, "1"));
+    }
+    note(IPV6_FORWARDING, "1", switch(true).map(drop));
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(failed),
     }
 }
 

@@ -2,7 +2,12 @@
 
 use std::{fs, io, path::PathBuf};
 
-use nix::{libc, net::if_::if_indextoname};
+use nix::{
+    errno::Errno,
+    libc,
+    net::if_::if_indextoname,
+    unistd::{AccessFlags, access},
+};
 
 /// The path of a device's setting, such as `net/ipv6/conf/eth0/forwarding`, with the current name
 /// of the device. Fails if the device does not exist any more.
@@ -32,6 +37,11 @@ pub(crate) fn read(path: &str) -> io::Result<String> {
 
 pub(crate) fn write(path: &str, value: &str) -> io::Result<()> {
     fs::write(full(path), value)
+}
+
+/// Whether no setting can be changed, as in a container.
+pub(crate) fn is_read_only(path: &str) -> bool {
+    access(&full(path), AccessFlags::W_OK) == Err(Errno::EROFS)
 }
 
 /// The names of the entries in a directory of settings.

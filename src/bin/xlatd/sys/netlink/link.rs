@@ -5,7 +5,10 @@ use std::io;
 use netlink_packet_core::Nla;
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{
+        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, LinkAttribute, LinkFlags,
+        LinkInfo, LinkMessage,
+    },
 };
 use nix::libc;
 use xlatd::plan::Effect;
@@ -94,6 +97,18 @@ impl Netlink {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes.push(LinkAttribute::Mtu(mtu));
+        self.tell(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// Has the kernel give a device no link-local address (`ip link set addrgenmode none`).
+    pub(crate) fn without_link_local(&mut self, index: u32) -> io::Result<Effect> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let of_ipv6 = vec![AfSpecUnspec::Inet6(vec![mode])];
+        message
+            .attributes
+            .push(LinkAttribute::AfSpecUnspec(of_ipv6));
         self.tell(RouteNetlinkMessage::SetLink(message), 0)
     }
 
