@@ -30,6 +30,7 @@ mod clat_links;
 mod clat_neighbours;
 mod clat_uplink;
 mod clat_vpn;
+mod container;
 mod control;
 mod data_dir;
 mod detach;
