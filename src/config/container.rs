@@ -394,8 +394,13 @@ impl Draft {
                     self.name(*line, 0).unwrap_or("another one")
                 )
             }
-            // Where the line has less words, or more, than the variable is to have.
-            problem => problem.to_string(),
+            problem => {
+                let lines = (1..=self.names.len()).rev();
+                lines.fold(problem.to_string(), |text, line| {
+                    let other = self.name(line, 0).unwrap_or("another one");
+                    text.replace(&format!(" of line {line}"), &format!(" of {other}"))
+                })
+            }
         };
         Some(VariableError { name, problem })
     }
@@ -640,7 +645,7 @@ mod tests {
                     ("TAYGA_MAP6", "2001:db8::1"),
                     ("TAYGA_ADDR6", "2001:db8::2"),
                 ],
-                &["TAYGA_MAP4: map"],
+                &["TAYGA_MAP4: expected another address than ipv4-addr of TAYGA_ADDR4, found "],
             ),
             (
                 Some(Role::Clat),
