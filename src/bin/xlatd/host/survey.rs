@@ -120,8 +120,8 @@ impl Survey {
             input: link.as_ref().map(|link| input(link.index, device)),
             link: link.as_ref().map(of_link),
             disabled: disabled(device),
-            forwards_v4: sysctl::is_on("net/ipv4/ip_forward"),
-            forwards_v6: forwarding::is_on().unwrap_or(false),
+            forwards_v4: sysctl::may_be_on("net/ipv4/ip_forward"),
+            forwards_v6: forwarding::is_on().unwrap_or_else(|_| !sysctl::exists("net")),
             ways: interfaces.iter().map(way).collect(),
             ..Facts::default()
         };
@@ -332,7 +332,7 @@ fn input(index: u32, name: &str) -> Input {
     };
     Input {
         link: LinkRef::new(index, name),
-        forwards_v4: sysctl::is_on(&format!("net/ipv4/conf/{name}/forwarding")),
+        forwards_v4: sysctl::may_be_on(&format!("net/ipv4/conf/{name}/forwarding")),
         forces_v6: sysctl::is_on(&conf_path(name, FORCE_FORWARDING)),
         rp_filter: filter("all").max(filter(name)),
     }

@@ -31,6 +31,11 @@ pub(crate) fn is_on(path: &str) -> bool {
     read(path).is_ok_and(|value| value == "1")
 }
 
+/// Whether the setting is 1, or cannot be known, as without /proc/sys.
+pub(crate) fn may_be_on(path: &str) -> bool {
+    is_on(path) || !exists("net")
+}
+
 pub(crate) fn read(path: &str) -> io::Result<String> {
     Ok(fs::read_to_string(full(path))?.trim().to_owned())
 }
