@@ -117,6 +117,22 @@ fn the_sample_is_right_with_its_comment_signs_removed() {
     );
 }
 
+/// The package installs what Debian's tayga does, in other words.
+#[test]
+fn the_configuration_of_the_package_is_that_of_debian() {
+    let (config, notices) = Config::read(text("conf/packaging/debian/tayga.conf")).unwrap();
+    let (debian, _) = Config::read(
+        "tun-device nat64\n\
+         ipv4-addr 192.168.255.1\n\
+         prefix 2001:db8:1:ffff::/96\n\
+         dynamic-pool 192.168.255.0/24\n\
+         data-dir /var/spool/tayga\n",
+    )
+    .unwrap();
+    assert_eq!(config, debian);
+    assert!(notices.is_empty(), "{notices:?}");
+}
+
 /// Each line of the sample that is not required is at its default.
 #[test]
 fn the_sample_shows_the_defaults() {
