@@ -349,7 +349,7 @@ impl Clat {
             }));
         } else if self.choice.tested().is_some() {
             // A test that is not over begins anew.
-            self.choice = Choice::default();
+            self.choice.reset();
         }
         let tested = self.choice.tested().zip(uplink);
         let tested = tested.map(|(address, uplink)| AddressTest {

@@ -102,6 +102,8 @@ pub(super) struct Choice {
     is_answered: bool,
     /// The address that was used when the link went down.
     used: Option<Ipv6Addr>,
+    /// The address that was ours last, and the link-layer address that the uplink had.
+    last: Option<(Option<[u8; 6]>, Ipv6Addr)>,
 }
 
 impl Choice {
@@ -115,6 +117,15 @@ impl Choice {
         };
         *self = Self {
             used,
+            last: self.last,
+            ..Self::default()
+        };
+    }
+
+    /// Forgets everything but the address that was ours last.
+    pub(super) fn reset(&mut self) {
+        *self = Self {
+            last: self.last,
             ..Self::default()
         };
     }
@@ -188,10 +199,11 @@ impl Choice {
         }
         let model = place.model(self.address(), discovery).copied();
         if self.has_left_network(place, model) {
-            *self = Self::default();
+            self.reset();
             discovery.be_patient(now);
         }
-        let candidate = |attempt| place.candidate(model, attempt);
+        let last = self.last;
+        let candidate = |attempt| place.candidate(model, attempt, last);
         let lacks_network = matches!(
             self.state,
             Dedicated::Unavailable(
@@ -199,7 +211,7 @@ impl Choice {
             )
         );
         if lacks_network && candidate(0).is_ok() {
-            *self = Self::default();
+            self.reset();
         }
         if self.state == Dedicated::Untried {
             let waits = self.patience(place.settings, discovery, now).is_some();
@@ -212,7 +224,11 @@ impl Choice {
             Source::Auto => Test::UniqueAndForwarded,
             Source::Shared | Source::Derived | Source::Explicit(_) => Test::Unique,
         };
-        self.test(place.uplink, host, candidate, test, now)
+        let probe = self.test(place.uplink, host, candidate, test, now);
+        if let Dedicated::Ready(address) = self.state {
+            self.last = Some((place.uplink.mac, address));
+        }
+        probe
     }
 
     /// Whether the host has left the network of the CLAT address, or is about to and has an address
@@ -321,7 +337,7 @@ impl Choice {
     /// CLAT address was not answered may have had the same cause, so it is tried again.
     pub(super) fn answers_again(&mut self) {
         if self.unavailable() == Some(NoClatAddress::Unanswered) {
-            *self = Self::default();
+            self.reset();
         }
     }
 
@@ -333,7 +349,7 @@ impl Choice {
             self.unavailable(),
             Some(NoClatAddress::Filtered | NoClatAddress::Unanswered)
         ) {
-            *self = Self::default();
+            self.reset();
         }
     }
 
@@ -374,8 +390,14 @@ impl Place<'_> {
     }
 
     /// The CLAT address to try, by the number of the attempt. Only those formed by ourselves have
-    /// others after them.
-    fn candidate(&self, model: Option<Address>, attempt: u32) -> Result<Ipv6Addr, NoClatAddress> {
+    /// others after them. The first is the one that was ours last in the same network: open
+    /// connections have it, although the prefix that it is neutral for may be gone.
+    fn candidate(
+        &self,
+        model: Option<Address>,
+        attempt: u32,
+        last: Option<(Option<[u8; 6]>, Ipv6Addr)>,
+    ) -> Result<Ipv6Addr, NoClatAddress> {
         let settings = self.settings;
         match settings.source {
             Source::Explicit(address) if attempt == 0 => {
@@ -393,6 +415,12 @@ impl Place<'_> {
             Source::Auto => {
                 let network = network_of(model.ok_or(NoClatAddress::NoNetwork)?.address);
                 let mac = self.uplink.mac;
+                let last = last.filter(|(its_mac, address)| {
+                    attempt == 0 && *its_mac == mac && network_of(*address) == network
+                });
+                if let Some((_, address)) = last {
+                    return Ok(address);
+                }
                 Ok(iid::stable(network, settings, mac, attempt, self.prefix))
             }
             Source::Derived | Source::Explicit(_) | Source::Shared => Err(NoClatAddress::InUse),

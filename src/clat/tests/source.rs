@@ -172,6 +172,36 @@ fn a_network_that_is_back_soon_has_the_same_address() {
     assert_eq!(tested(&rig.network_is()), Some(Some(ours)));
 }
 
+/// The same, after the network has changed its NAT64 prefix: open connections have the address that
+/// was formed for the old one.
+#[test]
+fn an_address_outlives_the_prefix_that_it_was_formed_for() {
+    let mut rig = Rig::of(Settings::default());
+    rig.network_is();
+    let ours = tested(&rig.tell(announcement("2001:db8:6::")));
+    let ours = ours.unwrap().unwrap();
+    rig.is_unique(ours);
+    rig.tell(Event::Answered { from: ours });
+    rig.link().addresses.pop();
+    rig.network_is();
+    let setup = setups(&rig.advertised(&[(OTHER, 0), ("64:ff9b::", 600)]))[0].clone();
+    assert_eq!(
+        (setup.prefix.to_string(), setup.source),
+        ("64:ff9b::/96".to_owned(), ours)
+    );
+    let there = std::mem::take(&mut rig.link().addresses);
+    rig.network_is();
+    rig.now += seconds(1);
+    rig.link().addresses = there;
+    assert_eq!(tested(&rig.network_is()), Some(Some(ours)));
+    // Another host has taken it meanwhile.
+    let mut taken = address(&ours.to_string());
+    taken.duplicate = true;
+    rig.link().addresses.push(taken);
+    let other = tested(&rig.network_is()).unwrap().unwrap();
+    assert_ne!(other, ours);
+}
+
 /// Detection of duplicates goes on beside that of the host's own address; probes wait for the
 /// latter.
 #[test]
