@@ -232,7 +232,7 @@ impl Interface {
     }
 
     /// Whether it carries packets within packets of another interface.
-    fn is_tunnel(&self) -> bool {
+    pub fn is_tunnel(&self) -> bool {
         TUNNELS.contains(&self.kind.as_str())
     }
 

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::{
     facts::Disabled,
+    filters,
     finding::{Check, Diagnosis, Finding},
     process,
 };
@@ -12,7 +13,8 @@ use crate::{
         firewall::Obstacle,
         shell::{conf, word},
     },
-    report::status,
+    report::{hints, status},
+    translate::DropReason,
 };
 
 /// What there is of a host, as a CLAT is concerned.
@@ -40,6 +42,9 @@ pub struct Facts {
     pub native: Option<String>,
     /// The chains that drop what the host forwards for the CLAT.
     pub obstacles: Vec<Obstacle>,
+    /// The chains that drop packets of connections that others open by way of this host and the
+    /// CLAT, each with the device that they come in by.
+    pub guests: Vec<(Obstacle, String)>,
     /// The address that an ICMP echo was sent to by way of the CLAT, and whether it was answered;
     /// `None`: none was sent.
     pub echo: Option<(Ipv4Addr, bool)>,
@@ -117,6 +122,12 @@ pub const CHECKS: &[Check<Facts>] = &[
 /// The key of the note that the CLAT steps aside.
 pub const NATIVE_IPV4: &str = "native-ipv4";
 
+/// The key of the notes about those behind this host that have no IPv4 by the CLAT.
+pub const GUESTS: &str = "guests";
+
+/// The seconds for which a packet that was dropped says how it is now.
+const RECENT: u64 = 60;
+
 /// All that is found about a CLAT.
 pub fn examine(facts: &Facts) -> Diagnosis {
     let known = facts.clat().and_then(|clat| clat.overview.native.as_ref());
@@ -127,7 +138,7 @@ pub fn examine(facts: &Facts) -> Diagnosis {
     });
     Diagnosis {
         device: facts.device.clone(),
-        notes: note.into_iter().collect(),
+        notes: note.into_iter().chain(guests(facts)).collect(),
         ..Diagnosis::of(facts, CHECKS)
     }
 }
@@ -216,6 +227,33 @@ fn firewalls(facts: &Facts) -> Vec<Finding> {
         Finding::new("firewall", problem, commands)
     });
     findings.collect()
+}
+
+/// Firewalls, which may be there to keep them from it, and masquerading, which they need.
+fn guests(facts: &Facts) -> Vec<Finding> {
+    let device = &facts.device;
+    let firewalls = facts.guests.iter().map(|(obstacle, other)| {
+        let problem = filters::problem(obstacle, device, other);
+        let problem =
+            format!("{problem}: what is behind {other} has no IPv4 by the CLAT. To allow it:");
+        Finding::new(GUESTS, problem, obstacle.commands(device, other))
+    });
+    let packets = facts.status.as_ref().and_then(|one| one.packets.as_ref());
+    let dropped = packets.map_or(&[][..], |packets| &packets.four_to_six.dropped);
+    let of_others = dropped
+        .iter()
+        .find(|one| one.reason == DropReason::NoSource.key());
+    let last = of_others.and_then(|one| one.last.as_ref());
+    let last = last.filter(|last| last.age_seconds <= RECENT);
+    let unmasked = last.map(|last| {
+        let problem = format!(
+            "the CLAT dropped a packet of a network behind this host {} s ago: {}. The addresses \
+             of such a network are to be translated to that of {device}:",
+            last.age_seconds, last.packet
+        );
+        Finding::new(GUESTS, problem, hints::masquerade(device).into())
+    });
+    firewalls.chain(unmasked).collect()
 }
 
 fn silent(facts: &Facts) -> Vec<Finding> {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{
-    facts::{Facts, Leads},
+    facts::{Facts, Leads, Looked},
     finding::Finding,
     samples::{Of, Sample},
 };
@@ -100,32 +100,59 @@ fn is_private(network: Prefix4) -> bool {
     address.is_private() || Prefix4::around(shared, length).contains(address)
 }
 
-/// Firewalls of others.
+/// Firewalls of others: connections that IPv6 hosts open.
 pub(super) fn firewalls(facts: &Facts) -> Vec<Finding> {
-    let device = &facts.device;
-    let finding = |(obstacle, other): &(Obstacle, String)| {
-        let (from, to) = match obstacle.leaves {
-            true => (device, other),
-            false => (other, device),
-        };
-        let version = match obstacle.version {
-            IpVersion::V4 => "IPv4",
-            IpVersion::V6 => "IPv6",
-        };
-        let problem = format!("{obstacle} of {version} between {from} and {to}");
-        Finding::new("firewall", problem, obstacle.commands(device, other))
-    };
-    // Connections of IPv6 hosts come in by IPv6, and leave by IPv4.
-    let is_of_v6_hosts = |one: &Obstacle| one.leaves == (one.version == IpVersion::V4);
-    let (of_v6_hosts, of_v4_hosts): (Vec<_>, Vec<_>) = facts
-        .obstacles
-        .iter()
-        .partition(|(obstacle, _)| is_of_v6_hosts(obstacle));
+    let (of_v6_hosts, of_v4_hosts) = by_opener(facts);
     // With maps alone, a firewall may be there to let pass the one or the other.
     if facts.pool.is_none() && of_v4_hosts.is_empty() {
         return Vec::new();
     }
+    let finding = |(obstacle, other): &(Obstacle, String)| {
+        let problem = problem(obstacle, &facts.device, other);
+        Finding::new("firewall", problem, obstacle.commands(&facts.device, other))
+    };
     of_v6_hosts.into_iter().map(finding).collect()
+}
+
+/// Connections that IPv4 hosts open to IPv6 hosts with a map: a firewall may be there to drop them,
+/// or else these are the commands.
+pub(super) fn firewalls_for_v4_hosts(facts: &Facts) -> Vec<Finding> {
+    let has_map = |looked: &Looked| matches!(looked.sample.of, Of::Map(_));
+    if !facts.routes.iter().any(has_map) {
+        return Vec::new();
+    }
+    let (_, of_v4_hosts) = by_opener(facts);
+    let note = |(obstacle, other): &(Obstacle, String)| {
+        let problem = problem(obstacle, &facts.device, other);
+        let problem = format!("{problem}, if an IPv4 host opens the connection. To allow that:");
+        Finding::new("firewall", problem, obstacle.commands(&facts.device, other))
+    };
+    of_v4_hosts.into_iter().map(note).collect()
+}
+
+type OnDevice = (Obstacle, String);
+
+/// The obstacles for connections that IPv6 hosts open, and for those that IPv4 hosts open.
+fn by_opener(facts: &Facts) -> (Vec<&OnDevice>, Vec<&OnDevice>) {
+    // Connections of IPv6 hosts come in by IPv6, and leave by IPv4.
+    let is_of_v6_hosts = |one: &Obstacle| one.leaves == (one.version == IpVersion::V4);
+    facts
+        .obstacles
+        .iter()
+        .partition(|(obstacle, _)| is_of_v6_hosts(obstacle))
+}
+
+/// The chain, and the connections that it drops.
+pub(super) fn problem(obstacle: &Obstacle, device: &str, other: &str) -> String {
+    let (from, to) = match obstacle.leaves {
+        true => (device, other),
+        false => (other, device),
+    };
+    let version = match obstacle.version {
+        IpVersion::V4 => "IPv4",
+        IpVersion::V6 => "IPv6",
+    };
+    format!("{obstacle} of {version} between {from} and {to}")
 }
 
 /// What drops packets by all of several devices: of the first one, unless one is free. With the

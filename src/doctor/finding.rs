@@ -97,18 +97,20 @@ impl fmt::Display for Diagnosis {
         {
             f.write_char('\n')?;
             paragraph(f, &format!("{key}: {problem}"))?;
-            for command in commands {
-                writeln!(f, "    {command}")?;
-            }
+            write_commands(f, commands)?;
         }
         if self.findings.is_empty() {
             f.write_char('\n')?;
             let checked = self.checked.join(", ");
             paragraph(f, &format!("Nothing found. Looked at: {checked}."))?;
         }
-        for Finding { problem, .. } in &self.notes {
+        for Finding {
+            problem, commands, ..
+        } in &self.notes
+        {
             f.write_char('\n')?;
             paragraph(f, &format!("Note: {problem}"))?;
+            write_commands(f, commands)?;
         }
         for unseen in &self.unseen {
             f.write_char('\n')?;
@@ -116,6 +118,13 @@ impl fmt::Display for Diagnosis {
         }
         Ok(())
     }
+}
+
+/// Writes a line for each command, as it is to be entered.
+fn write_commands(f: &mut fmt::Formatter<'_>, commands: &[String]) -> fmt::Result {
+    commands
+        .iter()
+        .try_for_each(|command| writeln!(f, "    {command}"))
 }
 
 /// Writes words in lines.

@@ -333,26 +333,26 @@ fn private_addresses_are_masqueraded() {
     assert!(masquerade.commands[2].contains(rule), "{masquerade:?}");
 }
 
+/// A chain that drops the first packet of connections to the device, or from it, and of eth0.
+fn obstacle(version: IpVersion, leaves: bool) -> (Obstacle, String) {
+    let table = Table {
+        family: Family::Inet,
+        name: "f".to_owned(),
+    };
+    let obstacle = Obstacle {
+        chain: Chain::Nftables(table, "forward".to_owned()),
+        manager: Manager::Unknown,
+        version,
+        leaves,
+        drops_first: true,
+        drops_answers: false,
+    };
+    (obstacle, "eth0".to_owned())
+}
+
 /// Those of the IPv6 hosts of a pool count; of maps it is enough that one direction passes.
 #[test]
 fn firewalls_count_by_direction() {
-    let obstacle = |version, leaves| {
-        let obstacle = Obstacle {
-            chain: Chain::Nftables(
-                Table {
-                    family: Family::Inet,
-                    name: "f".to_owned(),
-                },
-                "forward".to_owned(),
-            ),
-            manager: Manager::Unknown,
-            version,
-            leaves,
-            drops_first: true,
-            drops_answers: false,
-        };
-        (obstacle, "eth0".to_owned())
-    };
     let (of_v6_hosts, of_v4_hosts) = (
         obstacle(IpVersion::V6, false),
         obstacle(IpVersion::V4, false),
@@ -377,6 +377,35 @@ fn firewalls_count_by_direction() {
     };
     assert_eq!(ways(Vec::new()), [], "one is free");
     assert_eq!(ways(vec![second]), [(first.clone(), "eth0".to_owned())]);
+}
+
+/// That IPv4 hosts cannot open connections may be meant: it is noted, with the commands, where an
+/// explicit mapping says by which address.
+#[test]
+fn firewalls_before_maps_are_noted() {
+    let of_v4_hosts = [
+        obstacle(IpVersion::V4, false),
+        obstacle(IpVersion::V6, true),
+    ];
+    let mut facts = gateway();
+    facts.obstacles = of_v4_hosts.into();
+    let diagnosis = examine(&facts);
+    assert_eq!(diagnosis.status(), 0);
+    let commands = diagnosis.notes.iter().map(|note| &note.commands[..]);
+    assert_eq!(
+        commands.collect::<Vec<_>>(),
+        [
+            ["nft 'insert rule inet f forward oifname \"nat64\" accept'"],
+            ["nft 'insert rule inet f forward iifname \"nat64\" accept'"],
+        ]
+    );
+    let text = diagnosis.to_string();
+    let note = "To allow that:\n    nft 'insert rule inet f forward oifname \"nat64\" accept'\n";
+    assert!(text.contains(note), "{text}");
+    facts
+        .routes
+        .retain(|looked| !matches!(looked.sample.of, Of::Map(_)));
+    assert_eq!(examine(&facts).notes, []);
 }
 
 /// A VPN that may be reached does not hide that the internet may not. Where there is no pool, the

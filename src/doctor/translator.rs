@@ -2,7 +2,7 @@
 
 use super::{
     facts::Facts,
-    filters::{firewalls, masquerade},
+    filters::{firewalls, firewalls_for_v4_hosts, masquerade},
     finding::{Check, Diagnosis, Finding},
     forwarding, process,
     routes::{own_addresses, routes, rp_filter},
@@ -91,9 +91,14 @@ pub const CHECKS: &[Check<Facts>] = &[
 pub fn examine(facts: &Facts) -> Diagnosis {
     Diagnosis {
         device: facts.device.clone(),
-        notes: no_dns64(facts).into_iter().collect(),
+        notes: notes(facts),
         ..Diagnosis::of(facts, CHECKS)
     }
+}
+
+fn notes(facts: &Facts) -> Vec<Finding> {
+    let firewalls = firewalls_for_v4_hosts(facts);
+    firewalls.into_iter().chain(no_dns64(facts)).collect()
 }
 
 /// What a translator warns of at its start, once, a line each: of what may still be set up later,

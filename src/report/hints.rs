@@ -66,9 +66,8 @@ impl Hints {
             ),
             (DropReason::NoSource, Settings::Clat { device }) => format!(
                 "Dropped a packet of a network behind this host, whose addresses are to be \
-                 translated to that of {device}: nft add table ip lan; \
-                 nft add chain ip lan out '{{ type nat hook postrouting priority srcnat; }}'; \
-                 nft add rule ip lan out oifname {device} masquerade"
+                 translated to that of {device}: {}",
+                masquerade(device).join("; ")
             ),
             (_, settings) => {
                 let help = match settings {
@@ -86,6 +85,16 @@ impl Hints {
             }
         })
     }
+}
+
+/// The commands for a network behind the host of a CLAT with this device: nothing else than its own
+/// address is translated.
+pub fn masquerade(device: &str) -> [String; 3] {
+    [
+        "nft add table ip lan".to_owned(),
+        "nft add chain ip lan out '{ type nat hook postrouting priority srcnat; }'".to_owned(),
+        format!("nft add rule ip lan out oifname {device} masquerade"),
+    ]
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! `xlatd doctor` about a CLAT: everything that it can find is broken here, alone, and is what it
 //! names first.
 
+use serde_json::Value;
+
 use crate::{
     clat::{ClatNet, PREFIX, SERVER, clat_case},
     doctor::{Said, ask, sh},
@@ -146,6 +148,66 @@ fn a_firewall_is_found() {
         sh(&net.host, &said.commands()[..2].join("\n"));
         is_well(net);
     });
+}
+
+/// A firewall that keeps a container from the CLAT, and masquerading that it lacks, are notes: they
+/// may be meant. With the commands it has IPv4.
+#[test]
+fn a_container_without_ipv4_is_noted() {
+    clat_case(|net| {
+        let container = net.container();
+        let _daemon = net.start_up("");
+        is_well(net);
+        assert_eq!(notes(&doctor(net)), [] as [Note; 0]);
+        sh(
+            &net.host,
+            "nft add table inet f
+            nft add chain inet f forward '{ type filter hook forward priority 0; policy drop; }'",
+        );
+        let gets_out = || {
+            let ping = format!("ping -n -c 1 -W 0.3 {SERVER}");
+            container.output(&ping).status.success()
+        };
+        for problem in [
+            "inet f forward drops",
+            "are to be translated to that of clat",
+        ] {
+            let commands = wait_for(problem, || {
+                assert!(!gets_out());
+                let said = doctor(net);
+                println!("{}", said.text);
+                assert_eq!(said.status, 0, "{}", said.text);
+                let mut notes = notes(&said).into_iter();
+                Some(notes.find(|note| note.problem.contains(problem))?.commands)
+            });
+            sh(&net.host, &commands.join("\n"));
+        }
+        wait_for("the container to get out", || gets_out().then_some(()));
+    });
+}
+
+#[derive(Debug, PartialEq)]
+struct Note {
+    problem: String,
+    commands: Vec<String>,
+}
+
+/// Those about what is behind the host.
+fn notes(said: &Said) -> Vec<Note> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let notes = said.data["notes"].as_array().unwrap().iter();
+    let notes = notes.filter(|note| note["key"] == "guests");
+    notes
+        .map(|note| Note {
+            problem: text(&note["problem"]),
+            commands: note["commands"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(text)
+                .collect(),
+        })
+        .collect()
 }
 
 /// The echo is the proof: the CLAT itself knows it only once packets were sent.

@@ -20,7 +20,7 @@ use xlatd::{
     link::LinkRef,
     plan::{
         FORCE_FORWARDING, RP_FILTER, conf_path,
-        firewall::{IpVersion, Packet},
+        firewall::{IpVersion, Obstacle, Packet},
     },
 };
 
@@ -266,6 +266,7 @@ impl Survey {
             facts.obstacles = found;
             self.unseen_firewalls(unread);
         }
+        facts.guests = guests(&LinkRef::new(link.index, device), uplink, &interfaces);
         if link.carrier {
             facts.echo = self.try_echo(device, ping).map(|answered| (ping, answered));
         }
@@ -283,6 +284,23 @@ impl Survey {
             }
         }
     }
+}
+
+/// What drops packets of those behind this host, as far as it can be seen: on devices with an IPv4
+/// network, if the kernel forwards what comes in by them.
+fn guests(tun: &LinkRef, uplink: &Interface, interfaces: &[Interface]) -> Vec<(Obstacle, String)> {
+    let behind = interfaces.iter().filter(|one| {
+        let has_network = one.networks_v4.iter().any(|network| network.length() < 31);
+        let is_way_out = one.index == uplink.index || has_default_v4(one) || one.is_tunnel();
+        one.running && has_network && !is_way_out && input(one.index, &one.name).forwards_v4
+    });
+    let found = behind.take(MAX_WAYS).flat_map(|one| {
+        let guest = LinkRef::new(one.index, &one.name);
+        let packets = Packet::connection(IpVersion::V4, false, tun, &guest, None);
+        let obstacles = find_obstacles(&packets).found.into_iter();
+        obstacles.map(|obstacle| (obstacle, one.name.clone()))
+    });
+    found.collect()
 }
 
 /// A process, as it is named to people.
