@@ -441,6 +441,7 @@ fn the_start_warns_in_sentences() {
         address: "192.168.255.1/24".parse().unwrap(),
         device: "eth0".to_owned(),
     }];
+    facts.obstacles = vec![obstacle(IpVersion::V6, false)];
     assert_eq!(
         translator::warnings(&facts),
         [
@@ -448,6 +449,9 @@ fn the_start_warns_in_sentences() {
              dropped. If that is not set later: sysctl -w net.ipv6.conf.all.forwarding=1",
             "The translator's own address 192.168.255.1 is also an address of eth0: the kernel \
              answers what is for the translator; set another one in the configuration",
+            "The nftables chain inet f forward drops forwarded packets of IPv6 between eth0 and \
+             nat64. If they do not pass: \
+             nft 'insert rule inet f forward oifname \"nat64\" accept'",
         ]
     );
 }

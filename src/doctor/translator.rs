@@ -109,7 +109,9 @@ pub fn warnings(facts: &Facts) -> Vec<String> {
     let later = later.map(|finding| line(&finding, "If that is not set later"));
     let own = own_addresses(facts).into_iter();
     let own = own.map(|finding| line(&finding, "To mend it"));
-    later.chain(own).collect()
+    let firewalls = firewalls(facts).into_iter();
+    let firewalls = firewalls.map(|finding| line(&finding, "If they do not pass"));
+    later.chain(own).chain(firewalls).collect()
 }
 
 /// A finding as a sentence, with the commands behind it.

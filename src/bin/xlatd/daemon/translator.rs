@@ -196,8 +196,8 @@ fn packet_path(
 
 /// Warns of what keeps packets from passing on this host, as far as it is not still to be set up.
 fn warn_of_host(config: &Config, map: &AddressMap) {
-    let facts =
-        Survey::new().and_then(|mut survey| survey.routing(config, map, &config.tun_device));
+    let facts = Survey::new()
+        .and_then(|mut survey| survey.start_of_translator(config, map, &config.tun_device));
     match facts {
         Ok(facts) => warnings(&facts).iter().for_each(|line| warn!("{line}")),
         Err(error) => debug!("{}", error.report()),

@@ -92,7 +92,19 @@ impl Survey {
         Ok(facts)
     }
 
-    /// The same, but for what the kernel does with packets alone.
+    /// The same, but for what the kernel and its firewalls do with packets alone.
+    pub(crate) fn start_of_translator(
+        &mut self,
+        config: &Config,
+        map: &AddressMap,
+        device: &str,
+    ) -> Result<Facts, Error> {
+        let mut facts = self.routing(config, map, device)?;
+        self.look_at_firewalls(&mut facts, device);
+        Ok(facts)
+    }
+
+    /// The same, but for firewalls.
     pub(crate) fn routing(
         &mut self,
         config: &Config,
