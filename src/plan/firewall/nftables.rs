@@ -19,6 +19,9 @@ const MAX_CHAINS: usize = 10_000;
 /// The most rules that are read, with the messages about elements of sets. What is behind them is
 /// not known. The kernel takes about 15 ms for them, and ten times as long for three times as many.
 const MAX_RULES: usize = 3_000;
+/// The table by which firewalld drops new connections while it loads its rules: no one needs to
+/// change that.
+const OF_RELOAD: &str = "firewalld_policy_drop";
 /// NFNL_SUBSYS_NFTABLES, in the upper half of the type of a message.
 pub(super) const SUBSYSTEM: u16 = 10 << 8;
 /// Length of struct nfgenmsg, in octets: family, version, and a number that is not used here.
@@ -92,7 +95,7 @@ pub fn obstacles(
     let chains = reader.chains(first.version);
     let of_the_hook = chains
         .iter()
-        .filter(|chain| chain.hook == Some(HOOK_FORWARD));
+        .filter(|chain| chain.hook == Some(HOOK_FORWARD) && chain.table.name != OF_RELOAD);
     of_the_hook
         .filter_map(|base| {
             let mut view = View::of(&mut reader, &base.table);
@@ -326,8 +329,12 @@ mod tests {
 
     /// The message about a chain of family inet, with a policy if it is in the hook forward.
     fn chain(name: &str, policy: Option<u32>) -> Vec<u8> {
+        chain_of("firewalld", name, policy)
+    }
+
+    fn chain_of(table: &str, name: &str, policy: Option<u32>) -> Vec<u8> {
         let mut octets = vec![INET, 0, 0, 0];
-        octets.extend(attribute(1, text("firewalld")));
+        octets.extend(attribute(1, text(table)));
         octets.extend(attribute(3, text(name)));
         if let Some(policy) = policy {
             octets.extend(attribute(4, attribute(1, be(HOOK_FORWARD))));
@@ -467,6 +474,20 @@ mod tests {
         assert_eq!(found[0].to_string(), chain);
         let found = obstacles(&packets(), |request, _| firewalld(request, true));
         assert_eq!(found, []);
+    }
+
+    /// It drops new connections by the policy of a chain of its own, for the time of a reload.
+    #[test]
+    fn firewalld_that_loads_its_rules_is_no_obstacle() {
+        let with = |table| {
+            let drops = chain_of(table, "filter_forward", Some(0));
+            obstacles(&packets(), |request, _| match request {
+                Request::Chains => vec![drops.clone()],
+                _ => Vec::new(),
+            })
+        };
+        assert_eq!(with("firewalld_policy_drop"), []);
+        assert_eq!(with("firewalld_policy").len(), 1);
     }
 
     /// Whatever the kernel answers, reading it ends.
