@@ -517,7 +517,7 @@ fn the_manual_page_of_the_doctor_has_every_finding() {
     let of_clat = doctor::clat::CHECKS.iter().map(|check| check.key);
     let keys: Vec<_> = of_translator
         .chain(of_clat)
-        .chain([doctor::clat::NATIVE_IPV4])
+        .chain([doctor::clat::GUESTS, doctor::clat::NATIVE_IPV4])
         .collect();
     assert_eq!(found, keys);
 }
