@@ -179,6 +179,18 @@ fn services_are_refused_with_both_names() {
     });
 }
 
+/// It sees no setting below /proc/sys, and so it does not say that one is off.
+#[test]
+fn a_service_warns_of_nothing_that_it_cannot_see() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let service = start_service(net, &first(&readable(&directory, NOBODY)));
+        service.prints("Running as user 65534, group 65534, with no capabilities");
+        let log = service.log();
+        assert!(!log.contains("does not forward"), "{log}");
+    });
+}
+
 /// A start waits for an instance that is stopping. Another program that holds the lock is named,
 /// too.
 #[test]
