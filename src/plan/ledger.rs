@@ -122,6 +122,11 @@ impl Ledger {
     pub fn applied(&mut self, resource: Resource, undo: Option<Undo>, effect: Effect) {
         let mut entries = self.entries.iter_mut();
         if let Some(replaced) = entries.find(|entry| resource.replaces(&entry.resource)) {
+            // A setting is restored to what it was before the first one; of a route, the last one
+            // is removed.
+            if let Resource::Route(_) = resource {
+                replaced.undo = replaced.undo.take().and(undo);
+            }
             replaced.resource = resource;
             return;
         }
@@ -277,7 +282,7 @@ mod tests {
     use super::*;
     use crate::{
         addr::IpPrefix,
-        plan::{Before, Family, Sysctl, Table},
+        plan::{Before, Family, Protocol, Route, Sysctl, Table, Target},
     };
 
     fn device() -> Resource {
@@ -402,6 +407,32 @@ mod tests {
         system.change(&[device(), up(), address(1)]);
         let undone = system.change(&[]);
         assert_eq!(undone, ["remove address 192.0.0.1/32 from clat"]);
+    }
+
+    /// Another MTU leaves no moment without a route, and the last one is removed in the end.
+    #[test]
+    fn a_route_is_replaced_by_one_with_another_mtu() {
+        let route = |mtu| {
+            Resource::Route(Route {
+                destination: IpPrefix::V4([0, 0, 0, 0].into(), 0),
+                target: Target::Device(LinkRef::tun("clat")),
+                table: 254,
+                metric: 2048,
+                mtu: Some(mtu),
+                advmss: None,
+                protocol: Protocol::Clat,
+            })
+        };
+        let mut system = System::default();
+        system.change(&[device(), route(1472)]);
+        let plan = [device(), route(1372)];
+        let changes = system.change(&plan);
+        assert_eq!(changes, ["route 0.0.0.0/0 to clat metric 2048 mtu 1372"]);
+        assert!(system.ledger.resources().eq(&plan));
+        assert_eq!(
+            system.change(&[device()]),
+            ["remove the route 0.0.0.0/0 to clat metric 2048 mtu 1372"]
+        );
     }
 
     #[test]

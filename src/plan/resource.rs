@@ -137,6 +137,7 @@ impl Resource {
             (Self::Sysctl(set), Self::Sysctl(other)) => {
                 set.name == other.name && set.link.is_same(&other.link)
             }
+            (Self::Route(route), Self::Route(other)) => route.replaces(other),
             _ => false,
         }
     }

@@ -86,6 +86,17 @@ pub struct Rule {
 }
 
 impl Route {
+    /// Whether it is the other one with other sizes of packets. The kernel replaces such a route in
+    /// one step, so there is no moment without it.
+    pub(super) fn replaces(&self, other: &Self) -> bool {
+        let as_other = Self {
+            mtu: other.mtu,
+            advmss: other.advmss,
+            ..self.clone()
+        };
+        self.protocol == Protocol::Clat && self.mtu.is_some() && as_other == *other
+    }
+
     /// As ip-route(8) takes it.
     pub(super) fn arguments(&self) -> String {
         let destination = self.destination;

@@ -207,6 +207,29 @@ fn everything_crosses_with_any_mtu() {
     });
 }
 
+/// At every moment there is a route: one with another MTU replaces the one before.
+#[test]
+fn another_mtu_leaves_no_moment_without_a_route() {
+    clat_case(|net| {
+        let _daemon = net.start_up("");
+        let monitor = Daemon::start_command(&net.host, "ip -4 monitor route");
+        wait_for("the monitor to listen", || {
+            net.host.ip("route add 198.51.100.99 dev eth0
+                route del 198.51.100.99 dev eth0");
+            monitor.log().contains("198.51.100.99").then_some(())
+        });
+        for mtu in [1400, 1280, 1500] {
+            net.router.ip(&format!("link set host mtu {mtu}"));
+            net.host.ip(&format!("link set eth0 mtu {mtu}"));
+            monitor.prints(&format!("metric 2048 mtu {}", mtu - 28));
+        }
+        let routes = net.host.run("ip -4 route show default");
+        assert_eq!(routes.matches("dev clat").count(), 1, "{routes}");
+        let changes = monitor.log();
+        assert!(!changes.contains("Deleted default"), "{changes}");
+    });
+}
+
 /// The same without offload at either end of the link: what leaves is whole packets.
 #[test]
 fn everything_crosses_without_offload_of_the_uplink() {

@@ -6,7 +6,7 @@
 
 use std::{io, net::IpAddr};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     route::{
@@ -48,15 +48,23 @@ impl Netlink {
         }
     }
 
+    /// A route of ours that is there already may have other sizes of packets: it is replaced.
     fn add_only_route(&mut self, tun: u32, route: &Route) -> io::Result<Effect> {
         let message = RouteNetlinkMessage::NewRoute(route_message(tun, route));
-        let effect = self.tell(message, NLM_F_CREATE | NLM_F_EXCL)?;
-        if effect == Effect::Unchanged && !self.has_route(tun, route)? {
+        let effect = self.tell(message.clone(), NLM_F_CREATE | NLM_F_EXCL)?;
+        if effect == Effect::Changed {
+            return Ok(effect);
+        }
+        if !self.has_route(tun, route)? {
             return Err(io::Error::other(
                 "another route to the same destination is there already (ip route show table all)",
             ));
         }
-        Ok(effect)
+        if route.mtu.is_none() {
+            return Ok(effect);
+        }
+        self.request(message, NLM_F_REPLACE)?;
+        Ok(Effect::Changed)
     }
 
     /// IPv4 routes of the same destination and metric stand in a row, and the kernel uses the
