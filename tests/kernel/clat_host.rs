@@ -329,8 +329,11 @@ fn a_crash_leaves_no_trace_in_the_end() {
         assert_eq!(net.state(), before);
 
         crash();
+        let socket = net.runtime.file("clat.sock");
+        assert!(socket.exists());
         cleanup(net);
         assert_eq!(net.state(), before);
+        assert!(!socket.exists());
     });
 }
 

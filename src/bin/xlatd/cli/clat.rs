@@ -23,6 +23,7 @@ use crate::{
     host::Host,
     sys::{
         self,
+        control_socket::remove_left_over,
         firewall::Firewall,
         log::Destination,
         privilege::{self, Identity},
@@ -58,13 +59,15 @@ pub(crate) fn run(name: Name, words: impl Iterator<Item = OsString>) -> Result<(
         }
     }
     let directory = runtime_directory();
+    let socket = config.control_socket.path(&directory, &config.clat.device);
     if arguments.command == ClatdCommand::CleanUp {
+        // That of a CLAT that runs stays, and what is not a socket.
+        let _ = socket.as_deref().map(remove_left_over);
         let firewall = Firewall::new(&config.nft, config.ufw.as_deref());
         return Host::clean_up(&directory, &config.clat.device, firewall);
     }
     info!("Starting xlatd {} as a CLAT", env!("CARGO_PKG_VERSION"));
     // Before privileges go, and the sandbox comes.
-    let socket = config.control_socket.path(&directory, &config.clat.device);
     let control = socket.and_then(|path| Control::open(&path, Identity::default()));
     let mut sandbox = "none (sandbox no)".to_owned();
     let link_states = LinkStates::new(); // while other processes can be looked at

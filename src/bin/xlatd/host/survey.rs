@@ -26,10 +26,7 @@ use xlatd::{
 
 use crate::{
     error::{Error, system},
-    host::{
-        firewall::{Found, find_masquerade, find_obstacles},
-        forwarding,
-    },
+    host::firewall::{Found, find_masquerade, find_obstacles},
     sys::{
         holder::{self, Holder, processes},
         lock,
@@ -133,7 +130,7 @@ impl Survey {
             link: link.as_ref().map(of_link),
             disabled: disabled(device),
             forwards_v4: sysctl::may_be_on("net/ipv4/ip_forward"),
-            forwards_v6: forwarding::is_on().unwrap_or_else(|_| !sysctl::exists("net")),
+            forwards_v6: sysctl::may_be_on(&conf_path("all", "forwarding")),
             ways: interfaces.iter().map(way).collect(),
             ..Facts::default()
         };

@@ -160,8 +160,13 @@ fn identity(directory: &OwnedFd, name: &OsString) -> io::Result<(u64, u64)> {
     Ok((stat.st_dev, stat.st_ino))
 }
 
-/// Removes a socket to which nobody listens.
-fn remove_left_over(path: &Path) -> io::Result<()> {
+/// Removes a socket to which nobody listens: one that a crash has left.
+///
+/// # Errors
+///
+/// Fails with [`ErrorKind::AddrInUse`] if a process listens, and if something else than a socket has
+/// the name.
+pub(crate) fn remove_left_over(path: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         result => result?,
