@@ -164,8 +164,8 @@ fn identity(directory: &OwnedFd, name: &OsString) -> io::Result<(u64, u64)> {
 ///
 /// # Errors
 ///
-/// Fails with [`ErrorKind::AddrInUse`] if a process listens, and if something else than a socket has
-/// the name.
+/// Fails with [`ErrorKind::AddrInUse`] if a process listens, and if something else than a socket
+/// has the name.
 pub(crate) fn remove_left_over(path: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
