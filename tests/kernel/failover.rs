@@ -120,7 +120,7 @@ fn killed(net: &mut FailoverNet, persistent: bool) {
 
 fn stopped(net: &mut FailoverNet) {
     let victim = net.start();
-    let lost = net.lost_while(600, |net| {
+    let lost = net.lost_while(700, |net| {
         net.gateways[victim].stop();
         net.gateways[victim].start();
         net.wait_for_paths(2);
@@ -177,6 +177,10 @@ impl std::fmt::Display for Lost {
         )
     }
 }
+
+/// Starts a routing daemon so that it acts in time on a machine that is busy with other tests: BFD
+/// would miss gateways that are there, and a withdrawal come late.
+const PROMPT: &str = "chrt --fifo 1";
 
 /// The devices of the lan, and the last octet of the gateways' addresses.
 const GATEWAYS: [&str; 2] = ["gateway1", "gateway2"];
@@ -570,7 +574,8 @@ fn start_bird(bird: &Path, ns: &Netns, directory: &Directory, config: &str) -> D
     let here = directory.file("");
     let (bird, here) = (bird.display(), here.display());
     fs::write(directory.file("bird.conf"), config).unwrap();
-    let command = format!("{bird} -f -c {here}bird.conf -s {here}bird.ctl -P {here}bird.pid");
+    let command =
+        format!("{PROMPT} {bird} -f -c {here}bird.conf -s {here}bird.ctl -P {here}bird.pid");
     Daemon::start_command(ns, &command)
 }
 
@@ -621,13 +626,15 @@ fn gateway_with_frr(frr: &Path, ns: &Netns, directory: &Directory, host: &str) -
             cp {frr}/etc/pam.d/frr {here}etc/pam.d
             {{ cat /etc/group; echo frrvty:x:65533:root; }} >{here}etc/group
             mount -t overlay -o lowerdir={here}etc:/etc overlay /etc
+            mount -t tmpfs tmpfs /var/tmp
             options='-u root -g root --vty_socket {here} -z {here}zserv --log stdout'
-            {frr}/usr/lib/frr/zebra $options -i {here}zebra.pid &
+            {PROMPT} {frr}/usr/lib/frr/zebra $options -i {here}zebra.pid &
             until [ -S {here}zserv ]; do sleep 0.1; done
-            {frr}/usr/lib/frr/bgpd $options -i {here}bgpd.pid &
-            {frr}/usr/lib/frr/bfdd $options -i {here}bfdd.pid --bfdctl {here}bfdd.sock &
+            {PROMPT} {frr}/usr/lib/frr/bgpd $options -i {here}bgpd.pid &
+            {PROMPT} {frr}/usr/lib/frr/bfdd $options -i {here}bfdd.pid --bfdctl {here}bfdd.sock &
             until [ -S {here}bgpd.vty ] && [ -S {here}bfdd.vty ]; do sleep 0.1; done
             {frr}/usr/bin/vtysh --vty_socket {here} --config_dir {here} -b
+            touch {here}ready
             wait"
         ),
     );
@@ -641,5 +648,9 @@ fn gateway_with_frr(frr: &Path, ns: &Netns, directory: &Directory, host: &str) -
         children.split_whitespace().next().map(str::to_owned)
     });
     fs::write(directory.file("inside"), inside).unwrap();
+    // systemd starts xlatd-announce after that, too.
+    wait_for("FRR to read its configuration", || {
+        directory.file("ready").exists().then_some(())
+    });
     daemon
 }
