@@ -51,8 +51,9 @@ fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'a str> {
 #[test]
 fn every_sample_starts_a_translator() {
     let mut samples = 0;
-    for entry in fs::read_dir(path("conf")).unwrap() {
-        let path = entry.unwrap().path();
+    let entries = fs::read_dir(path("conf")).unwrap();
+    let entries = entries.map(|entry| entry.unwrap().path());
+    for path in entries.chain([path("conf/failover/tayga.conf")]) {
         let is_tayga = path.file_name().is_some_and(|name| name != "clatd.conf");
         if is_tayga
             && path
@@ -66,7 +67,39 @@ fn every_sample_starts_a_translator() {
             samples += 1;
         }
     }
-    assert!(samples >= 2);
+    assert!(samples >= 3);
+}
+
+/// The routing daemons of the example announce exactly what its translator has routed to it.
+#[test]
+fn the_example_of_failover_announces_what_is_translated() {
+    let translator = text("conf/failover/tayga.conf");
+    let routes = translator
+        .lines()
+        .filter_map(|line| line.strip_prefix("tun-route "));
+    let routes: BTreeSet<_> = routes
+        .map(|route| match route.contains('/') {
+            true => route.to_owned(),
+            false => format!("{route}/128"),
+        })
+        .collect();
+    assert_eq!(routes.len(), 3);
+    let found = |name: &str, before: &str, after: &str| -> BTreeSet<String> {
+        let text = text(name);
+        let lines = text.lines().filter_map(|line| line.split_once(before));
+        let prefixes = lines.map(|(_, rest)| rest.strip_suffix(after).unwrap().to_owned());
+        prefixes.collect()
+    };
+    assert_eq!(
+        found("conf/failover/bird.conf", " route ", " via \"nat64\";"),
+        routes
+    );
+    assert_eq!(
+        found("conf/failover/frr.conf", " translated permit ", ""),
+        routes
+    );
+    let router = text("conf/failover/bird-router.conf");
+    assert!(routes.iter().all(|route| router.contains(route)));
 }
 
 /// The translator of the README starts, and a mistake is reported in the words quoted there.
@@ -269,6 +302,7 @@ fn the_manual_pages_have_their_sections() {
                 "STANDARDS",
             ],
         ),
+        ("man/xlatd-failover.7", &["STATE", "FILES", "CAVEATS"]),
         (
             "man/xlatd-container.8",
             &["ENVIRONMENT", "FILES", "EXIT STATUS", "EXAMPLES", "CAVEATS"],

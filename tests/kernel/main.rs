@@ -40,6 +40,7 @@ mod doctor;
 mod doctor_clat;
 mod doctor_filters;
 mod explain;
+mod failover;
 mod fault;
 mod flood;
 mod forward;
