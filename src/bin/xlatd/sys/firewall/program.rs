@@ -13,12 +13,23 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-/// The longest that a program may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest that a program may take. ufw(8) runs many others, which takes seconds on a slow
+/// machine, and one that is killed on its way would be again. The watchdog of the units waits for a
+/// minute.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Runs a program with an input, and returns its output. If it fails, the first line of that is the
 /// error.
 pub(super) fn run(program: &str, arguments: &[&str], input: &str) -> io::Result<String> {
+    run_within(TIMEOUT, program, arguments, input)
+}
+
+fn run_within(
+    timeout: Duration,
+    program: &str,
+    arguments: &[&str],
+    input: &str,
+) -> io::Result<String> {
     let (reader, writer) = io::pipe()?;
     let mut child = Command::new(program)
         .args(arguments)
@@ -31,7 +42,7 @@ pub(super) fn run(program: &str, arguments: &[&str], input: &str) -> io::Result<
         // Who does not read it says why.
         let _ = stdin.write_all(input.as_bytes());
     }
-    let result = read_to_the_end(reader, &mut child, Instant::now() + TIMEOUT);
+    let result = read_to_the_end(reader, &mut child, timeout);
     if result.is_err() {
         let _ = child.kill();
     }
@@ -48,11 +59,12 @@ pub(super) fn run(program: &str, arguments: &[&str], input: &str) -> io::Result<
 fn read_to_the_end(
     mut reader: PipeReader,
     child: &mut Child,
-    deadline: Instant,
+    timeout: Duration,
 ) -> io::Result<String> {
+    let deadline = Instant::now() + timeout;
     let left = || {
         let left = deadline.saturating_duration_since(Instant::now());
-        let is_late = || io::Error::other(format!("did not end within {} s", TIMEOUT.as_secs()));
+        let is_late = || io::Error::other(format!("did not end within {} s", timeout.as_secs()));
         PollTimeout::try_from(left)
             .ok()
             .filter(|_| !left.is_zero())
@@ -104,9 +116,10 @@ mod tests {
     fn a_program_that_hangs_is_killed() {
         for script in ["exec sleep 60", "exec sleep 60 >&- 2>&-"] {
             let start = Instant::now();
-            let error = run("sh", &["-c", script], "").unwrap_err();
+            let timeout = Duration::from_secs(1);
+            let error = run_within(timeout, "sh", &["-c", script], "").unwrap_err();
             assert!(
-                error.to_string().contains("did not end within 5 s"),
+                error.to_string().contains("did not end within 1 s"),
                 "{error}"
             );
             assert!(start.elapsed() < Duration::from_secs(15));
