@@ -12,8 +12,10 @@ use super::{
 };
 use crate::addr::Nat64Prefix;
 
-/// The time that duplicate address detection may take: a second or two (RFC 4862 section 5.4).
-const DETECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time that duplicate address detection may take: a second or two (RFC 4862 section 5.4), and
+/// more where routers announce a longer retransmission timer, or the machine has much to do. Without
+/// a result, connections by this address end.
+const DETECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of probes from an address, and the time for which an answer to each is waited for.
 const PROBES: u32 = 3;
 const PROBE_INTERVAL: Duration = Duration::from_millis(300);
@@ -480,7 +482,7 @@ mod tests {
         let address = candidate(0);
         assert_eq!(go(&mut choice, &Interface::default(), 0), None);
         assert_eq!(choice.tested(), Some(address));
-        assert_eq!(choice.deadline(), Some(Duration::from_secs(5)));
+        assert_eq!(choice.deadline(), Some(Duration::from_secs(10)));
         let tentative = link(address, Detected::NotYet);
         assert_eq!(go(&mut choice, &tentative, 900), None);
         let there = link(address, Detected::Unique);
@@ -560,9 +562,9 @@ mod tests {
         );
         let mut choice = Choice::default();
         go(&mut choice, &Interface::default(), 0);
-        go(&mut choice, &Interface::default(), 4999);
+        go(&mut choice, &Interface::default(), 9_999);
         assert!(choice.tested().is_some());
-        go(&mut choice, &Interface::default(), 5000);
+        go(&mut choice, &Interface::default(), 10_000);
         assert_eq!(
             choice.state,
             Dedicated::Unavailable(NoClatAddress::NotDetected)
