@@ -13,8 +13,8 @@ use super::{
 use crate::addr::Nat64Prefix;
 
 /// The time that duplicate address detection may take: a second or two (RFC 4862 section 5.4), and
-/// more where routers announce a longer retransmission timer, or the machine has much to do. Without
-/// a result, connections by this address end.
+/// more where routers announce a longer retransmission timer, or the machine is busy. Without a
+/// result, connections by this address end.
 const DETECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of probes from an address, and the time for which an answer to each is waited for.
 const PROBES: u32 = 3;
