@@ -41,6 +41,8 @@ impl Holder {
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
+    /// The process that started it.
+    parent: Option<u32>,
     /// The file that it runs.
     pub(crate) program: PathBuf,
     /// Its command line, with the name that it was started by.
@@ -69,12 +71,23 @@ impl Process {
         let unit = unit(pid, &groups, &environment);
         Some(Self {
             pid,
+            parent: fs::read_to_string(process.join("stat"))
+                .ok()
+                .and_then(|stat| parent(&stat)),
             program,
             words,
             directory: fs::read_link(process.join("cwd")).unwrap_or_default(),
             unit: unit.map(str::to_owned),
             devices: devices(&process).collect(),
         })
+    }
+
+    /// Whether one of these is the daemon that it is a copy of (fork(2)), and that speaks for it:
+    /// a daemon that starts another program is there twice for a moment.
+    fn is_copy(&self, found: &[Self]) -> bool {
+        let is_original =
+            |one: &Self| Some(one.pid) == self.parent && one.is_xlatd() && one.words == self.words;
+        self.is_xlatd() && found.iter().any(is_original)
     }
 
     /// Whether it runs this program, by whatever name, and of whatever version.
@@ -111,7 +124,21 @@ pub(crate) fn processes() -> (Vec<Process>, bool) {
         let process = Process::of(pid);
         found.extend(process.filter(|one| !one.devices.is_empty() || one.is_xlatd()));
     }
-    (found, saw_all)
+    (without_copies(found), saw_all)
+}
+
+fn without_copies(mut found: Vec<Process>) -> Vec<Process> {
+    let copies = found.iter().filter(|one| one.is_copy(&found));
+    let copies: Vec<_> = copies.map(|one| one.pid).collect();
+    found.retain(|one| !copies.contains(&one.pid));
+    found
+}
+
+/// The process that started one, by its line of proc_pid_stat(5): its name, in parentheses, may
+/// have any characters.
+fn parent(stat: &str) -> Option<u32> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// The unit of a process, by its control groups and its environment (cgroups(7), systemd.exec(5)).
@@ -158,6 +185,39 @@ fn descriptors(process: &Path) -> impl Iterator<Item = (OsString, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn process(pid: u32, parent: u32, command: &str) -> Process {
+        Process {
+            pid,
+            parent: Some(parent),
+            program: PathBuf::from("/usr/sbin/xlatd"),
+            words: command.split(' ').map(OsString::from).collect(),
+            directory: PathBuf::new(),
+            unit: None,
+            devices: vec!["clat".to_owned()],
+        }
+    }
+
+    /// One that is about to run nft(8) is not a second daemon.
+    #[test]
+    fn a_copy_is_no_other_daemon() {
+        let found = vec![
+            process(9, 8, "xlatd clat"),
+            process(8, 1, "xlatd clat"),
+            process(10, 8, "xlatd -c other.conf"),
+            process(11, 7, "xlatd clat"),
+        ];
+        let left: Vec<_> = without_copies(found).iter().map(|one| one.pid).collect();
+        assert_eq!(left, [8, 10, 11]);
+    }
+
+    #[test]
+    fn a_name_with_parentheses_hides_no_parent() {
+        assert_eq!(parent("7 (xlatd) S 42 7 7 0 -1"), Some(42));
+        assert_eq!(parent("7 (a) b) R 9 (c) S 43 7 7"), Some(43));
+        assert_eq!(parent("7 (a) S 1 2) S 44 7 7"), Some(44));
+        assert_eq!(parent("7 "), None);
+    }
 
     /// What another unit has started is not to be stopped with that.
     #[test]
