@@ -504,6 +504,32 @@ fn setting_up_the_network_touches_nothing_else() {
     });
 }
 
+/// What Debian's script has left where xlatd replaces a running tayga goes with the set-up: its
+/// rule for NAT44, which has a comment since Debian 14, and no other.
+#[test]
+fn rules_of_debians_script_go() {
+    xlatd_case(|net| {
+        let Some(machine) = Machine::new("systemd") else {
+            return;
+        };
+        let rule = "iptables -t nat -A POSTROUTING -s 192.168.255.0/24 -j MASQUERADE";
+        let comment = "-m comment --comment";
+        let service = machine.launch(
+            net,
+            &format!(
+                ". $DIR/machine\nset +e\nlink=$PREFIX/lib/xlatd/tayga-link\n$link up\n\
+                 {rule}\n{rule} {comment} tayga-NAT44\n{rule} {comment} other\n\
+                 $link down\necho rules\niptables -t nat -S POSTROUTING\necho the end\n"
+            ),
+        );
+        service.prints("the end");
+        let log = service.log();
+        let left = between(&log, "rules\n", "the end");
+        assert_eq!(left.matches("MASQUERADE").count(), 1, "{log}");
+        assert!(left.contains("other"), "{log}");
+    });
+}
+
 /// Routes that are in the way stay behind ours, as with tun-route, and are used again in the end;
 /// that one with a better metric is used instead is said. A device whose number the kernel chooses
 /// cannot be set up by its name.
