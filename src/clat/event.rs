@@ -10,7 +10,7 @@ use super::{HostSetup, Network, NoClatAddress, Status};
 use crate::{addr::Nat64Prefix, link::LinkRef, wire::ndp::RouterAdvertisement};
 
 /// Something that has happened. A `link` is the index of the interface to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The network has changed, and is so now.
     Network(Network),

@@ -17,6 +17,7 @@
 //! | `next_hop` | where packets go on the uplink, and when they wait |
 //! | `ipv6_route` | which routes may lead to a NAT64, and by which routers |
 //! | `damping` | how often that may change |
+//! | `rescan`, `held` | when the network is looked at, and what waits for it |
 //! | `overview` | all that is known, as data |
 
 pub mod answers;
@@ -25,6 +26,7 @@ mod damping;
 mod discovery;
 mod doubts;
 mod event;
+mod held;
 mod host;
 mod iid;
 mod ipv6_route;
@@ -52,6 +54,7 @@ use conclusion::{Conclusion, Situation};
 use damping::{Change, Damping};
 use discovery::Discovery;
 pub use event::{Action, AddressTest, Event, Ignored, Resolution, Servers};
+pub use held::Held;
 use host::Host;
 pub use ipv6_route::{Ipv6Route, may_lead};
 use native::Native;

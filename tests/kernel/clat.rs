@@ -551,6 +551,11 @@ fn two_routers_speak_for_themselves() {
         }
         let log = daemon.log();
         assert_eq!(log.matches("IPv4 via").count(), 1, "{log}");
+        // The last word counts, also of more advertisements than wait for a look at the network.
+        for _ in 0..20 {
+            says(second, low, 1800, &[(OTHER_PREFIX, 600)]);
+            says(first, high, 1800, &[(PREFIX, 600)]);
+        }
         says(first, high, 0, &[(PREFIX, 600)]);
         daemon.prints("IPv4 via eth0, NAT64 prefix 2001:db8:46::/96");
         net.wait_for_ipv4();

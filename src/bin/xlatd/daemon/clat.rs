@@ -17,7 +17,7 @@ use nix::{
 use xlatd::{
     addr::Nat64Prefix,
     clat::{
-        Action, Clat, Event, Rescan, Retry, Servers, Status,
+        Action, Clat, Event, Held, Rescan, Retry, Servers, Status,
         neighbour::{InvalidAdvertisement, Message},
     },
     config::clatd::ClatConfig,
@@ -53,8 +53,6 @@ const MIN_SUSPENSION: Duration = Duration::from_secs(1);
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum number of messages read in a turn, so that a flood starves nothing else.
 const MAX_MESSAGES: usize = 64;
-/// The maximum number of advertisements that are held.
-const MAX_HELD: usize = 16;
 
 // Indices in the inputs.
 const CHANGES: usize = 0;
@@ -83,7 +81,7 @@ pub(crate) struct ClatDaemon {
     rescan: Rescan,
     /// The advertisements that have come since the network changed, while that is still to be
     /// scanned: the scan may find that a link was down, and forgets what is of the network before.
-    held: Option<Vec<Event>>,
+    held: Held,
     /// The firewalls that packets of the CLAT pass.
     firewalls: FirewallWatch,
     /// The NAT64 prefixes that were known at the last scan of the network.
@@ -144,7 +142,7 @@ pub(crate) fn start(
         query: None,
         unusable_servers: Vec::new(),
         rescan: Rescan::new(Instant::now()),
-        held: None,
+        held: Held::default(),
         firewalls: FirewallWatch::new(),
         scanned: Vec::new(),
         lacks_packet_sockets: false,
@@ -321,7 +319,7 @@ impl ClatDaemon {
             }
         }
         self.rescan.changed(turn.now);
-        self.held.get_or_insert_default();
+        self.held.network_changed();
         Ok(())
     }
 
@@ -335,7 +333,7 @@ impl ClatDaemon {
             Ok(network) => {
                 self.scan_error = None;
                 self.handle(Event::Network(network), turn);
-                for advertisement in self.held.take().unwrap_or_default() {
+                for advertisement in self.held.take() {
                     self.handle(advertisement, turn);
                 }
                 let before = Instant::now();
@@ -385,13 +383,8 @@ impl ClatDaemon {
                 },
                 Ok(Some(Message::ProbeAnswer)) => Event::Answered { from: destination },
             };
-            match &mut self.held {
-                Some(held) if matches!(event, Event::Advertisement { .. }) => {
-                    if held.len() < MAX_HELD {
-                        held.push(event);
-                    }
-                }
-                _ => self.handle(event, turn),
+            if let Some(event) = self.held.pass(event) {
+                self.handle(event, turn);
             }
         }
         Ok(())
