@@ -1,13 +1,6 @@
 //! A CLAT and its host: what it sets up, what others do to it, and what it leaves behind.
 
-use std::{
-    fs,
-    net::Ipv6Addr,
-    os::unix::fs::{PermissionsExt, symlink},
-    path::PathBuf,
-    thread,
-    time::Duration,
-};
+use std::{fs, net::Ipv6Addr, os::unix::fs::symlink, path::PathBuf, thread, time::Duration};
 
 use nix::{sys::signal::Signal, unistd::chown};
 
@@ -16,7 +9,7 @@ use crate::{
         ClatNet, FORWARD, NameServer, PREFIX, SERVER, address_behind, advertisement,
         any_address_behind, clat_case, filter, with_each_way,
     },
-    harness::{self, Daemon, Directory, Netns, wait_for},
+    harness::{self, Daemon, Directory, Netns, wait_for, write_script},
     privilege::AS_NOBODY,
 };
 
@@ -41,8 +34,7 @@ impl Program {
     /// Another one, at once.
     pub(crate) fn becomes(&self, line: &str) {
         let new = self.path.with_extension("new");
-        fs::write(&new, format!("#!/bin/sh\n{line}\n")).unwrap();
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&new, line);
         fs::rename(&new, &self.path).unwrap();
     }
 

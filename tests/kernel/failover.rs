@@ -15,7 +15,6 @@ use std::{
     env, fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -27,7 +26,9 @@ use nix::sys::signal::Signal;
 
 use crate::{
     forward::listen,
-    harness::{DEADLINE, Daemon, Directory, Netns, daemon, skip, wait_for, without_offload},
+    harness::{
+        DEADLINE, Daemon, Directory, Netns, daemon, skip, wait_for, without_offload, write_script,
+    },
 };
 
 const SERVER: &str = "198.51.100.2";
@@ -509,7 +510,7 @@ impl Gateway {
         let directory = Directory::new();
         fs::create_dir(directory.file("bin")).unwrap();
         let here = directory.file("");
-        script(
+        write_script(
             &directory.file("bin/xlatd"),
             &format!(
                 "export RUNTIME_DIRECTORY={}\nexec {} \"$@\"",
@@ -563,12 +564,6 @@ impl Gateway {
     }
 }
 
-/// Writes a shell script.
-fn script(path: &Path, text: &str) {
-    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 /// Starts BIRD in the directory.
 fn start_bird(bird: &Path, ns: &Netns, directory: &Directory, config: &str) -> Daemon {
     let here = directory.file("");
@@ -589,7 +584,7 @@ fn for_host(config: &str, host: &str) -> String {
 fn gateway_with_bird(bird: &Path, ns: &Netns, directory: &Directory, host: &str) -> Daemon {
     let birdc = bird.with_file_name("birdc");
     let socket = directory.file("bird.ctl");
-    script(
+    write_script(
         &directory.file("bin/birdc"),
         &format!("exec {} -s {} \"$@\"", birdc.display(), socket.display()),
     );
@@ -609,7 +604,7 @@ fn gateway_with_frr(frr: &Path, ns: &Netns, directory: &Directory, host: &str) -
     let here = directory.file("");
     let here = here.display();
     let frr = frr.display();
-    script(
+    write_script(
         &directory.file("bin/vtysh"),
         &format!(
             "exec nsenter --mount=/proc/$(cat {here}inside)/ns/mnt env \
@@ -617,7 +612,7 @@ fn gateway_with_frr(frr: &Path, ns: &Netns, directory: &Directory, host: &str) -
              {frr}/usr/bin/vtysh --vty_socket {here} --config_dir {here} \"$@\""
         ),
     );
-    script(
+    write_script(
         &directory.file("start"),
         &format!(
             "set -e
