@@ -7,19 +7,23 @@
 
 use std::{
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
-use crate::harness::{Daemon, Netns, wait_for};
+use crate::{
+    ceiling,
+    harness::{Daemon, Netns, wait_for},
+};
 
 pub(crate) const CLIENT: &str = "2001:db8:6::10";
-/// The client, as the server sees it.
-pub(crate) const CLIENT4: &str = "203.0.113.10";
 pub(crate) const SERVER: &str = "192.0.2.2";
 /// The server, by the prefix.
 pub(crate) const SERVER_BY_PREFIX: &str = "2001:db8:64::c000:202";
 /// The server's own IPv6 address, to which nothing is translated.
 pub(crate) const SERVER6: &str = "2001:db8:4::2";
+
+const DEVICE: &str = "nat64";
 
 const CONFIG: &str = "\
 tun-device nat64
@@ -34,43 +38,74 @@ map 203.0.113.10 2001:db8:6::10
 pub(crate) enum Carrier {
     /// The kernel forwards IPv6: no translator can be faster.
     Kernel,
+    /// IPv6 goes through a TUN device as it is: no translator that reads and writes one packet at a
+    /// time can be faster.
+    Tun,
+    /// Debian's.
     Tayga(PathBuf),
+    /// A newer one, with one worker or with one for each processor. It chooses the kind of its
+    /// device by their number.
+    NewerTayga {
+        program: PathBuf,
+        workers: Workers,
+    },
     Xlatd {
         offload: bool,
     },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workers {
+    One,
+    OneAProcessor,
 }
 
 impl Carrier {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Kernel => "kernel, no translation",
+            Self::Tun => "TUN itself",
             Self::Tayga(_) => "tayga",
+            Self::NewerTayga { workers, .. } => match workers {
+                Workers::One => "newer tayga, 1 worker",
+                Workers::OneAProcessor => "newer tayga, a worker a processor",
+            },
             Self::Xlatd { offload: true } => "xlatd",
             Self::Xlatd { offload: false } => "xlatd, offload no",
         }
     }
 
-    /// How the client reaches the server.
-    pub(crate) fn server(&self) -> &'static str {
-        match self {
-            Self::Kernel => SERVER6,
-            _ => SERVER_BY_PREFIX,
-        }
+    /// Whether it makes IPv4 of IPv6.
+    pub(crate) fn translates(&self) -> bool {
+        !matches!(self, Self::Kernel | Self::Tun)
     }
 
-    /// How the server reaches the client.
-    pub(crate) fn client(&self) -> &'static str {
-        match self {
-            Self::Kernel => CLIENT,
-            _ => CLIENT4,
+    /// How the client reaches the server.
+    pub(crate) fn server(&self) -> &'static str {
+        if self.translates() {
+            SERVER_BY_PREFIX
+        } else {
+            SERVER6
         }
     }
 
     /// Where the server listens.
     pub(crate) fn listens(&self) -> &'static str {
+        if self.translates() { SERVER } else { SERVER6 }
+    }
+
+    /// What the carrier needs in its configuration, beside what all have.
+    fn directives(&self) -> String {
         match self {
-            Self::Kernel => SERVER6,
-            _ => SERVER,
+            Self::Xlatd { offload: false } => "offload no\n".to_owned(),
+            Self::NewerTayga { workers, .. } => {
+                let number = match workers {
+                    Workers::One => 1,
+                    Workers::OneAProcessor => thread::available_parallelism().unwrap().get(),
+                };
+                format!("workers {number}\n")
+            }
+            _ => String::new(),
         }
     }
 }
@@ -139,6 +174,7 @@ impl Lab {
 
     /// Starts a carrier, with more lines of configuration.
     pub(crate) fn start(&self, carrier: &Carrier, more: &str) -> Running {
+        let makes_device = matches!(carrier, Carrier::NewerTayga { .. });
         let program: &Path = match carrier {
             Carrier::Kernel => {
                 return Running {
@@ -146,27 +182,50 @@ impl Lab {
                     started_in: None,
                 };
             }
-            Carrier::Tayga(path) => path,
-            Carrier::Xlatd { .. } => Path::new(env!("CARGO_BIN_EXE_xlatd")),
+            Carrier::Tun => Path::new(""),
+            Carrier::Tayga(program) | Carrier::NewerTayga { program, .. } => program,
+            Carrier::Xlatd { .. } => env!("CARGO_BIN_EXE_xlatd").as_ref(),
         };
-        let mut config = format!("{CONFIG}{more}");
-        if *carrier == (Carrier::Xlatd { offload: false }) {
-            config += "offload no\n";
+        if !makes_device {
+            self.router.ip(&format!("tuntap add dev {DEVICE} mode tun"));
+            self.route_to_device(carrier);
         }
-        self.router.ip("tuntap add dev nat64 mode tun
-            link set nat64 up
-            route add 203.0.113.0/24 dev nat64
-            route add 198.18.0.0/15 dev nat64
-            route add 2001:db8:64::/96 dev nat64");
         let start = Instant::now();
-        let daemon = Daemon::start_program(program, &self.router, &config);
+        let daemon = if *carrier == Carrier::Tun {
+            Daemon::start_command(&self.router, &ceiling::command(DEVICE))
+        } else {
+            let config = format!("{CONFIG}{more}{}", carrier.directives());
+            Daemon::start_program(program, &self.router, &config)
+        };
+        if makes_device {
+            wait_for(DEVICE, || self.router.has(DEVICE).then_some(()));
+            self.route_to_device(carrier);
+        }
         wait_for("the carrier", || {
-            self.router.is_running("nat64").then_some(())
+            self.router.is_running(DEVICE).then_some(())
         });
-        let started_in = Some(start.elapsed());
         Running {
             daemon: Some(daemon),
-            started_in,
+            started_in: Some(start.elapsed()),
+        }
+    }
+
+    fn route_to_device(&self, carrier: &Carrier) {
+        self.router.ip(&format!("link set {DEVICE} up"));
+        if carrier.translates() {
+            self.router.ip(&format!(
+                "route add 203.0.113.0/24 dev {DEVICE}
+                route add 198.18.0.0/15 dev {DEVICE}
+                route add 2001:db8:64::/96 dev {DEVICE}"
+            ));
+            return;
+        }
+        // What comes back from the device goes where it would have gone without.
+        self.router
+            .ip(&format!("route add ::/0 dev {DEVICE} table 1"));
+        for device in ["client", "server"] {
+            self.router
+                .run(&format!("ip -6 rule add iif {device} lookup 1"));
         }
     }
 
@@ -175,7 +234,22 @@ impl Lab {
         if let Some(mut daemon) = running.daemon {
             daemon.signal(nix::sys::signal::Signal::SIGTERM);
             daemon.wait();
-            self.router.ip("link delete nat64");
+            if self.router.has(DEVICE) {
+                self.router.ip(&format!("link delete {DEVICE}"));
+            }
+        }
+    }
+
+    /// Has the server drop the datagrams to a port as soon as they have arrived: they cost next to
+    /// nothing there, and nobody answers them.
+    pub(crate) fn drop_arriving(&self, port: u16) {
+        for command in [
+            "nft add table netdev sink",
+            "nft add chain netdev sink arriving \
+             { type filter hook ingress device router priority 0 ; }",
+            &format!("nft add rule netdev sink arriving udp dport {port} drop"),
+        ] {
+            self.server.run(command);
         }
     }
 }
