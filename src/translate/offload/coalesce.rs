@@ -13,6 +13,7 @@ use std::{collections::VecDeque, hash::Hasher};
 
 use rustc_hash::FxHasher;
 
+use super::patience::Patience;
 use crate::{
     translate::{Direction, Packet},
     wire::{
@@ -41,7 +42,8 @@ pub struct Coalescer {
     /// The oldest first.
     waiting: VecDeque<Waiting>,
     /// The key of each in `waiting`: all that is searched for a packet.
-    keys: VecDeque<u64>,
+    keys: VecDeque<u32>,
+    patience: Patience,
     /// The packet that is being written.
     written: Packet,
     /// Buffers that are not in use. The last that was used is the next: it is in the cache.
@@ -110,11 +112,16 @@ impl Coalescer {
                 None => Offered::Alone,
             };
         };
-        let shape = Shape::of(packet, transport_at);
         let key = key(packet.bytes(), transport_at);
-        if let Some(at) = self.keys.iter().position(|&other| other == key) {
+        // With none that waits there is none that it might overtake.
+        if self.keys.is_empty() && self.patience.passes(key) {
+            return Offered::Alone;
+        }
+        let shape = Shape::of(packet, transport_at);
+        if let Some(at) = position(&self.keys, key) {
             let joined = shape.is_some_and(|shape| self.waiting[at].join(packet, shape));
             return if joined {
+                self.patience.joined();
                 self.joined[usize::from(packet.is_ipv6())] += 1;
                 Offered::Taken
             } else {
@@ -127,6 +134,7 @@ impl Coalescer {
         if self.waiting.len() == MAX_FLOWS {
             return self.remove(0);
         }
+        self.patience.held();
         let mut first = self.spare.pop().unwrap_or_default();
         first.copy(packet);
         self.keys.push_back(key);
@@ -343,7 +351,7 @@ fn protocol_of(octets: &[u8]) -> u8 {
 
 /// A hash of addresses, ports and protocol. Flows that share a key are told apart before they are
 /// joined.
-fn key(octets: &[u8], transport_at: usize) -> u64 {
+fn key(octets: &[u8], transport_at: usize) -> u32 {
     // In both headers the addresses come last, and the ports follow them.
     let from = match transport_at {
         ipv4::HEADER_LEN => ipv4::SOURCE_AT,
@@ -352,7 +360,20 @@ fn key(octets: &[u8], transport_at: usize) -> u64 {
     let mut hasher = FxHasher::default();
     hasher.write(&octets[from..transport_at + transport::PORTS_LEN]);
     hasher.write_u8(protocol_of(octets));
-    hasher.finish()
+    hasher.finish() as u32
+}
+
+/// The place of a key. Comparing several at once takes a sixth of the instructions.
+fn position(keys: &VecDeque<u32>, key: u32) -> Option<usize> {
+    let search = |keys: &[u32]| {
+        let (parts, _) = keys.as_chunks::<16>();
+        let has_key = |part: &[u32; 16]| part.iter().fold(false, |any, &one| any | (one == key));
+        let before = 16 * parts.iter().take_while(|part| !has_key(part)).count();
+        let at = keys[before..].iter().position(|&one| one == key)?;
+        Some(before + at)
+    };
+    let (front, back) = keys.as_slices();
+    search(front).or_else(|| Some(front.len() + search(back)?))
 }
 
 /// Whether the transport checksum is right, or is still to be calculated.

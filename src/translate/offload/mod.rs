@@ -2,6 +2,7 @@
 //! where it must be done first, and receive offload.
 
 mod coalesce;
+mod patience;
 mod segments;
 mod treatment;
 
