@@ -150,8 +150,8 @@ impl Report {
 
     /// Bars, as long as the medians are compared to the kernel's.
     fn chart(&self, charted: &[&str]) -> String {
-        const COLOURS: [&str; 7] = [
-            "#9aa0a6", "#c4c8cc", "#d9822b", "#e8b27a", "#f2d3b3", "#2b6cb0", "#90b4d8",
+        const COLOURS: [&str; 8] = [
+            "#9aa0a6", "#c4c8cc", "#d9822b", "#e8b27a", "#f2d3b3", "#2b6cb0", "#90b4d8", "#c5d7ea",
         ];
         let mut svg = String::new();
         let mut y = 24;

@@ -49,6 +49,8 @@ pub(crate) enum Carrier {
         program: PathBuf,
         workers: Workers,
     },
+    /// An older xlatd.
+    Older(PathBuf),
     Xlatd {
         offload: bool,
     },
@@ -70,6 +72,7 @@ impl Carrier {
                 Workers::One => "newer tayga, 1 worker",
                 Workers::OneAProcessor => "newer tayga, a worker a processor",
             },
+            Self::Older(_) => "older xlatd",
             Self::Xlatd { offload: true } => "xlatd",
             Self::Xlatd { offload: false } => "xlatd, offload no",
         }
@@ -183,7 +186,9 @@ impl Lab {
                 };
             }
             Carrier::Tun => Path::new(""),
-            Carrier::Tayga(program) | Carrier::NewerTayga { program, .. } => program,
+            Carrier::Tayga(program)
+            | Carrier::NewerTayga { program, .. }
+            | Carrier::Older(program) => program,
             Carrier::Xlatd { .. } => env!("CARGO_BIN_EXE_xlatd").as_ref(),
         };
         if !makes_device {

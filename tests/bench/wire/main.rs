@@ -3,9 +3,9 @@
 //!
 //! Rounds are interleaved: in each, every carrier is measured once, so that what else the machine
 //! does meets all of them. The environment has `ROUNDS` (7), `SECONDS_EACH` (2, for each figure),
-//! `ONLY` (a part of the names of figures), `TAYGA` (Debian's tayga) and `NEWER_TAYGA` (optional:
-//! one that knows `workers`). It prints a table of medians and of ratios, pair by pair, and writes
-//! `target/bench/wire.json` and `wire.svg`.
+//! `ONLY` (a part of the names of figures), `TAYGA` (Debian's tayga), `NEWER_TAYGA` (optional: one
+//! that knows `workers`) and `OLD_XLATD` (optional: an older xlatd). It prints a table of medians
+//! and of ratios, pair by pair, and writes `target/bench/wire.json` and `wire.svg`.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 #![allow(dead_code, reason = "the harness is that of the kernel tests")]
@@ -44,6 +44,7 @@ const TAYGA_DIFFERS: &[(&str, &str)] = &[];
 const RATIOS: &[[&str; 2]] = &[
     ["xlatd", "tayga"],
     ["xlatd", "TUN itself"],
+    ["xlatd", "older xlatd"],
     ["xlatd", "kernel, no translation"],
 ];
 
@@ -126,6 +127,7 @@ fn carriers() -> Vec<Carrier> {
     } else {
         println!("No newer tayga is at hand (TAYGA_HEAD)");
     }
+    carriers.extend(program("OLD_XLATD").map(Carrier::Older));
     carriers.extend([true, false].map(|offload| Carrier::Xlatd { offload }));
     carriers
 }
@@ -252,7 +254,7 @@ impl Figures<'_> {
             let most = match self.carrier {
                 Carrier::Kernel | Carrier::Tun => 1,
                 Carrier::Tayga(_) | Carrier::NewerTayga { .. } => 1_000,
-                Carrier::Xlatd { .. } => u32::MAX,
+                Carrier::Older(_) | Carrier::Xlatd { .. } => u32::MAX,
             };
             if !wanted || size > most {
                 continue;
