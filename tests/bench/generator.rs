@@ -1,5 +1,5 @@
-//! Frames of many flows by a packet socket, so that the sender is not the limit: no routing, queueing
-//! discipline or socket of a flow is in their way.
+//! Frames of many flows by a packet socket, so that the sender is not the limit: no routing,
+//! queueing discipline or socket of a flow is in their way.
 
 use std::{
     io::IoSlice,

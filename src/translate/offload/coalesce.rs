@@ -363,7 +363,7 @@ fn key(octets: &[u8], transport_at: usize) -> u32 {
     hasher.finish() as u32
 }
 
-/// The place of a key. Comparing several at once takes a sixth of the instructions.
+/// The place of a key. To compare several at once takes fewer instructions.
 fn position(keys: &VecDeque<u32>, key: u32) -> Option<usize> {
     let search = |keys: &[u32]| {
         let (parts, _) = keys.as_chunks::<16>();
