@@ -30,6 +30,16 @@ impl Rate {
         Self::new(count, Duration::from_secs(1))
     }
 
+    /// The share of one of `sources`, so that all of them together keep to this rate. Each may
+    /// have one event at once, however small its share is.
+    pub fn shared_by(self, sources: u32) -> Self {
+        let Some(interval) = self.interval() else {
+            return self;
+        };
+        let count = (self.count / sources.max(1)).max(1);
+        Self::new(count, interval * sources.max(1) * count)
+    }
+
     /// The time in which one token comes back, rounded down to nanoseconds.
     fn interval(self) -> Option<Duration> {
         self.period.checked_div(self.count)
@@ -105,6 +115,44 @@ mod tests {
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    /// tayga.conf(5), workers: limits are divided, so that the sum holds.
+    #[test]
+    fn shares_add_up_to_the_whole() {
+        let now = Instant::now();
+        for (rate, sources, burst) in [
+            (Rate::per_second(1000), 4, 1000),
+            (Rate::per_second(1000), 3, 999),
+            (RATE, 3, 3),
+            (RATE, 64, 64), // one each
+        ] {
+            let share = rate.shared_by(sources);
+            let events = |period: Duration| {
+                let all = (0..sources).map(|_| {
+                    let mut bucket = TokenBucket::default();
+                    let mut taken = 0;
+                    let mut at = now;
+                    while at <= now + period {
+                        match bucket.take(share, at) {
+                            Ok(()) => taken += 1,
+                            Err(next) => at = next.unwrap(),
+                        }
+                    }
+                    taken
+                });
+                all.sum::<u32>()
+            };
+            assert_eq!(events(Duration::ZERO), burst, "{rate:?} by {sources}");
+            let whole = rate.count * 64;
+            let found = events(rate.period * 64);
+            assert!(
+                found >= whole && found <= whole + burst + sources,
+                "{found} {rate:?}"
+            );
+        }
+        let none = Rate::per_second(0).shared_by(2);
+        assert!(TokenBucket::default().is_empty(none, now));
     }
 
     #[test]

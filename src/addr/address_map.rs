@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
     eam::{Disagreement, Eam, EamTable},
-    pool::{Aged, Lease, LeaseState, Lent, NotRestored, Pool, PoolFull},
+    pool::{Aged, Followed, Lease, LeaseState, Lent, NotRestored, Pool, PoolFull},
     prefix::Prefix4,
     rfc6052::Nat64Prefix,
     special::{self, Treatment},
@@ -152,10 +152,23 @@ impl AddressMap {
     /// Takes over the time and the leases of another map, but for those that have no room here.
     pub fn take_leases_of(&mut self, old: &Self) {
         self.now = old.now;
-        for lease in old.leases() {
-            let state = LeaseState::by_age(lease.last_use, self.now);
+        let leases = old.pool.iter().flat_map(Pool::leases_and_states);
+        for (lease, state) in leases {
             // Refused: the address or the host has a mapping now.
             let _ = self.restore_lease(lease, state);
+        }
+    }
+
+    /// Whether another map, that lends the same pool, may lend an address to an IPv6 host that
+    /// nothing maps here.
+    pub fn may_borrow(&self, host: Ipv6Addr) -> bool {
+        self.pool.is_some() && self.may_have_lease(host)
+    }
+
+    /// See [`Pool::follow`].
+    pub fn follow_lease(&mut self, followed: Followed) {
+        if let Some(pool) = &mut self.pool {
+            pool.follow(followed);
         }
     }
 

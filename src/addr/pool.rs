@@ -71,6 +71,15 @@ impl LeaseState {
     }
 }
 
+/// A lease as another pool has it now, for one that follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Followed {
+    /// The lease.
+    pub lease: Lease,
+    /// Its state; `None`: it has ended.
+    pub state: Option<LeaseState>,
+}
+
 /// A lease in the pool, by its address.
 #[derive(Clone, Debug)]
 struct Entry {
@@ -261,6 +270,36 @@ impl Pool {
         Ok(())
     }
 
+    /// Takes over a lease from a pool that lends the same addresses: this one lends none itself.
+    /// Whatever the address and the host had here is over.
+    pub fn follow(&mut self, followed: Followed) {
+        let Followed { lease, state } = followed;
+        self.give_up(lease.address.to_bits());
+        if let Some(&address) = self.addresses.get(&lease.host) {
+            self.give_up(address);
+        }
+        if let Some(state) = state {
+            // Refused: it has a mapping here, which it soon has there, too.
+            let _ = self.restore(lease, state);
+        }
+    }
+
+    /// The leases that were used in this second, since 1970, or later, and when.
+    pub fn used_since(&self, second: u64) -> impl Iterator<Item = (Ipv4Addr, u64)> {
+        let used = move |(&address, entry): (&u32, &Entry)| {
+            let last_use = entry.last_use.get();
+            (last_use >= second).then(|| (Ipv4Addr::from_bits(address), last_use))
+        };
+        self.leases.iter().filter_map(used)
+    }
+
+    /// Notes that a lease was used elsewhere.
+    pub fn used(&self, address: Ipv4Addr, second: u64) {
+        if let Some(entry) = self.leases.get(&address.to_bits()) {
+            entry.last_use.set(entry.last_use.get().max(second));
+        }
+    }
+
     /// Looks at no more than `most` leases that may be due, and returns the changes: none if no
     /// lease is due.
     pub fn age(&mut self, now: u64, most: usize) -> Vec<Aged> {
@@ -293,14 +332,20 @@ impl Pool {
 
     /// Every lease, the active ones first, as tayga writes them.
     pub fn leases(&self) -> impl Iterator<Item = Lease> {
+        self.leases_and_states().map(|(lease, _)| lease)
+    }
+
+    /// The same with their states.
+    pub fn leases_and_states(&self) -> impl Iterator<Item = (Lease, LeaseState)> {
         let addresses = self.active.iter().chain(&self.dormant);
         addresses.filter_map(|&(_, address)| {
             let entry = self.leases.get(&address)?;
-            Some(Lease {
+            let lease = Lease {
                 address: Ipv4Addr::from_bits(address),
                 host: entry.host,
                 last_use: entry.last_use.get(),
-            })
+            };
+            Some((lease, entry.state))
         })
     }
 
@@ -620,6 +665,50 @@ mod tests {
         );
         assert_eq!(pool.free.count(), 0);
         assert!((0..addresses as u32).all(|number| pool.to_v4(host(number), NOW).is_some()));
+    }
+
+    /// A pool that follows another one has its leases after each change, whatever it had.
+    #[test]
+    fn a_pool_follows_another() {
+        let (mut owner, mut follower) = (pool("192.0.2.0/30"), pool("192.0.2.0/30"));
+        let leases = |pool: &Pool| {
+            let mut leases: Vec<_> = pool.leases_and_states().collect();
+            leases.sort_by_key(|(lease, _)| lease.address);
+            leases
+        };
+        let mut follow = |owner: &Pool, host: Ipv6Addr| {
+            let (lease, state) = owner.lease_of(host.into()).unwrap();
+            let state = Some(state);
+            follower.follow(Followed { lease, state });
+            assert_eq!(leases(owner), leases(&follower));
+        };
+        for number in 1..=3 {
+            owner.lend(host(number), NOW + u64::from(number)).unwrap();
+            follow(&owner, host(number));
+            follow(&owner, host(number));
+        }
+        let later = NOW + 1 + ACTIVE_FOR;
+        assert_eq!(owner.age(later, 9).len(), 1);
+        follow(&owner, host(1));
+        // Host 4 gets the address of host 1.
+        let lent = owner.lend(host(4), later).unwrap();
+        assert_eq!(lent.origin, Origin::Reassigned { from: host(1) });
+        follow(&owner, host(4));
+        assert_eq!(follower.to_v4(host(1), later), None);
+
+        // Of uses the latest counts, wherever it was.
+        follower.to_v4(host(4), later + 7).unwrap();
+        let used: Vec<_> = follower.used_since(later + 7).collect();
+        assert_eq!(used, [(lent.address, later + 7)]);
+        owner.used(lent.address, later + 7);
+        owner.used(lent.address, later + 5);
+        let (lease, state) = owner.lease_of(host(4).into()).unwrap();
+        assert_eq!(lease.last_use, later + 7);
+
+        follower.follow(Followed { lease, state: None });
+        assert_eq!(follower.to_v4(host(4), later), None);
+        assert_eq!(follower.counts(), (2, 0));
+        assert_eq!(state, LeaseState::Active);
     }
 
     proptest! {

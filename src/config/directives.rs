@@ -292,15 +292,8 @@ const TABLE: &[Directive] = &[
     Directive {
         name: "workers",
         repeated: Repeated::LastCounts,
-        read: |draft, line| {
-            line.one(workers)?;
-            draft.inform(
-                &line.name,
-                "workers changes nothing in a single-threaded program",
-            );
-            Ok(())
-        },
-        value: None,
+        read: |draft, line| set(&mut draft.config.workers, line.one(workers)),
+        value: Some(|config| one(config.workers)),
     },
 ];
 

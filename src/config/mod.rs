@@ -103,7 +103,8 @@ mod tests {
                               icmp-errors 200\n\
                               icmp-source 192.0.0.8\n\
                               icmp-node-id no\n\
-                              log drop reject icmp self dyn\n";
+                              log drop reject icmp self dyn\n\
+                              workers 4\n";
 
     fn read(text: &str) -> (Config, Vec<Notice>) {
         Config::read(text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"))
@@ -133,7 +134,7 @@ mod tests {
     /// None is forgotten above, nor left out of what is written or shown.
     #[test]
     fn every_directive_has_a_value() {
-        let ignored = ["strict-frag-hdr", "workers"];
+        let ignored = ["strict-frag-hdr"];
         let is_used = |name: &&str| !ignored.contains(name);
         let names: Vec<_> = directives().filter(is_used).collect();
         let written: HashSet<_> = EVERYTHING
@@ -259,10 +260,6 @@ mod tests {
             (
                 "strict-frag-hdr on",
                 "Warning 4: strict-frag-hdr is ignored",
-            ),
-            (
-                "workers 4",
-                "Info 4: workers changes nothing in a single-threaded program",
             ),
             (
                 "hairpin yes\ntun-up yes\ntun-up no",

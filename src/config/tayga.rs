@@ -61,6 +61,8 @@ pub struct Config {
     pub sandbox: bool,
     /// `control-socket`: by which `xlatd status` and others ask how the daemon is.
     pub control_socket: ControlSocket,
+    /// `workers`: the number of processes, 1 to 64, each with a queue of the device. 1 by default.
+    pub workers: u8,
     /// Everything the translator itself is told; its `mtu` is the device's and filled in by the
     /// daemon.
     pub translation: Settings,
@@ -88,6 +90,7 @@ impl Config {
             control_socket: ControlSocket::default(),
             tun_ip: Vec::new(),
             tun_route: Vec::new(),
+            workers: 1,
             translation: Settings::default(),
         }
     }

@@ -236,8 +236,9 @@ pub(super) fn queue_length(word: &[u8]) -> Result<u32, Expected> {
     required(word, 1..=100_000, "a number of packets from 1 to 100000")
 }
 
-pub(super) fn workers(word: &[u8]) -> Result<(), Expected> {
-    required(word, 0_u8..=64, "a number from 0 to 64").map(|_| ())
+/// None besides the one that there always is are one.
+pub(super) fn workers(word: &[u8]) -> Result<u8, Expected> {
+    required(word, 0_u8..=64, "a number from 0 to 64").map(|workers| workers.max(1))
 }
 
 /// `1` is a rate here, and not tayga's `yes`.
@@ -342,7 +343,8 @@ mod tests {
         for word in ["1279", "65536", "-1", "0x600", "1500b", ""] {
             assert!(mtu(word.as_bytes()).is_err(), "{word}");
         }
-        assert!(workers(b"0").is_ok() && workers(b"64").is_ok() && workers(b"65").is_err());
+        assert_eq!((workers(b"0"), workers(b"64")), (Ok(1), Ok(64)));
+        assert!(workers(b"65").is_err());
 
         assert_eq!(icmp_errors(b"yes"), Ok(IcmpErrors::PerSecond(1000)));
         assert_eq!(icmp_errors(b"no"), Ok(IcmpErrors::Off));

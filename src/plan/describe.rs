@@ -161,6 +161,7 @@ Settings:
   icmp-source       192.0.2.254
   icmp-node-id      yes
   log               none
+  workers           1
 
 Addresses:
   192.0.2.254    2001:db8:46::1       xlatd itself

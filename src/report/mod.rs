@@ -9,3 +9,4 @@ pub mod packet_log;
 pub mod stats;
 pub mod status;
 pub mod trace;
+pub mod workers;

@@ -55,14 +55,15 @@ impl fmt::Display for Class {
 #[derive(Debug)]
 pub struct PacketLog {
     classes: LogClasses,
+    rate: Rate,
     quotas: [Quota; Class::ALL.len()],
     /// Lines suppressed so far, of all classes.
     suppressed: u64,
 }
 
 impl PacketLog {
-    /// A log of these classes; `None` if none is on.
-    pub fn new(classes: LogClasses) -> Option<Self> {
+    /// A log of these classes; `None` if none is on. `sharers` logs share the limits.
+    pub fn new(classes: LogClasses, sharers: u32) -> Option<Self> {
         let LogClasses {
             drop,
             reject,
@@ -72,6 +73,7 @@ impl PacketLog {
         } = classes;
         (drop || reject || icmp || own || dynamic).then(|| Self {
             classes,
+            rate: RATE.shared_by(sharers),
             quotas: Default::default(),
             suppressed: 0,
         })
@@ -96,12 +98,14 @@ impl PacketLog {
                 format!("{class}: {summary} {reason} ({rule})")
             }
             Outcome::Reply(Reply::Echo) => format!("{class}: {summary} echo request answered"),
-            Outcome::Forward | Outcome::Fragments(_) | Outcome::Segments(_) => match summary.icmp {
-                Some((kind, code)) => {
-                    format!("{class}: {summary} type {kind} code {code} translated")
+            Outcome::Forward | Outcome::Fragments(_) | Outcome::Segments(_) | Outcome::HandOver => {
+                match summary.icmp {
+                    Some((kind, code)) => {
+                        format!("{class}: {summary} type {kind} code {code} translated")
+                    }
+                    None => format!("{class}: {summary} translated"),
                 }
-                None => format!("{class}: {summary} translated"),
-            },
+            }
         })
     }
 
@@ -120,7 +124,7 @@ impl PacketLog {
 
     /// Takes a line of a class, or counts it as suppressed.
     fn take(&mut self, class: Class, now: Instant) -> bool {
-        let taken = self.quotas[class as usize].take(now);
+        let taken = self.quotas[class as usize].take(self.rate, now);
         self.suppressed += u64::from(!taken);
         taken
     }
@@ -335,8 +339,8 @@ struct Quota {
 
 impl Quota {
     /// Takes a line, or counts it as suppressed.
-    fn take(&mut self, now: Instant) -> bool {
-        let taken = self.bucket.take(RATE, now).is_ok();
+    fn take(&mut self, rate: Rate, now: Instant) -> bool {
+        let taken = self.bucket.take(rate, now).is_ok();
         if !taken {
             self.suppressed += 1;
             self.count_until.get_or_insert(now + COUNT_FOR);
@@ -386,7 +390,7 @@ mod tests {
     }
 
     fn line(classes: LogClasses, packet: &[u8], outcome: Outcome<'_>) -> Option<String> {
-        PacketLog::new(classes)?.line(&Summary::of(packet), &outcome, Instant::now())
+        PacketLog::new(classes, 1)?.line(&Summary::of(packet), &outcome, Instant::now())
     }
 
     const UDP: [u8; 9] = [0x04, 0, 0, 53, 0, 9, 0, 0, b'x'];
@@ -509,14 +513,14 @@ mod tests {
             word(only, Outcome::Reply(Reply::Error(DropReason::OwnAddress))).as_deref(),
             Some("REJECT")
         );
-        assert!(PacketLog::new(OFF).is_none());
+        assert!(PacketLog::new(OFF, 1).is_none());
     }
 
     /// 50 lines at once, then 10 a second, for each class, and the count of the others.
     #[test]
     fn a_flood_of_packets_writes_few_lines() {
         let mut now = Instant::now();
-        let mut log = PacketLog::new(ALL).unwrap();
+        let mut log = PacketLog::new(ALL, 1).unwrap();
         let summary = Summary::of(&v4(17, 0, &UDP));
         let flood = |log: &mut PacketLog, now| {
             (0..1000)

@@ -1,11 +1,11 @@
 //! Counters of packets, by outcome and direction.
 
-use std::{fmt, time::Instant};
+use std::time::Instant;
 
 use crate::{
     addr::AddressMap,
     translate::{Direction, DropReason, Outcome, Packet, Reply},
-    wire::{Malformed, ipv4, ipv6, protocol},
+    wire::{ipv4, ipv6, protocol},
 };
 
 /// Counts packets.
@@ -64,7 +64,8 @@ impl Stats {
                 counters.drop(*reason);
             }
             Outcome::Drop(reason) => counters.drop(*reason),
-            Outcome::Segments(_) => {} // each segment is counted by itself
+            // Each segment is counted by itself, and what is handed over where it goes.
+            Outcome::Segments(_) | Outcome::HandOver => {}
         }
     }
 
@@ -127,28 +128,6 @@ impl Stats {
     /// Packets that show that a NAT64 answers.
     pub fn answers(&self) -> u64 {
         self.six_to_four.translated - self.no_answers
-    }
-
-    /// A line of totals for each direction, each followed by a line for each reason for which
-    /// packets were dropped.
-    pub fn lines(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        for (direction, counters) in [
-            (Direction::FourToSix, &self.four_to_six),
-            (Direction::SixToFour, &self.six_to_four),
-        ] {
-            lines.push(format!("{direction}: {counters}"));
-            for (reason, count, _) in counters.dropped() {
-                let rule = reason.rule(Some(direction));
-                lines.push(format!("{direction}: {count} dropped: {reason} ({rule})"));
-            }
-        }
-        if self.other != 0 {
-            let reason = DropReason::Malformed(Malformed::Version);
-            let (count, rule) = (packets(self.other), reason.rule(None));
-            lines.push(format!("{count} dropped: {reason} ({rule})"));
-        }
-        lines
     }
 }
 
@@ -274,34 +253,6 @@ fn quoted(error: &[u8]) -> Option<&[u8]> {
     error.get(header_len + ICMP_HEADER_LEN..)
 }
 
-impl fmt::Display for Counters {
-    /// `7 packets translated (1 of them fragmented), 2 echo requests answered, 3 dropped (1 with an
-    /// ICMP error)`
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} translated", packets(self.translated))?;
-        if self.fragmented != 0 {
-            write!(f, " ({} of them fragmented)", self.fragmented)?;
-        }
-        if self.echo_replies != 0 {
-            write!(
-                f,
-                ", {} answered at the own address",
-                packets(self.echo_replies)
-            )?;
-        }
-        write!(f, ", {} dropped", self.dropped.iter().sum::<u64>())?;
-        if self.icmp_errors != 0 {
-            write!(f, " ({} of them with an ICMP error)", self.icmp_errors)?;
-        }
-        Ok(())
-    }
-}
-
-/// `1 packet`, `2 packets`
-fn packets(count: u64) -> impl fmt::Display {
-    fmt::from_fn(move |f| write!(f, "{count} packet{}", if count == 1 { "" } else { "s" }))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
@@ -368,47 +319,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn no_packets_are_two_lines_of_zeros() {
-        assert_eq!(
-            Stats::default().lines(),
-            [
-                "IPv4 to IPv6: 0 packets translated, 0 dropped",
-                "IPv6 to IPv4: 0 packets translated, 0 dropped",
-            ]
-        );
-    }
-
-    #[test]
-    fn each_direction_has_its_totals_and_a_line_for_each_reason() {
-        let mut stats = Stats::default();
-        let [four, six, other] = [FOUR, SIX, None].map(received);
-        for (direction, outcome) in [
-            (four, Outcome::Forward),
-            (six, Outcome::Forward),
-            (six, Outcome::Forward),
-            (six, Outcome::Reply(Reply::Echo)),
-            (six, Outcome::Reply(Reply::Error(LAST))),
-            (six, Outcome::Drop(LAST)),
-            (four, Outcome::Drop(FIRST)),
-            (other, Outcome::Drop(FIRST)),
-        ] {
-            stats.count(&direction, &outcome);
-        }
-        assert_eq!(
-            stats.lines(),
-            [
-                "IPv4 to IPv6: 1 packet translated, 1 dropped".to_owned(),
-                format!("IPv4 to IPv6: 1 dropped: {FIRST} (RFC 1812 section 5.2.2)"),
-                "IPv6 to IPv4: 2 packets translated, 1 packet answered at the own address, \
-                 2 dropped (1 of them with an ICMP error)"
-                    .to_owned(),
-                format!("IPv6 to IPv4: 2 dropped: {LAST} (RFC 4861 section 7.2.2)"),
-                "1 packet dropped: neither IPv4 nor IPv6 (RFC 1812 section 5.2.2)".to_owned(),
-            ]
-        );
-    }
-
     /// An ICMPv6 error of a router that has no IPv4 address is no answer; what comes from behind
     /// the NAT64 is one, also an error, and what is dropped is none.
     #[test]
@@ -444,19 +354,5 @@ mod tests {
         assert_eq!(stats.answers(), 0);
         stats.count(&received(SIX), &Outcome::Forward);
         assert_eq!(stats.answers(), 1);
-    }
-
-    #[test]
-    fn every_reason_has_a_counter_of_its_own() {
-        let mut stats = Stats::default();
-        for &reason in DropReason::ALL {
-            stats.count(&received(FOUR), &Outcome::Drop(reason));
-        }
-        let lines = stats.lines();
-        for reason in DropReason::ALL {
-            let rule = reason.rule(Some(Direction::FourToSix));
-            let line = format!("IPv4 to IPv6: 1 dropped: {reason} ({rule})");
-            assert_eq!(lines.iter().filter(|&other| *other == line).count(), 1);
-        }
     }
 }

@@ -57,6 +57,14 @@ pub(super) fn translate<'p>(
         }
         Ok(Decision::Translate(translation)) => translation.apply(packet),
         Ok(Decision::TranslateError(error)) => error.apply(translator, packet, Pass::First),
+        // The lease may be on its way.
+        Err(refusal)
+            if refusal.reason == DropReason::NoDestination
+                && Ipv4Packet::parse(packet.bytes())
+                    .is_ok_and(|refused| translator.borrows(refused.destination())) =>
+        {
+            Outcome::HandOver
+        }
         Err(refusal) => reply::refuse_v4(translator, packet, refusal, now),
     }
 }

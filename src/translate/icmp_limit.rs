@@ -44,16 +44,17 @@ pub(super) struct IcmpLimits {
 }
 
 impl IcmpLimits {
-    pub(super) fn new(errors: IcmpErrors, seed: u64) -> Self {
+    /// `sharers` translators share the limits.
+    pub(super) fn new(errors: IcmpErrors, sharers: u32, seed: u64) -> Self {
         let allowance = || match errors {
             IcmpErrors::Off | IcmpErrors::PerSecond(0) => None,
-            IcmpErrors::PerSecond(rate) => Some(Allowance::new(rate)),
+            IcmpErrors::PerSecond(rate) => Some(Allowance::new(rate, sharers)),
         };
         Self {
             seed,
             errors: allowance(),
             size_errors: allowance(),
-            echo_replies: Allowance::new(ECHO_REPLIES),
+            echo_replies: Allowance::new(ECHO_REPLIES, sharers),
             suppressed: 0,
         }
     }
@@ -91,12 +92,12 @@ struct Allowance {
 }
 
 impl Allowance {
-    /// `rate` is in messages a second.
-    fn new(rate: u32) -> Self {
+    /// `rate` is in messages a second, of all sharers.
+    fn new(rate: u32, sharers: u32) -> Self {
         Self {
-            rate: Rate::per_second(rate),
+            rate: Rate::per_second(rate).shared_by(sharers),
             all: TokenBucket::default(),
-            share: Rate::per_second((rate / SHARE).max(1)),
+            share: Rate::per_second((rate / SHARE).max(1)).shared_by(sharers),
             destinations: vec![TokenBucket::default(); BUCKETS].into_boxed_slice(),
         }
     }
@@ -141,7 +142,7 @@ mod tests {
     #[test]
     fn a_burst_of_the_rate_then_the_rate() {
         let now = Instant::now();
-        let mut limits = IcmpLimits::new(IcmpErrors::PerSecond(1000), 1);
+        let mut limits = IcmpLimits::new(IcmpErrors::PerSecond(1000), 1, 1);
         assert_eq!(allowed(&mut limits, Originated::Error, 0..5000, now), 1000);
         let later = now + Duration::from_millis(250);
         assert_eq!(allowed(&mut limits, Originated::Error, 0..5000, later), 250);
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn one_destination_gets_a_tenth() {
         let now = Instant::now();
-        let mut limits = IcmpLimits::new(IcmpErrors::PerSecond(1000), 1);
+        let mut limits = IcmpLimits::new(IcmpErrors::PerSecond(1000), 1, 1);
         let one = (0..5000)
             .filter(|_| limits.take(Originated::Error, destination(1), now))
             .count();
@@ -169,10 +170,24 @@ mod tests {
         assert_eq!(one, 10);
     }
 
+    /// tayga.conf(5), workers: the limit is that of all workers together.
+    #[test]
+    fn sharers_have_a_share() {
+        let now = Instant::now();
+        let mut limits = IcmpLimits::new(IcmpErrors::PerSecond(1000), 4, 1);
+        assert_eq!(allowed(&mut limits, Originated::Error, 0..5000, now), 250);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(allowed(&mut limits, Originated::Error, 0..5000, later), 250);
+        let one = (0..50)
+            .filter(|_| limits.take(Originated::SizeError, destination(1), now))
+            .count();
+        assert_eq!(one, 25);
+    }
+
     #[test]
     fn messages_of_one_kind_take_nothing_from_another() {
         let now = Instant::now();
-        let mut limits = IcmpLimits::new(IcmpErrors::PerSecond(1000), 1);
+        let mut limits = IcmpLimits::new(IcmpErrors::PerSecond(1000), 1, 1);
         for message in [
             Originated::Error,
             Originated::SizeError,
@@ -191,12 +206,12 @@ mod tests {
     fn errors_off_leaves_echo_on() {
         let now = Instant::now();
         for off in [IcmpErrors::Off, IcmpErrors::PerSecond(0)] {
-            let mut limits = IcmpLimits::new(off, 1);
+            let mut limits = IcmpLimits::new(off, 1, 1);
             assert_eq!(allowed(&mut limits, Originated::Error, 0..10, now), 0);
             assert_eq!(allowed(&mut limits, Originated::SizeError, 0..10, now), 0);
             assert_eq!(allowed(&mut limits, Originated::EchoReply, 0..10, now), 10);
         }
-        let mut limits = IcmpLimits::new(IcmpErrors::PerSecond(1), 1);
+        let mut limits = IcmpLimits::new(IcmpErrors::PerSecond(1), 1, 1);
         assert_eq!(
             allowed(&mut limits, Originated::Error, 0..10, now),
             1,

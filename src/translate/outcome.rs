@@ -54,6 +54,9 @@ pub enum Outcome<'p> {
     Segments(Segments<'p>),
     /// The packet now holds an ICMP message to its sender: write it.
     Reply(Reply),
+    /// It is about an address of the pool that has no lease here: give it to the translator that
+    /// lends them, as it is. Only of one that [borrows](super::Translator::set_borrower).
+    HandOver,
     /// Write nothing, and count the reason. The packet is unchanged, unless it was hairpinned or
     /// its offloaded checksum was completed.
     Drop(DropReason),

@@ -27,6 +27,8 @@ pub struct Settings {
     pub icmp_node_id: bool,
     /// ICMP errors that the translator itself may send (`icmp-errors`).
     pub icmp_errors: IcmpErrors,
+    /// The number of translators that share the limits of ICMP messages (`workers`).
+    pub sharers: u32,
 }
 
 impl Default for Settings {
@@ -41,6 +43,7 @@ impl Default for Settings {
             icmp_source: None,
             icmp_node_id: true,
             icmp_errors: IcmpErrors::PerSecond(1000),
+            sharers: 1,
         }
     }
 }

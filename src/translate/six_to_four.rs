@@ -51,6 +51,9 @@ pub(super) fn translate<'p>(
         && refusal.reason == DropReason::NoSource
         && let Ok(refused) = Ipv6Packet::parse(packet.bytes())
     {
+        if translator.borrows_for(refused.source()) {
+            return Outcome::HandOver;
+        }
         match translator.lend(refused.source()) {
             Some(Ok(_)) => decision = decide_in_software(translator, packet),
             Some(Err(PoolFull)) => refusal.reason = DropReason::PoolFull,

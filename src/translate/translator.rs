@@ -1,6 +1,6 @@
 //! The state of a translator. The two directions are the rules by which it translates.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Settings, fragment::Identification, icmp_limit::IcmpLimits};
 use crate::{
@@ -23,6 +23,8 @@ pub struct Translator {
     pub(super) identification: Identification,
     /// Whether the next hop of IPv6 packets does not answer.
     pub(super) is_unreachable: bool,
+    /// Whether another translator lends the addresses of the pool.
+    pub(super) is_borrower: bool,
     /// Lease that the last packet asked for, and whether it got one.
     pub(super) lent: Option<(Ipv6Addr, Result<Lent, PoolFull>)>,
 }
@@ -33,7 +35,7 @@ impl Translator {
     pub fn new(mut settings: Settings, map: AddressMap, seed: u64) -> Self {
         settings.mtu = settings.mtu.max(ipv6::MIN_MTU);
         settings.offlink_mtu = settings.offlink_mtu.max(ipv6::MIN_MTU);
-        let limits = IcmpLimits::new(settings.icmp_errors, seed);
+        let limits = IcmpLimits::new(settings.icmp_errors, settings.sharers, seed);
         // Not the seed itself: what one of the two gives away must not help with the other.
         let identification = Identification::new(!seed);
         Self {
@@ -42,6 +44,7 @@ impl Translator {
             limits,
             identification,
             is_unreachable: false,
+            is_borrower: false,
             lent: None,
         }
     }
@@ -60,6 +63,27 @@ impl Translator {
     /// Sets whether the next hop of IPv6 packets does not answer: packets to it are refused then.
     pub fn set_unreachable(&mut self, is_unreachable: bool) {
         self.is_unreachable = is_unreachable;
+    }
+
+    /// Leaves the pool to another translator, which decides about packets that this one has no
+    /// lease for: see [`Outcome::HandOver`](super::Outcome::HandOver). The leases of the other one
+    /// are to be [followed](AddressMap::follow_lease).
+    pub fn set_borrower(&mut self) {
+        self.is_borrower = true;
+    }
+
+    /// Whether another translator decides about a packet from an IPv6 host without a lease.
+    pub(super) fn borrows_for(&self, host: Ipv6Addr) -> bool {
+        self.is_borrower && self.map.may_borrow(host)
+    }
+
+    /// Whether another translator decides about a packet to an IPv4 address without a lease.
+    pub(super) fn borrows(&self, address: Ipv4Addr) -> bool {
+        self.is_borrower
+            && self
+                .map
+                .pool()
+                .is_some_and(|pool| pool.prefix().contains(address))
     }
 
     /// Lends an address of the pool to an IPv6 host, if there is a pool, and keeps the result for

@@ -118,6 +118,7 @@ impl Rig {
             }
             Outcome::Drop(_) => {}
             Outcome::Segments(_) => panic!("segments of a packet that is none of several"),
+            Outcome::HandOver => panic!("handed over, and nobody else lends"),
         }
     }
 
@@ -149,6 +150,7 @@ impl Rig {
                 (None, Some(packets))
             }
             Outcome::Segments(_) => panic!("segments of a packet that is none of several"),
+            Outcome::HandOver => panic!("handed over, and nobody else lends"),
         };
         if let Some(fragments) = fragments {
             return Seen::Fragments(self.verify_fragments(octets, &fragments));

@@ -289,6 +289,7 @@ impl Node {
             Outcome::Reply(reply) => Kind::Reply(reply),
             Outcome::Drop(reason) => Kind::Drop(reason),
             Outcome::Segments(_) => panic!("segments of a packet that is none of several"),
+            Outcome::HandOver => panic!("handed over, and nobody else lends"),
         };
         let octets = Octets(self.packet.bytes().to_vec());
         match kind {

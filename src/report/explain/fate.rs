@@ -82,8 +82,9 @@ impl Fate {
             Outcome::Reply(Reply::Echo) => (Verdict::EchoAnswered, None, Vec::new()),
             Outcome::Reply(Reply::Error(reason)) => (Verdict::Rejected, Some(reason), Vec::new()),
             Outcome::Drop(reason) => (Verdict::Dropped, Some(reason), Vec::new()),
-            // Only of a super-packet, which the buffer does not hold: nothing of it is offloaded.
-            Outcome::Segments(_) => {
+            // Only of a super-packet, which the buffer does not hold: nothing of it is offloaded;
+            // and only of a translator that borrows.
+            Outcome::Segments(_) | Outcome::HandOver => {
                 let reason = DropReason::Malformed(Malformed::Offload);
                 (Verdict::Dropped, Some(reason), Vec::new())
             }

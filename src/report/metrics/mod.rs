@@ -123,7 +123,7 @@ mod tests {
         clat::{KnownPrefix, NativeIpv4, Overview},
         report::status::{
             Clat, Device, Dropped, Firewall, Kind as DaemonKind, Maps, Packets, Pool, Process,
-            ReadFile, Status, Traffic,
+            ReadFile, Status, Traffic, Worker,
         },
         translate::DropReason,
     };
@@ -134,6 +134,24 @@ mod tests {
             read_seconds: 11,
             fingerprint: "0".to_owned(),
             changed: Some(true),
+        }
+    }
+
+    fn worker(base: u64) -> Worker {
+        Worker {
+            pid: 0,
+            answers: true,
+            packets: Packets {
+                four_to_six: Traffic {
+                    packets: base,
+                    ..Traffic::default()
+                },
+                six_to_four: Traffic {
+                    packets: base + 1,
+                    ..Traffic::default()
+                },
+                ..Packets::default()
+            },
         }
     }
 
@@ -196,6 +214,7 @@ mod tests {
                 suppressed_lines: 19,
                 rejected: 20,
             }),
+            workers: [100, 200].map(worker).into(),
             clat: None,
         }
     }

@@ -362,6 +362,31 @@ pub const METRICS: &[Metric] = &[
         |status, put| packets(status, |packets| packets.rejected, put),
     ),
     gauge(
+        "xlatd_workers",
+        Unit::None,
+        "The number of processes that translate.",
+        |status, put| put(&[], status.workers.len().max(1) as u64),
+    ),
+    counter(
+        "xlatd_worker_packets_translated",
+        &["worker", "direction"],
+        "Packets that one of several workers has translated.",
+        |status, put| {
+            for (number, worker) in (1..).zip(&status.workers) {
+                let number = i32::to_string(&number);
+                let packets = &worker.packets;
+                put(
+                    &[&number, Direction::FourToSix.key()],
+                    packets.four_to_six.packets,
+                );
+                put(
+                    &[&number, Direction::SixToFour.key()],
+                    packets.six_to_four.packets,
+                );
+            }
+        },
+    ),
+    gauge(
         "xlatd_clat_state",
         Unit::Seconds,
         "The time since the state of the CLAT is this one.",

@@ -1,12 +1,12 @@
 //! How a daemon is, as data: what it answers by its control socket, and what `xlatd status --json`
 //! prints. Times are in seconds, sizes in octets.
 
+mod packets;
 mod text;
 
 use std::{
     hash::Hasher,
     net::{Ipv4Addr, Ipv6Addr},
-    time::Instant,
 };
 
 use serde::{Deserialize, Serialize};
@@ -14,8 +14,7 @@ use siphasher::sip::SipHasher13;
 
 pub use text::{changes, text};
 
-use super::{packet_log::Summary, stats::Stats};
-use crate::{addr::AddressMap, clat::Overview, translate::Direction};
+use crate::{addr::AddressMap, clat::Overview};
 
 /// The kind of a daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,8 +51,11 @@ pub struct Status {
     pub maps: Maps,
     /// The pool of `dynamic-pool`.
     pub pool: Option<Pool>,
-    /// The packets so far; `None`: a CLAT has not translated any.
+    /// The packets so far, of all workers; `None`: a CLAT has not translated any.
     pub packets: Option<Packets>,
+    /// The workers, the first one first; none if there is only that.
+    #[serde(default)]
+    pub workers: Vec<Worker>,
     /// What only a CLAT has.
     pub clat: Option<Clat>,
 }
@@ -71,6 +73,17 @@ pub struct Process {
     pub privileges: String,
     /// The sandbox, in words.
     pub sandbox: String,
+}
+
+/// A worker: a process with a queue of the device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// The process id.
+    pub pid: u32,
+    /// Whether it has answered in time; otherwise its packets are those of its last answer.
+    pub answers: bool,
+    /// Its packets so far.
+    pub packets: Packets,
 }
 
 /// A file as it was read.
@@ -217,34 +230,6 @@ pub fn fingerprint(octets: &[u8]) -> String {
     let mut hasher = SipHasher13::new();
     hasher.write(octets);
     format!("{:016x}", hasher.finish())
-}
-
-impl Traffic {
-    /// The packets of a direction at the time `now`; `joined` of them to one before.
-    pub fn new(stats: &Stats, direction: Direction, joined: u64, now: Instant) -> Self {
-        let counters = stats.counters(direction);
-        let dropped = counters.dropped().map(|(reason, count, last)| Dropped {
-            reason: reason.key().to_owned(),
-            text: reason.to_string(),
-            rule: reason.rule(Some(direction)).to_string(),
-            count,
-            last: last.map(|last| LastPacket {
-                packet: Summary::of_beginning(last.octets(), last.len).to_string(),
-                age_seconds: now.saturating_duration_since(last.at).as_secs(),
-            }),
-        });
-        Self {
-            packets: counters.translated,
-            octets: counters.octets,
-            super_packets: counters.super_packets,
-            joined,
-            fragmented: counters.fragmented,
-            fragments: counters.fragments,
-            answered: counters.echo_replies,
-            icmp_errors: counters.icmp_errors,
-            dropped: dropped.collect(),
-        }
-    }
 }
 
 impl Pool {

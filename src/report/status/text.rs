@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{Clat, Dropped, Kind, Maps, Packets, Pool, ReadFile, Status, Traffic};
+use super::{Clat, Dropped, Kind, Maps, Packets, Pool, ReadFile, Status, Traffic, Worker};
 use crate::clat::{KnownPrefix, NativeIpv4};
 
 /// The width of the first column, in characters.
@@ -70,6 +70,9 @@ pub fn text(status: &Status) -> String {
         Some(packets) => packet_rows(packets, &mut row),
         None => row("Packets", "none has been translated yet".to_owned()),
     }
+    for (number, worker) in (1..).zip(&status.workers) {
+        row(&format!("Worker {number}"), self::worker(worker));
+    }
     text
 }
 
@@ -99,6 +102,21 @@ fn maps(maps: &Maps) -> String {
         let _ = write!(text, ", map-file {path} read {age} ago{changed}");
     }
     text
+}
+
+fn worker(worker: &Worker) -> String {
+    let Packets {
+        four_to_six,
+        six_to_four,
+        ..
+    } = &worker.packets;
+    let (pid, four, six) = (worker.pid, four_to_six.packets, six_to_four.packets);
+    let silent = if worker.answers {
+        ""
+    } else {
+        " (does not answer now)"
+    };
+    format!("process {pid}: {four} packets of IPv4 translated, {six} of IPv6{silent}")
 }
 
 fn pool(pool: &Pool) -> String {
@@ -346,6 +364,7 @@ mod tests {
                 rejected: 1,
                 ..Packets::default()
             }),
+            workers: Vec::new(),
             clat: None,
         }
     }
@@ -375,6 +394,24 @@ nat64: translator, running for 4 d 0 h
   Kernel          1 packets that it did not take
 "
         );
+    }
+
+    /// The figures are those of all workers; each of them is shown besides.
+    #[test]
+    fn workers_are_shown_where_there_are_several() {
+        let mut status = translator();
+        let packets = status.packets.clone().unwrap_or_default();
+        let worker = |pid, answers| Worker {
+            pid,
+            answers,
+            packets: packets.clone(),
+        };
+        status.workers = vec![worker(42, true), worker(43, false)];
+        let rows = "\
+  Worker 1        process 42: 1000 packets of IPv4 translated, 0 of IPv6
+  Worker 2        process 43: 1000 packets of IPv4 translated, 0 of IPv6 (does not answer now)
+";
+        assert_eq!(text(&status), text(&translator()) + rows);
     }
 
     #[test]

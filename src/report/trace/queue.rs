@@ -22,7 +22,7 @@ impl Queue {
     }
 
     /// Adds octets, if they fit. Returns whether they did.
-    pub(super) fn push(&mut self, octets: &[u8]) -> bool {
+    pub fn push(&mut self, octets: &[u8]) -> bool {
         let fits = octets.len() <= self.room();
         if fits {
             self.0.extend(octets);

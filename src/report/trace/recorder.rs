@@ -30,10 +30,14 @@ pub struct Recorder {
     filter: Filter,
     queue: Queue,
     writer: Writer,
-    /// The number of packets in the file: readers number them so.
+    /// The worker, if there are several.
+    worker: Option<u32>,
+    /// The number of packets in the file: readers number them so, unless other workers add theirs.
     frames: u64,
     /// Packets that were left out since the last one in the file.
     left_out: u64,
+    packet_rate: Rate,
+    octet_rate: Rate,
     packets: TokenBucket<Instant>,
     octets: TokenBucket<Instant>,
     /// The time of this turn, also since 1970.
@@ -86,15 +90,32 @@ enum Shown {
 impl Recorder {
     /// Begins the trace of a device.
     pub fn new(device: &str, filter: Filter, now: Instant) -> Self {
+        Self::of_worker((1, 1), device, filter, now)
+    }
+
+    /// Begins the part of a worker, by its number and that of all. The blocks of all parts follow
+    /// those at the head of the first one, in any order.
+    pub fn of_worker(
+        (worker, workers): (u32, u32),
+        device: &str,
+        filter: Filter,
+        now: Instant,
+    ) -> Self {
         let mut queue = Queue::default();
         let mut writer = Writer::new(device);
-        queue.push(&writer.take());
+        let head = writer.take();
+        if worker == 1 {
+            queue.push(&head);
+        }
         Self {
             filter,
             queue,
             writer,
+            worker: (workers > 1).then_some(worker),
             frames: 0,
             left_out: 0,
+            packet_rate: PACKETS.shared_by(workers),
+            octet_rate: OCTETS.shared_by(workers),
             packets: TokenBucket::default(),
             octets: TokenBucket::default(),
             now,
@@ -119,8 +140,8 @@ impl Recorder {
         let summary = Summary::of(octets);
         let direction = Direction::of(octets);
         let has_room = self.queue.room() >= 2 * octets.len() + BLOCKS_LEN
-            && !self.packets.is_empty(PACKETS, self.now)
-            && !self.octets.is_empty(OCTETS, self.now);
+            && !self.packets.is_empty(self.packet_rate, self.now)
+            && !self.octets.is_empty(self.octet_rate, self.now);
         let mut copy = std::mem::take(&mut self.current.octets);
         copy.clear();
         if has_room && self.filter.takes(direction) {
@@ -150,7 +171,7 @@ impl Recorder {
     /// What was decided about the packet or its segment.
     pub fn decided(&mut self, outcome: &Outcome<'_>) {
         self.current.fate = match outcome {
-            Outcome::Forward | Outcome::Segments(_) => Fate::Translated,
+            Outcome::Forward | Outcome::Segments(_) | Outcome::HandOver => Fate::Translated,
             Outcome::Fragments(_) => Fate::Fragmented,
             Outcome::Reply(Reply::Echo) => Fate::Answered,
             Outcome::Reply(Reply::Error(reason)) => Fate::Refused(*reason),
@@ -160,11 +181,7 @@ impl Recorder {
             && let Some(number) = self.show()
             && self.current.segment > 0
         {
-            let comment = format!(
-                "{}{}",
-                self.current.name(number),
-                self.current.reason("; dropped")
-            );
+            let comment = format!("{}{}", self.name(number), self.current.reason("; dropped"));
             let octets = std::mem::take(&mut self.current.segment_octets);
             self.write(Side::In, &octets, comment);
             self.current.segment_octets = octets;
@@ -177,8 +194,17 @@ impl Recorder {
         current.fragment += 1;
         current.matches = current.matches || self.filter.matches(&Summary::of(packet.bytes()));
         if let Some(number) = self.show() {
-            let comment = self.current.made(number) + &joined(packet.segments());
+            let comment = self.current.made(&self.name(number)) + &joined(packet.segments());
             self.write(Side::Out, packet.bytes(), comment);
+        }
+    }
+
+    /// `packet 7`, or `segment 2 of packet 7`; and the worker.
+    fn name(&self, number: u64) -> String {
+        let packet = packet_name(number, self.worker);
+        match self.current.segment {
+            0 => packet,
+            segment => format!("segment {segment} of {packet}"),
         }
     }
 
@@ -202,14 +228,17 @@ impl Recorder {
     fn write_current(&mut self) -> Shown {
         let octets = u32::try_from(2 * self.current.len).unwrap_or(u32::MAX);
         if !self.current.has_room
-            || self.packets.take(PACKETS, self.now).is_err()
-            || self.octets.take_many(octets, OCTETS, self.now).is_err()
+            || self.packets.take(self.packet_rate, self.now).is_err()
+            || self
+                .octets
+                .take_many(octets, self.octet_rate, self.now)
+                .is_err()
         {
             self.left_out += 1;
             return Shown::LeftOut;
         }
         let number = self.frames + 1;
-        let comment = self.current.came(number);
+        let comment = self.current.came(&packet_name(number, self.worker));
         let octets = std::mem::take(&mut self.current.octets);
         let is_written = self.write(Side::In, &octets, comment);
         self.current.octets = octets;
@@ -241,27 +270,18 @@ impl Recorder {
 }
 
 impl Current {
-    /// `packet 7`, or `segment 2 of packet 7`.
-    fn name(&self, number: u64) -> String {
-        match self.segment {
-            0 => format!("packet {number}"),
-            segment => format!("segment {segment} of packet {number}"),
-        }
-    }
-
     /// The comment on the packet as it came.
-    fn came(&self, number: u64) -> String {
+    fn came(&self, packet: &str) -> String {
         let segments = joined(self.segments);
         let fate = match self.segment {
             0 => self.reason("; dropped"),
             _ => "; cut into its segments".to_owned(),
         };
-        format!("packet {number}{segments}{fate}")
+        format!("{packet}{segments}{fate}")
     }
 
     /// The comment on what goes out.
-    fn made(&self, number: u64) -> String {
-        let name = self.name(number);
+    fn made(&self, name: &str) -> String {
         match self.fate {
             Fate::Translated => format!("translation of {name}"),
             Fate::Fragmented => format!("fragment {} of {name}", self.fragment),
@@ -281,6 +301,14 @@ impl Current {
             }
             Fate::Translated | Fate::Fragmented | Fate::Answered => String::new(),
         }
+    }
+}
+
+/// `packet 7`, or `packet 7 of worker 2`.
+fn packet_name(number: u64, worker: Option<u32>) -> String {
+    match worker {
+        None => format!("packet {number}"),
+        Some(worker) => format!("packet {number} of worker {worker}"),
     }
 }
 

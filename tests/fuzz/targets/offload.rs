@@ -83,7 +83,7 @@ fn through(translator: &mut Translator, octets: &[u8], depth: u8) -> Vec<Vec<u8>
     let mut all = Vec::new();
     let forwards = match translator.translate(&mut packet, now) {
         Outcome::Forward | Outcome::Reply(_) => true,
-        Outcome::Drop(_) => false,
+        Outcome::Drop(_) | Outcome::HandOver => false,
         Outcome::Fragments(mut fragments) => {
             let mut fragment = Packet::new();
             while fragments.next(&mut fragment) {
