@@ -59,6 +59,14 @@ impl Upkeep {
         self.next_check
     }
 
+    /// Sets the time of the map, and returns it.
+    pub fn set_time(&self, map: &mut AddressMap, now: Instant) -> u64 {
+        let (start, second) = self.start;
+        let second = second + now.saturating_duration_since(start).as_secs();
+        map.set_now(second);
+        second
+    }
+
     /// Sets the time of the map. Where a check is due, ages leases and decides whether to write.
     pub fn tick(
         &mut self,
@@ -66,9 +74,7 @@ impl Upkeep {
         now: Instant,
         system_second: impl FnOnce() -> u64,
     ) -> Checked {
-        let (start, second) = self.start;
-        let second = second + now.duration_since(start).as_secs();
-        map.set_now(second);
+        let second = self.set_time(map, now);
         if now < self.next_check {
             return Checked::default();
         }

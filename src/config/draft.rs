@@ -152,10 +152,6 @@ impl<'a> Draft<'a> {
         self.notices.push(Notice::warning(at.line.number, text));
     }
 
-    pub(super) fn inform(&mut self, at: &Word<'_>, text: impl Into<Cow<'static, str>>) {
-        self.notices.push(Notice::info(at.line.number, text));
-    }
-
     /// The settings, once the whole file was taken, or all mistakes.
     pub(super) fn finish(mut self) -> Result<(Config, Vec<Notice>), Vec<LineError>> {
         for (name, what) in [

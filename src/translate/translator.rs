@@ -54,6 +54,11 @@ impl Translator {
         self.limits.suppressed()
     }
 
+    /// The number of translators that share the limits of messages.
+    pub fn sharers(&self) -> u32 {
+        self.settings.sharers
+    }
+
     /// Sets the MTU of the device, in octets. One below 1280, which IPv6 does not allow, counts as
     /// 1280.
     pub fn set_mtu(&mut self, mtu: u16) {

@@ -73,6 +73,10 @@ pub(crate) enum Error {
     Attach { device: String, cause: io::Error },
     /// No packet socket could be opened on the uplink.
     PacketSocket { link: String, cause: io::Error },
+    /// The TUN device has one queue, and there are several workers.
+    SingleQueue { device: String, workers: u8 },
+    /// A worker has ended, or cannot go on.
+    Worker { number: usize, how: String },
     /// The MTU of the TUN device is less than IPv6 requires (RFC 8200 section 5).
     Mtu { device: String, mtu: u32 },
     /// A step of the set-up failed. Those before it are undone.
@@ -194,6 +198,13 @@ impl fmt::Display for Error {
                     _ => "",
                 })
             }
+            Self::SingleQueue { device, workers } => write!(
+                f,
+                "{device}: expected a device with several queues, which workers {workers} needs, \
+                 found one with a single queue: ip link delete dev {device}; ip tuntap add dev \
+                 {device} mode tun multi_queue"
+            ),
+            Self::Worker { number, how } => write!(f, "worker {number} {how}"),
             Self::Mtu { device, mtu } => write!(
                 f,
                 "{device}: expected an MTU of at least 1280 octets, which IPv6 requires, found \
@@ -292,6 +303,8 @@ impl error::Error for Error {
             | Self::Terminal
             | Self::Chroot(_)
             | Self::NotTun { .. }
+            | Self::SingleQueue { .. }
+            | Self::Worker { .. }
             | Self::Mtu { .. }
             | Self::DeviceRemoved { .. }
             | Self::DataDirInUse { .. }

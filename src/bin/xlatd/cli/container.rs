@@ -114,8 +114,7 @@ pub(super) fn run(words: Vec<OsString>) -> Result<ExitCode, Error> {
             masquerade: container.masquerade,
         },
     };
-    let (mut service, mut daemon) = translator::start(container.config, &options, None)?;
-    service.run(&mut daemon)?;
+    translator::run(container.config, &options, None)?;
     Ok(ExitCode::SUCCESS)
 }
 

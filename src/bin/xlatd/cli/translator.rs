@@ -102,17 +102,15 @@ fn start(
         }
     };
     info!("Starting xlatd {}", env!("CARGO_PKG_VERSION"));
-    let (mut service, mut daemon) = translator::start(config, &options, readiness.as_ref())?;
-    if let Some(readiness) = readiness {
-        let stdout = match arguments.destination {
-            Destination::Stdout => Stdout::Inherited,
-            _ => Stdout::Null,
-        };
-        let reported = readiness.report_ready(stdout);
-        reported.map_err(system("leave the terminal"))?;
-    }
-    service.run(&mut daemon)?;
-    Ok(ExitCode::SUCCESS)
+    let stdout = match arguments.destination {
+        Destination::Stdout => Stdout::Inherited,
+        _ => Stdout::Null,
+    };
+    let readiness = readiness.map(|readiness| (readiness, stdout));
+    Ok(match translator::run(config, &options, readiness)? {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 /// Starts logging to the destination of the arguments.

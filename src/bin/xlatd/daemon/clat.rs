@@ -164,7 +164,7 @@ impl Guest for ClatDaemon {
     /// Runs script-down, and undoes the set-up of the host.
     fn end(&mut self) {
         if let Some(path) = self.host.path_mut() {
-            path.end();
+            path.end(&[]);
         }
         if let Some(command) = self.config.script_down.as_ref().filter(|_| self.was_up) {
             match Script::start(command, &self.config.environment()) {
@@ -292,6 +292,7 @@ impl Guest for ClatDaemon {
             },
             pool: None,
             packets: path.map(|path| path.packets(now)),
+            workers: Vec::new(),
             clat: Some(report::Clat {
                 overview,
                 set_up: self.host.set_up(),

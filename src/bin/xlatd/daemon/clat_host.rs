@@ -281,7 +281,7 @@ impl ClatHost {
         self.facts = None;
         self.answer_for(None, clat, ndisc);
         if let Some(path) = &mut self.path {
-            path.end();
+            path.end(&[]);
         }
         let changed = self.host.change(wanted);
         self.path = None; // removes the device

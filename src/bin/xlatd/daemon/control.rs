@@ -34,6 +34,8 @@ use crate::{
 const MAX_CLIENTS: usize = 8;
 /// The time that a client has to send a request, and to take some of its answer or trace.
 const IDLE: Duration = Duration::from_secs(10);
+/// The time after which a request is answered with what there is.
+pub(crate) const MAX_WAIT: Duration = Duration::from_millis(500);
 /// New clients; those that are gone again while they wait count, too.
 const CLIENTS: Rate = Rate::per_second(100);
 /// Turns in which one of them sends something.
@@ -91,6 +93,8 @@ struct Client {
     peer: Peer,
     /// What has come of a request.
     request: Vec<u8>,
+    /// A request that cannot be answered yet, and when it came.
+    unanswered: Option<(Request, Instant)>,
     /// What is still to be sent of an answer.
     answer: Vec<u8>,
     sent: usize,
@@ -145,16 +149,21 @@ impl Control {
     /// The time of the next [`turn`](Self::turn) if nothing comes before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let clients = self.clients.iter();
-        let clients = clients.flat_map(|client| [Some(client.closes_at), client.pace.next]);
+        let clients = clients.flat_map(|client| {
+            let unanswered = client.unanswered.as_ref();
+            let waits_until = unanswered.map(|(_, since)| *since + MAX_WAIT);
+            [Some(client.closes_at), client.pace.next, waits_until]
+        });
         clients.chain([self.pace.next]).flatten().min()
     }
 
-    /// Reads requests, and answers them with `answer`. `ready` is by [descriptor](Self::fds).
+    /// Reads requests, and answers them with `answer`, which is told when a request came. If it has
+    /// no answer yet, it is asked again in each turn. `ready` is by [descriptor](Self::fds).
     pub(crate) fn turn(
         &mut self,
         ready: [PollFlags; FDS],
         now: Instant,
-        mut answer: impl FnMut(Request, Peer) -> Reply,
+        mut answer: impl FnMut(&Request, Peer, Instant) -> Option<Reply>,
     ) {
         self.pace.begin_turn(now);
         let [accepts, clients @ ..] = ready;
@@ -178,6 +187,7 @@ impl Client {
             stream,
             peer,
             request: Vec::new(),
+            unanswered: None,
             answer: Vec::new(),
             sent: 0,
             trace: None,
@@ -195,6 +205,8 @@ impl Client {
         let events = match (self.has_to_write(), &self.trace, self.pace.next) {
             (true, ..) => PollFlags::POLLOUT,
             (false, Some(trace), _) if trace.waits() => PollFlags::POLLIN | PollFlags::POLLOUT,
+            // Who waits for an answer has only to be there.
+            (false, ..) if self.unanswered.is_some() => PollFlags::empty(),
             (false, Some(_), _) | (false, None, None) => PollFlags::POLLIN,
             (false, None, Some(_)) => return None,
         };
@@ -206,9 +218,19 @@ impl Client {
         &mut self,
         ready: PollFlags,
         now: Instant,
-        answer: impl FnMut(Request, Peer) -> Reply,
+        mut answer: impl FnMut(&Request, Peer, Instant) -> Option<Reply>,
     ) -> bool {
         self.pace.begin_turn(now);
+        if let Some((request, since)) = &self.unanswered {
+            if ready.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+                return false;
+            }
+            let Some(reply) = answer(request, self.peer, *since) else {
+                return now < self.closes_at;
+            };
+            self.unanswered = None;
+            return self.answer(reply, now).is_ok_and(|stays| stays);
+        }
         let result = match (!ready.is_empty(), self.has_to_write()) {
             (true, true) => self.write(),
             (_, false) if self.trace.is_some() => self.go_on_tracing(ready, now),
@@ -223,7 +245,7 @@ impl Client {
     fn read(
         &mut self,
         now: Instant,
-        mut answer: impl FnMut(Request, Peer) -> Reply,
+        mut answer: impl FnMut(&Request, Peer, Instant) -> Option<Reply>,
     ) -> io::Result<bool> {
         let mut buffer = [0; MAX_REQUEST_LEN];
         let room = MAX_REQUEST_LEN - self.request.len();
@@ -235,10 +257,16 @@ impl Client {
                 self.request.drain(..=end);
                 // One at a time: who does not wait for an answer is closed after it.
                 self.ends |= !self.request.is_empty();
-                request.map_or_else(
-                    |error| Answer::Error(error).into(),
-                    |request| answer(request, self.peer),
-                )
+                match request {
+                    Err(error) => Answer::Error(error).into(),
+                    Ok(request) => match answer(&request, self.peer, now) {
+                        Some(reply) => reply,
+                        None => {
+                            self.unanswered = Some((request, now));
+                            return Ok(true);
+                        }
+                    },
+                }
             }
             None if self.request.len() == MAX_REQUEST_LEN => {
                 self.ends = true;
@@ -247,10 +275,18 @@ impl Client {
             }
             None => return Ok(len > 0),
         };
+        self.answer(reply, now)
+    }
+
+    /// Begins to answer.
+    fn answer(&mut self, reply: Reply, now: Instant) -> io::Result<bool> {
         (self.answer, self.sent) = (reply.answer.to_line().into_bytes(), 0);
         self.trace = reply.trace;
         self.closes_at = now + IDLE;
-        self.write()
+        match self.write() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
+            result => result,
+        }
     }
 
     /// Writes what the client takes of the answer.
@@ -302,7 +338,7 @@ mod tests {
         };
         let mut now = Instant::now();
         let mut client = Client::new(ours, peer, now);
-        let answer = |_, _| Answer::Error("no".to_owned()).into();
+        let answer = |_: &Request, _, _| Some(Answer::Error("no".to_owned()).into());
         let nothing = PollFlags::empty();
         // Half a request is none.
         theirs.write_all(b"{").unwrap();
@@ -314,5 +350,42 @@ mod tests {
         assert!(client.turn(PollFlags::POLLIN, now, answer));
         assert!(client.turn(nothing, now + IDLE - TICK, answer));
         assert!(!client.turn(nothing, now + IDLE, answer));
+    }
+
+    /// A request waits for its answer without a look at the client, which may go meanwhile.
+    #[test]
+    fn an_answer_may_take_some_turns() {
+        let start = || {
+            let (mut theirs, ours) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let peer = Peer {
+                pid: 1,
+                is_root: true,
+            };
+            theirs
+                .write_all(Request::Status.to_line().as_bytes())
+                .unwrap();
+            (theirs, Client::new(ours, peer, Instant::now()))
+        };
+        let now = Instant::now();
+        let not_yet = |_: &Request, _, since| {
+            assert_eq!(since, now);
+            None
+        };
+        let nothing = PollFlags::empty();
+        let (mut theirs, mut client) = start();
+        assert!(client.turn(PollFlags::POLLIN, now, not_yet));
+        assert!(client.turn(nothing, now + MAX_WAIT / 2, not_yet));
+        assert_eq!(client.wait().unwrap().1, nothing);
+        let answer = |_: &Request, _, _| Some(Answer::Error("no".to_owned()).into());
+        assert!(client.turn(nothing, now + MAX_WAIT, answer));
+        let mut line = [0; 64];
+        let len = theirs.read(&mut line).unwrap();
+        assert!(line[..len].ends_with(b"\"no\"}\n"));
+        assert_eq!(client.wait().unwrap().1, PollFlags::POLLIN);
+
+        let (_theirs, mut client) = start();
+        assert!(client.turn(PollFlags::POLLIN, now, not_yet));
+        assert!(!client.turn(PollFlags::POLLHUP, now, not_yet));
     }
 }

@@ -14,29 +14,36 @@ pub(super) fn open(config: &Config) -> Result<Option<KeptFile>, Error> {
     config.map_file_path().map(open).transpose()
 }
 
-/// Reads the map-file, and returns the address map of the configuration with it. Logs notices about
-/// the file.
-pub(super) fn read(config: &Config, file: &KeptFile) -> Result<(AddressMap, FileAsRead), Error> {
+/// What was read of a map-file.
+pub(super) struct Read {
+    /// The address map of the configuration with it.
+    pub(super) map: AddressMap,
+    pub(super) as_read: FileAsRead,
+    pub(super) text: Vec<u8>,
+}
+
+/// Reads the map-file. Logs notices about the file.
+pub(super) fn read(config: &Config, file: &KeptFile) -> Result<Read, Error> {
     let path = file.path();
     let text = file.read().map_err(|cause| Error::Read {
         path: path.to_owned(),
         cause,
     })?;
     let as_read = FileAsRead::new(path, &text);
-    let (map, notices) = config.with_map_file(text).map_err(|lines| Error::Config {
+    let (map, notices) = config.with_map_file(&text).map_err(|lines| Error::Config {
         path: path.to_owned(),
         lines,
     })?;
     for notice in notices {
         warn!("{}", notice.in_file(path));
     }
-    Ok((map, as_read))
+    Ok(Read { map, as_read, text })
 }
 
 /// The address map of the configuration, with the maps of the map-file if there is one.
 pub(crate) fn address_map(config: &Config) -> Result<AddressMap, Error> {
     match open(config)? {
-        Some(file) => Ok(read(config, &file)?.0),
+        Some(file) => Ok(read(config, &file)?.map),
         None => Ok(config.address_map()),
     }
 }

@@ -11,3 +11,5 @@ mod neighbours;
 pub(crate) mod service;
 pub(crate) mod translator;
 mod watchdog;
+mod worker;
+mod workers;

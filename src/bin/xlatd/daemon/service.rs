@@ -26,7 +26,7 @@ use crate::{
         control::{self, Control, Reply},
         watchdog::Watchdog,
     },
-    datapath::{FDS, PacketPath},
+    datapath::{self, FDS, PacketPath},
     error::{Error, system},
     sys::{
         control_socket::Peer,
@@ -65,6 +65,25 @@ pub(crate) trait Guest {
 
     /// Handles input and deadlines, before packets are translated.
     fn turn(&mut self, turn: &Turn<'_>) -> Result<(), Error>;
+
+    /// Does what is left to do after packets were translated.
+    fn end_turn(&mut self, _turn: &Turn<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Whether all of it has shown that it runs since the last time.
+    fn is_alive(&mut self) -> Result<bool, Error> {
+        Ok(true)
+    }
+
+    /// Whether it can [describe](Self::describe) how it is after `since`. If not, it is to be asked
+    /// again in each turn.
+    fn is_current(&mut self, _since: Instant, _now: Instant) -> bool {
+        true
+    }
+
+    /// Begins to trace packets elsewhere, too.
+    fn trace(&mut self, _filter: &Filter) {}
 
     /// Handles SIGHUP.
     fn reload(&mut self, turn: &Turn<'_>);
@@ -176,6 +195,7 @@ impl Service {
             };
             if let Some(watchdog) = &mut self.watchdog
                 && watchdog.is_due(turn.now)
+                && guest.is_alive()?
             {
                 self.notify.send("WATCHDOG=1");
             }
@@ -200,13 +220,15 @@ impl Service {
                     privileges: self.limits.privileges.clone(),
                     sandbox: self.limits.sandbox.clone(),
                 };
-                control.turn(ready.control, turn.now, |request, peer| {
-                    answer(request, peer, guest, process, turn.now)
+                control.turn(ready.control, turn.now, |request, peer, since| {
+                    let is_current = guest.is_current(since, turn.now);
+                    is_current.then(|| answer(request, peer, guest, process, turn.now))
                 });
             }
             if let Some(path) = guest.path_mut() {
                 path.turn(ready.path, turn.now)?;
             }
+            guest.end_turn(&turn)?;
         }
     }
 
@@ -273,7 +295,7 @@ struct Ready {
 
 /// The answer to a request.
 fn answer(
-    request: Request,
+    request: &Request,
     peer: Peer,
     guest: &mut impl Guest,
     process: impl FnOnce() -> Process,
@@ -283,7 +305,7 @@ fn answer(
         Request::Status => Answer::Status(Box::new(guest.describe(process(), now))).into(),
         Request::Mappings { addresses } => {
             let map = guest.path().map(PacketPath::map);
-            let about = map.map(|map| Mappings::about(&addresses, map));
+            let about = map.map(|map| Mappings::about(addresses, map));
             Answer::Mappings(about.unwrap_or_default()).into()
         }
         Request::Trace(filter) => trace(filter, peer, guest, now),
@@ -291,7 +313,7 @@ fn answer(
 }
 
 /// The answer to a request for a trace. What packets carry is for root alone.
-fn trace(filter: Filter, peer: Peer, guest: &mut impl Guest, now: Instant) -> Reply {
+fn trace(filter: &Filter, peer: Peer, guest: &mut impl Guest, now: Instant) -> Reply {
     if !peer.is_root {
         return Answer::Error("only root may trace".to_owned()).into();
     }
@@ -299,11 +321,14 @@ fn trace(filter: Filter, peer: Peer, guest: &mut impl Guest, now: Instant) -> Re
         let text = format!("there is no device to trace: {}", guest.status());
         return Answer::Error(text).into();
     };
-    match path.trace(filter, peer.pid, now) {
-        Ok(trace) => Reply {
-            answer: Answer::Trace {},
-            trace: Some(trace),
-        },
+    match path.trace(filter.clone(), peer.pid, now) {
+        Ok(trace) => {
+            guest.trace(filter);
+            Reply {
+                answer: Answer::Trace {},
+                trace: Some(trace),
+            }
+        }
         Err(pid) => {
             let text = format!("process {pid} traces already, and there is one trace at a time");
             Answer::Error(text).into()
@@ -315,7 +340,7 @@ fn trace(filter: Filter, peer: Peer, guest: &mut impl Guest, now: Instant) -> Re
 fn report(guest: &impl Guest) {
     info!("{}", guest.status());
     match guest.path() {
-        Some(path) => path.report(),
+        Some(path) => datapath::report(&path.packets(Instant::now())),
         None => info!("No packet has been translated yet"),
     }
 }

@@ -11,12 +11,13 @@ use caps::Capability;
 use log::{debug, info, warn};
 use xlatd::{
     addr::{AddressMap, Prefix4},
-    config::Config,
+    config::{Config, LogClasses},
     doctor::translator::warnings,
     plan::{self, Resource, firewall::Masquerade},
     report::{
         hints::{self, Hints},
-        status::{Kind, Maps, Process, Status},
+        status::{self, Kind, Maps, Process, Status},
+        trace::Filter,
     },
     translate::Translator,
     wire::ipv6::MIN_MTU,
@@ -26,8 +27,10 @@ use crate::{
     daemon::{
         control::Control,
         file_as_read::FileAsRead,
-        map_file::{self, log_mappings},
+        map_file::{self, Read, log_mappings},
         service::{Guest, INPUTS, Limits, Service, Turn},
+        worker,
+        workers::{self, Role, Workers},
     },
     datapath::{
         EVERY_PACKET, PacketPath,
@@ -37,7 +40,7 @@ use crate::{
     error::{Error, system},
     host::{Host, restore, survey::Survey},
     sys::{
-        detach::Readiness,
+        detach::{Readiness, Stdout},
         firewall::Firewall,
         kept_file::KeptFile,
         netlink::{Change, LinkChanges, LinkState, Netlink, nftables},
@@ -89,23 +92,60 @@ pub(crate) struct Daemon {
     /// Its table of nftables goes with it.
     _masquerade: Option<Netlink>,
     path: PacketPath,
+    /// The other workers.
+    workers: Option<Workers>,
+    /// What is used once all workers have read it.
+    reloading: Option<Reloading>,
+    /// Whether the map-file is to be read again after that.
+    reload_again: bool,
     /// Whether the device was [unusable](is_usable) since its addresses and routes were last
     /// checked.
     was_unusable: bool,
 }
 
+/// Translates until a signal ends it, in as many processes as are configured. `readiness` is told
+/// once packets can flow, and stdout goes where that says. Returns whether it has ended in order;
+/// a worker that has not is reported by the first.
+pub(crate) fn run(
+    config: Config,
+    options: &Options,
+    readiness: Option<(Readiness, Stdout)>,
+) -> Result<bool, Error> {
+    let leave = "leave the terminal";
+    match workers::start(config.workers)? {
+        Role::First(workers) => {
+            let awaited = readiness.as_ref().map(|(readiness, _)| readiness);
+            let (mut service, mut daemon) = start(config, options, workers, awaited)?;
+            if let Some((readiness, stdout)) = readiness {
+                readiness.report_ready(stdout).map_err(system(leave))?;
+            }
+            service.run(&mut daemon)?;
+            Ok(true)
+        }
+        Role::Other(number, parent, messages) => {
+            if let Some((readiness, stdout)) = readiness {
+                readiness.leave(stdout).map_err(system(leave))?;
+            }
+            Ok(worker::run(&config, options, number, parent, messages))
+        }
+    }
+}
+
 /// Attaches to the device, sets it up so that packets can flow, and drops privileges. Undoes the
 /// set-up if any of this fails.
-pub(crate) fn start(
+fn start(
     mut config: Config,
     options: &Options,
+    mut workers: Option<Workers>,
     readiness: Option<&Readiness>,
 ) -> Result<(Service, Daemon), Error> {
     let directory = CreatedDirectory::new(&config);
     let map_file = map_file::open(&config)?;
+    let mut map_text = None;
     let (mut map, map_file) = match map_file {
         Some(file) => {
-            let (map, as_read) = map_file::read(&config, &file)?;
+            let Read { map, as_read, text } = map_file::read(&config, &file)?;
+            map_text = workers.is_some().then_some(text);
             (map, Some((file, as_read)))
         }
         None => (config.address_map(), None),
@@ -119,6 +159,7 @@ pub(crate) fn start(
         false => Offload::None,
     };
     let mut host = Host::new(Firewall::default(), offload)?;
+    host.workers = config.workers;
     let mut masquerade = None;
     let pidfile = host
         .attach(&config.tun_device)
@@ -141,12 +182,16 @@ pub(crate) fn start(
                 awaited.map_err(system("continue: the process that was started has ended"))?;
             }
             warn_of_host(&config, &map);
+            if let (Some(workers), Some(device)) = (&mut workers, &host.device) {
+                workers.begin(device, &map, map_text.as_deref())?;
+            }
             let pool = options.container.masquerade;
             masquerade = pool.and_then(|pool| masquerade_pool(pool, &config.tun_device));
             let socket = &config.control_socket;
             let socket = socket.path(&options.runtime_directory, &config.tun_device);
             service.control = socket.and_then(|path| Control::open(&path, options.identity));
             service.limits.privileges = drop_privileges(&config, options)?;
+            info!("Running as {}", service.limits.privileges);
             Ok(pidfile)
         })
         .inspect_err(|_| host.undo_all())?;
@@ -159,7 +204,10 @@ pub(crate) fn start(
         warn!("{path}: SIGHUP will not read it: {error}");
     }
     log_addresses(&config, &map);
-    let path = packet_path(&config, options, device, map, leases);
+    let mut path = packet_path(&config, options, device, map, leases);
+    if let Some(workers) = &workers {
+        path.start_lending(workers.count());
+    }
     let daemon = Daemon {
         config,
         configuration: options.configuration.clone(),
@@ -169,6 +217,9 @@ pub(crate) fn start(
         changes,
         _masquerade: masquerade,
         path,
+        workers,
+        reloading: None,
+        reload_again: false,
         was_unusable: false,
     };
     Ok((service, daemon))
@@ -183,15 +234,21 @@ fn packet_path(
     leases: Option<Leases>,
 ) -> PacketPath {
     let mut settings = config.translation.clone();
-    settings.mtu = translation_mtu(&device.link);
+    settings.mtu = translation_mtu(device.link.mtu);
+    settings.sharers = config.workers.into();
     let translator = Translator::new(settings, map, random::seed());
-    let log = if options.debug {
+    let log = log_classes(config, options);
+    let hints = Hints::new(hints::Settings::TaygaConf);
+    PacketPath::new(log, hints, device, translator, leases)
+}
+
+/// The packets that are logged.
+pub(super) fn log_classes(config: &Config, options: &Options) -> LogClasses {
+    if options.debug {
         EVERY_PACKET
     } else {
         config.log
-    };
-    let hints = Hints::new(hints::Settings::TaygaConf);
-    PacketPath::new(log, hints, device, translator, leases)
+    }
 }
 
 /// Warns of what keeps packets from passing on this host, as far as it is not still to be set up.
@@ -231,8 +288,17 @@ fn log_addresses(config: &Config, map: &AddressMap) {
     log_mappings(map);
 }
 
-// Index in the inputs.
+/// A reload that waits for the other workers.
+struct Reloading {
+    /// The mappings; `None`: they stay as they are.
+    map: Option<(AddressMap, FileAsRead)>,
+    /// The state afterwards.
+    status: String,
+}
+
+// Indexes in the inputs.
 const LINKS: usize = 0;
+const WORKERS: usize = 1;
 
 impl Guest for Daemon {
     const REPORT: Option<i32> = None; // SIGUSR1 ends it, as it ends tayga
@@ -243,7 +309,14 @@ impl Guest for Daemon {
 
     /// Writes the leases, and logs the packet counters. What was set up on the device stays.
     fn end(&mut self) {
-        self.path.end();
+        let others: Vec<_> = match &mut self.workers {
+            None => Vec::new(),
+            Some(workers) => {
+                workers.end(&mut self.path);
+                workers.packets().cloned().collect()
+            }
+        };
+        self.path.end(&others);
     }
 
     fn path(&self) -> Option<&PacketPath> {
@@ -257,6 +330,7 @@ impl Guest for Daemon {
     fn inputs(&self) -> [Option<BorrowedFd<'_>>; INPUTS] {
         let mut inputs = [None; INPUTS];
         inputs[LINKS] = Some(self.changes.as_fd());
+        inputs[WORKERS] = self.workers.as_ref().map(Workers::as_fd);
         inputs
     }
 
@@ -268,34 +342,54 @@ impl Guest for Daemon {
         if turn.is_ready(LINKS) {
             self.follow_link(turn)?;
         }
-        Ok(())
+        self.follow_workers(turn)
+    }
+
+    fn end_turn(&mut self, _turn: &Turn<'_>) -> Result<(), Error> {
+        let Some(workers) = &mut self.workers else {
+            return Ok(());
+        };
+        let changed = self.path.take_changed_leases();
+        if !changed.is_empty() || workers.has_to_tell() {
+            workers.tell(&changed)?;
+        }
+        workers.end_trace_if_left(&self.path)
+    }
+
+    fn is_alive(&mut self) -> Result<bool, Error> {
+        self.workers.as_mut().map_or(Ok(true), Workers::are_alive)
+    }
+
+    fn is_current(&mut self, since: Instant, now: Instant) -> bool {
+        let workers = self.workers.as_mut();
+        // A worker that takes no orders has ended: the next turn finds out.
+        workers.is_none_or(|workers| workers.are_current(since, now).unwrap_or(true))
+    }
+
+    fn trace(&mut self, filter: &Filter) {
+        if let Some(workers) = &mut self.workers {
+            let _ = workers.trace(filter);
+        }
     }
 
     /// Writes the leases, and reads the map-file again. A file that cannot be read, or has a
     /// mistake, changes nothing.
     fn reload(&mut self, turn: &Turn<'_>) {
-        turn.notify_reloading();
-        self.path.write_leases(turn.now);
-        let mut status = self.status();
-        match &mut self.map_file {
-            None => info!("SIGHUP: there is no map-file to read again"),
-            Some((file, as_read)) => match map_file::read(&self.config, file) {
-                Ok((map, now_read)) => {
-                    *as_read = now_read;
-                    self.path.set_map(map);
-                    info!("SIGHUP: reloaded {}", file.path().display());
-                    log_mappings(self.path.map());
-                }
-                Err(error) => {
-                    for line in error.report().lines() {
-                        warn!("{line}");
-                    }
-                    warn!("SIGHUP: the mappings are unchanged");
-                    status += "; the map-file has mistakes, so the mappings are unchanged";
-                }
-            },
+        if self.reloading.is_some() {
+            self.reload_again = true;
+            return;
         }
-        turn.notify_reloaded(&status);
+        turn.notify_reloading();
+        let (reloading, text) = self.read_again();
+        match &mut self.workers {
+            None => self.finish_reload(reloading, turn),
+            Some(workers) => {
+                // Otherwise the next turn finds out.
+                if workers.prepare(text.as_deref()).is_ok() {
+                    self.reloading = Some(reloading);
+                }
+            }
+        }
     }
 
     fn status(&self) -> String {
@@ -310,6 +404,16 @@ impl Guest for Daemon {
     fn describe(&self, process: Process, now: Instant) -> Status {
         let (path, map) = (&self.path, self.path.map());
         let file = self.map_file.as_ref();
+        let mut packets = path.packets(now);
+        let first = status::Worker {
+            pid: process.pid,
+            answers: true,
+            packets: packets.clone(),
+        };
+        let workers = self.workers.as_ref().map_or_else(Vec::new, |others| {
+            others.packets().for_each(|other| packets.add(other));
+            [first].into_iter().chain(others.describe()).collect()
+        });
         Status {
             kind: Kind::Translator,
             works: is_usable(path.link()),
@@ -325,7 +429,8 @@ impl Guest for Daemon {
                 file: file.map(|(_, as_read)| as_read.describe(now)),
             },
             pool: path.pool(),
-            packets: Some(path.packets(now)),
+            packets: Some(packets),
+            workers,
             clat: None,
         }
     }
@@ -358,6 +463,71 @@ impl Daemon {
         }
     }
 
+    /// Reads the map-file again. Also returns its text, if there is something new.
+    fn read_again(&self) -> (Reloading, Option<Vec<u8>>) {
+        let mut status = self.status();
+        let mut new = None;
+        match &self.map_file {
+            None => info!("SIGHUP: there is no map-file to read again"),
+            Some((file, _)) => match map_file::read(&self.config, file) {
+                Ok(read) => new = Some(read),
+                Err(error) => {
+                    for line in error.report().lines() {
+                        warn!("{line}");
+                    }
+                    warn!("SIGHUP: the mappings are unchanged");
+                    status += "; the map-file has mistakes, so the mappings are unchanged";
+                }
+            },
+        }
+        let (map, text) = match new {
+            None => (None, None),
+            Some(Read { map, as_read, text }) => (Some((map, as_read)), Some(text)),
+        };
+        (Reloading { map, status }, text)
+    }
+
+    /// Writes the leases, and uses the mappings that were read.
+    fn finish_reload(&mut self, reloading: Reloading, turn: &Turn<'_>) {
+        self.path.write_leases(turn.now);
+        if let (Some((file, as_read)), Some((map, now_read))) = (&mut self.map_file, reloading.map)
+        {
+            *as_read = now_read;
+            self.path.set_map(map);
+            info!("SIGHUP: reloaded {}", file.path().display());
+            log_mappings(self.path.map());
+        }
+        turn.notify_reloaded(&reloading.status);
+    }
+
+    /// Takes what other workers have said, and finishes what has waited for them.
+    fn follow_workers(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
+        let Some(workers) = &mut self.workers else {
+            return Ok(());
+        };
+        if turn.is_ready(WORKERS) {
+            workers.turn(&mut self.path, turn.now)?;
+        }
+        if let Some(leases) = self.path.leases_mut() {
+            if workers.take_uses() {
+                leases.uses_are_told();
+            }
+            if leases.asks_for_uses(turn.now) && !workers.ask(true, turn.now)? {
+                leases.ask_again();
+            }
+        }
+        if workers.are_ready()
+            && let Some(reloading) = self.reloading.take()
+        {
+            workers.switch()?;
+            self.finish_reload(reloading, turn);
+            if std::mem::take(&mut self.reload_again) {
+                self.reload(turn);
+            }
+        }
+        Ok(())
+    }
+
     /// Handles changes of the device: its name, its MTU, and whether it was down.
     fn follow_link(&mut self, turn: &Turn<'_>) -> Result<(), Error> {
         let attempt = "read about links by netlink";
@@ -381,14 +551,14 @@ impl Daemon {
         // Messages may be outdated, so the current state is read. That the link was removed shows
         // when packets are read.
         if changed && let Some(link) = self.netlink.link_by_index(index).map_err(system(attempt))? {
-            self.apply_link(link, turn);
+            self.apply_link(link, turn)?;
         }
         Ok(())
     }
 
     /// Takes over the current state of the link, and restores addresses and routes that the kernel
     /// removed.
-    fn apply_link(&mut self, link: LinkState, turn: &Turn<'_>) {
+    fn apply_link(&mut self, link: LinkState, turn: &Turn<'_>) -> Result<(), Error> {
         let before = self.path.link().clone();
         let name = link.name.clone();
         let is_usable = is_usable(&link);
@@ -398,7 +568,7 @@ impl Daemon {
             self.config.tun_device.clone_from(&name);
         }
         if link.mtu != before.mtu {
-            self.path.set_mtu(translation_mtu(&link));
+            self.path.set_mtu(translation_mtu(link.mtu));
             if link.mtu < MIN_MTU.into() {
                 warn!(
                     "{name}: IPv6 needs an MTU of at least {MIN_MTU} octets, and it is now {}",
@@ -413,11 +583,15 @@ impl Daemon {
             info!("{name} is now {state}");
             turn.notify_status(&self.status());
         }
+        if let Some(workers) = &mut self.workers {
+            workers.set_link(&link)?;
+        }
         if is_usable && std::mem::take(&mut self.was_unusable) {
             let plan = plan::setup(&self.config);
             let permitted = self.config.keep_net_admin;
             restore(&mut self.netlink, link.index, &plan, permitted);
         }
+        Ok(())
     }
 }
 
@@ -463,7 +637,7 @@ fn write_pidfile(options: &Options) -> Result<Option<PidFile>, Error> {
 
 /// Drops the privileges that the set-up needed, and returns the remaining ones in words. From here
 /// on the translator uses open descriptors.
-fn drop_privileges(config: &Config, options: &Options) -> Result<String, Error> {
+pub(super) fn drop_privileges(config: &Config, options: &Options) -> Result<String, Error> {
     if options.chroot
         && let Some(directory) = &config.data_dir
     {
@@ -479,7 +653,6 @@ fn drop_privileges(config: &Config, options: &Options) -> Result<String, Error> 
     }
     let remaining =
         privilege::drop_to(options.identity, &kept).map_err(system("give up privileges"))?;
-    info!("Running as {remaining}");
     Ok(remaining)
 }
 
@@ -491,6 +664,6 @@ fn is_usable(link: &LinkState) -> bool {
 
 /// The MTU for translation, in octets. An administrator can set the MTU of a device below what IPv6
 /// requires (RFC 8200 section 5) while it is in use; the kernel then stops IPv6 on it.
-fn translation_mtu(link: &LinkState) -> u16 {
-    u16::try_from(link.mtu).unwrap_or(u16::MAX).max(MIN_MTU)
+pub(super) fn translation_mtu(mtu: u32) -> u16 {
+    u16::try_from(mtu).unwrap_or(u16::MAX).max(MIN_MTU)
 }

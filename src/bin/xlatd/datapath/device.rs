@@ -1,6 +1,6 @@
 //! The TUN device that packets come from and go to.
 
-use std::time::Instant;
+use std::{io, time::Instant};
 
 use log::{info, warn};
 use xlatd::{
@@ -23,7 +23,7 @@ pub(crate) fn make_tun(config: &Config) -> Result<(), Error> {
     let mut netlink = Netlink::new().map_err(system("open a netlink socket"))?;
     let device = &config.tun_device;
     let existed = find(&mut netlink, device)?.is_some();
-    let attached = Device::attach(&mut netlink, device, Header::None)?;
+    let attached = Device::attach(&mut netlink, device, Header::None, config.workers)?;
     attached
         .tun
         .set_persistent(true)
@@ -56,7 +56,7 @@ pub(crate) fn remove_tun(config: &Config) -> Result<(), Error> {
         info!("No tun device {device}: nothing to remove");
         return Ok(());
     }
-    let attached = Device::attach(&mut netlink, device, Header::None)?;
+    let attached = Device::attach(&mut netlink, device, Header::None, 1)?;
     attached
         .tun
         .set_persistent(false)
@@ -72,6 +72,10 @@ pub(crate) fn remove_tun(config: &Config) -> Result<(), Error> {
 /// An attached TUN device.
 pub(crate) struct Device {
     pub(crate) tun: Tun,
+    /// The queues of other workers.
+    pub(crate) others: Vec<Tun>,
+    /// The queue of another worker by which packets are written now, in place of the own one.
+    pub(crate) writes_by: Option<usize>,
     pub(crate) link: LinkState,
     /// Whether the kernel segments super-packets of TCP and UDP, so packets may be joined to them.
     pub(crate) coalesces: bool,
@@ -82,27 +86,51 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Attaches to the device of this name, or of this format of a name; see [`Tun::open`].
-    fn attach(netlink: &mut Netlink, name: &str, header: Header) -> Result<Self, Error> {
+    /// Attaches to the device of this name, or of this format of a name; see [`Tun::open`]. Each
+    /// worker gets a queue.
+    fn attach(
+        netlink: &mut Netlink,
+        name: &str,
+        header: Header,
+        workers: u8,
+    ) -> Result<Self, Error> {
         let queues = match find(netlink, name)?.map(|link| link.kind) {
             Some(LinkKind::Tun { multi_queue: true }) => Queues::Multi,
+            Some(_) if workers > 1 => {
+                let device = name.to_owned();
+                return Err(Error::SingleQueue { device, workers });
+            }
+            None if workers > 1 => Queues::Multi,
             _ => Queues::Single,
         };
-        let tun = Tun::open(name, queues, header).map_err(|cause| Error::Attach {
+        let refused = |cause| Error::Attach {
             device: name.to_owned(),
             cause,
-        })?;
+        };
+        let tun = Tun::open(name, queues, header).map_err(refused)?;
+        let others = (1..workers).map(|_| tun.another_queue());
+        let others = others.collect::<io::Result<_>>().map_err(refused)?;
         let name = tun
             .name()
             .map_err(system("read the name of the TUN device"))?;
         let link = find(netlink, &name)?.ok_or(Error::DeviceRemoved { device: name })?;
         Ok(Self {
+            others,
+            ..Self::of(tun, link, false)
+        })
+    }
+
+    /// A device by one of its queues.
+    pub(crate) fn of(tun: Tun, link: LinkState, coalesces: bool) -> Self {
+        Self {
             tun,
+            others: Vec::new(),
+            writes_by: None,
             link,
-            coalesces: false,
+            coalesces,
             offload: "none",
             rejected: Tally::default(),
-        })
+        }
     }
 
     /// Fails if the MTU of the device is not enough for IPv6.
@@ -129,7 +157,11 @@ impl Device {
 
     /// Writes one packet. One that the kernel rejects is lost, as on any link.
     pub(crate) fn write(&mut self, packet: &mut Packet, now: Instant) {
-        let Err(error) = self.tun.write(packet.with_header()) else {
+        let queue = match self.writes_by {
+            Some(other) => &mut self.others[other],
+            None => &mut self.tun,
+        };
+        let Err(error) = queue.write(packet.with_header()) else {
             return;
         };
         if let Some(count) = self.rejected.add(now) {
@@ -152,13 +184,18 @@ pub(crate) enum Offload {
     None,
 }
 
-/// Attaches to the device for translation, and sets the offloads.
-pub(crate) fn attach(netlink: &mut Netlink, name: &str, offload: Offload) -> Result<Device, Error> {
+/// Attaches to the device for translation, with a queue for each worker, and sets the offloads.
+pub(crate) fn attach(
+    netlink: &mut Netlink,
+    name: &str,
+    offload: Offload,
+    workers: u8,
+) -> Result<Device, Error> {
     let header = match offload {
         Offload::Both | Offload::ToKernel => Header::Virtio,
         Offload::None => Header::None,
     };
-    let mut device = Device::attach(netlink, name, header)?;
+    let mut device = Device::attach(netlink, name, header, workers)?;
     let LinkState { name, mtu, .. } = &device.link;
     info!("Using tun device {name} with MTU {mtu}");
     if offload == Offload::Both {

@@ -19,7 +19,7 @@ use log::{info, warn};
 use xlatd::{
     addr::{
         AddressMap,
-        pool::{Aged, Lent, Origin, PoolFull},
+        pool::{Aged, Followed, Lease, Lent, Origin, PoolFull},
         upkeep::Upkeep,
     },
     config::{Config, dynamic_map},
@@ -64,12 +64,72 @@ pub(crate) struct Leases {
     pub(crate) upkeep: Upkeep,
     /// Packets of hosts that got no address.
     refused: Tally,
+    /// Other workers, if there are any.
+    followers: Option<Followers>,
+}
+
+/// What workers that follow the leases are to know, and to tell before a check.
+#[derive(Default)]
+struct Followers {
+    /// Leases that have changed.
+    changed: Vec<Followed>,
+    /// Whether they were asked for the uses of leases, for the check that is due.
+    are_asked: bool,
+    /// Whether they have told them.
+    have_told: bool,
 }
 
 impl Leases {
     /// The directory of the lease file, if leases are kept.
     pub(crate) fn directory(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(|file| file.directory())
+    }
+
+    /// Has other workers follow the leases from now on.
+    pub(crate) fn start_following(&mut self) {
+        self.followers = Some(Followers::default());
+    }
+
+    /// The leases that have changed since the last time, for those who follow.
+    pub(crate) fn take_changed(&mut self) -> Vec<Followed> {
+        let followers = self.followers.as_mut();
+        followers
+            .map(|followers| std::mem::take(&mut followers.changed))
+            .unwrap_or_default()
+    }
+
+    /// Whether a check is due that waits for the uses of leases elsewhere.
+    fn awaits_uses(&self, now: Instant) -> bool {
+        let followers = self.followers.as_ref();
+        followers.is_some_and(|one| !one.have_told) && now >= self.upkeep.next_check()
+    }
+
+    /// Whether the uses of leases elsewhere are to be asked for now.
+    pub(crate) fn asks_for_uses(&mut self, now: Instant) -> bool {
+        let awaits = self.awaits_uses(now);
+        let followers = self.followers.as_mut().filter(|_| awaits);
+        followers.is_some_and(|one| !std::mem::replace(&mut one.are_asked, true))
+    }
+
+    /// Has uses asked for again: something else is being asked for.
+    pub(crate) fn ask_again(&mut self) {
+        if let Some(followers) = &mut self.followers {
+            followers.are_asked = false;
+        }
+    }
+
+    /// Has the next check made: all uses of leases elsewhere are known.
+    pub(crate) fn uses_are_told(&mut self) {
+        if let Some(followers) = &mut self.followers {
+            followers.have_told = followers.are_asked;
+        }
+    }
+
+    /// The time of the next check, unless it waits for something else.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let followers = self.followers.as_ref();
+        let waits = followers.is_some_and(|one| one.are_asked && !one.have_told);
+        (!waits).then(|| self.upkeep.next_check())
     }
 
     /// Packets of hosts that got no address.
@@ -98,6 +158,7 @@ impl Leases {
             failed: Arc::default(),
             upkeep: Upkeep::new(now, second),
             refused: Tally::default(),
+            followers: None,
         }))
     }
 
@@ -144,10 +205,25 @@ impl Leases {
 
     /// Tells the map the time. Every 45 seconds, ages its leases and writes them if any changed.
     pub(crate) fn look_after(&mut self, map: &mut AddressMap, now: Instant) -> Vec<LeaseEvent> {
+        if self.awaits_uses(now) {
+            self.upkeep.set_time(map, now);
+            return Vec::new();
+        }
         if now >= self.upkeep.next_check() && self.failed.swap(false, Ordering::Relaxed) {
             self.upkeep.changed();
         }
+        let is_check = now >= self.upkeep.next_check();
         let checked = self.upkeep.tick(map, now, system_second);
+        if let Some(followers) = &mut self.followers
+            && is_check
+        {
+            (followers.are_asked, followers.have_told) = (false, false);
+            let changed = checked.aged.iter().map(|&aged| match aged {
+                Aged::Dormant { host, address } => follow(map, host, address),
+                Aged::Freed { host, address } => ended(host, address),
+            });
+            followers.changed.extend(changed);
+        }
         if let Some(step) = checked.clock_step {
             info!("The clock was set by {step} s: leases keep their age");
         }
@@ -173,6 +249,7 @@ impl Leases {
         &mut self,
         host: Ipv6Addr,
         lent: Result<Lent, PoolFull>,
+        map: &AddressMap,
         now: Instant,
     ) -> Option<LeaseEvent> {
         let Ok(lent) = lent else {
@@ -191,6 +268,9 @@ impl Leases {
             Origin::Reassigned { .. } => "reassigned",
         };
         let address = lent.address;
+        if let Some(followers) = &mut self.followers {
+            followers.changed.push(follow(map, host, address));
+        }
         Some(LeaseEvent {
             kind,
             address,
@@ -248,6 +328,28 @@ impl Leases {
             let _ = writer.join(); // the thread has logged its failure
         }
     }
+}
+
+/// A lease as it is now.
+fn follow(map: &AddressMap, host: Ipv6Addr, address: Ipv4Addr) -> Followed {
+    let lease = map.pool().and_then(|pool| pool.lease_of(host.into()));
+    match lease {
+        Some((lease, state)) => Followed {
+            lease,
+            state: Some(state),
+        },
+        None => ended(host, address),
+    }
+}
+
+/// A lease that has ended.
+fn ended(host: Ipv6Addr, address: Ipv4Addr) -> Followed {
+    let lease = Lease {
+        address,
+        host,
+        last_use: 0,
+    };
+    Followed { lease, state: None }
 }
 
 /// Locks the directory and loads its leases. Returns no file if leases are not kept.

@@ -12,6 +12,8 @@
 //! - Reading the header into a buffer of its own (readv(2)).
 //! - Waiting for more packets than there are.
 
+pub(crate) mod borrower;
+mod crew;
 pub(crate) mod device;
 pub(crate) mod leases;
 mod links;
@@ -39,11 +41,12 @@ use xlatd::{
     report::stats::{self, Received, Stats},
     report::status,
     report::trace::Filter,
-    translate::{Coalescer, Direction, DropReason, Offered, Outcome, Packet, Reply, Translator},
+    translate::{Coalescer, DropReason, Offered, Outcome, Packet, Reply, Translator},
     wire::Malformed,
 };
 
 use crate::{
+    datapath::borrower::Borrower,
     datapath::device::Device,
     datapath::leases::{LeaseEvent, Leases},
     datapath::links::{Links, Side, Sides},
@@ -84,6 +87,8 @@ pub(crate) struct PacketPath {
     /// Packets that wait for others of their flow.
     coalescer: Coalescer,
     spin: Spin,
+    /// The pool that another worker lends.
+    borrower: Option<Borrower>,
     accounting: Accounting,
 }
 
@@ -93,6 +98,8 @@ struct Accounting {
     packet_log: Option<PacketLog>,
     stats: Stats,
     hints: Hints,
+    /// Where another worker gives the hints: packets for which there is one, with the reasons.
+    hinted: Option<Vec<(DropReason, Vec<u8>)>>,
 }
 
 impl PacketPath {
@@ -104,6 +111,7 @@ impl PacketPath {
         translator: Translator,
         leases: Option<Leases>,
     ) -> Self {
+        let sharers = translator.sharers();
         Self {
             links: Links {
                 device,
@@ -118,11 +126,13 @@ impl PacketPath {
             fragment: Packet::new(),
             coalescer: Coalescer::default(),
             spin: Spin::default(),
+            borrower: None,
             accounting: Accounting {
                 leases,
-                packet_log: PacketLog::new(log),
+                packet_log: PacketLog::new(log, sharers),
                 stats: Stats::default(),
                 hints,
+                hinted: None,
             },
         }
     }
@@ -175,11 +185,15 @@ impl PacketPath {
             segment,
             fragment,
             coalescer,
+            borrower,
             accounting,
             ..
         } = self;
         let received = Received::of(packet);
         let outcome = accounting.translate(translator, packet, &received, now);
+        if let Outcome::HandOver = outcome {
+            return hand_over(borrower, packet, now);
+        }
         if let Outcome::Forward = outcome
             && links.device.coalesces
         {
@@ -200,6 +214,10 @@ impl PacketPath {
                     let received = Received::of(segment);
                     let outcome = accounting.translate(translator, segment, &received, now);
                     let refused = refused(&outcome);
+                    if let Outcome::HandOver = outcome {
+                        hand_over(borrower, segment, now);
+                        continue;
+                    }
                     match write_fragments(links, outcome, fragment, now) {
                         None => links.send(segment, now),
                         Some(made) => accounting.stats.count_fragments(&received, made),
@@ -244,7 +262,8 @@ impl PacketPath {
     /// The descriptors that packets are read from, and that of news of the next hop.
     pub(crate) fn fds(&self) -> [Option<BorrowedFd<'_>>; FDS] {
         let Links { device, uplink, .. } = &self.links;
-        let holds_packets = uplink.as_ref().is_some_and(Uplink::holds_packets);
+        let holds_packets = uplink.as_ref().is_some_and(Uplink::holds_packets)
+            || self.borrower.as_ref().is_some_and(Borrower::is_waiting);
         let device = (!holds_packets).then(|| device.tun.as_fd());
         let [packets, neighbours] = uplink.as_ref().map(Uplink::fds).unwrap_or_default();
         [device, packets, neighbours]
@@ -316,6 +335,9 @@ impl PacketPath {
 
     /// Passes the time to the pool, and ages and writes leases when due.
     fn look_after_leases(&mut self, now: Instant) {
+        if let Some(borrower) = &self.borrower {
+            borrower.set_time(self.translator.map_mut(), now);
+        }
         if let Some(leases) = &mut self.accounting.leases {
             for event in leases.look_after(self.translator.map_mut(), now) {
                 log_lease(&mut self.accounting.packet_log, &event, now);
@@ -353,22 +375,30 @@ impl PacketPath {
         let leases = self.accounting.leases.as_ref();
         let deadlines = [
             log.and_then(PacketLog::deadline),
-            leases.map(|leases| leases.upkeep.next_check()),
+            leases.and_then(Leases::deadline),
             self.links.uplink.as_ref().and_then(Uplink::deadline),
         ];
         deadlines.into_iter().flatten().min()
     }
 
-    /// Writes the leases for the last time, and logs the counters.
-    pub(crate) fn end(&mut self) {
-        self.look_after_leases(Instant::now());
-        if let Some(log) = &mut self.accounting.packet_log {
-            log_lines(log.left_out(None));
-        }
+    /// Writes the leases for the last time, and logs the counters with those of `others`.
+    pub(crate) fn end(&mut self, others: &[status::Packets]) {
+        let now = Instant::now();
+        self.look_after_leases(now);
+        self.end_log();
         if let Some(leases) = &mut self.accounting.leases {
             leases.end(self.translator.map());
         }
-        self.report();
+        let mut packets = self.packets(now);
+        others.iter().for_each(|other| packets.add(other));
+        report(&packets);
+    }
+
+    /// Logs how many lines the rate limit has left out until the end.
+    pub(crate) fn end_log(&mut self) {
+        if let Some(log) = &mut self.accounting.packet_log {
+            log_lines(log.left_out(None));
+        }
     }
 
     /// The directory of the lease file, if leases are kept.
@@ -390,7 +420,8 @@ impl PacketPath {
             ..
         } = &self.links;
         let by_uplink = uplink.as_ref().map_or(0, |uplink| uplink.rejected.count);
-        device.rejected.count + rejected_before + by_uplink
+        let by_first = self.borrower.as_ref().map_or(0, Borrower::lost);
+        device.rejected.count + rejected_before + by_uplink + by_first
     }
 
     /// The packets so far, as data.
@@ -398,17 +429,12 @@ impl PacketPath {
         let Accounting {
             stats, packet_log, ..
         } = &self.accounting;
-        let traffic = |direction| {
-            let joined = self.coalescer.joined(direction);
-            status::Traffic::new(stats, direction, joined, now)
-        };
+        let joined = |direction| self.coalescer.joined(direction);
         status::Packets {
-            four_to_six: traffic(Direction::FourToSix),
-            six_to_four: traffic(Direction::SixToFour),
-            neither: stats.other(),
             suppressed_messages: self.translator.suppressed_messages(),
             suppressed_lines: packet_log.as_ref().map_or(0, PacketLog::suppressed),
             rejected: self.rejected(),
+            ..status::Packets::new(stats, joined, now)
         }
     }
 
@@ -429,15 +455,6 @@ impl PacketPath {
         status::Pool::of(self.map(), refused)
     }
 
-    /// Logs the counters.
-    pub(crate) fn report(&self) {
-        log_lines(self.accounting.stats.lines());
-        let rejected = self.rejected();
-        if rejected != 0 {
-            info!("Packets rejected by the kernel: {rejected}");
-        }
-    }
-
     fn read_error(&self, cause: io::Error) -> Error {
         match cause.raw_os_error().map(Errno::from_raw) {
             // The errors of a descriptor whose device has been, or is being, removed.
@@ -454,6 +471,23 @@ impl PacketPath {
         Error::DeviceRemoved {
             device: self.links.device.link.name.clone(),
         }
+    }
+}
+
+/// Logs counters.
+pub(crate) fn report(packets: &status::Packets) {
+    log_lines(packets.lines());
+    let rejected = packets.rejected;
+    if rejected != 0 {
+        info!("Packets rejected by the kernel: {rejected}");
+    }
+}
+
+/// Gives a packet to the worker that lends the pool.
+#[cold]
+fn hand_over(borrower: &mut Option<Borrower>, packet: &mut Packet, now: Instant) {
+    if let Some(borrower) = borrower {
+        borrower.hand_over(packet, now);
     }
 }
 
@@ -477,7 +511,7 @@ fn write_fragments(
     }
     links.trace.decided(&outcome);
     match outcome {
-        Outcome::Forward | Outcome::Reply(_) => None,
+        Outcome::Forward | Outcome::Reply(_) | Outcome::HandOver => None,
         Outcome::Fragments(mut fragments) => {
             let mut made = 0;
             while fragments.next(fragment) {
@@ -517,7 +551,7 @@ impl Accounting {
         }
         if let Some((host, lent)) = translator.take_lent()
             && let Some(leases) = &mut self.leases
-            && let Some(event) = leases.lent(host, lent, now)
+            && let Some(event) = leases.lent(host, lent, translator.map(), now)
         {
             log_lease(&mut self.packet_log, &event, now);
         }
@@ -539,7 +573,10 @@ impl Accounting {
         let octets = packet.bytes();
         self.stats.keep_refused(received, refused, octets, now);
         if let Some(hint) = self.hints.about(refused.0, octets) {
-            warn!("{hint}");
+            match &mut self.hinted {
+                None => warn!("{hint}"),
+                Some(hinted) => hinted.push((refused.0, octets.to_vec())),
+            }
         }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Host {
     /// The TUN device, until it is taken.
     pub(crate) device: Option<Device>,
     offload: Offload,
+    /// The number of queues of the device.
+    pub(crate) workers: u8,
     /// The undo journal. Without one, a crash leaves what was done.
     journal: Option<Journal>,
 }
@@ -46,6 +48,7 @@ impl Host {
             ledger: Ledger::default(),
             device: None,
             offload,
+            workers: 1,
             journal: None,
         })
     }
@@ -110,7 +113,7 @@ impl Host {
 
     /// Attaches to the TUN device, and returns its name.
     pub(crate) fn attach(&mut self, name: &str) -> Result<String, Error> {
-        let device = attach(&mut self.netlink, name, self.offload)?;
+        let device = attach(&mut self.netlink, name, self.offload, self.workers)?;
         let name = device.link.name.clone();
         self.ledger.attached(LinkRef::new(device.link.index, &name));
         self.device = Some(device);

@@ -72,9 +72,14 @@ impl Readiness {
 
     /// Reports the daemon as ready, and leaves the terminal and the working directory.
     pub(crate) fn report_ready(mut self, stdout: Stdout) -> io::Result<()> {
-        chdir("/")?;
         // The daemon goes on even if the process that was started has ended by now.
         let _ = self.pipe.write_all(&[1]);
+        self.leave(stdout)
+    }
+
+    /// Leaves the terminal and the working directory, and does not tell.
+    pub(crate) fn leave(self, stdout: Stdout) -> io::Result<()> {
+        chdir("/")?;
         dup2_stdin(&self.null)?;
         if stdout == Stdout::Null {
             dup2_stdout(&self.null)?;

@@ -41,11 +41,15 @@ const TRANSLATOR_CALLS: &[libc::c_long] = &[
     libc::SYS_unlinkat, libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_mkdirat,
     libc::SYS_fchown, libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_ftruncate,
     libc::SYS_fallocate,
+    // Of the workers.
+    libc::SYS_epoll_pwait, libc::SYS_epoll_ctl, libc::SYS_wait4,
     libc::SYS_clone3, // where programs are denied, a second filter refuses it
     #[cfg(target_arch = "x86_64")]
     libc::SYS_open,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_stat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
     #[cfg(target_arch = "x86_64")]
@@ -61,12 +65,11 @@ const TRANSLATOR_CALLS: &[libc::c_long] = &[
 /// System calls to run another program, such as nft(8), and those of that program besides.
 #[rustfmt::skip]
 const PROGRAM_CALLS: &[libc::c_long] = &[
-    libc::SYS_execve, libc::SYS_clone, libc::SYS_wait4, libc::SYS_waitid, libc::SYS_pipe2,
+    libc::SYS_execve, libc::SYS_clone, libc::SYS_waitid, libc::SYS_pipe2,
     libc::SYS_dup3, libc::SYS_set_tid_address, libc::SYS_prlimit64, libc::SYS_socketpair,
     libc::SYS_setpgid, libc::SYS_chdir, libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal,
     libc::SYS_close_range, libc::SYS_getppid, libc::SYS_sysinfo, libc::SYS_capget,
-    libc::SYS_rt_sigtimedwait, libc::SYS_pselect6, libc::SYS_epoll_create1, libc::SYS_epoll_ctl,
-    libc::SYS_epoll_pwait, libc::SYS_sendmmsg, libc::SYS_recvmmsg,
+    libc::SYS_rt_sigtimedwait, libc::SYS_pselect6, libc::SYS_epoll_create1, libc::SYS_sendmmsg, libc::SYS_recvmmsg,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_select,
     #[cfg(target_arch = "x86_64")]

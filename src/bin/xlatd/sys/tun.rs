@@ -4,7 +4,7 @@ use std::{
     ffi::c_char,
     fs::{self, File},
     io::{self, Read, Write},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd},
     thread,
     time::{Duration, Instant},
 };
@@ -104,10 +104,12 @@ const OFFLOAD_LEVELS: [OffloadLevel; 4] = [
     },
 ];
 
-/// An attached TUN device: each read and each write is one IP packet.
+/// A queue of an attached TUN device: each read and each write is one IP packet.
 pub(crate) struct Tun {
     device: tun::Device,
     header: Header,
+    /// Whether it is the first queue, whose end is that of the device for this program.
+    is_first: bool,
 }
 
 impl Tun {
@@ -136,7 +138,38 @@ impl Tun {
         // without checksums, some of them larger than the MTU.
         // SAFETY: the descriptor is open as long as `device`, and the argument is a number.
         unsafe { ioctl::tunsetoffload(device.as_raw_fd(), 0) }?;
-        Ok(Self { device, header })
+        Ok(Self {
+            device,
+            header,
+            is_first: true,
+        })
+    }
+
+    /// Attaches to the device once more, which must be one of [`Queues::Multi`]. The kernel has
+    /// packets of one flow in one queue: that by which packets of it were written last, or else the
+    /// one that their hash has them in.
+    pub(crate) fn another_queue(&self) -> io::Result<Self> {
+        let device = open_multi_queue(&self.name()?, self.header)?;
+        device.set_nonblock()?;
+        Ok(Self {
+            device,
+            header: self.header,
+            is_first: false,
+        })
+    }
+
+    /// A queue that another process has attached.
+    pub(crate) fn of_queue(queue: OwnedFd, header: Header) -> io::Result<Self> {
+        Ok(Self {
+            device: device_of(queue)?,
+            header,
+            is_first: false,
+        })
+    }
+
+    /// Whether packets have a virtio_net_hdr.
+    pub(crate) fn has_header(&self) -> bool {
+        self.header == Header::Virtio
     }
 
     /// The name of the device, with the number that the kernel chose for `%d`.
@@ -187,6 +220,9 @@ impl Drop for Tun {
     /// Resets the offloads of a persistent device: the next process that attaches to it may not
     /// know how to complete packets.
     fn drop(&mut self) {
+        if !self.is_first {
+            return;
+        }
         // SAFETY: the descriptor is open as long as `self`, and the argument is a number.
         let _ = unsafe { ioctl::tunsetoffload(self.device.as_raw_fd(), 0) };
     }
@@ -237,9 +273,13 @@ fn open_multi_queue(name: &str, header: Header) -> io::Result<tun::Device> {
     // ifreq and outlives the call.
     unsafe { ioctl::tunsetiff(file.as_raw_fd(), (&raw mut request).cast_const().cast()) }?;
 
+    device_of(file.into())
+}
+
+/// The device of an attached descriptor.
+fn device_of(queue: OwnedFd) -> io::Result<tun::Device> {
     let mut configuration = tun::Configuration::default();
-    configuration.tun_name(name);
-    configuration.raw_fd(file.into_raw_fd());
+    configuration.raw_fd(queue.into_raw_fd());
     configuration.close_fd_on_drop(true);
     Ok(tun::create(&configuration)?)
 }
