@@ -29,7 +29,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | `cli` | command lines; reads the configuration files, and starts a daemon, or asks one |
-//! | `daemon` | `service`: the loop, signals, and the only place that waits; its guests `translator` and `clat`, of which it runs one. Without packets, and so with a loop of its own: `exporter`, metrics over HTTP |
+//! | `daemon` | `service`: the loop, signals, and the only place that waits; its guests `translator` and `clat`, of which it runs one. With loops of their own: `worker`, another process of a translator; `exporter`, metrics over HTTP |
 //! | `host` | carries out the steps of the [`plan::Ledger`] on this machine, and keeps the undo journal |
 //! | `datapath` | reads packets from the TUN device or the uplink, has them translated, and writes the outcome |
 //! | `error` | errors that end the process |
@@ -79,6 +79,15 @@
 //! a [`translate::Coalescer`] joins translated packets of a flow that follow each other, and so has
 //! to read and move their payload.
 //!
+//! *Workers.* With `workers`, several processes do this, each with a queue of the device, in which
+//! the kernel keeps a flow. The first one, whose loop is that of the service, has forked the others
+//! (`daemon::workers`), which have a loop of their own (`daemon::worker`); they tell each other
+//! [`report::workers`], by a socket each. The pool is the first one's. A translator of another one
+//! says [`translate::Outcome::HandOver`] of what has no lease there; the packet goes to the first
+//! one, which lends, writes the packet to the queue that it came by, and tells all of the lease. A
+//! worker that is told reads nothing more until the packets that it has handed over are out, so
+//! none is overtaken.
+//!
 //! *Cost.* No lock, clock reading or system call is made for a packet here, and no allocation
 //! except for a new lease and for buffers of the [`translate::Coalescer`], which are used again. A
 //! lookup costs a probe for each prefix length that occurs, with one mapping or with 100,000.
@@ -103,7 +112,8 @@
 //! not stdout.
 //!
 //! SIGHUP reads the map-file again, and nothing else of the configuration; its mistakes are logged,
-//! and the mappings stay.
+//! and the mappings stay. Where there are workers, each reads the text that the first one has found
+//! right, and all use it once all have.
 //!
 //! # The path of an event of a CLAT
 //!

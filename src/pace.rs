@@ -106,6 +106,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
     use std::time::Instant;
 
     use super::*;

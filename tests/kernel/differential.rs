@@ -87,7 +87,7 @@ impl Node {
     pub(crate) fn start(program: &Path, (prefix, server): (&str, &str), more: &str) -> Self {
         let ns = Netns::new().unwrap();
         ns.ip("link set lo up
-            tuntap add dev nat64 mode tun");
+            tuntap add dev nat64 mode tun one_queue");
         ns.sysctl("ipv6/conf/nat64/addr_gen_mode", "1");
         let mut config = format!(
             "tun-device nat64\nipv4-addr {OWN_V4}\nipv6-addr {OWN_V6}\nprefix {prefix}/96\n{more}"

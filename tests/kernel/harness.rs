@@ -110,6 +110,12 @@ pub(crate) fn without_offload() -> bool {
     env::var_os("OFFLOAD").is_some_and(|value| value == "off")
 }
 
+/// The number of workers with which the cases run xlatd where they can (`WORKERS`).
+fn workers() -> Option<u8> {
+    let workers = env::var("WORKERS").ok()?.parse().unwrap();
+    (workers > 1 && !is_tayga()).then_some(workers)
+}
+
 fn is_tayga() -> bool {
     daemon().file_name().is_some_and(|name| name == "tayga")
 }
@@ -193,8 +199,15 @@ impl Netns {
         printed
     }
 
-    /// Runs lines of ip(8), all of which must succeed.
+    /// Runs lines of ip(8), all of which must succeed. A TUN device gets several queues where there
+    /// are several workers, unless it is said to have `one_queue`: no kernel takes notice of that.
     pub(crate) fn ip(&self, lines: &str) {
+        let lines = match workers() {
+            Some(_) if !lines.contains("one_queue") && !lines.contains("multi_queue") => {
+                &*lines.replace("dev nat64 mode tun", "dev nat64 mode tun multi_queue")
+            }
+            _ => lines,
+        };
         let mut ip = Command::new("ip");
         ip.args(["-batch", "-"])
             .stdin(Stdio::piped())
@@ -255,6 +268,13 @@ impl Netns {
             .unwrap()
             .find(|interface| interface.interface_name == device)
             .map(|interface| interface.flags)
+    }
+
+    /// Whether the TUN device has several queues, or is still to be made.
+    fn may_have_queues(&self, device: &str) -> bool {
+        let output = self.output(&format!("ip -details link show dev {device}"));
+        !output.status.success()
+            || String::from_utf8_lossy(&output.stdout).contains("multi_queue on")
     }
 
     /// A name that ip(8) takes for the namespace.
@@ -576,7 +596,15 @@ impl Daemon {
         } else {
             ""
         };
-        fs::write(&path, format!("{config}{offload}")).unwrap();
+        let mut config = format!("{config}{offload}");
+        if let Some(workers) = workers()
+            && program == daemon()
+            && !config.contains("\nworkers ")
+            && ns.may_have_queues("nat64")
+        {
+            config += &format!("workers {workers}\n");
+        }
+        fs::write(&path, config).unwrap();
         let program = program_of(launcher, program, &directory);
         let mut words: Vec<_> = launcher.iter().map(OsStr::new).collect();
         words.extend([

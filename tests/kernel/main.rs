@@ -12,6 +12,8 @@
 //!
 //! `OFFLOAD=off` runs xlatd with `offload no`: packets are the same from outside.
 //!
+//! `WORKERS=2` runs it with `workers 2`, on a device with several queues.
+//!
 //! `DAEMON=/usr/sbin/tayga` runs the same cases against TAYGA 0.9.2. [`TAYGA_DIFFERS`] lists the
 //! cases in which it is known to behave otherwise, and those must then fail: the list stays true.
 
@@ -64,6 +66,7 @@ mod special;
 mod tayga;
 mod trace;
 mod tshark;
+mod workers;
 
 /// The cases in which TAYGA 0.9.2 does not do what is expected here, each with the document that
 /// asks for it.

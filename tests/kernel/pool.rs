@@ -88,7 +88,7 @@ fn leases_of_tayga_are_taken_over() {
     xlatd_case(|net| {
         let Some(tayga) = tayga() else { return };
         let directory = Directory::new();
-        net.xlat.ip("tuntap add dev nat64 mode tun");
+        net.xlat.ip("tuntap add dev nat64 mode tun one_queue");
         net.route_to_device();
         let mut theirs = Daemon::start_program(&tayga, &net.xlat, &config(&directory));
         net.wait_for_daemon();

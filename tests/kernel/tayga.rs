@@ -252,7 +252,7 @@ fn open_connection_outlives_the_change_from_tayga() {
              dynamic-pool 203.0.113.0/24\ndata-dir {}\n",
             directory.file("").display()
         );
-        net.xlat.ip("tuntap add dev nat64 mode tun");
+        net.xlat.ip("tuntap add dev nat64 mode tun one_queue");
         net.route_to_device();
         let mut before = Daemon::start_program(&tayga, &net.xlat, &config);
         net.wait_for_daemon();

@@ -385,6 +385,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
                 icmp_source,
                 icmp_node_id,
                 icmp_errors,
+                sharers: 1,
             },
         )
 }

@@ -408,7 +408,7 @@ nat64: translator, running for 4 d 0 h
         };
         status.workers = vec![worker(42, true), worker(43, false)];
         let rows = "\
-  Worker 1        process 42: 1000 packets of IPv4 translated, 0 of IPv6
+\x20 Worker 1        process 42: 1000 packets of IPv4 translated, 0 of IPv6
   Worker 2        process 43: 1000 packets of IPv4 translated, 0 of IPv6 (does not answer now)
 ";
         assert_eq!(text(&status), text(&translator()) + rows);

@@ -112,6 +112,7 @@ mod tests {
     use super::*;
 
     /// Started by other means than fork(2), for which a test has too many threads.
+    #[expect(clippy::zombie_processes, reason = "each is waited for by its number")]
     fn child(program: &str, argument: &str) -> Child {
         let child = process::Command::new(program)
             .arg(argument)

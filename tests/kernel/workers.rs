@@ -1,0 +1,494 @@
+//! Several workers: processes, each with a queue of the device.
+
+use std::{
+    collections::HashMap,
+    fs,
+    net::UdpSocket,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::{
+    control::{ask, connect, line},
+    harness::{
+        CONFIG, DEADLINE, Daemon, Directory, Listener, Net, SERVER6, daemon, send, wait_for,
+        xlatd_case,
+    },
+    packet::{EXPERIMENT, Ipv6},
+    socket::flood6,
+};
+
+const WORKERS: &str = "workers 3\n";
+/// A pool, and no maps.
+const POOL: &str = "tun-device nat64\nipv4-addr 203.0.113.1\nipv6-addr 2001:db8:ffff::1\n\
+                    prefix 2001:db8:64::/96\ndynamic-pool 203.0.113.0/24\n";
+
+fn translate(net: &Net, config: &str) -> Daemon {
+    net.xlat.ip("tuntap add dev nat64 mode tun multi_queue");
+    net.route_to_device();
+    let daemon = Daemon::start(&net.xlat, config);
+    daemon.prints("Running as");
+    daemon
+}
+
+/// The processes that a process has started.
+fn children(daemon: &Daemon) -> Vec<String> {
+    let pid = daemon.pid();
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn status(daemon: &Daemon) -> Value {
+    ask(&daemon.control_socket("nat64"))
+}
+
+/// Datagrams of many flows between the client and the server: each has a socket of its own.
+struct Flows {
+    client: Vec<UdpSocket>,
+    server: UdpSocket,
+}
+
+impl Flows {
+    fn new(net: &Net, count: usize) -> Self {
+        let server = net
+            .server
+            .inside(|| UdpSocket::bind("192.0.2.2:4000"))
+            .unwrap();
+        server.set_read_timeout(Some(DEADLINE)).unwrap();
+        let flow = |_| {
+            let socket = net
+                .client
+                .inside(|| UdpSocket::bind("[2001:db8:6::10]:0"))
+                .unwrap();
+            socket.set_read_timeout(Some(DEADLINE)).unwrap();
+            socket.connect((SERVER6, 4000)).unwrap();
+            socket
+        };
+        Self {
+            client: (0..count).map(flow).collect(),
+            server,
+        }
+    }
+
+    /// Sends a number by each flow, has the server answer each, and takes the answers. Each number
+    /// must arrive, in order within its flow in both directions.
+    fn exchange(&self, numbers: u32) {
+        let mut last: HashMap<_, u32> = HashMap::new();
+        let mut buffer = [0; 4];
+        let mut next = HashMap::new();
+        for round in 0..numbers {
+            for socket in &self.client {
+                socket.send(&round.to_be_bytes()).unwrap();
+            }
+            for _ in &self.client {
+                let (_, from) = self.server.recv_from(&mut buffer).unwrap();
+                let number = u32::from_be_bytes(buffer);
+                if let Some(before) = last.insert(from.port(), number) {
+                    assert_eq!(number, before + 1, "port {}", from.port());
+                }
+                self.server.send_to(&buffer, from).unwrap();
+            }
+            for (at, socket) in self.client.iter().enumerate() {
+                socket.recv(&mut buffer).unwrap();
+                let number = u32::from_be_bytes(buffer);
+                assert_eq!(number, *next.get(&at).unwrap_or(&0), "flow {at}");
+                next.insert(at, number + 1);
+            }
+        }
+    }
+
+    /// Sends numbers by each flow as fast as it gets, from a start at once. What arrives must be
+    /// in order within its flow. Returns how many have arrived.
+    fn stream(&self, numbers: u32) -> usize {
+        let mut last: HashMap<_, u32> = HashMap::new();
+        let mut buffer = [0; 4];
+        let mut arrived = 0;
+        self.server.set_nonblocking(true).unwrap();
+        let mut take = |wait: Duration| {
+            let start = Instant::now();
+            loop {
+                match self.server.recv_from(&mut buffer) {
+                    Ok((_, from)) => {
+                        let number = u32::from_be_bytes(buffer);
+                        if let Some(before) = last.insert(from.port(), number) {
+                            assert!(number > before, "{number} after {before}, {from}");
+                        }
+                        arrived += 1;
+                    }
+                    Err(_) if start.elapsed() >= wait => break,
+                    Err(_) => thread::yield_now(),
+                }
+            }
+        };
+        for number in 0..numbers {
+            for socket in &self.client {
+                socket.send(&number.to_be_bytes()).unwrap();
+            }
+            take(Duration::ZERO);
+        }
+        take(Duration::from_millis(500));
+        self.server.set_nonblocking(false).unwrap();
+        arrived
+    }
+}
+
+/// tayga.conf(5): there are so many processes, each translates, and figures are those of all and of
+/// each. Answers come to the worker that has written their flow.
+#[test]
+fn each_worker_translates_and_the_status_has_the_sum() {
+    xlatd_case(|net| {
+        let mut daemon = translate(net, &format!("{CONFIG}{WORKERS}"));
+        assert_eq!(children(&daemon).len(), 2);
+        let flows = Flows::new(net, 100);
+        flows.exchange(10);
+        let status = status(&daemon);
+        let workers = status["workers"].as_array().unwrap();
+        assert_eq!(workers.len(), 3);
+        assert_eq!(workers[0]["pid"], daemon.pid().as_raw());
+        for direction in ["four_to_six", "six_to_four"] {
+            let packets = |of: &Value| of["packets"][direction]["packets"].as_u64().unwrap();
+            let each: Vec<_> = workers.iter().map(packets).collect();
+            assert_eq!(each.iter().sum::<u64>(), packets(&status), "{status}");
+            assert!(packets(&status) >= 1000, "{each:?}");
+            // By chance one of 100 flows in three queues has none in fewer than 10^-17 cases.
+            assert!(each.iter().all(|&one| one >= 10), "{each:?}");
+        }
+        for worker in workers {
+            let of = |direction: &str| worker["packets"][direction]["packets"].as_u64().unwrap();
+            // The first answer of a flow may come by another queue.
+            let (out, back) = (of("six_to_four"), of("four_to_six"));
+            assert!(out.abs_diff(back) <= 20, "{status}");
+        }
+        let pids = children(&daemon);
+        daemon.stop();
+        let log = daemon.log();
+        for direction in ["IPv4 to IPv6: 1", "IPv6 to IPv4: 1"] {
+            assert!(log.contains(direction), "{log}");
+        }
+        let total = log
+            .lines()
+            .filter(|line| line.contains("packets translated"))
+            .count();
+        assert_eq!(total, 2, "{log}");
+        for pid in pids {
+            assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        }
+    });
+}
+
+/// A host without a lease gets the address that one process would lend it, whatever queue its
+/// packets come by, and no packet overtakes another one of its flow meanwhile.
+#[test]
+fn leases_are_those_of_one_process_and_order_is_kept() {
+    xlatd_case(|net| {
+        let leases = |workers: &str| {
+            let directory = Directory::new();
+            let config = format!("{POOL}data-dir {}\n{workers}", directory.file("").display());
+            let mut daemon = translate(net, &config);
+            let flows = Flows::new(net, 100);
+            let arrived = flows.stream(50);
+            assert!(arrived >= 1000, "{arrived}");
+            drop(flows);
+            // Hosts that all want an address at once.
+            for host in 1..=40 {
+                let source = format!("2001:db8:6::{host:x}:1");
+                let packet = Ipv6::new(&source, SERVER6, EXPERIMENT, vec![0; 8]);
+                flood6(&net.client, &packet, 1);
+            }
+            wait_for("all leases", || {
+                let status = status(&daemon);
+                (status["pool"]["in_use"] == 41).then_some(())
+            });
+            daemon.stop();
+            net.xlat.ip("link delete nat64");
+            let text = fs::read_to_string(directory.file("dynamic.map")).unwrap();
+            let lines = text.lines().filter(|line| line.starts_with("203."));
+            let lines = lines.map(|line| line.rsplit_once('\t').unwrap().0.to_owned());
+            let mut lines: Vec<_> = lines.collect();
+            lines.sort();
+            lines
+        };
+        let one = leases("");
+        assert_eq!(one.len(), 41);
+        assert_eq!(leases(WORKERS), one);
+    });
+}
+
+/// The first answer to the first packet of a host arrives, whatever queue it comes by; and so does
+/// what an IPv4 host sends to a lease.
+#[test]
+fn a_lease_is_known_to_all_workers() {
+    xlatd_case(|net| {
+        let daemon = translate(net, &format!("{POOL}workers 4\n"));
+        let flows = Flows::new(net, 50);
+        flows.exchange(4);
+        let mut stream = connect(&daemon.control_socket("nat64"));
+        let request =
+            "{\"version\":1,\"request\":\"mappings\",\"addresses\":[\"2001:db8:6::10\"]}\n";
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        let answer: Value = serde_json::from_str(&line(&mut stream)).unwrap();
+        let address = answer["mappings"]["leases"][0]["ipv4"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let client = net
+            .client
+            .inside(|| UdpSocket::bind("[2001:db8:6::10]:5000"))
+            .unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        for port in 0..40 {
+            let server = net
+                .server
+                .inside(|| UdpSocket::bind("192.0.2.2:0"))
+                .unwrap();
+            server.send_to(&[port], (&*address, 5000)).unwrap();
+            let mut buffer = [0];
+            client.recv(&mut buffer).unwrap();
+            assert_eq!(buffer[0], port);
+        }
+    });
+}
+
+/// SIGHUP has all workers use the new map-file.
+#[test]
+fn a_reload_reaches_all_workers() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let maps = directory.file("maps");
+        fs::write(&maps, "").unwrap();
+        let config = CONFIG.replace("map 203.0.113.10 2001:db8:6::10", "#");
+        let daemon = translate(
+            net,
+            &format!("{config}map-file {}\n{WORKERS}", maps.display()),
+        );
+        for address in ["203.0.113.20", "203.0.113.21"] {
+            fs::write(&maps, format!("map {address} 2001:db8:6::10\n")).unwrap();
+            daemon.signal(Signal::SIGHUP);
+            let reloaded = format!("SIGHUP: reloaded {}", maps.display());
+            let times = if address.ends_with("20") { 1 } else { 2 };
+            wait_for("the reload", || {
+                (daemon.log().matches(&reloaded).count() == times).then_some(())
+            });
+            let flows = Flows::new(net, 60);
+            flows.exchange(2);
+            for socket in &flows.client {
+                socket.send(&[0; 4]).unwrap();
+                let (_, from) = flows.server.recv_from(&mut [0; 4]).unwrap();
+                assert_eq!(from.ip().to_string(), address);
+            }
+        }
+    });
+}
+
+/// A worker that ends has all end, with one line that says which and how, and status 1.
+#[test]
+fn a_worker_that_ends_ends_all() {
+    xlatd_case(|net| {
+        let mut daemon = translate(net, &format!("{CONFIG}{WORKERS}"));
+        let pids = children(&daemon);
+        let before = daemon.log();
+        send(Signal::SIGKILL, &pids[1]);
+        assert_eq!(daemon.wait().code(), Some(1));
+        let log = daemon.log();
+        let last = format!("worker 3 (process {}) was ended by SIGKILL", pids[1]);
+        let lines: Vec<_> = log[before.len()..].lines().collect();
+        assert_eq!(
+            lines.iter().filter(|line| line.contains("worker")).count(),
+            1,
+            "{log}"
+        );
+        assert!(lines.iter().any(|line| line.contains(&last)), "{log}");
+        for pid in pids {
+            assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        }
+    });
+}
+
+/// When the first worker is killed, none of the others is left, and the device is gone; also one
+/// that hangs.
+#[test]
+fn none_outlives_the_first() {
+    xlatd_case(|net| {
+        let config = format!("{CONFIG}tun-up yes\n{WORKERS}");
+        let mut daemon = Daemon::start(&net.xlat, &config);
+        daemon.prints("Running as");
+        let pids = children(&daemon);
+        send(Signal::SIGSTOP, &pids[0]);
+        // These are for the first alone.
+        for signal in [
+            Signal::SIGTERM,
+            Signal::SIGHUP,
+            Signal::SIGINT,
+            Signal::SIGUSR1,
+        ] {
+            send(signal, &pids[1]);
+        }
+        thread::sleep(Duration::from_millis(100));
+        assert!(net.xlat.has("nat64"));
+        daemon.signal(Signal::SIGKILL);
+        daemon.wait();
+        for pid in pids {
+            // Whoever takes over children may leave a zombie for a moment.
+            wait_for("the worker to end", || {
+                let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+                stat.map_or(true, |stat| stat.contains(") Z")).then_some(())
+            });
+        }
+        wait_for("the device to go", || {
+            (!net.xlat.has("nat64")).then_some(())
+        });
+    });
+}
+
+/// The watchdog of the service manager is not notified while a worker hangs.
+#[test]
+fn a_worker_that_hangs_is_found_by_the_watchdog() {
+    xlatd_case(|net| {
+        let manager = Listener::new();
+        let exec = format!(
+            "exec env NOTIFY_SOCKET={} WATCHDOG_USEC=200000 \"$0\" \"$@\"",
+            manager.path().display()
+        );
+        net.xlat.ip("tuntap add dev nat64 mode tun multi_queue");
+        net.route_to_device();
+        let config = format!("{CONFIG}{WORKERS}");
+        let daemon = Daemon::start_by(&["sh", "-c", &exec], &net.xlat, &config);
+        assert!(manager.next().starts_with("READY=1"));
+        for _ in 0..5 {
+            assert_eq!(manager.next(), "WATCHDOG=1");
+        }
+        let pids = children(&daemon);
+        send(Signal::SIGSTOP, &pids[0]);
+        let counts = || {
+            let socket = connect(&daemon.control_socket("nat64"));
+            drop(socket);
+            thread::sleep(Duration::from_millis(1000));
+        };
+        counts();
+        send(Signal::SIGCONT, &pids[0]);
+        // At most two came after the signal, and then none until it went on.
+        let start = Instant::now();
+        let mut notified = 0;
+        while start.elapsed() < Duration::from_millis(50) {
+            manager.next();
+            notified += 1;
+        }
+        assert!(notified <= 4, "{notified}");
+        // A client is answered also then.
+        send(Signal::SIGSTOP, &pids[1]);
+        let status = status(&daemon);
+        assert_eq!(status["workers"][2]["answers"], false);
+        send(Signal::SIGCONT, &pids[1]);
+    });
+}
+
+/// icmp-errors is the limit of all workers together.
+#[test]
+fn limits_are_those_of_all_workers() {
+    xlatd_case(|net| {
+        let daemon = translate(net, &format!("{CONFIG}icmp-errors 20\n{WORKERS}"));
+        let start = Instant::now();
+        // Hop limit 1, of many hosts to many destinations: each is to be answered.
+        for host in 0..500 {
+            let source = format!("2001:db8:6::{:x}", 0x1000 + host);
+            let destination = format!("2001:db8:64::c000:{:x}", 0x200 + host % 256);
+            let mut packet = Ipv6::new(&source, &destination, EXPERIMENT, vec![0; 8]);
+            packet.hop_limit = 3;
+            flood6(&net.client, &packet, 1);
+        }
+        let status = wait_for("the packets to be refused", || {
+            let status = status(&daemon);
+            let suppressed = status["packets"]["suppressed_messages"].as_u64().unwrap();
+            let sent = status["packets"]["six_to_four"]["icmp_errors"]
+                .as_u64()
+                .unwrap();
+            (suppressed + sent >= 500).then_some(status)
+        });
+        let seconds = start.elapsed().as_secs_f64();
+        let sent = status["packets"]["six_to_four"]["icmp_errors"]
+            .as_u64()
+            .unwrap();
+        let most = 20.0 * (1.0 + seconds) + 3.0;
+        assert!(sent > 3 && (sent as f64) <= most, "{sent} in {seconds} s");
+    });
+}
+
+/// A trace has the packets of all workers, and says by which each went.
+#[test]
+fn a_trace_has_packets_of_all_workers() {
+    xlatd_case(|net| {
+        let running = translate(net, &format!("{CONFIG}{WORKERS}"));
+        let socket = running.control_socket("nat64");
+        let directory = Directory::new();
+        let file = directory.file("trace");
+        let command = format!(
+            "timeout 4 {} trace -w {} {}",
+            daemon().display(),
+            file.display(),
+            socket.display()
+        );
+        thread::scope(|scope| {
+            let tracing = scope.spawn(|| net.xlat.output(&command));
+            wait_for("the trace", || {
+                fs::metadata(&file)
+                    .is_ok_and(|of| of.len() > 0)
+                    .then_some(())
+            });
+            Flows::new(net, 100).exchange(2);
+            tracing.join().unwrap();
+        });
+        let octets = fs::read(&file).unwrap();
+        let text = String::from_utf8_lossy(&octets);
+        let count = |what: &str| text.matches(what).count();
+        for worker in 1..=3 {
+            let translated = count(&format!(" of worker {worker}"))
+                - count(&format!(": packet of worker {worker}"));
+            assert!(translated >= 20, "{worker}: {translated}");
+        }
+        assert!(
+            count("translation of packet") >= 400,
+            "{}",
+            count("translation of packet")
+        );
+    });
+}
+
+/// A device with a single queue is refused, with the commands that make another one; `--mktun`
+/// makes one with several.
+#[test]
+fn a_device_with_one_queue_is_refused() {
+    xlatd_case(|net| {
+        net.xlat.ip("tuntap add dev nat64 mode tun one_queue");
+        let mut refused = Daemon::start(&net.xlat, &format!("{CONFIG}{WORKERS}"));
+        assert_eq!(refused.wait().code(), Some(1));
+        let log = refused.log();
+        assert!(
+            log.contains("ip tuntap add dev nat64 mode tun multi_queue"),
+            "{log}"
+        );
+        net.xlat.ip("link delete nat64");
+        let directory = Directory::new();
+        let path = directory.file("tayga.conf");
+        fs::write(&path, format!("{CONFIG}{WORKERS}")).unwrap();
+        let command = |option: &str| {
+            let program = daemon();
+            net.xlat.run(&format!(
+                "{} {option} -c {}",
+                program.display(),
+                path.display()
+            ));
+        };
+        command("--mktun");
+        net.route_to_device();
+        let mut daemon = Daemon::start(&net.xlat, &format!("{CONFIG}{WORKERS}"));
+        daemon.prints("Running as");
+        Flows::new(net, 10).exchange(2);
+        daemon.stop();
+        command("--rmtun");
+        assert!(!net.xlat.has("nat64"));
+    });
+}
