@@ -25,7 +25,8 @@ use super::{prints, runtime_directory, usage};
 use crate::{
     daemon::{
         file_as_read::FileAsRead,
-        translator::{self, Options},
+        options::{self, Options},
+        translator,
     },
     error::{Error, system},
     host,
@@ -109,7 +110,7 @@ pub(super) fn run(words: Vec<OsString>) -> Result<ExitCode, Error> {
         chroot: false,
         configuration: write(&container),
         runtime_directory: runtime_directory(),
-        container: translator::Container {
+        container: options::Container {
             routes: route.transpose()?.into_iter().collect(),
             masquerade: container.masquerade,
         },

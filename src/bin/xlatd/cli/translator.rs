@@ -21,7 +21,8 @@ use crate::{
     daemon::{
         file_as_read::FileAsRead,
         map_file,
-        translator::{self, Container, Options},
+        options::{Container, Options},
+        translator,
     },
     datapath::device,
     error::{Error, system},

@@ -8,6 +8,7 @@ pub(crate) mod file_as_read;
 mod firewall_watch;
 pub(crate) mod map_file;
 mod neighbours;
+pub(crate) mod options;
 pub(crate) mod service;
 pub(crate) mod translator;
 mod watchdog;

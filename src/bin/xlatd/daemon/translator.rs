@@ -7,13 +7,12 @@ use std::{
     time::Instant,
 };
 
-use caps::Capability;
 use log::{debug, info, warn};
 use xlatd::{
     addr::{AddressMap, Prefix4},
-    config::{Config, LogClasses},
+    config::Config,
     doctor::translator::warnings,
-    plan::{self, Resource, firewall::Masquerade},
+    plan::{self, firewall::Masquerade},
     report::{
         hints::{self, Hints},
         status::{self, Kind, Maps, Process, Status},
@@ -28,12 +27,13 @@ use crate::{
         control::Control,
         file_as_read::FileAsRead,
         map_file::{self, Read, log_mappings},
+        options::{Options, drop_privileges, log_classes, translation_mtu},
         service::{Guest, INPUTS, Limits, Service, Turn},
         worker,
         workers::{self, Role, Workers},
     },
     datapath::{
-        EVERY_PACKET, PacketPath,
+        PacketPath,
         device::{Device, Offload},
         leases::{Leases, create_directory},
     },
@@ -45,7 +45,6 @@ use crate::{
         kept_file::KeptFile,
         netlink::{Change, LinkChanges, LinkState, Netlink, nftables},
         pidfile::PidFile,
-        privilege::{self, Identity},
         random,
         sandbox::{self, Programs},
     },
@@ -53,33 +52,6 @@ use crate::{
 
 /// The maximum number of link messages read in a turn, so that a flood starves nothing else.
 const MAX_CHANGES: usize = 64;
-
-/// The options of the command line.
-pub(crate) struct Options {
-    /// Whether every packet is logged.
-    pub(crate) debug: bool,
-    /// The path of the PID file.
-    pub(crate) pidfile: Option<PathBuf>,
-    /// The user and group to run as.
-    pub(crate) identity: Identity,
-    /// Whether to change the root directory to `data-dir`.
-    pub(crate) chroot: bool,
-    /// The configuration.
-    pub(crate) configuration: FileAsRead,
-    /// The directory of the control socket.
-    pub(crate) runtime_directory: PathBuf,
-    /// What only a container sets up.
-    pub(crate) container: Container,
-}
-
-/// What is set up in the network namespace of a container, besides the device.
-#[derive(Default)]
-pub(crate) struct Container {
-    /// Routes to others than the device.
-    pub(crate) routes: Vec<Resource>,
-    /// The pool that is masqueraded.
-    pub(crate) masquerade: Option<Prefix4>,
-}
 
 /// The translator and its device, with their configuration and files.
 pub(crate) struct Daemon {
@@ -240,15 +212,6 @@ fn packet_path(
     let log = log_classes(config, options);
     let hints = Hints::new(hints::Settings::TaygaConf);
     PacketPath::new(log, hints, device, translator, leases)
-}
-
-/// The packets that are logged.
-pub(super) fn log_classes(config: &Config, options: &Options) -> LogClasses {
-    if options.debug {
-        EVERY_PACKET
-    } else {
-        config.log
-    }
 }
 
 /// Warns of what keeps packets from passing on this host, as far as it is not still to be set up.
@@ -635,35 +598,8 @@ fn write_pidfile(options: &Options) -> Result<Option<PidFile>, Error> {
     options.pidfile.as_ref().map(write).transpose()
 }
 
-/// Drops the privileges that the set-up needed, and returns the remaining ones in words. From here
-/// on the translator uses open descriptors.
-pub(super) fn drop_privileges(config: &Config, options: &Options) -> Result<String, Error> {
-    if options.chroot
-        && let Some(directory) = &config.data_dir
-    {
-        privilege::enter_chroot(directory).map_err(system("chroot to the data-dir"))?;
-    }
-    let mut kept = Vec::new();
-    if config.keep_net_admin {
-        kept.push(Capability::CAP_NET_ADMIN);
-    }
-    if privilege::stays_root(options.identity) {
-        // As with tayga, a daemon that stays root can read and write any file.
-        kept.push(Capability::CAP_DAC_OVERRIDE);
-    }
-    let remaining =
-        privilege::drop_to(options.identity, &kept).map_err(system("give up privileges"))?;
-    Ok(remaining)
-}
-
 /// Whether a device keeps its addresses and routes. The kernel removes its routes and IPv6
 /// addresses when it is down, and those of IPv6 when its MTU is less than IPv6 requires.
 fn is_usable(link: &LinkState) -> bool {
     link.up && link.mtu >= MIN_MTU.into()
-}
-
-/// The MTU for translation, in octets. An administrator can set the MTU of a device below what IPv6
-/// requires (RFC 8200 section 5) while it is in use; the kernel then stops IPv6 on it.
-pub(super) fn translation_mtu(mtu: u32) -> u16 {
-    u16::try_from(mtu).unwrap_or(u16::MAX).max(MIN_MTU)
 }

@@ -25,7 +25,7 @@ use xlatd::{
 };
 
 use crate::{
-    daemon::translator::{Options, drop_privileges, log_classes, translation_mtu},
+    daemon::options::{Options, drop_privileges, log_classes, translation_mtu},
     datapath::{FDS, PacketPath, Traced, borrower::Borrower, device::Device},
     error::{Error, system},
     sys::{
