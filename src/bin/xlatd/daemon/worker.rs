@@ -138,7 +138,7 @@ fn start(
     } else {
         Header::None
     };
-    let tun = Tun::of_queue(queue, header).map_err(system(attempt))?;
+    let tun = Tun::of_queue(queue, &start.link.name, header).map_err(system(attempt))?;
     let device = Device::of(tun, link_state(&start), start.coalesces);
     let mut map = match text {
         None => config.address_map(),

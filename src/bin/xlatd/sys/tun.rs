@@ -159,9 +159,9 @@ impl Tun {
     }
 
     /// A queue that another process has attached.
-    pub(crate) fn of_queue(queue: OwnedFd, header: Header) -> io::Result<Self> {
+    pub(crate) fn of_queue(queue: OwnedFd, name: &str, header: Header) -> io::Result<Self> {
         Ok(Self {
-            device: device_of(queue)?,
+            device: device_of(queue, name)?,
             header,
             is_first: false,
         })
@@ -273,12 +273,13 @@ fn open_multi_queue(name: &str, header: Header) -> io::Result<tun::Device> {
     // ifreq and outlives the call.
     unsafe { ioctl::tunsetiff(file.as_raw_fd(), (&raw mut request).cast_const().cast()) }?;
 
-    device_of(file.into())
+    device_of(file.into(), name)
 }
 
 /// The device of an attached descriptor.
-fn device_of(queue: OwnedFd) -> io::Result<tun::Device> {
+fn device_of(queue: OwnedFd, name: &str) -> io::Result<tun::Device> {
     let mut configuration = tun::Configuration::default();
+    configuration.tun_name(name);
     configuration.raw_fd(queue.into_raw_fd());
     configuration.close_fd_on_drop(true);
     Ok(tun::create(&configuration)?)
