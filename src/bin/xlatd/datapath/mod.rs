@@ -304,8 +304,10 @@ impl PacketPath {
         if device.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
             return Err(self.removed());
         }
+        // The lease may have come after the wait.
+        let is_waiting = self.borrower.as_ref().is_some_and(Borrower::is_waiting);
         let mut ready = Sides {
-            device: !device.is_empty(),
+            device: !device.is_empty() && !is_waiting,
             uplink: !uplink.is_empty(),
         };
         let mut all = Sides {
