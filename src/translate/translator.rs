@@ -121,3 +121,84 @@ impl Translator {
         &self.map
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use std::time::Instant;
+
+    use super::*;
+    use crate::{
+        addr::{
+            Nat64Prefix,
+            pool::{Followed, LeaseState},
+        },
+        translate::{Outcome, Packet},
+        wire::checksum::Sum,
+    };
+
+    /// UDP without payload of an IPv6 host to 192.0.2.1 in the prefix, with hop limit 64.
+    fn from_host(host: Ipv6Addr) -> Vec<u8> {
+        let to: Ipv6Addr = "2001:db8:64::c000:201".parse().unwrap();
+        let head = [0x60, 0, 0, 0, 0, 8, 17, 64];
+        let udp = [0, 7, 0, 7, 0, 8, 0xff, 0xff];
+        [&head[..], &host.octets(), &to.octets(), &udp].concat()
+    }
+
+    /// The same of 192.0.2.1 to an IPv4 address.
+    fn to_address(address: Ipv4Addr) -> Vec<u8> {
+        let mut head = vec![0x45, 0, 0, 28, 0, 0, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 1];
+        head.extend(address.octets());
+        let sum = Sum::of(&head).checksum();
+        head[10..12].copy_from_slice(&sum.to_be_bytes());
+        [&head[..], &[0, 7, 0, 7, 0, 8, 0xff, 0xff]].concat()
+    }
+
+    /// A translator that borrows gives away what concerns a lease that it does not have, as it
+    /// came, and nothing else; with the lease it translates.
+    #[test]
+    fn who_borrows_hands_over_what_it_has_no_lease_for() {
+        let prefix = Nat64Prefix::new("2001:db8:64::/96".parse().unwrap()).unwrap();
+        let own = "2001:db8::46".parse().unwrap();
+        let mut map = AddressMap::new([203, 0, 113, 1].into(), own, Some(prefix), false);
+        map.set_pool("203.0.113.0/24".parse().unwrap());
+        let host: Ipv6Addr = "2001:db8:6::10".parse().unwrap();
+        let mut first = Translator::new(Settings::default(), map.clone(), 1);
+        let mut other = Translator::new(Settings::default(), map, 2);
+        other.set_borrower();
+        let mut packet = Packet::new();
+        let now = Instant::now();
+        let mut translate = |translator: &mut Translator, octets: &[u8]| {
+            packet.replace(octets);
+            let outcome = translator.translate(&mut packet, now);
+            let (is_over, forwards) = match outcome {
+                Outcome::HandOver => (true, false),
+                Outcome::Forward => (false, true),
+                _ => (false, false),
+            };
+            assert!(!is_over || packet.bytes() == octets, "it is as it came");
+            (is_over, forwards)
+        };
+        assert_eq!(translate(&mut other, &from_host(host)), (true, false));
+        assert_eq!(other.take_lent(), None);
+        let elsewhere = to_address([203, 0, 113, 77].into());
+        assert_eq!(translate(&mut other, &elsewhere), (true, false));
+        // Neither is of the pool.
+        for own in [to_address([203, 0, 113, 1].into()), from_host(own)] {
+            assert!(!translate(&mut other, &own).0);
+        }
+
+        assert_eq!(translate(&mut first, &from_host(host)), (false, true));
+        assert_eq!(translate(&mut first, &elsewhere), (false, false));
+        let (lease, state) = first.map().pool().unwrap().lease_of(host.into()).unwrap();
+        assert_eq!(state, LeaseState::Active);
+        let state = Some(state);
+        other.map_mut().follow_lease(Followed { lease, state });
+        assert_eq!(translate(&mut other, &from_host(host)), (false, true));
+        assert_eq!(
+            translate(&mut other, &to_address(lease.address)),
+            (false, true)
+        );
+    }
+}
