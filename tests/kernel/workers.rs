@@ -193,16 +193,16 @@ fn leases_are_those_of_one_process_and_order_is_kept() {
             let arrived = flows.stream(50);
             assert!(arrived >= 1000, "{arrived}");
             drop(flows);
-            // Hosts that all want an address at once.
+            // One after the other, since between queues no packet is the first.
             for host in 1..=40 {
                 let source = format!("2001:db8:6::{host:x}:1");
                 let packet = Ipv6::new(&source, SERVER6, EXPERIMENT, vec![0; 8]);
                 flood6(&net.client, &packet, 1);
+                wait_for("the lease", || {
+                    let status = status(&daemon);
+                    (status["pool"]["in_use"] == host + 1).then_some(())
+                });
             }
-            wait_for("all leases", || {
-                let status = status(&daemon);
-                (status["pool"]["in_use"] == 41).then_some(())
-            });
             daemon.stop();
             net.xlat.ip("link delete nat64");
             let text = fs::read_to_string(directory.file("dynamic.map")).unwrap();

@@ -69,6 +69,8 @@ struct Worker {
     is_told: bool,
     is_ready: bool,
     is_alive: bool,
+    /// Whether it has ended before it was told to.
+    has_ended: bool,
     /// The number of its last report, and the packets in it.
     report: (u64, Packets),
     /// The blocks that it adds to a trace.
@@ -102,6 +104,7 @@ pub(crate) fn start(count: u8) -> Result<Role, Error> {
                 is_told: true,
                 is_ready: false,
                 is_alive: true,
+                has_ended: false,
                 report: (0, Packets::default()),
                 blocks: Blocks::default(),
             }),
@@ -281,15 +284,7 @@ impl Workers {
             Answer::Alive => {}
             Answer::Report { number, packets } => {
                 worker.report = (number, *packets);
-                if self
-                    .workers
-                    .iter()
-                    .all(|worker| worker.report.0 == self.number)
-                {
-                    let asked = self.asked.take();
-                    self.has_uses |= asked.is_some_and(|(_, uses)| uses);
-                    self.reported = asked.map(|(at, _)| at);
-                }
+                self.end_question();
             }
             Answer::Refused { reason, packet } => {
                 let reason = DropReason::ALL.iter().find(|one| one.key() == reason);
@@ -300,6 +295,16 @@ impl Workers {
             Answer::Failed(how) => return Err(self.error(at, how)),
         }
         Ok(())
+    }
+
+    /// Ends the question for reports, if all have answered.
+    fn end_question(&mut self) {
+        let mut workers = self.workers.iter();
+        if workers.all(|worker| worker.report.0 == self.number) {
+            let asked = self.asked.take();
+            self.has_uses |= asked.is_some_and(|(_, uses)| uses);
+            self.reported = asked.map(|(at, _)| at);
+        }
     }
 
     /// Tells of leases that have changed, and that packets are out.
@@ -436,6 +441,11 @@ impl Workers {
         self.number += 1;
         self.asked = Some((Instant::now(), true));
         let number = self.number;
+        for worker in self.workers.iter_mut().filter(|one| one.has_ended) {
+            worker.report.0 = number; // it has none but the last one
+            self.ready.remove(&worker.messages);
+        }
+        self.end_question();
         let mut result = self.order(&Order::End { number }, None);
         let deadline = Instant::now() + END_TIMEOUT;
         while result.is_ok() && self.is_asked() {
@@ -454,6 +464,9 @@ impl Workers {
         let attempt = "pass a file to workers";
         let file = file.map(file_of).transpose().map_err(system(attempt))?;
         for at in 0..self.workers.len() {
+            if self.workers[at].has_ended {
+                continue;
+            }
             let file = file.as_ref().map(OwnedFd::try_clone).transpose();
             let files = file.map_err(system(attempt))?.into_iter().collect();
             self.post(at, Kind::Order, to_body(order), files)?;
@@ -486,8 +499,10 @@ impl Workers {
     }
 
     /// The error that a worker has ended.
-    fn ended(&self, at: usize) -> Error {
-        let how = self.workers[at].process.wait(END_TIMEOUT);
+    fn ended(&mut self, at: usize) -> Error {
+        let worker = &mut self.workers[at];
+        worker.has_ended = true;
+        let how = worker.process.wait(END_TIMEOUT);
         self.error(at, how.unwrap_or_else(|| "says no more".to_owned()))
     }
 
