@@ -15,17 +15,33 @@ pub(super) fn similar(
     known: impl Iterator<Item = &'static str>,
 ) -> Option<&'static str> {
     let word = word.to_ascii_lowercase();
+    let word_letters = letters(&word);
     let begins_alike = |known: &str| {
         let pairs = known.bytes().zip(word.bytes());
         pairs.take_while(|(known, word)| known == word).count()
     };
     known
-        // The distance is at least the difference in length: this keeps long words cheap.
+        // The distance is at least the difference in length, and in letters: a long word, and a
+        // file full of mistakes, are cheap.
         .filter(|known| known.len().abs_diff(word.len()) <= 2)
+        .filter(|known| difference(letters(known), word_letters) <= 2)
         .map(|known| (strsim::osa_distance(known, &word), known))
         .filter(|(distance, known)| *distance <= if known.len() < LONG { 1 } else { 2 })
         .min_by_key(|(distance, known)| (*distance, Reverse(begins_alike(known))))
         .map(|(_, known)| known)
+}
+
+/// The letters of a word, as bits. Other characters share these 32 bits, so that two words may
+/// differ by more letters than by bits, never by fewer.
+fn letters(word: &str) -> u32 {
+    let bits = word.chars().map(|letter| 1 << (u32::from(letter) & 31));
+    bits.fold(0, |letters, bit| letters | bit)
+}
+
+/// The number of letters that one of two words has and the other has not, whichever has more.
+fn difference(one: u32, other: u32) -> u32 {
+    let (only_one, only_other) = (one & !other, other & !one);
+    only_one.count_ones().max(only_other.count_ones())
 }
 
 #[cfg(test)]
@@ -71,6 +87,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A name that is left out for its letters is not near.
+    #[test]
+    fn letters_differ_by_no_more_than_the_distance() {
+        let names: Vec<_> = directives().chain(clatd::keys()).collect();
+        for word in names
+            .iter()
+            .flat_map(|name| misspelt(name))
+            .chain(["π-åddr".to_owned()])
+        {
+            for name in &names {
+                let distance = strsim::osa_distance(name, &word);
+                let bound = difference(letters(name), letters(&word));
+                assert!(bound as usize <= distance, "{word} and {name}");
+            }
+        }
+        assert_eq!(difference(letters("prefix"), letters("map")), 5);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Every text that is read: it is understood or refused with reasons, and what is understood is the
-//! same when it is written and read again. Captures, too, are read to their end.
+//! same when it is written and read again.
 #![no_main]
 
-use std::{collections::HashSet, net::Ipv6Addr, time::Instant};
+use std::{collections::HashSet, net::Ipv6Addr};
 
 use libfuzzer_sys::fuzz_target;
 use xlatd::{
@@ -10,20 +10,17 @@ use xlatd::{
     config::{Config, clatd::ClatConfig, dynamic_map},
     plan,
     plan::record::{self, Place},
-    report::explain::{Capture, Directives, Explainer, Reading},
-    translate::Settings,
 };
 
 fuzz_target!(|data: &[u8]| {
     let Some((&kind, text)) = data.split_first() else {
         return;
     };
-    match kind % 6 {
+    match kind % 5 {
         0 => tayga_conf(text),
         1 => map_file(text),
         2 => dynamic(text),
         3 => record(text),
-        5 => capture(text),
         _ => clatd_conf(text),
     }
 });
@@ -102,19 +99,4 @@ fn clatd_conf(text: &[u8]) {
         assert!(!errors.is_empty());
     }
     config.environment();
-}
-
-fn capture(octets: &[u8]) {
-    let map = AddressMap::new([10, 0, 0, 1].into(), Ipv6Addr::LOCALHOST, None, true);
-    let explainer = Explainer::new(Settings::default(), map, Directives::default());
-    let mut reading = Reading::new(explainer.translator());
-    let Ok(frames) = Capture::new(octets) else {
-        return;
-    };
-    let (mut read, now) = (0, Instant::now());
-    for frame in frames.flatten() {
-        assert!(!reading.next(&frame, now).to_string().is_empty());
-        read += 1;
-    }
-    assert_eq!(reading.counts().frames, read);
 }
