@@ -435,6 +435,16 @@ mod tests {
     const PREFIX: Option<&str> = Some("2001:db8:64::/96");
     const WELL_KNOWN: Option<&str> = Some("64:ff9b::/96");
 
+    #[test]
+    fn mappings_are_counted() {
+        let eams = [
+            ("192.0.2.1", "2001:db8::1"),
+            ("198.51.100.0/24", "2001:db8:1::/120"),
+        ];
+        assert_eq!(map(None, false, &[]).explicit_count(), 0);
+        assert_eq!(map(None, false, &eams).explicit_count(), 2);
+    }
+
     fn to_v6(map: &AddressMap, host: &str, address: &str, via: Via) {
         let address = v6(address);
         assert_eq!(map.to_v6(v4(host)), Ok(Mapped { address, via }), "{host}");

@@ -466,6 +466,61 @@ mod tests {
         assert!(!clat.default_route && !clat.forwarding);
     }
 
+    /// clatd.conf(5): the words of `clat-v6-addr` and `clat-path`, and what no host can have.
+    #[test]
+    fn sources_and_paths_have_their_words() {
+        let source = |word: &str| read(&format!("clat-v6-addr={word}\n")).clat.source;
+        assert_eq!(source("auto"), Source::Auto);
+        assert_eq!(source("shared"), Source::Shared);
+        assert_eq!(source("derived"), Source::Derived);
+        let address = "2001:db8::c1a7".parse().unwrap();
+        assert_eq!(source("2001:db8::c1a7"), Source::Explicit(address));
+        for word in [
+            "ff02::1",
+            "::",
+            "::1",
+            "fe80::1",
+            "::ffff:192.0.2.1",
+            "other",
+        ] {
+            assert_eq!(
+                complaints(&format!("clat-v6-addr={word}\n")).len(),
+                1,
+                "{word}"
+            );
+        }
+        assert_eq!(read("clat-path=direct\n").clat.path, Path::Direct);
+        assert_eq!(read("clat-path=forward\n").clat.path, Path::Forward);
+        assert_eq!(complaints("clat-path=other\n").len(), 1);
+    }
+
+    /// A script finds what is set in its environment, and nothing else.
+    #[test]
+    fn scripts_have_settings_in_their_environment() {
+        let config = read("clat-dev=c0\nplat-prefix=64:ff9b::/96\nv4-defaultroute-mtu=1260\n");
+        let environment = config.environment();
+        let value = |name: &str| {
+            let found = environment.iter().find(|(key, _)| key == name);
+            found.map(|(_, value)| value.as_str())
+        };
+        assert_eq!(value("clat_dev"), Some("c0"));
+        assert_eq!(value("plat_prefix"), Some("64:ff9b::/96"));
+        assert_eq!(value("plat_fallback_prefix"), None);
+        assert_eq!(value("plat_dev"), None);
+        assert_eq!(value("v4_defaultroute_mtu"), Some("1260"));
+        let table = config.clat.table.to_string();
+        assert_eq!(value("route_table"), Some(table.as_str()));
+    }
+
+    #[test]
+    fn programs_may_be_left_out() {
+        let config = read("script-up=/bin/up\nscript-down=\ncmd-ufw=\ncmd-nft=/sbin/nft\n");
+        assert_eq!(config.script_up.as_deref(), Some("/bin/up"));
+        assert_eq!((config.script_down, config.ufw), (None, None));
+        assert_eq!(config.nft, "/sbin/nft");
+        assert_eq!(complaints("cmd-nft=\n").len(), 1);
+    }
+
     #[test]
     fn every_mistake_is_reported() {
         assert_eq!(

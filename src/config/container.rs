@@ -446,6 +446,26 @@ mod tests {
     }
 
     #[test]
+    fn roles_have_names() {
+        assert_eq!(Role::of("nat64"), Some(Role::Nat64));
+        assert_eq!(Role::of("clat"), Some(Role::Clat));
+        assert_eq!(Role::of("tayga"), None);
+    }
+
+    /// The address is one of the device, and the text that is shown says so.
+    #[test]
+    fn programs_beside_it_have_the_address_of_the_mapping() {
+        let mut container = read(Some(Role::Clat), CLAT).unwrap();
+        let address = container.only_address().unwrap();
+        container.add_own_address(address);
+        assert!(container.text.ends_with("tun-ip 192.0.0.1\n"));
+        assert_eq!(
+            container.config.tun_ip.last(),
+            Some(&IpPrefix::V4(address, 32))
+        );
+    }
+
+    #[test]
     fn without_variables_it_is_the_nat64_of_tayga() {
         let container = read(None, &[("PATH", "/bin"), ("TAYGA_POOL4", "")]).unwrap();
         assert_eq!(

@@ -65,6 +65,7 @@ mod tests {
     use std::{
         collections::HashSet,
         net::{Ipv4Addr, Ipv6Addr},
+        path::Path,
     };
 
     use super::*;
@@ -219,6 +220,52 @@ mod tests {
 
     /// RFC 7757 section 5: prefixes within each other on both sides; tayga refuses these, and
     /// longer IPv6 suffixes.
+    /// tayga.conf(5): a relative path starts at `data-dir`, and without it at the root.
+    #[test]
+    fn relative_paths_start_at_data_dir() {
+        let path = |more: &str| {
+            let (config, _) = read(&format!("{SHORTEST}\nmap-file {more}"));
+            config.map_file_path()
+        };
+        assert_eq!(path("maps"), Some("/maps".into()));
+        assert_eq!(path("maps\ndata-dir /var/db"), Some("/var/db/maps".into()));
+        assert_eq!(
+            path("/etc/maps\ndata-dir /var/db"),
+            Some("/etc/maps".into())
+        );
+        assert_eq!(read(SHORTEST).0.map_file_path(), None);
+    }
+
+    /// A socket has the name of its device, unless it has a path of its own or there is none.
+    #[test]
+    fn a_control_socket_is_named_after_its_device() {
+        let path = |socket: ControlSocket| socket.path(Path::new("/run/xlatd"), "nat64");
+        assert_eq!(
+            path(ControlSocket::OfDevice),
+            Some("/run/xlatd/nat64.sock".into())
+        );
+        assert_eq!(path(ControlSocket::At("/x".into())), Some("/x".into()));
+        assert_eq!(path(ControlSocket::No), None);
+    }
+
+    #[test]
+    fn nouns_have_their_plural() {
+        let both = |count| [counted(count, "map"), counted(count, "address")];
+        assert_eq!(both(1), ["1 map", "1 address"]);
+        assert_eq!(both(2), ["2 maps", "2 addresses"]);
+    }
+
+    #[test]
+    fn a_notice_is_shown_behind_the_name_of_its_file() {
+        let shown = |line| {
+            Notice::info(line, "text")
+                .in_file(Path::new("a.conf"))
+                .to_string()
+        };
+        assert_eq!(shown(7), "a.conf:7: text");
+        assert_eq!(shown(0), "a.conf: text");
+    }
+
     #[test]
     fn maps_may_overlap() {
         let (config, notices) = read(&format!(

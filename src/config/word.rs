@@ -318,6 +318,16 @@ mod tests {
         assert!(up(b"down").is_err());
     }
 
+    /// tayga.conf(5): a switch or a path.
+    #[test]
+    fn the_control_socket_has_a_path_or_a_switch() {
+        assert_eq!(control_socket(b"yes"), Ok(ControlSocket::OfDevice));
+        assert_eq!(control_socket(b"no"), Ok(ControlSocket::No));
+        let path = PathBuf::from("/run/x.sock");
+        assert_eq!(control_socket(b"/run/x.sock"), Ok(ControlSocket::At(path)));
+        assert!(control_socket(b"x.sock").is_err());
+    }
+
     /// tayga compares only the first letters.
     #[test]
     fn udp_cksum_mode_is_known_by_its_start() {

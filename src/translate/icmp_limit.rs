@@ -138,6 +138,15 @@ mod tests {
             .count()
     }
 
+    /// The status tells how many errors were not sent.
+    #[test]
+    fn messages_that_are_not_sent_are_counted() {
+        let now = Instant::now();
+        let mut limits = IcmpLimits::new(IcmpErrors::PerSecond(1000), 1, 1);
+        allowed(&mut limits, Originated::Error, 0..5000, now);
+        assert_eq!(limits.suppressed(), 4000);
+    }
+
     /// The default: a burst of 1,000 and then 1,000 a second (RFC 4443 section 2.4 (f)).
     #[test]
     fn a_burst_of_the_rate_then_the_rate() {

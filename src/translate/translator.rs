@@ -201,4 +201,26 @@ mod tests {
             (false, true)
         );
     }
+
+    fn map(pool: &str) -> AddressMap {
+        let own = "2001:db8:1::1".parse().unwrap();
+        let mut map = AddressMap::new([192, 0, 2, 1].into(), own, None, false);
+        map.set_pool(pool.parse().unwrap());
+        map
+    }
+
+    /// A reload leaves hosts their addresses, where these are still in the pool.
+    #[test]
+    fn leases_outlive_a_reload() {
+        let host = "2001:db8:2::1".parse().unwrap();
+        let mut translator = Translator::new(Settings::default(), map("198.51.100.0/24"), 1);
+        translator.lend(host).unwrap().unwrap();
+        let leases = |translator: &Translator| translator.map().leases().collect::<Vec<_>>();
+        let before = leases(&translator);
+        assert_eq!((before.len(), before[0].host), (1, host));
+        translator.set_map(map("198.51.100.0/24"));
+        assert_eq!(leases(&translator), before);
+        translator.set_map(map("203.0.113.0/24"));
+        assert_eq!(leases(&translator), []);
+    }
 }

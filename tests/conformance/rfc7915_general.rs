@@ -361,3 +361,13 @@ fn size_errors_are_never_filtered() {
     rig.advance(Duration::from_secs(1));
     rig.send(&too_big).forwarded();
 }
+
+/// RFC 4861 section 7.2.2: a packet to a next hop that does not answer is refused, "destination
+/// unreachable", and so is its IPv4 counterpart.
+#[test]
+fn packets_to_a_next_hop_that_does_not_answer_are_refused() {
+    let mut rig = rig();
+    rig.set_unreachable();
+    rig.send(&v4().udp(b"x")).error(DropReason::NextHop, 3, 1);
+    rig.send(&v4().to(OWN4).echo_request(b"x")).echo();
+}

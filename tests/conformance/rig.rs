@@ -97,6 +97,11 @@ impl Rig {
         self.translator.set_mtu(mtu);
     }
 
+    /// As if the next hop of IPv6 packets did not answer.
+    pub(crate) fn set_unreachable(&mut self) {
+        self.translator.set_unreachable(true);
+    }
+
     /// As if the device had an MTU of 576: that counts as 1280.
     pub(crate) fn set_mtu_below_minimum(&mut self) {
         self.settings.mtu = 1280;
