@@ -309,7 +309,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
     use super::*;
-    use crate::clat::{NextHop, Source, prefix::nat64};
+    use crate::{
+        clat::{AddressTest, NextHop, Source, prefix::nat64},
+        plan::nft,
+    };
 
     const FACTS: Facts = Facts {
         forces_forwarding: true,
@@ -348,6 +351,54 @@ mod tests {
             .iter()
             .map(Resource::command)
             .collect()
+    }
+
+    /// The rules where the kernel forwards: none of them is missing where it is needed, and none is
+    /// there where it would be in the way.
+    #[test]
+    fn the_ruleset_is_that_of_the_host() {
+        let settings = Settings::default();
+        let rules = |setup: &HostSetup, facts| nft::ruleset(&settings, setup, facts);
+        let host = rules(&setup(), FACTS);
+        for rule in [
+            "iifname \"clat\" oif 2 ip6 saddr",
+            "snat ip6 to 2001:db8::1",
+            "iif 2 oifname != \"clat\" meta nfproto ipv6",
+            "oifname != { \"clat\", \"lo\" } ip saddr 192.0.0.1 drop",
+            "iifname \"clat\" oifname != \"clat\" ip6 saddr",
+            "ct direction original ct reply ip daddr 192.0.0.1 meta mark set",
+        ] {
+            assert!(host.contains(rule), "{rule}: {host}");
+        }
+        let unasked = "oifname \"clat\" meta nfproto ipv6";
+        assert!(host.contains(unasked), "{host}");
+        let router = Facts {
+            is_router: true,
+            ..FACTS
+        };
+        assert!(!rules(&setup(), router).contains("iif 2 oifname"));
+        let older = Facts {
+            forces_forwarding: false,
+            ..FACTS
+        };
+        let others = HostSetup {
+            others: vec!["clat2".to_owned()],
+            ..setup()
+        };
+        let rule = "iifname != { \"clat\", \"clat2\" } oifname != \"clat\" meta nfproto ipv6";
+        assert!(rules(&others, older).contains(rule));
+    }
+
+    /// The host gets nothing for an address that is tested but messages about it.
+    #[test]
+    fn a_tested_address_gets_messages_about_it_only() {
+        let test = AddressTest {
+            uplink: LinkRef::new(2, "eth0"),
+            address: "2001:db8::c1a7".parse().unwrap(),
+        };
+        let text = nft::test_ruleset(&test);
+        assert!(text.contains("ip6 daddr 2001:db8::c1a7 meta l4proto != ipv6-icmp drop"));
+        assert_eq!(nft::rules(&text), 1);
     }
 
     /// Before Linux 6.17 forwarding is the whole host's.
