@@ -451,25 +451,26 @@ impl Directory {
         }
         let copy = self.file("bin").join(program.file_name().unwrap());
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
-        install(&mut Command::new("install"), program, &copy);
+        write_program(File::open(program).unwrap(), &copy);
         copy
     }
 }
 
 /// Writes a shell script that can be executed.
 pub(crate) fn write_script(path: &Path, text: &str) {
-    let (text_is, mut pipe) = io::pipe().unwrap();
+    let (reader, mut pipe) = io::pipe().unwrap();
     write!(pipe, "#!/bin/sh\n{text}\n").unwrap();
     drop(pipe);
-    let mut command = Command::new("install");
-    install(command.stdin(text_is), Path::new("/dev/stdin"), path);
+    write_program(reader, path);
 }
 
-/// Makes an executable file, by a process of its own: if this one wrote it, a child that another
+/// Writes an executable file, by a process of its own: if this one wrote it, a child that another
 /// test forks meanwhile could hold it open, and then it cannot be executed (ETXTBSY).
-fn install(install: &mut Command, from: &Path, to: &Path) {
-    let status = install.args(["-m", "755"]).args([from, to]).status();
-    assert!(status.unwrap().success(), "install {}", to.display());
+fn write_program(content: impl Into<Stdio>, path: &Path) {
+    let mut install = Command::new("install");
+    install.args(["-m", "755", "/dev/stdin"]).arg(path);
+    let status = install.stdin(content).status();
+    assert!(status.unwrap().success(), "install {}", path.display());
 }
 
 /// cargo's directory for this, or the system's, where other users cannot enter the former: a clone

@@ -435,14 +435,14 @@ impl Workers {
         Ok(())
     }
 
-    /// Ends all, and waits for their last reports, which are `None` if one has none.
+    /// Ends all, and waits for their last reports. One that has ended before has none but the last.
     pub(crate) fn end(&mut self, path: &mut PacketPath) {
         self.are_ending = true;
         self.number += 1;
         self.asked = Some((Instant::now(), true));
         let number = self.number;
         for worker in self.workers.iter_mut().filter(|one| one.has_ended) {
-            worker.report.0 = number; // it has none but the last one
+            worker.report.0 = number;
             self.ready.remove(&worker.messages);
         }
         self.end_question();
