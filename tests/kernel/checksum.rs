@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     forward::{connect, listen},
-    harness::{CLIENT, CLIENT4, CONFIG, Net, SERVER, SERVER6, case, xlatd_case},
+    harness::{CLIENT, CLIENT4, CONFIG, Net, SERVER, SERVER6, case, uninterrupted, xlatd_case},
     packet::{
         FRAGMENT, ICMP, ICMPV6, Ipv4, Ipv6, MF, TCP, UDP, pattern, udp, udp_without_checksum,
     },
@@ -40,9 +40,9 @@ fn checksums_are_right() {
         let server = udp_socket(&net.server, SERVER, 4000, Fragmentation::Allowed);
         for len in [0, 1, 2, 3, 500, 1001] {
             client.send_to(&pattern(len), (SERVER6, 4000)).unwrap();
-            server.recv(&mut [0; 2000]).unwrap();
+            uninterrupted(|| server.recv(&mut [0; 2000])).unwrap();
             server.send_to(&pattern(len), (CLIENT4, 4000)).unwrap();
-            client.recv(&mut [0; 2000]).unwrap();
+            uninterrupted(|| client.recv(&mut [0; 2000])).unwrap();
         }
         net.client
             .run(&format!("ping -n -c 3 -i 0.01 -W 10 -s 101 {SERVER6}"));

@@ -27,7 +27,7 @@ use nix::sys::{
 
 use crate::{
     forward::{connect, exchange, listen},
-    harness::{Daemon, Directory, Netns, tayga, wait_for, xlatd_case},
+    harness::{Daemon, Directory, Netns, tayga, uninterrupted, wait_for, xlatd_case},
     icmp::{extensions, names_node},
     packet::{Ipv4, pattern},
     socket::{Capture, Fragmentation, Ipv4Mtu, udp_socket},
@@ -348,7 +348,7 @@ impl NameServer {
         let thread = thread::spawn(move || {
             let mut buffer = [0; 512];
             while !stop.load(Ordering::Relaxed) {
-                let Ok((len, from)) = socket.recv_from(&mut buffer) else {
+                let Ok((len, from)) = uninterrupted(|| socket.recv_from(&mut buffer)) else {
                     continue;
                 };
                 // The question, with the answers behind it (RFC 1035 section 4.1).
@@ -505,9 +505,11 @@ fn prefix_changes_under_open_sockets() {
                         .unwrap();
                 }
                 let mut buffer = [0; 100];
-                let (len, from) = server.recv_from(&mut buffer).ok()?;
+                let (len, from) = uninterrupted(|| server.recv_from(&mut buffer)).ok()?;
                 server.send_to(&buffer[..len], from).unwrap();
-                socket.recv_from(&mut buffer).ok().map(drop)
+                uninterrupted(|| socket.recv_from(&mut buffer))
+                    .ok()
+                    .map(drop)
             });
         };
         asks();
@@ -952,7 +954,10 @@ fn errors_and_fragments_cross() {
         let sender = udp_socket(&net.host, "192.0.0.1", 4000, Fragmentation::Allowed);
         let receiver = udp_socket(&net.server, SERVER, 4000, Fragmentation::Allowed);
         sender.send_to(&pattern(3000), (SERVER, 4000)).unwrap();
-        assert_eq!(receiver.recv(&mut [0; 4000]).unwrap(), 3000);
+        assert_eq!(
+            uninterrupted(|| receiver.recv(&mut [0; 4000])).unwrap(),
+            3000
+        );
         // IPv6 of programs to the NAT64 prefix does not go through the CLAT.
         exchange(&connect(&net.host, PREFIX_SERVER, &listener), 1000);
     });

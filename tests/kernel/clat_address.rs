@@ -17,7 +17,7 @@ use nix::sys::{
 
 use crate::{
     clat::{ClatNet, PREFIX, address_behind, advertisement, clat_case, host_address},
-    harness::{Daemon, wait_for},
+    harness::{Daemon, uninterrupted, wait_for},
     packet::Ipv6,
     socket::{Capture, Fragmentation, udp_socket},
 };
@@ -244,7 +244,7 @@ fn an_explicit_address_is_open() {
                 .ip(&format!("addr add {remote}/128 dev lo nodad"));
             let outside = udp_socket(&net.router, remote, 4001, Fragmentation::Allowed);
             outside.send_to(b"hello", (address.as_str(), 4000)).unwrap();
-            let received = at_host.recv_from(&mut [0; 100]);
+            let received = uninterrupted(|| at_host.recv_from(&mut [0; 100]));
             let from = received.ok().map(|(_, from)| from.to_string());
             let expected = is_open.then(|| "198.51.100.9:4001".to_owned());
             assert_eq!(from, expected);

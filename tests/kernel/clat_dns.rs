@@ -18,7 +18,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     clat::{ClatNet, advertisement, clat_case},
-    harness::{Daemon, Directory, Netns, skip, wait_for},
+    harness::{Daemon, Directory, Netns, skip, uninterrupted, wait_for},
 };
 
 const VIA_OWN: &str = "IPv4 via eth0, NAT64 prefix 2001:db8:64::/96 (DNS64)";
@@ -59,7 +59,7 @@ impl Server {
         let datagrams = thread::spawn(move || {
             let mut buffer = [0; 512];
             while !stop.load(Ordering::Relaxed) {
-                let Ok((len, from)) = udp.recv_from(&mut buffer) else {
+                let Ok((len, from)) = uninterrupted(|| udp.recv_from(&mut buffer)) else {
                     continue;
                 };
                 for answer in by_udp(&buffer[..len]) {

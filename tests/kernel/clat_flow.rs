@@ -18,7 +18,7 @@ use nix::sys::{
 use crate::{
     clat::{ClatNet, SERVER},
     forward::{exchange, listen},
-    harness::{DEADLINE, Netns, wait_for},
+    harness::{DEADLINE, Netns, uninterrupted, wait_for},
     packet::pattern,
     socket::{Fragmentation, udp_socket},
 };
@@ -131,10 +131,10 @@ impl<'a> Flow<'a> {
         let mut buffer = vec![0; size + 1];
         wait_for("datagrams in both directions", || {
             here.send_to(&data, there.local_addr().unwrap()).ok()?;
-            let (len, from) = there.recv_from(&mut buffer).ok()?;
+            let (len, from) = uninterrupted(|| there.recv_from(&mut buffer)).ok()?;
             assert!(buffer[..len] == data, "it has changed on its way");
             there.send_to(&data, from).unwrap();
-            let len = here.recv(&mut buffer).ok()?;
+            let len = uninterrupted(|| here.recv(&mut buffer)).ok()?;
             assert!(buffer[..len] == data, "it has changed on its way back");
             Some(from)
         })

@@ -22,7 +22,7 @@ use nix::{
 use crate::{
     clat::{ClatNet, FORWARD, PREFIX_SERVER, SERVER, address_behind, host_address, with_each_way},
     forward::{connect, exchange, listen},
-    harness::{Netns, wait_for},
+    harness::{Netns, uninterrupted, wait_for},
     packet::{ICMP, ICMPV6, Ipv4, Ipv6, TCP, UDP, pattern, udp},
     socket::{Capture, Fragmentation, Ipv4MtuDiscover, send4, send6, udp_socket},
 };
@@ -45,7 +45,11 @@ fn every_socket_learns_the_path_mtu() {
                 (results == [Err(Errno::EMSGSIZE); 4]).then_some(())
             });
             wait_for("what fits", || send(FITS).is_ok().then_some(()));
-            assert_eq!(at_server.recv(&mut [0; 2000]).unwrap(), FITS, "{kind:?}");
+            assert_eq!(
+                uninterrupted(|| at_server.recv(&mut [0; 2000])).unwrap(),
+                FITS,
+                "{kind:?}"
+            );
         });
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         send_to_all_nodes, wait_for_link_local, with_each_way,
     },
     clat_flow::{Flow, ROUTER, Sockets},
-    harness::{DEADLINE, Daemon, Netns, wait_for},
+    harness::{DEADLINE, Daemon, Netns, uninterrupted, wait_for},
     socket::{Fragmentation, udp_socket},
 };
 
@@ -130,7 +130,7 @@ fn wait_for_router(net: &ClatNet, address: &str) {
     wait_for(address, || {
         here.send_to(b"from where?", there.local_addr().unwrap())
             .ok()?;
-        let (_, from) = there.recv_from(&mut [0; 20]).ok()?;
+        let (_, from) = uninterrupted(|| there.recv_from(&mut [0; 20])).ok()?;
         (from.ip().to_string() == address).then_some(())
     });
 }

@@ -17,7 +17,10 @@ use serde_json::Value;
 use crate::{
     clat::{OTHER_PREFIX, PREFIX, clat_case},
     flood::{Injector, TTL, good_flow},
-    harness::{CLIENT, CONFIG, Daemon, Directory, Net, SERVER6, daemon, wait_for, xlatd_case},
+    harness::{
+        CLIENT, CONFIG, Daemon, Directory, Net, SERVER6, daemon, uninterrupted, wait_for,
+        xlatd_case,
+    },
 };
 
 /// Runs `xlatd status` on the socket of a daemon.
@@ -49,7 +52,7 @@ pub(crate) fn connect(socket: &Path) -> UnixStream {
 pub(crate) fn line(stream: &mut UnixStream) -> String {
     let (mut line, mut octet) = (Vec::new(), [0]);
     while !line.ends_with(b"\n") {
-        match stream.read(&mut octet) {
+        match uninterrupted(|| stream.read(&mut octet)) {
             Ok(0) => break,
             Ok(_) => line.extend(octet),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => break,

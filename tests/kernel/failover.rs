@@ -27,7 +27,8 @@ use nix::sys::signal::Signal;
 use crate::{
     forward::listen,
     harness::{
-        DEADLINE, Daemon, Directory, Netns, daemon, skip, wait_for, without_offload, write_script,
+        DEADLINE, Daemon, Directory, Netns, daemon, skip, uninterrupted, wait_for, without_offload,
+        write_script,
     },
 };
 
@@ -458,8 +459,9 @@ fn echo(listener: &TcpListener) {
                 stream.set_nodelay(true).unwrap();
                 stream.set_read_timeout(Some(DEADLINE)).unwrap();
                 let mut octet = [0];
-                while matches!(stream.read(&mut octet), Ok(1)) && stream.write_all(&octet).is_ok() {
-                }
+                while matches!(uninterrupted(|| stream.read(&mut octet)), Ok(1))
+                    && stream.write_all(&octet).is_ok()
+                {}
             });
         }
     });

@@ -17,7 +17,7 @@ use nix::sys::socket::{
 };
 
 use crate::{
-    harness::{CLIENT, CONFIG, Daemon, Net, SERVER, SERVER6, xlatd_case},
+    harness::{CLIENT, CONFIG, Daemon, Net, SERVER, SERVER6, uninterrupted, xlatd_case},
     packet::{Ipv4, Ipv6, UDP, icmpv6, pattern, udp},
     socket::{Fragmentation, udp_socket},
 };
@@ -151,7 +151,7 @@ pub(crate) fn good_flow(net: &Net, rate: Option<u32>, duration: Duration) -> (u3
         let mut buffer = [0; 100];
         let mut silence = 0;
         while silence < 3 {
-            match receiver.recv(&mut buffer) {
+            match uninterrupted(|| receiver.recv(&mut buffer)) {
                 Ok(_) => (count, silence) = (count + 1, 0),
                 Err(_) => silence += 1,
             }

@@ -15,7 +15,8 @@ use nix::errno::Errno;
 
 use crate::{
     harness::{
-        CLIENT, CLIENT4, CONFIG, DEADLINE, Directory, Net, Netns, SERVER, SERVER6, case, wait_for,
+        CLIENT, CLIENT4, CONFIG, DEADLINE, Directory, Net, Netns, SERVER, SERVER6, case,
+        uninterrupted, wait_for,
     },
     packet::{EXPERIMENT, Ipv4, Ipv6, pattern},
     socket::{Capture, Fragmentation, send4, send6, udp_socket},
@@ -312,8 +313,7 @@ fn every_size(sender: &UdpSocket, receiver: &UdpSocket, largest: usize) {
             continue;
         }
         sender.send(&data).unwrap();
-        let len = receiver
-            .recv(&mut buffer)
+        let len = uninterrupted(|| receiver.recv(&mut buffer))
             .unwrap_or_else(|error| panic!("{size} octets: {error}"));
         assert!(
             buffer[..len] == data,
@@ -323,5 +323,8 @@ fn every_size(sender: &UdpSocket, receiver: &UdpSocket, largest: usize) {
     receiver
         .set_read_timeout(Some(Duration::from_millis(1)))
         .unwrap();
-    assert!(receiver.recv(&mut buffer).is_err(), "more arrived than may");
+    assert!(
+        uninterrupted(|| receiver.recv(&mut buffer)).is_err(),
+        "more arrived than may"
+    );
 }

@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 
 use crate::{
-    harness::{CLIENT, CLIENT4, CONFIG, Net, SERVER, SERVER6, case, xlatd_case},
+    harness::{CLIENT, CLIENT4, CONFIG, Net, SERVER, SERVER6, case, uninterrupted, xlatd_case},
     packet::{DF, EXPERIMENT, FRAGMENT, FragmentHeader, Ipv4, Ipv6, MF, UDP, pattern, udp},
     socket::{Capture, Fragmentation, send4, send6, udp_socket},
 };
@@ -177,9 +177,7 @@ fn piece(datagram: &[u8], at: usize) -> (&[u8], bool) {
 
 fn arrives(receiver: &UdpSocket, data: &[u8]) {
     let mut buffer = [0; 65536];
-    let len = receiver
-        .recv(&mut buffer)
-        .expect("the datagram, put together");
+    let len = uninterrupted(|| receiver.recv(&mut buffer)).expect("the datagram, put together");
     assert!(buffer[..len] == *data, "the data has changed on its way");
 }
 

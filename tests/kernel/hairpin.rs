@@ -4,7 +4,7 @@
 use std::{io, net::SocketAddr};
 
 use crate::{
-    harness::{CLIENT, case},
+    harness::{CLIENT, case, uninterrupted},
     socket::{Fragmentation, udp_socket},
 };
 
@@ -25,7 +25,7 @@ fn mapped_hosts_reach_each_other() {
         client
             .send_to(b"question", (GATE6_IN_PREFIX, 4000))
             .unwrap();
-        let (len, from) = gate6.recv_from(&mut buffer).unwrap();
+        let (len, from) = uninterrupted(|| gate6.recv_from(&mut buffer)).unwrap();
         assert_eq!(&buffer[..len], b"question");
         assert_eq!(
             from,
@@ -33,7 +33,7 @@ fn mapped_hosts_reach_each_other() {
         );
 
         gate6.send_to(b"answer", from).unwrap();
-        let (len, from) = client.recv_from(&mut buffer).unwrap();
+        let (len, from) = uninterrupted(|| client.recv_from(&mut buffer)).unwrap();
         assert_eq!(&buffer[..len], b"answer");
         assert_eq!(
             from,
@@ -51,7 +51,7 @@ fn closed_port_refuses_a_mapped_host() {
         let client = udp_socket(&net.client, CLIENT, 0, Fragmentation::Allowed);
         client.connect((GATE6_IN_PREFIX, 9)).unwrap();
         client.send(b"anybody there?").unwrap();
-        let error = client.recv(&mut [0; 16]).unwrap_err();
+        let error = uninterrupted(|| client.recv(&mut [0; 16])).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
     });
 }

@@ -140,6 +140,17 @@ pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) 
     }
 }
 
+/// Calls again what a signal interrupted. A socket that waits with a timeout is interrupted even by
+/// what no handler sees, as a machine that is frozen and thawed (signal(7)).
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// A network namespace. It has no name: when the last descriptor and process is gone, so is it.
 #[derive(Debug)]
 pub(crate) struct Netns {
@@ -533,7 +544,7 @@ impl Listener {
     /// The next message.
     pub(crate) fn next(&self) -> String {
         let mut buffer = [0; 8192];
-        let len = self.socket.recv(&mut buffer).unwrap();
+        let len = uninterrupted(|| self.socket.recv(&mut buffer)).unwrap();
         String::from_utf8_lossy(&buffer[..len]).into_owned()
     }
 

@@ -6,7 +6,9 @@ use nix::sys::socket::getsockopt;
 
 use crate::{
     forward::{connect, listen},
-    harness::{CLIENT, CLIENT4, CONFIG, Netns, SERVER, SERVER6, case, wait_for, xlatd_case},
+    harness::{
+        CLIENT, CLIENT4, CONFIG, Netns, SERVER, SERVER6, case, uninterrupted, wait_for, xlatd_case,
+    },
     packet::{
         DESTINATION_OPTIONS, DF, FRAGMENT, FragmentHeader, ICMP, ICMPV6, Ipv4, Ipv6, TCP, UDP,
         icmp, icmpv6, pattern, udp,
@@ -423,7 +425,7 @@ pub(crate) fn extensions(ns: &Netns, to: &str) -> Vec<String> {
 /// socket.
 fn is_refused(socket: &UdpSocket) {
     socket.send(b"anybody there?").unwrap();
-    let error = socket.recv(&mut [0; 16]).unwrap_err();
+    let error = uninterrupted(|| socket.recv(&mut [0; 16])).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
 }
 

@@ -7,7 +7,8 @@ use nix::sys::{signal::Signal, socket::getsockopt};
 use crate::{
     forward::{connect, exchange, listen},
     harness::{
-        CLIENT, CLIENT4, Net, Netns, SERVER, SERVER6, wait_for, without_offload, xlatd_case,
+        CLIENT, CLIENT4, Net, Netns, SERVER, SERVER6, uninterrupted, wait_for, without_offload,
+        xlatd_case,
     },
     packet::{Ipv4, Ipv6, TCP, pattern},
     socket::{Capture, Fragmentation, Ipv4Mtu, udp_socket},
@@ -142,7 +143,7 @@ fn a_program_on_the_same_host_sends_super_packets() {
         let mut buffer = [0; 2000];
         for len in [0, 1, 77, 1400] {
             sender.send_to(&pattern(len), (SERVER6, 4000)).unwrap();
-            assert_eq!(receiver.recv(&mut buffer).unwrap(), len);
+            assert_eq!(uninterrupted(|| receiver.recv(&mut buffer)).unwrap(), len);
             assert_eq!(buffer[..len], pattern(len));
         }
     });
@@ -224,7 +225,7 @@ fn joined_datagrams_arrive_as_they_were() {
         let senders = [5001, 5002, 5003]
             .map(|port| udp_socket(&net.client, CLIENT, port, Fragmentation::Allowed));
         senders[0].send_to(b"first", (SERVER6, 4000)).unwrap();
-        receiver.recv(&mut [0; 100]).unwrap();
+        uninterrupted(|| receiver.recv(&mut [0; 100])).unwrap();
         let [_, before] = packets_of_device(&net.xlat);
 
         // They wait at the device, and are read in one wakeup.
@@ -246,7 +247,7 @@ fn joined_datagrams_arrive_as_they_were() {
         let mut next = [0, 1, 2];
         for _ in 0..90 {
             let mut buffer = [0; 1000];
-            let (len, from) = receiver.recv_from(&mut buffer).unwrap();
+            let (len, from) = uninterrupted(|| receiver.recv_from(&mut buffer)).unwrap();
             let next = &mut next[usize::from(from.port() - 5001)];
             assert_eq!(buffer[..len], datagram(*next));
             *next += senders.len();

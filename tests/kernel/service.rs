@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     clat::{PREFIX, clat_case},
-    harness::{Daemon, Directory, Net, daemon, send, tayga, wait_for, xlatd_case},
+    harness::{Daemon, Directory, Net, daemon, send, tayga, uninterrupted, wait_for, xlatd_case},
     socket::Capture,
 };
 
@@ -160,7 +160,7 @@ impl Machine {
     /// Waits until the service manager has been told.
     fn is_ready(&self) {
         let mut buffer = [0; 1024];
-        let len = self.manager.recv(&mut buffer).unwrap();
+        let len = uninterrupted(|| self.manager.recv(&mut buffer)).unwrap();
         assert!(buffer[..len].starts_with(b"READY=1"));
     }
 

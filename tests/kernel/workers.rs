@@ -15,8 +15,8 @@ use serde_json::Value;
 use crate::{
     control::{ask, connect, line},
     harness::{
-        CONFIG, DEADLINE, Daemon, Directory, Listener, Net, SERVER6, daemon, send, wait_for,
-        xlatd_case,
+        CONFIG, DEADLINE, Daemon, Directory, Listener, Net, SERVER6, daemon, send, uninterrupted,
+        wait_for, xlatd_case,
     },
     packet::{EXPERIMENT, Ipv6},
     socket::flood6,
@@ -85,7 +85,7 @@ impl Flows {
                 socket.send(&round.to_be_bytes()).unwrap();
             }
             for _ in &self.client {
-                let (_, from) = self.server.recv_from(&mut buffer).unwrap();
+                let (_, from) = uninterrupted(|| self.server.recv_from(&mut buffer)).unwrap();
                 let number = u32::from_be_bytes(buffer);
                 if let Some(before) = last.insert(from.port(), number) {
                     assert_eq!(number, before + 1, "port {}", from.port());
@@ -93,7 +93,7 @@ impl Flows {
                 self.server.send_to(&buffer, from).unwrap();
             }
             for (at, socket) in self.client.iter().enumerate() {
-                socket.recv(&mut buffer).unwrap();
+                uninterrupted(|| socket.recv(&mut buffer)).unwrap();
                 let number = u32::from_be_bytes(buffer);
                 assert_eq!(number, *next.get(&at).unwrap_or(&0), "flow {at}");
                 next.insert(at, number + 1);
@@ -111,7 +111,7 @@ impl Flows {
         let mut take = |wait: Duration| {
             let start = Instant::now();
             loop {
-                match self.server.recv_from(&mut buffer) {
+                match uninterrupted(|| self.server.recv_from(&mut buffer)) {
                     Ok((_, from)) => {
                         let number = u32::from_be_bytes(buffer);
                         if let Some(before) = last.insert(from.port(), number) {
@@ -247,7 +247,7 @@ fn a_lease_is_known_to_all_workers() {
                 .unwrap();
             server.send_to(&[port], (&*address, 5000)).unwrap();
             let mut buffer = [0];
-            client.recv(&mut buffer).unwrap();
+            uninterrupted(|| client.recv(&mut buffer)).unwrap();
             assert_eq!(buffer[0], port);
         }
     });
@@ -277,7 +277,7 @@ fn a_reload_reaches_all_workers() {
             flows.exchange(2);
             for socket in &flows.client {
                 socket.send(&[0; 4]).unwrap();
-                let (_, from) = flows.server.recv_from(&mut [0; 4]).unwrap();
+                let (_, from) = uninterrupted(|| flows.server.recv_from(&mut [0; 4])).unwrap();
                 assert_eq!(from.ip().to_string(), address);
             }
         }
