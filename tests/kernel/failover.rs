@@ -157,8 +157,8 @@ fn dies(net: &mut FailoverNet) {
     assert!(lost.pings <= at_most(SECOND), "{lost}");
 }
 
-/// The pings that may be lost: so many on a quiet machine, which `FAILOVER_QUIET` says that this one
-/// is. A machine that is busy with other tests shows that the others arrive, not when.
+/// The pings that may be lost: so many on a quiet machine, as `FAILOVER_QUIET` says that this is. A
+/// machine that is busy with other tests shows that the others arrive, not when.
 fn at_most(pings: usize) -> usize {
     if env::var_os("FAILOVER_QUIET").is_some() {
         pings
