@@ -3,7 +3,7 @@
 use std::{
     ffi::c_char,
     fs::{self, File},
-    io::{self, Read, Write},
+    io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd},
     thread,
     time::{Duration, Instant},
@@ -12,6 +12,7 @@ use std::{
 use nix::{
     libc,
     sys::stat::{Mode, SFlag, makedev, mknod},
+    unistd,
 };
 use tun::AbstractDevice;
 use xlatd::wire::virtio;
@@ -197,11 +198,11 @@ impl Tun {
     /// Octets that do not fit in `buffer` are lost. Fails with `WouldBlock` if there is no packet.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.header {
-            Header::Virtio => self.device.read(buffer),
+            Header::Virtio => Ok(unistd::read(&*self, buffer)?),
             Header::None => {
                 let (header, packet) = buffer.split_at_mut(virtio::HEADER_LEN);
                 header.fill(0);
-                Ok(header.len() + self.device.read(packet)?)
+                Ok(header.len() + unistd::read(&*self, packet)?)
             }
         }
     }
@@ -210,8 +211,8 @@ impl Tun {
     /// must be all zeros: the packet must be complete.
     pub(crate) fn write(&mut self, packet: &[u8]) -> io::Result<usize> {
         match self.header {
-            Header::Virtio => self.device.write(packet),
-            Header::None => self.device.write(&packet[virtio::HEADER_LEN..]),
+            Header::Virtio => Ok(unistd::write(&*self, packet)?),
+            Header::None => Ok(unistd::write(&*self, &packet[virtio::HEADER_LEN..])?),
         }
     }
 }
