@@ -48,3 +48,26 @@ impl Damping {
         self.retry
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However often others change their minds: programs that have lost IPv4 get it back at once.
+    #[test]
+    fn the_last_change_is_kept_for_ipv4_to_come_back() {
+        let now = Duration::from_secs(1000);
+        let mut damping = Damping::default();
+        for number in 1..20 {
+            assert!(damping.allows(Change::Other, now), "{number}");
+        }
+        assert_eq!(damping.deadline(), None);
+        assert!(!damping.allows(Change::Other, now));
+        assert_eq!(damping.deadline(), Some(now + Duration::from_secs(5)));
+        damping.begin_turn();
+        assert_eq!(damping.deadline(), None);
+        assert!(damping.allows(Change::Restore, now));
+        assert!(!damping.allows(Change::Restore, now));
+        assert!(damping.allows(Change::Restore, now + Duration::from_secs(5)));
+    }
+}

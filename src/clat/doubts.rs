@@ -229,6 +229,25 @@ mod tests {
         assert_eq!(alarms, [10, 20, 40]);
     }
 
+    /// A doubt that is an hour old says nothing about the next one, nor about patience.
+    #[test]
+    fn doubts_are_forgotten_after_an_hour() {
+        const NANOSECOND: Duration = Duration::from_nanos(1);
+        let (one, start) = (prefix("64:ff9b::/96"), seconds(10));
+        for (after, patience, pause) in [
+            (MEMORY - NANOSECOND, 2 * PATIENCE, 2 * PAUSE[0]),
+            (MEMORY, PATIENCE, PAUSE[0]),
+        ] {
+            let mut doubts = Doubts::default();
+            doubts.silent(LINK, one, start);
+            doubts.answers(LINK, one);
+            let now = start + after;
+            assert_eq!(doubts.patience(LINK, one, now), patience);
+            doubts.silent(LINK, one, now);
+            assert_eq!(doubts.deadline(now), Some(now + pause));
+        }
+    }
+
     /// However many prefixes there were.
     #[test]
     fn doubts_are_bounded() {

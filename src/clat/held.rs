@@ -119,6 +119,13 @@ mod tests {
         for number in 0..1000 {
             held.pass(advertisement(2, number));
         }
+        let kept = held.take();
+        assert_eq!(kept.first(), Some(&advertisement(1, 1)));
+
+        held.network_changed();
+        for event in kept {
+            held.pass(event);
+        }
         for router in 3..1000 {
             held.pass(advertisement(router, 1));
         }

@@ -186,6 +186,8 @@ mod tests {
             let read = received(octets).read(7);
             assert_eq!(read, Err(InvalidAdvertisement::Format), "{octets:?}");
         }
+        let hop_limit = InvalidAdvertisement::HopLimit;
+        assert_eq!(hop_limit.to_string(), "hop limit is not 255");
     }
 
     /// Routers farther away may answer probes.

@@ -281,11 +281,33 @@ mod tests {
         routers.expire(end);
         assert_eq!(routers.in_use(), router(1), "none is left");
         assert_eq!(routers.sending(true, end), Sending::Refuse);
+        routers.expire(end + REFUSAL / 2);
+        assert_eq!(routers.sending(true, end + REFUSAL / 2), Sending::Refuse);
         let end = end + REFUSAL;
         assert_eq!(routers.sending(true, end), Sending::Resolve);
         routers.heard(Neighbour::Failed, end);
         assert_eq!(routers.in_use(), router(2), "another round");
         assert_eq!(routers.sending(true, end), Sending::Resolve);
+    }
+
+    /// Where the kernel says nothing, the next router is tried while packets wait, and none of them
+    /// is refused.
+    #[test]
+    fn a_router_that_is_silent_for_too_long_gives_way() {
+        let now = Instant::now();
+        let mut routers = Routers::new(vec![router(1), router(2)]);
+        assert_eq!(routers.sending(true, now), Sending::Resolve);
+        let end = now + MAX_RESOLUTION;
+        assert_eq!(routers.deadline(), Some(end));
+        routers.expire(end - NANOSECOND);
+        assert_eq!(routers.in_use(), router(1));
+        routers.expire(end);
+        assert_eq!(routers.in_use(), router(2));
+        assert_eq!(routers.sending(true, end), Sending::Resolve);
+        routers.heard(Neighbour::Stale(MAC), end);
+        assert_eq!(routers.sending(true, end), Sending::Send);
+        assert_eq!([(); 2].map(|()| routers.used()), [true, false]);
+        assert_eq!((routers.mac(), routers.deadline()), (Some(MAC), None));
     }
 
     /// It does not change its mind without a reason.

@@ -132,3 +132,132 @@ impl HostSetup {
         settings.mtu.unwrap_or(self.mtu - OVERHEAD)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+    use crate::clat::prefix::nat64;
+
+    fn setup(host_v4: [u8; 4]) -> HostSetup {
+        let source = "2001:db8::2".parse().unwrap();
+        HostSetup {
+            uplink: LinkRef::new(2, "eth0"),
+            mtu: 1500,
+            addresses: [host_v4.into(), [192, 0, 0, 9].into()],
+            prefix: nat64("64:ff9b::".parse().unwrap(), 96).unwrap(),
+            source,
+            way: Way::Direct(NextHop::Peer),
+            on_link: true,
+            default_route: true,
+            rule_priority: 1,
+            link_local_default: None,
+            links_v4: Vec::new(),
+            others: Vec::new(),
+        }
+    }
+
+    /// Instances on one machine do not collide: each has a table and a metric of its own, by its
+    /// address of 192.0.0.0/29 (RFC 7335). A configured table is for the configured addresses.
+    #[test]
+    fn instances_have_tables_and_metrics_of_their_own() {
+        let settings = Settings::default();
+        let configured = Settings {
+            table: 100,
+            ..Settings::default()
+        };
+        for (host_v4, instance, in_configured) in [
+            ([192, 0, 0, 1], 0, 100),
+            ([192, 0, 0, 3], 2, 102),
+            ([192, 0, 0, 5], 4, 104),
+            ([192, 0, 2, 5], 0, 100),
+        ] {
+            let setup = setup(host_v4);
+            assert_eq!(setup.instance(), instance, "{host_v4:?}");
+            assert_eq!(setup.table(&settings), 0xc1a7 + instance);
+            assert_eq!(setup.table(&configured), in_configured, "{host_v4:?}");
+            assert_eq!(setup.metric(&settings), 2048 + instance);
+        }
+        let third = Settings {
+            host_v4: [192, 0, 0, 3].into(),
+            table: 100,
+            ..Settings::default()
+        };
+        assert_eq!(setup([192, 0, 0, 3]).table(&third), 100);
+    }
+
+    /// RFC 3927: a default route that leads nowhere is worse than that of each instance, which
+    /// keep their order; unless it is worse already, or there is no room before it.
+    #[test]
+    fn the_metric_goes_before_a_default_route_that_leads_nowhere() {
+        let settings = Settings::default();
+        for (other, first, third) in [
+            (1003, 995, 997),
+            (2048, 2040, 2042),
+            (2049, 2048, 2042 + 1),
+            (3000, 2048, 2050),
+            (8, 0, 2),
+            (7, 2048, 2050),
+        ] {
+            for (last, expected) in [(1, first), (3, third)] {
+                let setup = HostSetup {
+                    link_local_default: Some(other),
+                    ..setup([192, 0, 0, last])
+                };
+                assert_eq!(setup.metric(&settings), expected, "{other} {last}");
+            }
+        }
+        let replaces = Settings {
+            replaces: true,
+            ..Settings::default()
+        };
+        assert_eq!(setup([192, 0, 0, 3]).metric(&replaces), 0);
+    }
+
+    /// The kernel answers for the host's addresses, and we for ours while it is in use.
+    #[test]
+    fn neighbours_are_answered_for_the_clat_address() {
+        let forwarding = Forwarding {
+            router: None,
+            rule_priority: 1,
+        };
+        for (way, on_link, answers) in [
+            (Way::Direct(NextHop::Peer), true, true),
+            (Way::Direct(NextHop::Peer), false, false),
+            (Way::Forwarded(forwarding), true, true),
+            (Way::Shared(forwarding), true, false),
+        ] {
+            let setup = HostSetup {
+                way,
+                on_link,
+                ..setup([192, 0, 0, 1])
+            };
+            let expected = answers.then_some((2, setup.source));
+            assert_eq!(setup.answers_for(), expected, "{:?} {on_link}", setup.way);
+            let is_direct = matches!(setup.way, Way::Direct(_));
+            assert_eq!(setup.way.is_forwarded(), !is_direct);
+        }
+    }
+
+    /// `v4-defaultroute-mtu`; otherwise packets fit with an IPv6 header and a Fragment Header (RFC
+    /// 7915 section 1.4).
+    #[test]
+    fn packets_of_the_route_fit_the_uplink() {
+        let setup = setup([192, 0, 0, 1]);
+        assert_eq!(setup.route_mtu(&Settings::default()), 1500 - 40 + 20 - 8);
+        let mtu = Some(1260);
+        let settings = Settings {
+            mtu,
+            ..Settings::default()
+        };
+        assert_eq!(setup.route_mtu(&settings), 1260);
+    }
+
+    /// An IPv4 address is the end of its private one.
+    #[test]
+    fn private_addresses_stand_for_ipv4_addresses() {
+        let address = private([192, 0, 0, 1].into());
+        assert_eq!(address.to_string(), "fdc1:a700:464::c000:1");
+    }
+}

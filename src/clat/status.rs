@@ -170,3 +170,43 @@ impl fmt::Display for NoClatAddress {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+    use crate::clat::prefix::nat64;
+
+    /// A set-up that fails contradicts only what says that there is one; what is well is what no
+    /// administrator has to look at.
+    #[test]
+    fn the_status_tells_whether_there_is_ipv4_and_whether_all_is_well() {
+        let prefix = nat64("64:ff9b::".parse().unwrap(), 96).unwrap();
+        let name = || "eth0".to_owned();
+        let active = Status::Active {
+            prefix,
+            origin: Origin::Dns,
+            uplink: name(),
+            forwarded: false,
+        };
+        assert_eq!(
+            active.to_string(),
+            "IPv4 via eth0, NAT64 prefix 64:ff9b::/96 (DNS64)"
+        );
+        let checking = Status::CheckingAddress(Ipv6Addr::LOCALHOST, name());
+        for (status, has_ipv4, is_well) in [
+            (active, true, true),
+            (Status::Silent(prefix, Origin::Dns, name()), true, false),
+            (Status::SteppingAside(name()), true, true),
+            (Status::AnotherClat(name()), false, true),
+            (Status::Waiting(Missing::Route), false, false),
+            (Status::WaitingForPrefix(name()), false, false),
+            (Status::WaitingForNetwork(name()), false, false),
+            (checking, false, false),
+        ] {
+            assert_eq!(status.has_ipv4(), has_ipv4, "{status}");
+            assert_eq!(status.is_well(), is_well, "{status}");
+        }
+    }
+}

@@ -186,6 +186,9 @@ mod tests {
         // A burst, and nothing after it.
         assert_eq!(leaves(&mut watch, 1000, 2_000_000), None);
         assert_eq!(leaves(&mut watch, 1001, 2_010_001), None);
+        // The pause is one of packets, whatever else there is to do meanwhile.
+        assert_eq!(leaves(&mut watch, 1001, 2_019_000), None);
+        assert_eq!(leaves(&mut watch, 1101, 2_021_000), None);
     }
 
     /// Another way is judged by its own packets; without one nothing is.
@@ -197,10 +200,12 @@ mod tests {
         }
         let link = 3;
         watch.follow(Some(Watched { link, ..way }), PATIENCE);
-        assert_eq!(leaves(&mut watch, 11, 10_000), None);
+        for second in 10..=20 {
+            assert_eq!(leaves(&mut watch, 10 + second / 4, 1000 * second), None);
+        }
         watch.follow(None, PATIENCE);
-        for second in 10..30 {
-            assert_eq!(leaves(&mut watch, second + 2, 1000 * second), None);
+        for second in 20..40 {
+            assert_eq!(leaves(&mut watch, second, 1000 * second), None);
         }
         // The device, and its counts, are new.
         watch.follow(Some(way), PATIENCE);
