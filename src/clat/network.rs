@@ -324,10 +324,9 @@ pub(super) fn best<'a>(
     prefix: Nat64Prefix,
 ) -> Option<&'a Address> {
     let to = prefix.prefix().address();
-    let is_local = |address: Ipv6Addr| address.octets()[0] & 0xfe == 0xfc;
     addresses.max_by_key(|one| {
         (
-            is_local(one.address) == is_local(to),
+            one.address.is_unique_local() == to.is_unique_local(),
             !one.deprecated,
             !one.temporary,
             (one.address.to_bits() ^ to.to_bits()).leading_zeros(),
@@ -342,7 +341,57 @@ pub(super) fn network_of(address: Ipv6Addr) -> Ipv6Addr {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
     use super::*;
+
+    fn network(interface: Interface) -> Network {
+        Network {
+            interfaces: vec![interface],
+            ..Network::default()
+        }
+    }
+
+    /// RFC 7335: a TUN device with an address of 192.0.0.0/29 is that of a CLAT. A DS-Lite B4 has
+    /// such an address as well (RFC 6333 section 5.7), on a tunnel of IPv4 in IPv6.
+    #[test]
+    fn devices_of_other_clats_have_an_address_for_clats() {
+        for (kind, last, is_clat) in [
+            ("tun", Some(1), true),
+            ("tun", None, false),
+            ("ip6tnl", Some(2), false),
+            ("", None, false),
+        ] {
+            let name = "other".to_owned();
+            let expected = is_clat.then(|| name.clone());
+            let address = last.map(|last| Ipv4Addr::new(192, 0, 0, last));
+            let other = network(Interface {
+                name,
+                kind: kind.to_owned(),
+                clat_addresses: address.into_iter().collect(),
+                ..Interface::default()
+            });
+            assert_eq!(other.other_clats(), expected.as_slice(), "{kind} {last:?}");
+        }
+    }
+
+    /// RFC 3927: link-local addresses only, and not none at all: links may be unnumbered.
+    #[test]
+    fn a_default_route_by_link_local_addresses_leads_nowhere() {
+        for (networks, expected) in [
+            (&[][..], None),
+            (&["169.254.7.0/24"][..], Some(5)),
+            (&["198.51.100.0/24"][..], None),
+            (&["169.254.7.0/24", "198.51.100.0/24"][..], None),
+        ] {
+            let network = network(Interface {
+                networks_v4: networks.iter().map(|one| one.parse().unwrap()).collect(),
+                on_link_default_v4: Some(5),
+                ..Interface::default()
+            });
+            assert_eq!(network.link_local_default(), expected, "{networks:?}");
+        }
+    }
 
     /// A packet socket needs to know where packets go.
     #[test]
