@@ -124,7 +124,7 @@ struct Candidate {
 }
 
 /// The prefixes found so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Candidates(Vec<Candidate>);
 
 impl Candidates {
@@ -566,6 +566,74 @@ mod tests {
         assert_eq!(candidates.deadline(now), Some(until));
         assert_eq!(best(&candidates, 39).unwrap(), "64:ff9b::/96");
         assert_eq!(best(&candidates, 40).unwrap(), "2001:db8:64::/96");
+    }
+
+    /// The last router of a link that says goodbye, or all that have, are served on: those on other
+    /// links, those whose own time is over, and those that have dropped their prefixes do not stay.
+    #[test]
+    fn the_prefix_of_the_last_router_is_served_on() {
+        let (one, other) = (prefix("64:ff9b::/96"), prefix("2001:db8:64::/96"));
+        let (now, lifetime) = (seconds(10), seconds(600));
+        let until = |seconds: u64| Router {
+            until: self::seconds(seconds),
+            ..router(2, 0, true)
+        };
+        let [stays, goes] = [true, false].map(|stays| router(1, 0, stays));
+        let mut candidates = Candidates::default();
+        candidates.advertised(LINK, stays, &[(one, lifetime)], now);
+        candidates.advertised(LINK + 1, until(600), &[(other, lifetime)], now);
+        candidates.advertised(LINK, goes, &[(one, lifetime)], now);
+        assert_eq!(best(&candidates, 10).unwrap(), "64:ff9b::/96");
+
+        for (end, is_served) in [(19, true), (20, true), (21, false)] {
+            let mut candidates = candidates.clone();
+            candidates.advertised(LINK, until(end), &[(other, lifetime)], now);
+            candidates.advertised(LINK, goes, &[(one, lifetime)], seconds(20));
+            let is_one = |(_, prefix)| prefix == one;
+            assert_eq!(candidates.prefixes().any(is_one), is_served, "{end}");
+        }
+        candidates.advertised(LINK, until(600), &[(other, seconds(5))], now);
+        candidates.advertised(LINK, goes, &[(one, lifetime)], seconds(20));
+        assert_eq!(best(&candidates, 20).unwrap(), "64:ff9b::/96");
+    }
+
+    /// RFC 7050 section 3: an answer replaces that of the same link only. It is used until the next
+    /// one, also when its TTL is over, and then before a prefix that its router has let expire.
+    #[test]
+    fn an_answer_replaces_the_one_before() {
+        let (one, other) = (prefix("64:ff9b::/96"), prefix("2001:db8:64::/96"));
+        let now = seconds(1000);
+        let mut candidates = Candidates::default();
+        candidates.advertised(LINK, router(1, 0, true), &[(one, seconds(100))], now);
+        candidates.resolved(LINK + 1, &[one], seconds(60), now);
+        candidates.resolved(LINK, &[one, other], seconds(60), now);
+        candidates.resolved(LINK, &[other], seconds(60), now);
+        let on_link: Vec<_> = candidates.on(LINK).collect();
+        let router = Some(router(1, 0, true).address);
+        let expected = [
+            (one, Origin::Advertisement, router, seconds(1100)),
+            (other, Origin::Dns, None, seconds(1060)),
+        ];
+        assert_eq!(on_link, expected);
+        assert_eq!(candidates.on(LINK + 1).count(), 1);
+        assert_eq!(best(&candidates, 1099).unwrap(), "64:ff9b::/96");
+        assert_eq!(best(&candidates, 1100).unwrap(), "2001:db8:64::/96");
+    }
+
+    /// Routers are solicited when the last prefix that they have announced on the link is about to
+    /// expire.
+    #[test]
+    fn all_advertised_prefixes_of_a_link_are_to_expire() {
+        let (one, other) = (prefix("64:ff9b::/96"), prefix("2001:db8:64::/96"));
+        let (now, soon) = (seconds(10), seconds(5));
+        let mut candidates = Candidates::default();
+        candidates.advertised(LINK, router(1, 0, true), &[(one, seconds(100))], now);
+        candidates.advertised(LINK + 1, router(1, 0, true), &[(one, seconds(600))], now);
+        candidates.resolved(LINK, &[other], seconds(600), now);
+        assert!(candidates.expire_within(LINK, soon, seconds(105)));
+        candidates.advertised(LINK, router(1, 0, true), &[(other, seconds(200))], now);
+        assert!(!candidates.expire_within(LINK, soon, seconds(105)));
+        assert!(!candidates.expire_within(LINK + 2, soon, seconds(105)));
     }
 
     /// A router with another prefix, which withdraws nothing, has dropped the one before; not one
