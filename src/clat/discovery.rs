@@ -182,7 +182,8 @@ impl Discovery {
         let is_it = |(one, its): &(u32, Router)| (*one, its.address) == (link, router.address);
         self.routers.retain(|one| !is_it(one) && now < one.1.until);
         // Those that are there stay: no router can push out another one.
-        if now < router.until && self.routers.len() < ndp::MAX_OPTIONS {
+        let stays = !advertisement.router_lifetime.is_zero();
+        if stays && self.routers.len() < ndp::MAX_OPTIONS {
             self.routers.push((link, router));
         }
         for &(address, lifetime) in &advertisement.dns_servers {
@@ -208,7 +209,7 @@ impl Discovery {
         let has_prefixes = self.candidates.has_advertised(link);
         if let Some(search) = self.search_of(link) {
             // RFC 4861 section 6.3.7: one that is no default router does not end the search.
-            if !advertisement.router_lifetime.is_zero() {
+            if stays {
                 search.heard_router();
             }
             if had_prefixes && !has_prefixes {

@@ -256,9 +256,9 @@ fn impossible_prefixes_are_ignored() {
         assert!(matches!(actions[..], [Action::Ignore(_)]), "{prefix}");
         assert_eq!(rig.advertised(&[(prefix, 600)]), [], "logged once");
     }
-    for number in 0..100 {
-        rig.advertised(&[(&format!("ff0e:{number:x}::"), 600)]);
-    }
+    let made_up = (0..100).map(|number| rig.advertised(&[(&format!("ff0e:{number:x}::"), 600)]));
+    let logged = 4 + made_up.flatten().count();
+    assert_eq!(logged, ndp::MAX_OPTIONS);
     assert_eq!(rig.advertised(&[("ff0f::", 600)]), [], "no more are logged");
     let actions = rig.resolved(&["2001:db8::1"], 60);
     assert_eq!(actions, [], "nor of a name server");
@@ -478,4 +478,47 @@ fn the_hosts_networks_are_known_among_many() {
             .networks()
             .contains(&network("2001:db8:6::"))
     );
+}
+
+/// An uplink that was searched in vain and lost its routes for a while may be at another network
+/// when it has some: it is searched first, as at the start.
+#[test]
+fn an_uplink_that_has_routes_again_is_searched_first() {
+    let (mut rig, _) = Rig::with_second_uplink(2000, Settings::default());
+    rig.advertised_on_second(60_000);
+    rig.until(seconds(1001));
+    let actions = rig.tell(Event::Unresolved { link: UPLINK });
+    assert!(says(&actions)[0].starts_with("IPv4 via eth1"));
+    let routes = std::mem::take(&mut rig.link().routes_v6);
+    assert_eq!(rig.network_is(), []);
+    rig.link().routes_v6 = routes;
+    let actions = rig.network_is();
+    assert!(actions.contains(&Action::Solicit { link: UPLINK }));
+    assert!(says(&actions)[0].starts_with("Waiting for a NAT64 prefix on eth0"));
+}
+
+/// Of two prefixes with different lifetimes the first may end: routers are solicited before the
+/// last one does.
+#[test]
+fn the_last_prefix_to_expire_is_solicited() {
+    let mut rig = Rig::started();
+    rig.advertised_by(1, 0, seconds(60_000), &[(WKP, 600)]);
+    rig.advertised_by(2, 0, seconds(60_000), &[(OTHER, 300)]);
+    let done = rig.until(seconds(1599));
+    let asks = |(_, action): &&(Duration, Action)| matches!(action, Action::Solicit { .. });
+    let times: Vec<_> = done.iter().filter(asks).map(|(at, _)| *at).collect();
+    assert_eq!(times, [595, 596].map(|at| seconds(1000 + at)));
+}
+
+/// A prefix by DNS that is a network of ours now: what other name servers say counts again.
+#[test]
+fn own_name_servers_that_gave_a_network_of_ours_count_no_more() {
+    let mut rig = Rig::started();
+    rig.until(seconds(1001));
+    rig.resolved_by(true, &["2001:db8:64::192.0.0.170"], 600);
+    rig.link().addresses.push(address("2001:db8:64::1"));
+    let actions = rig.network_is();
+    assert!(matches!(actions[0], Action::Ignore(_)), "{actions:?}");
+    let actions = rig.resolved_by(false, &["2001:db8:46::192.0.0.170"], 600);
+    assert!(says(&actions)[0].contains("46::/96"), "{actions:?}");
 }

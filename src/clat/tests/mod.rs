@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
+mod announced;
+mod aside;
 mod discovery;
 mod overview;
 mod silence;
