@@ -492,6 +492,7 @@ mod tests {
         assert_eq!(go(&mut choice, &there, 1300), Some(HOST));
         let now = Duration::from_millis(1400);
         choice.answered(candidate(7), now);
+        assert!(matches!(choice.state, Dedicated::ProbingHost { .. }));
         choice.answered(HOST, now);
         assert_eq!(go(&mut choice, &there, 1400), Some(address));
         assert_eq!(choice.tested(), Some(address));

@@ -264,3 +264,39 @@ fn an_address_that_was_not_to_blame_comes_back() {
     let done = rig.is_unanswered(seconds(10));
     assert_eq!(uses_host_address(&done), [0; 0]);
 }
+
+/// Packets are no events, and wake nobody, but for what they show anew.
+#[test]
+fn packets_are_news_only_for_what_they_show() {
+    let mut rig = Rig::started();
+    rig.advertised(&[(WKP, 60_000)]);
+    let mut passes = |second: u64, traffic: (u64, u64)| {
+        let (out, back) = traffic;
+        let now = rig.now + seconds(second);
+        let has_news = rig.clat.passed(Traffic { out, back }, now);
+        if has_news {
+            rig.clat.handle(Event::Time, Traffic { out, back }, now);
+        }
+        has_news
+    };
+    for second in 0..10 {
+        assert!(!passes(second, (2 * second + 1, 0)));
+    }
+    assert!(passes(10, (30, 0)));
+    assert!(!passes(11, (31, 0)));
+    assert!(passes(12, (31, 1)));
+    assert!(!passes(13, (31, 2)));
+}
+
+/// SIGHUP: what was found counts no more, and silence is said again if it goes on.
+#[test]
+fn a_new_search_judges_anew() {
+    let mut rig = Rig::started();
+    rig.advertised(&[(WKP, 60_000)]);
+    rig.is_unanswered(seconds(10));
+    let actions = rig.tell(Event::Resumed);
+    assert!(says(&actions)[0].starts_with("IPv4 via eth0"));
+    assert_eq!(words(&rig.is_unanswered(seconds(9))), [""; 0]);
+    let done = rig.is_unanswered(seconds(1));
+    assert!(words(&done)[0].starts_with("NAT64 does not answer"));
+}

@@ -84,6 +84,37 @@ fn an_address_of_its_own_is_the_source() {
     rig.network_is();
     let actions = rig.tell(announcement("2001:db8:7::"));
     assert_eq!(tested(&actions), Some(Some(other)));
+    // That no other host has it is enough then: answers to probes may be lost.
+    assert_eq!(setups(&rig.is_unique(other))[0].source, other);
+}
+
+/// The carrier is lost for a moment: what is in use serves on while it is tested again, as long as
+/// the host is in its network. It is the same address, whatever the prefix was then.
+#[test]
+fn an_address_serves_on_while_it_is_tested_again() {
+    let served = |network: &str| {
+        let mut rig = Rig::of(Settings {
+            prefix: prefix::nat64(WKP.parse().unwrap(), 96),
+            ..Settings::default()
+        });
+        rig.network_is();
+        let ours = tested(&rig.tell(announcement("2001:db8:6::")));
+        let ours = ours.unwrap().unwrap();
+        rig.is_unique(ours);
+        rig.tell(Event::Answered { from: ours });
+        rig.link().addresses = vec![address(network)];
+        rig.link().carrier_downs += 1;
+        (rig.network_is(), ours, rig)
+    };
+    let (actions, ours, mut rig) = served("2001:db8:6::7");
+    assert!(setups(&actions).is_empty() && says(&actions).is_empty());
+    let actions = rig.tell(announcement("2001:db8:6::"));
+    assert_eq!(tested(&actions), Some(Some(ours)));
+    assert!(setups(&actions).is_empty() && says(&actions).is_empty());
+
+    let (actions, _, _) = served("2001:db8:7::7");
+    assert!(!setups(&actions)[0].on_link);
+    assert!(says(&actions)[0].starts_with("Waiting for a /64 on eth0"));
 }
 
 /// Without a router that announces a /64 in which the host has an address, the host's address is
@@ -166,7 +197,9 @@ fn a_network_that_is_back_soon_has_the_same_address() {
     rig.tell(Event::Answered { from: ours });
     rig.now += seconds(3600);
     let there = std::mem::take(&mut rig.link().addresses);
-    rig.network_is();
+    let actions = rig.network_is();
+    let is_given_up = |one: &Action| matches!(one, Action::UseHostAddress(_));
+    assert!(!actions.iter().any(is_given_up), "{actions:?}");
     rig.now += seconds(1);
     rig.link().addresses = there[..1].to_vec();
     assert_eq!(tested(&rig.network_is()), Some(Some(ours)));
@@ -194,12 +227,35 @@ fn an_address_outlives_the_prefix_that_it_was_formed_for() {
     rig.now += seconds(1);
     rig.link().addresses = there;
     assert_eq!(tested(&rig.network_is()), Some(Some(ours)));
+    // The link flaps.
+    rig.link().running = false;
+    rig.network_is();
+    rig.link().running = true;
+    rig.network_is();
+    let actions = rig.tell(announcement("2001:db8:6::"));
+    assert_eq!(tested(&actions), Some(Some(ours)));
     // Another host has taken it meanwhile.
     let mut taken = address(&ours.to_string());
     taken.duplicate = true;
     rig.link().addresses.push(taken);
     let other = tested(&rig.network_is()).unwrap().unwrap();
     assert_ne!(other, ours);
+}
+
+/// RFC 6877 section 6.3: packets have to leave with some address of the uplink.
+#[test]
+fn a_host_without_an_address_waits_for_one() {
+    for source in [Source::Auto, Source::Shared] {
+        let mut rig = Rig::of(Settings {
+            source,
+            ..Settings::default()
+        });
+        rig.link().addresses.clear();
+        rig.network_is();
+        let actions = rig.advertised(&[(OTHER, 600)]);
+        assert!(setups(&actions).is_empty());
+        assert!(says(&actions)[0].starts_with("Waiting for an IPv6 address"));
+    }
 }
 
 /// Detection of duplicates goes on beside that of the host's own address; probes wait for the
@@ -211,6 +267,7 @@ fn a_tentative_address_of_the_host_is_enough_to_begin() {
     rig.network_is();
     let actions = rig.tell(announcement("2001:db8:6::"));
     let ours = tested(&actions).unwrap().unwrap();
+    assert!(says(&actions)[0].starts_with("Checking whether"));
     assert_eq!(rig.is_unique(ours), [], "not probed before the host can");
     rig.link().addresses[0].tentative = false;
     assert_eq!(rig.network_is().len(), 1);
@@ -297,6 +354,7 @@ fn the_best_address_is_the_source() {
     };
     let near = address("2001:db8:64::5");
     let all = [local, temporary, old, global, near];
+    assert_eq!(pick(&[near, global], OTHER).unwrap(), "2001:db8:64::5");
     assert_eq!(pick(&all, OTHER).unwrap(), "2001:db8:64::5");
     assert_eq!(pick(&all[..4], OTHER).unwrap(), "2001:db8:6::2");
     assert_eq!(pick(&all[..3], OTHER).unwrap(), "2001:db8:64::3");

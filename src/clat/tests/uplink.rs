@@ -29,9 +29,14 @@ fn interface(index: u32, kind: &str, routes: &[Ipv6Route]) -> Interface {
 }
 
 /// Default routes of the main table come first, then other routes there, then default routes of
-/// other tables. Tunnels are last, and count by name, or by the main table.
+/// other tables; of one metric, the router's preference counts (RFC 4191 section 2.1). Tunnels are
+/// last, and count by name, or by the main table.
 #[test]
 fn uplinks_have_an_order() {
+    let preferred = Ipv6Route {
+        preference: 1,
+        ..route("::/0", true, 100, 1)
+    };
     let network = Network {
         interfaces: vec![
             interface(1, "", &[route("::/0", false, 1, 1)]),
@@ -42,6 +47,7 @@ fn uplinks_have_an_order() {
             interface(6, "", &[route("2001:db8:64::/96", true, 1, 1)]),
             interface(7, "wireguard", &[route("::/0", false, 1, 1)]),
             interface(8, "", &[]),
+            interface(9, "", &[preferred]),
         ],
         ..Network::default()
     };
@@ -50,8 +56,8 @@ fn uplinks_have_an_order() {
         let uplinks = network.uplinks(name, &prefixes, None);
         uplinks.iter().map(|one| one.index).collect::<Vec<_>>()
     };
-    assert_eq!(found(&network, None), [4, 3, 2, 5, 1]);
-    for (name, expected) in [("eth8", vec![8]), ("eth7", vec![7]), ("eth9", vec![])] {
+    assert_eq!(found(&network, None), [9, 4, 3, 2, 5, 1]);
+    for (name, expected) in [("eth8", vec![8]), ("eth7", vec![7]), ("eth10", vec![])] {
         assert_eq!(found(&network, Some(name)), expected, "{name}");
     }
     let mut tunnel = interface(7, "tun", &[route("::/0", false, 1, 1)]);
@@ -168,4 +174,107 @@ fn routers_do_not_take_turns() {
     assert_eq!(rig.network_is(), []);
     rig.link().routes_v6.push(route("::/0", true, 1, 6));
     assert_eq!(way(&rig.network_is()), &list(&[6, 5, 4]));
+}
+
+/// The same where the kernel forwards.
+#[test]
+fn the_router_that_is_forwarded_to_stays() {
+    let mut rig = Rig::started();
+    let equal = |number| route("::/0", true, 1024, number);
+    rig.link().routes_v6 = vec![equal(5)];
+    rig.network_is();
+    let actions = rig.advertised_by(9, 0, seconds(1800), &[(WKP, 1800)]);
+    assert_eq!(forwarded_by(&actions), Some(router(5)));
+    rig.link().routes_v6.push(equal(4));
+    assert_eq!(rig.network_is(), []);
+    let actions = rig.advertised_by(4, 0, seconds(1800), &[(WKP, 1800)]);
+    assert_eq!(forwarded_by(&actions), Some(router(4)));
+}
+
+/// Without any route, the next hop is a router of the link for as long as it says that it is one
+/// (RFC 4861 section 6.2.1), and other links have others.
+#[test]
+fn a_router_is_the_next_hop_for_its_lifetime() {
+    let mut rig = Rig::new(Settings {
+        uplink: Some("eth0".to_owned()),
+        prefix: prefix::nat64(WKP.parse().unwrap(), 96),
+        ..Settings::default()
+    });
+    rig.link().routes_v6.clear();
+    rig.network.interfaces.push(interface(3, "", &[]));
+    rig.network_is();
+    rig.tell(Event::Advertisement {
+        link: 3,
+        router: router(3),
+        advertisement: RouterAdvertisement {
+            router_lifetime: seconds(1800),
+            preference: 1,
+            ..RouterAdvertisement::default()
+        },
+    });
+    rig.advertised_by(2, -1, seconds(1800), &[]);
+    let actions = rig.advertised_by(1, 0, seconds(100), &[]);
+    assert_eq!(forwarded_by(&actions), Some(router(1)));
+    rig.now += seconds(100) - Duration::from_nanos(1);
+    assert_eq!(rig.network_is(), []);
+    rig.now += Duration::from_nanos(1);
+    assert_eq!(forwarded_by(&rig.network_is()), Some(router(2)));
+}
+
+/// However many routers announce themselves, those that are there stay, and there is room again
+/// when their time is over.
+#[test]
+fn no_router_pushes_out_another_next_hop() {
+    let mut rig = Rig::new(Settings {
+        uplink: Some("eth0".to_owned()),
+        prefix: prefix::nat64(WKP.parse().unwrap(), 96),
+        ..Settings::default()
+    });
+    rig.link().routes_v6.clear();
+    rig.network_is();
+    let actions = rig.advertised_by(1, 0, seconds(100), &[]);
+    assert_eq!(forwarded_by(&actions), Some(router(1)));
+    for number in 2..1000 {
+        rig.advertised_by(number, -1, seconds(100), &[]);
+    }
+    assert_eq!(rig.advertised_by(1000, 1, seconds(1800), &[]), []);
+    rig.now += seconds(100);
+    let actions = rig.advertised_by(1000, 1, seconds(1800), &[]);
+    assert_eq!(forwarded_by(&actions), Some(router(1000)));
+}
+
+/// One that is named may have been at no network while it had no routes: when it has some, it is
+/// searched anew, and once.
+#[test]
+fn a_named_uplink_that_gets_routes_is_searched_anew() {
+    let mut rig = Rig::new(Settings {
+        uplink: Some("eth0".to_owned()),
+        ..Settings::default()
+    });
+    let solicits = |actions: &[Action]| actions.contains(&Action::Solicit { link: UPLINK });
+    rig.link().routes_v6.clear();
+    assert!(solicits(&rig.network_is()));
+    rig.advertised(&[(WKP, 1800)]);
+    rig.until(rig.now + seconds(30));
+    assert!(!solicits(&rig.network_is()));
+    rig.link().routes_v6 = vec![default_route(1024)];
+    assert!(solicits(&rig.network_is()));
+    assert!(!solicits(&rig.network_is()));
+}
+
+/// Interfaces are known by index and by name.
+#[test]
+fn links_are_found() {
+    let mut rig = Rig::started();
+    rig.network.interfaces.push(interface(3, "", &[]));
+    rig.network_is();
+    let name = |link: Option<&Interface>| link.map(|one| one.name.clone());
+    assert_eq!(name(rig.clat.link(UPLINK)).as_deref(), Some("eth0"));
+    assert_eq!(name(rig.clat.link(3)).as_deref(), Some("eth3"));
+    assert_eq!(name(rig.clat.link(4)), None);
+    let index = |name: &str| rig.clat.link_named(name).map(|one| one.index);
+    assert_eq!(
+        ["eth0", "eth3", "eth4"].map(index),
+        [Some(UPLINK), Some(3), None]
+    );
 }
