@@ -232,8 +232,11 @@ fn an_address_outlives_the_prefix_that_it_was_formed_for() {
     rig.network_is();
     rig.link().running = true;
     rig.network_is();
-    let actions = rig.tell(announcement("2001:db8:6::"));
-    assert_eq!(tested(&actions), Some(Some(ours)));
+    let mut event = announcement("2001:db8:6::");
+    if let Event::Advertisement { advertisement, .. } = &mut event {
+        advertisement.pref64[0].prefix = WKP.parse().unwrap();
+    }
+    assert_eq!(tested(&rig.tell(event)), Some(Some(ours)));
     // Another host has taken it meanwhile.
     let mut taken = address(&ours.to_string());
     taken.duplicate = true;

@@ -234,7 +234,7 @@ fn no_router_pushes_out_another_next_hop() {
     rig.network_is();
     let actions = rig.advertised_by(1, 0, seconds(100), &[]);
     assert_eq!(forwarded_by(&actions), Some(router(1)));
-    for number in 2..1000 {
+    for number in 2..=ndp::MAX_OPTIONS as u16 {
         rig.advertised_by(number, -1, seconds(100), &[]);
     }
     assert_eq!(rig.advertised_by(1000, 1, seconds(1800), &[]), []);
