@@ -455,6 +455,7 @@ mod tests {
              v4-defaultroute-enable=off\nforwarding-enable=false\nclat-v6-addr=shared\n",
         );
         assert!(config.quiet && config.debug);
+        assert!(!read("debug=1\ndebug=0\n").debug);
         let clat = config.clat;
         assert_eq!(clat.device, "c0");
         assert_eq!(clat.dns_servers.len(), 2);

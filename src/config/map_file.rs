@@ -92,17 +92,10 @@ impl Lines {
             self.by_v6.insert(eam.v6(), here),
         ];
         for before in before.into_iter().flatten() {
-            // Both prefixes may be of the same line.
+            // Both prefixes may be of the same line, or of one that was replaced before.
             let Some((line, replaced)) = self.maps[before].take() else {
                 continue;
             };
-            // A prefix that it does not share with the new one is free again.
-            if replaced.v4() != eam.v4() {
-                self.by_v4.remove(&replaced.v4());
-            }
-            if replaced.v6() != eam.v6() {
-                self.by_v6.remove(&replaced.v6());
-            }
             let text = format!("map of {replaced} is ignored: line {number} takes its place");
             self.notices.push(Notice::warning(line, text));
         }
@@ -204,6 +197,15 @@ mod tests {
         assert_eq!(
             notices("map 1.1.1.1 2001:db8::2\n".repeat(3).as_str()).len(),
             2
+        );
+        let text = "map 1.1.1.1 2001:db8::2\nmap 1.1.1.1 2001:db8::3\n\
+                    map 1.1.1.2 2001:db8::2\nmap 1.1.1.1 2001:db8::4\n";
+        assert_eq!(
+            notices(text),
+            [
+                "1: map of 1.1.1.1/32 2001:db8::2/128 is ignored: line 2 takes its place",
+                "2: map of 1.1.1.1/32 2001:db8::3/128 is ignored: line 4 takes its place",
+            ]
         );
     }
 

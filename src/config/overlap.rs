@@ -155,3 +155,44 @@ fn about_maps(eam: &Eam, other: &Eam, line: Option<usize>, found: &Disagreement)
 fn place(line: Option<usize>) -> String {
     line.map_or_else(|| "tayga.conf".to_owned(), |line| format!("line {line}"))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+
+    /// One notice for all: the first line has it, whatever the order in which they are found.
+    #[test]
+    fn the_first_line_is_named() {
+        let mut first = First::default();
+        for (line, text) in [(5, "a"), (3, "b"), (3, "c"), (7, "d")] {
+            first.add(line, || text.to_owned());
+        }
+        let notice = first.notice().unwrap();
+        assert_eq!(notice.to_string(), "3: b (and 3 more maps like it)");
+    }
+
+    /// A map of one address and several does what the prefix does only if it has the same first and
+    /// last address.
+    #[test]
+    fn a_map_says_what_the_prefix_says_if_both_ends_are_the_same() {
+        let prefix = Nat64Prefix::new("2001:db8:64::/96".parse().unwrap()).unwrap();
+        for (v4, v6, is_same) in [
+            ("198.51.100.0/24", "2001:db8:64::c633:6400/120", true),
+            ("198.51.100.0/32", "2001:db8:64::c633:6400/120", false),
+            ("198.51.100.255/32", "2001:db8:64::c633:6400/120", false),
+            ("198.51.100.7/32", "2001:db8:64::c633:6407/128", true),
+            ("198.51.100.7/32", "2001:db8:64::c633:6408/128", false),
+        ] {
+            let eam = Eam::new(v4.parse().unwrap(), v6.parse().unwrap()).unwrap();
+            let text = about_prefix(&prefix, false, &eam, Some(1));
+            assert_eq!(
+                text.contains("says what the prefix says"),
+                is_same,
+                "{text}"
+            );
+            assert_eq!(text.contains("the map wins"), !is_same, "{text}");
+        }
+    }
+}
