@@ -457,4 +457,29 @@ mod tests {
             let _ = (solicited_target(&message), answers_probe(&message, 0));
         }
     }
+
+    /// RFC 4191 section 2.2: high, medium, reserved, and low, beside flags that are not of it.
+    #[test]
+    fn preferences_are_read() {
+        for (bits, preference) in [(0b01, 1), (0b00, 0), (0b10, 0), (0b11, -1)] {
+            for flags in [0, 0xe7] {
+                let mut message = [0; ADVERTISEMENT_LEN];
+                message[0] = ROUTER_ADVERTISEMENT;
+                message[ADVERTISEMENT_FLAGS_AT] = bits << 3 | flags;
+                let read = RouterAdvertisement::parse(&message).unwrap();
+                assert_eq!(read.preference, preference, "{bits:02b}");
+            }
+        }
+    }
+
+    /// RFC 4861 section 4.6.2: the A flag is the second one, after that of prefixes on the link.
+    #[test]
+    fn addresses_are_formed_in_autonomous_prefixes() {
+        for (flags, autonomous) in [(0x00, false), (0x80, false), (0x40, true), (0xff, true)] {
+            let mut option = [0; 32];
+            (option[PREFIX_LENGTH_AT], option[PREFIX_FLAGS_AT]) = (64, flags);
+            let read = prefix_information(&option).unwrap();
+            assert_eq!(read.autonomous, autonomous, "{flags:#04x}");
+        }
+    }
 }

@@ -170,4 +170,12 @@ mod tests {
             assert_eq!(continued(&other), matches!(at, 16 | 17), "octet {at}");
         }
     }
+
+    #[test]
+    fn push_is_set_beside_other_flags() {
+        let mut segment = SEGMENT;
+        put_sequence_and_flags(&mut segment, 7, ACK);
+        set_push(&mut segment);
+        assert_eq!(TcpSegment::parse(&segment).unwrap().flags(), ACK | PSH);
+    }
 }

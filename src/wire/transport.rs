@@ -146,4 +146,11 @@ mod tests {
         assert_eq!(ports(protocol::TCP, &[0x1f, 0x90, 0]), None);
         assert_eq!(ports(50, &[0x1f, 0x90, 0, 80]), None);
     }
+
+    /// RFC 9293, RFC 768, RFC 3828, and RFC 4340 section 5.1.
+    #[test]
+    fn headers_have_a_least_length() {
+        let known = [6, 17, 136, 33, 1].map(min_header_len);
+        assert_eq!(known, [20, 8, 8, 12, 0]);
+    }
 }
