@@ -470,10 +470,12 @@ mod tests {
         let far: Ipv4Addr = "10.1.0.2".parse().unwrap();
         assert_eq!(map.source_to_v6(far), Ok(prefix.embed(far)));
         assert_eq!(map.error_source(far), prefix.embed(far));
+        assert!(!map.is_at_edge());
         map.set_edge(Edge {
             network: Prefix4::around(host, 29),
             errors_from: host_v6,
         });
+        assert!(map.is_at_edge());
         assert_eq!(map.source_to_v6(host), Ok(host_v6));
         assert_eq!(map.source_to_v6(far), Err(Unmapped::NoMapping));
         assert_eq!(map.error_source(far), host_v6);
@@ -481,6 +483,19 @@ mod tests {
         assert_eq!(map.to_v6(far).unwrap().address, prefix.embed(far));
         assert_eq!(map.to_v6(other), Err(Unmapped::Illegal));
         assert_eq!(map.to_v6(own).unwrap().via, Via::Own);
+    }
+
+    /// A map with the same pool may lend to the same hosts: those that nothing else maps.
+    #[test]
+    fn who_has_a_mapping_borrows_none() {
+        let [mapped, other] = ["2001:db8:2::7", "2001:db8:2::8"].map(v6);
+        let mut map = map(PREFIX, true, &[("198.51.100.7", "2001:db8:2::7")]);
+        assert!(!map.may_borrow(other), "there is no pool");
+        map.set_pool("203.0.113.0/24".parse().unwrap());
+        assert!(map.may_borrow(other));
+        for host in [mapped, v6(OWN_V6), Ipv6Addr::LOCALHOST] {
+            assert!(!map.may_borrow(host), "{host}");
+        }
     }
 
     /// RFC 7757 section 3.3: own addresses, explicit mappings, the prefix.

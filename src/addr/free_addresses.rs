@@ -68,3 +68,33 @@ impl FreeAddresses {
         lengths.map(u64::from).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ranges that touch are joined, so that there are no more of them than there have to be.
+    #[test]
+    fn an_address_joins_the_ranges_beside_it() {
+        const LAST: u32 = u32::MAX;
+        let ranges = |free: &FreeAddresses| {
+            let ranges = free.ranges.iter().map(|(from, to)| (*from, *to));
+            ranges.collect::<Vec<_>>()
+        };
+        let mut free = FreeAddresses::new(0, LAST);
+        free.take(10, 14);
+        assert_eq!(ranges(&free), [(0, 9), (15, LAST)]);
+        free.give_back(12);
+        assert_eq!(ranges(&free), [(0, 9), (12, 12), (15, LAST)]);
+        free.give_back(10);
+        assert_eq!(ranges(&free), [(0, 10), (12, 12), (15, LAST)]);
+        free.give_back(14);
+        assert_eq!(ranges(&free), [(0, 10), (12, 12), (14, LAST)]);
+        free.give_back(13);
+        free.give_back(11);
+        assert_eq!(ranges(&free), [(0, LAST)]);
+        free.take(LAST, LAST);
+        free.give_back(LAST);
+        assert_eq!(ranges(&free), [(0, LAST)]);
+    }
+}
