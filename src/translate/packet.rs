@@ -310,4 +310,31 @@ mod tests {
         packet.received(0).unwrap();
         assert!(packet.bytes().is_empty());
     }
+
+    /// A link-layer header stands between the `virtio_net_hdr` and the packet, which both directions
+    /// leave where they are.
+    #[test]
+    fn a_packet_is_read_and_written_behind_a_link_layer_header() {
+        const LINK: &[u8; 14] = b"link layer hdr";
+        let mut packet = Packet::new();
+        let read = [&[0; virtio::HEADER_LEN][..], LINK, b"packet"].concat();
+        packet.read_buffer_for(LINK.len())[..read.len()].copy_from_slice(&read);
+        packet.received_by(LINK.len(), read.len()).unwrap();
+        assert_eq!(packet.bytes(), b"packet");
+        assert_eq!(packet.with_headers(LINK), read);
+        assert_eq!(packet.bytes(), b"packet");
+    }
+
+    /// RFC 768: a checksum of zero is sent as all ones, since zero is none. Not of TCP.
+    #[test]
+    fn a_finished_checksum_of_zero_is_all_ones_for_udp() {
+        for (field, expected) in [(4 + 6, [0xff, 0xff]), (4 + 16, [0, 0])] {
+            let mut octets = [0; 24];
+            octets[4..6].fill(0xff); // the sum of all
+            let mut packet = Packet::new();
+            packet.replace(&octets);
+            packet.finish(PartialChecksum { start: 4, field });
+            assert_eq!(packet.bytes()[field..field + 2], expected);
+        }
+    }
 }

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
     use crate::{
         addr::{
-            Nat64Prefix,
+            Eam, Edge, Nat64Prefix, Prefix4, Prefix6,
             pool::{Followed, LeaseState},
         },
         translate::{Outcome, Packet},
@@ -200,6 +200,49 @@ mod tests {
             translate(&mut other, &to_address(lease.address)),
             (false, true)
         );
+    }
+
+    /// RFC 6877: the programs of a CLAT are told that an address cannot be reached, and groups are
+    /// not answered (RFC 1122 section 3.2.2). More messages than the limit are counted only.
+    #[test]
+    fn programs_at_the_edge_are_told_of_illegal_addresses() {
+        let prefix = Nat64Prefix::new("2001:db8:64::/96".parse().unwrap()).unwrap();
+        let own = "2001:db8::46".parse().unwrap();
+        let mut map = AddressMap::new([203, 0, 113, 1].into(), own, Some(prefix), false);
+        let host: Ipv4Addr = [192, 0, 2, 1].into();
+        let host_v6: Ipv6Addr = "2001:db8::9".parse().unwrap();
+        let eam = Eam::new(Prefix4::host(host), Prefix6::host(host_v6)).unwrap();
+        map.insert(eam).unwrap();
+        map.set_edge(Edge {
+            network: Prefix4::around([192, 0, 0, 0].into(), 29),
+            errors_from: host_v6,
+        });
+        let settings = Settings {
+            sharers: 3,
+            ..Settings::default()
+        };
+        let mut translator = Translator::new(settings, map, 1);
+        assert_eq!(translator.sharers(), 3);
+        let now = Instant::now();
+        let is_told = |translator: &mut Translator, to: [u8; 4]| {
+            let mut packet = Packet::new();
+            packet.replace(&to_address(to.into()));
+            matches!(translator.translate(&mut packet, now), Outcome::Reply(_))
+        };
+        for (to, expected) in [
+            ([127, 0, 0, 1], true),
+            ([0, 0, 0, 1], true),
+            ([224, 0, 0, 1], false),
+            ([255, 255, 255, 255], false),
+        ] {
+            assert_eq!(is_told(&mut translator, to), expected, "{to:?}");
+        }
+        assert_eq!(translator.suppressed_messages(), 0);
+        let all = 5000;
+        let told = (0..all).filter(|_| is_told(&mut translator, [127, 0, 0, 1]));
+        let told = told.count() as u64;
+        assert_eq!(translator.suppressed_messages(), all - told);
+        assert!(told < all);
     }
 
     fn map(pool: &str) -> AddressMap {

@@ -621,6 +621,70 @@ mod tests {
         }
     }
 
+    /// The last octet that an IPv4 packet can have is used, and no more.
+    #[test]
+    fn joined_packets_have_at_most_65535_octets() {
+        let part = Spec {
+            len: (65535 - 20 - 8) / 13,
+            ..PLAIN
+        };
+        assert_eq!(part.len * 13, 65535 - 20 - 8);
+        assert_eq!(writes(&[part; 13]), 1);
+        assert_eq!(writes(&[part; 14]), 2);
+    }
+
+    /// RFC 9293 section 3.9.1.2: PSH is on the last segment still.
+    #[test]
+    fn the_last_segment_keeps_its_push_flag() {
+        let tcp = |sequence, flags| Spec {
+            is_tcp: true,
+            sequence,
+            flags,
+            ..PLAIN
+        };
+        let (writes, sent) = run(&[tcp(0, tcp::ACK), tcp(100, tcp::ACK | tcp::PSH)]);
+        assert_eq!(writes, 1);
+        let flags: Vec<_> = sent.iter().map(|octets| octets[20 + 13]).collect();
+        assert_eq!(flags, [tcp::ACK, tcp::ACK | tcp::PSH]);
+    }
+
+    /// What follows a UDP datagram within its packet would be lost between joined ones.
+    #[test]
+    fn a_datagram_shorter_than_its_packet_is_not_joined() {
+        let mut packet = packet(&Spec {
+            checksum: Right::Partial,
+            ..PLAIN
+        });
+        packet.tail_mut(20)[4..6].copy_from_slice(&(8 + 99_u16).to_be_bytes());
+        let mut coalescer = Coalescer::default();
+        assert!(matches!(coalescer.offer(&packet), Offered::Alone));
+    }
+
+    /// What is joined is counted by the direction that it came by.
+    #[test]
+    fn joined_packets_are_counted() {
+        let mut coalescer = Coalescer::default();
+        for version in [4, 4, 4, 6, 6] {
+            let packet = packet(&Spec { version, ..PLAIN });
+            assert!(matches!(coalescer.offer(&packet), Offered::Taken));
+        }
+        assert_eq!(coalescer.joined(Direction::SixToFour), 2);
+        assert_eq!(coalescer.joined(Direction::FourToSix), 1);
+    }
+
+    /// The ports tell flows apart: a packet that is cut off before their end is of none.
+    #[test]
+    fn a_packet_that_is_cut_short_is_of_no_flow() {
+        for (version, at) in [(4, 20), (6, 40)] {
+            let packet = packet(&Spec { version, ..PLAIN });
+            for len in 0..at + 8 {
+                let found = transport_at(&packet.bytes()[..len]);
+                let expected = (len >= at + transport::PORTS_LEN).then_some(at);
+                assert_eq!(found, expected, "{version} {len}");
+            }
+        }
+    }
+
     #[test]
     fn each_stream_is_one_write() {
         let flow = |port: usize| Spec {

@@ -28,7 +28,7 @@ impl Patience {
             return false;
         }
         self.vain += 1;
-        if self.vain > PATIENCE + REST {
+        if self.vain >= PATIENCE + REST {
             self.vain = PATIENCE - TRIAL;
         }
         true
@@ -82,6 +82,31 @@ mod tests {
         for flows in [1, 2, 100, 128] {
             assert_eq!(held(&mut Patience::default(), 100_000, flows), 100_000);
         }
+    }
+
+    /// So many packets pass, and so many are held then to see whether they are joined.
+    #[test]
+    fn each_rest_is_followed_by_a_trial() {
+        let mut patience = Patience::default();
+        let mut keys = 1..;
+        let mut held_in_a_row = |patience: &mut Patience| {
+            let mut count = 0;
+            while !patience.passes(keys.next().unwrap_or(0)) {
+                patience.held();
+                count += 1;
+            }
+            count
+        };
+        assert_eq!(held_in_a_row(&mut patience), PATIENCE);
+        for _ in 0..3 {
+            for number in 1..REST {
+                assert_eq!(held_in_a_row(&mut patience), 0, "{number}");
+            }
+            assert_eq!(held_in_a_row(&mut patience), TRIAL);
+        }
+        // A packet that is joined begins it anew.
+        patience.joined();
+        assert_eq!(held_in_a_row(&mut patience), PATIENCE);
     }
 
     #[test]

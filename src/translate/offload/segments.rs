@@ -428,6 +428,47 @@ mod tests {
         }
     }
 
+    /// IPv4 has 20 octets less for the payload of a super-packet than IPv6.
+    #[test]
+    fn a_super_packet_that_is_too_long_for_ipv4_is_cut_first() {
+        let mut translator = translator(Settings::default());
+        let mut packet = super_packet(6, protocol::UDP, false, 1365, 48);
+        assert!(packet.bytes().len() > 65535 + 20);
+        let outcome = translator.translate(&mut packet, Instant::now());
+        assert!(matches!(outcome, Outcome::Segments(_)), "{outcome:?}");
+    }
+
+    /// virtio 1.2 section 5.1.6.2: `hdr_len` says what headers each segment has.
+    #[test]
+    fn a_super_packet_is_written_with_the_length_of_its_headers() {
+        for (version, protocol, headers) in [
+            (4, protocol::TCP, 20 + 32),
+            (6, protocol::TCP, 40 + 32),
+            (4, protocol::UDP, 20 + 8),
+            (6, protocol::UDP, 40 + 8),
+        ] {
+            let mut packet = super_packet(version, protocol, true, 1200, 4);
+            let expected = packet.offload().octets(version, 0, headers);
+            assert_eq!(packet.with_header()[..HEADER_LEN], expected);
+        }
+    }
+
+    /// An offload header of another packet leads nowhere.
+    #[test]
+    fn a_super_packet_whose_offload_does_not_match_is_not_cut() {
+        for version in [4, 6] {
+            for (start, field) in [(0, 1), (-1, 0), (-1, -1)] {
+                let mut packet = super_packet(version, protocol::UDP, true, 1200, 4);
+                let mut offload = packet.offload();
+                let checksum = offload.checksum.as_mut().unwrap();
+                checksum.start = checksum.start.checked_add_signed(start).unwrap();
+                checksum.field = checksum.field.checked_add_signed(field).unwrap();
+                packet.set_offload(offload);
+                assert!(Segments::of(&packet).is_none(), "{start} {field}");
+            }
+        }
+    }
+
     /// A partial checksum stays partial, and a partial one of zero is no missing one (RFC 768).
     #[test]
     fn a_partial_checksum_is_finished_for_the_other_family() {

@@ -82,3 +82,48 @@ impl Treatment {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{protocol, tcp};
+
+    /// What the kernel is to finish stays where it is expected: in a whole packet, at the place of
+    /// its protocol.
+    #[test]
+    fn an_offloaded_checksum_is_left_only_where_it_is_expected() {
+        const FRAGMENT: FragmentPlace = FragmentPlace {
+            offset: 0,
+            more: true,
+        };
+        let octets = [0; tcp::HEADER_LEN];
+        let treatment = |protocol, place, start, field| {
+            let transport = Transport {
+                protocol,
+                place,
+                at: 20,
+                octets: &octets,
+            };
+            let offload = Offload {
+                checksum: Some(PartialChecksum { start, field }),
+                segments: None,
+            };
+            Treatment::of(&offload, &transport, 20)
+        };
+        let (tcp, whole) = (protocol::TCP, FragmentPlace::WHOLE);
+        assert_eq!(treatment(tcp, whole, 20, 36), Treatment::PartialChecksum);
+        for (protocol, place, start, field) in [
+            (tcp, FRAGMENT, 20, 36),
+            (tcp, whole, 20, 26),
+            (tcp, whole, 24, 40),
+            (protocol::SCTP, whole, 20, 36),
+        ] {
+            let found = treatment(protocol, place, start, field);
+            assert_eq!(
+                found,
+                Treatment::NeedsSoftware,
+                "{protocol} {start} {field}"
+            );
+        }
+    }
+}
