@@ -19,8 +19,8 @@ const NF_DROP: i32 = 0;
 pub(super) const NF_ACCEPT: i32 = 1;
 const NF_QUEUE: i32 = 3;
 /// NFT_JUMP, NFT_GOTO and NFT_RETURN.
-pub(super) const JUMP: i32 = -3;
-pub(super) const GOTO: i32 = -4;
+const JUMP: i32 = -3;
+const GOTO: i32 = -4;
 const RETURN: i32 = -5;
 /// Length of a name of a device in registers, in octets: IFNAMSIZ.
 pub(super) const NAME_LEN: usize = 16;
@@ -63,7 +63,7 @@ pub(super) fn action(data: &[u8]) -> Option<Action> {
         NF_DROP => Action::Drop,
         // The number of a queue is in the upper half.
         NF_ACCEPT => Action::Accept,
-        code if code > 0 && code & 0xff == NF_QUEUE => Action::Accept,
+        code if code & 0xff == NF_QUEUE => Action::Accept,
         JUMP => Action::Jump(chain()?),
         GOTO => Action::Goto(chain()?),
         RETURN => Action::Return,
@@ -370,12 +370,11 @@ impl<S: Sets> Run<'_, S> {
     }
 
     fn test(&mut self, holds: bool, is_negated: bool, is_device: bool) -> Outcome {
-        self.names_device |= holds && !is_negated && is_device;
         if holds == is_negated {
-            Outcome::Unlike
-        } else {
-            Outcome::Next
+            return Outcome::Unlike;
         }
+        self.names_device |= holds && is_device;
+        Outcome::Next
     }
 
     fn unknown(&mut self) -> Outcome {

@@ -15,6 +15,9 @@ mod nftables;
 mod obstacle;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 pub use iptables::{legacy_masquerades, legacy_obstacle};
 pub use masquerade::{Masquerade, Message};
 pub use nftables::{Request, masquerades, obstacles};

@@ -15,10 +15,10 @@ use super::{
 use crate::plan::{Family, Table};
 
 /// The most chains that are looked for those of the hook forward in.
-const MAX_CHAINS: usize = 10_000;
+pub(super) const MAX_CHAINS: usize = 10_000;
 /// The most rules that are read, with the messages about elements of sets. What is behind them is
 /// not known. The kernel takes about 15 ms for them, and ten times as long for three times as many.
-const MAX_RULES: usize = 3_000;
+pub(super) const MAX_RULES: usize = 3_000;
 /// The table by which firewalld drops new connections while it loads its rules: no one needs to
 /// change that.
 const OF_RELOAD: &str = "firewalld_policy_drop";
@@ -203,8 +203,7 @@ struct View<'a, F> {
     table: Table,
     /// By the names of chains, messages with a rule each.
     rules: HashMap<String, Rc<[Vec<u8>]>>,
-    /// By the names of sets.
-    elements: HashMap<String, Vec<Element>>,
+    sets: HashMap<String, Set>,
 }
 
 impl<'a, F> View<'a, F> {
@@ -213,7 +212,7 @@ impl<'a, F> View<'a, F> {
             reader,
             table: table.clone(),
             rules: HashMap::new(),
-            elements: HashMap::new(),
+            sets: HashMap::new(),
         }
     }
 }
@@ -233,43 +232,75 @@ impl<F: FnMut(&Request, usize) -> Vec<Vec<u8>>> Chains for View<'_, F> {
 }
 
 impl<F: FnMut(&Request, usize) -> Vec<Vec<u8>>> View<'_, F> {
-    fn elements(&mut self, set: &str) -> &[Element] {
+    fn set(&mut self, name: &str) -> &Set {
         let (reader, table) = (&mut self.reader, &self.table);
-        self.elements.entry(set.to_owned()).or_insert_with(|| {
-            let answers = reader.ask(&Request::Elements(table.clone(), set.to_owned()));
+        self.sets.entry(name.to_owned()).or_insert_with(|| {
+            let answers = reader.ask(&Request::Elements(table.clone(), name.to_owned()));
             // NFTA_SET_ELEM_LIST_ELEMENTS
             let lists = answers
                 .iter()
                 .filter_map(|octets| find(octets.get(HEADER_LEN..)?, 3));
-            let mut elements: Vec<_> = lists
-                .flat_map(attributes)
-                .filter_map(|(_, element)| Element::read(element))
-                .collect();
-            // Where an interval ends and another one begins, the latter counts.
-            elements
-                .sort_by(|one, other| (&one.key, !one.is_end).cmp(&(&other.key, !other.is_end)));
-            elements
+            Set::read(lists.flat_map(attributes).map(|(_, element)| element))
         })
     }
 }
 
 impl<F: FnMut(&Request, usize) -> Vec<Vec<u8>>> Sets for View<'_, F> {
     fn key_len(&mut self, set: &str) -> Option<usize> {
-        self.elements(set).first().map(|element| element.key.len())
+        let elements = &self.set(set).elements;
+        elements.first().map(|element| element.key.len())
     }
 
     fn find(&mut self, set: &str, key: &[u8]) -> Found {
-        match look_up(self.elements(set), key) {
+        match self.set(set).find(key) {
             Some(element) => Found::Yes(element.action.clone()),
             None => Found::No,
         }
     }
 }
 
+/// The elements of a set or a map.
+struct Set {
+    /// Those with a key, in order.
+    elements: Vec<Element>,
+    /// The one for all other keys, `*`.
+    catch_all: Option<Element>,
+}
+
+impl Set {
+    fn read<'a>(elements: impl Iterator<Item = &'a [u8]>) -> Self {
+        let (catch_all, mut elements): (Vec<_>, Vec<_>) = elements
+            .filter_map(Element::read)
+            .partition(|element| element.is_catch_all);
+        // Where an interval ends and another one begins, the latter counts.
+        elements.sort_by(|one, other| (&one.key, !one.is_end).cmp(&(&other.key, !other.is_end)));
+        Self {
+            elements,
+            catch_all: catch_all.into_iter().next(),
+        }
+    }
+
+    /// The element that a key fits.
+    fn find(&self, key: &[u8]) -> Option<&Element> {
+        let elements = &self.elements;
+        let has_intervals = elements.iter().any(|element| element.is_end);
+        let found = if has_intervals {
+            let at_most = elements.partition_point(|element| *element.key <= *key);
+            let last = elements[..at_most].last();
+            last.filter(|last| !last.is_end)
+        } else {
+            elements.iter().find(|element| element.key == key)
+        };
+        found.or(self.catch_all.as_ref())
+    }
+}
+
 /// An element of a set; of one with intervals, the start or the end of one.
 struct Element {
+    /// Empty, if it is for all keys that no other one has.
     key: Vec<u8>,
     is_end: bool,
+    is_catch_all: bool,
     /// Of a verdict map.
     action: Option<Action>,
 }
@@ -281,281 +312,17 @@ impl Element {
         if find(octets, 10).is_some() {
             return None;
         }
+        let flags = number(octets, 3).unwrap_or_default();
+        let is_catch_all = flags & 2 != 0; // NFT_SET_ELEM_CATCHALL (Linux 5.13)
+        let key = find(octets, 1).and_then(|key| find(key, 1));
         Some(Self {
-            key: find(octets, 1).and_then(|key| find(key, 1))?.to_vec(),
-            // NFT_SET_ELEM_INTERVAL_END
-            is_end: number(octets, 3).is_some_and(|flags| flags & 1 != 0),
+            key: match is_catch_all {
+                true => Vec::new(),
+                false => key?.to_vec(),
+            },
+            is_end: flags & 1 != 0, // NFT_SET_ELEM_INTERVAL_END
+            is_catch_all,
             action: find(octets, 2).and_then(action),
         })
-    }
-}
-
-/// The element of a set that a key fits. The elements are in order.
-fn look_up<'a>(elements: &'a [Element], key: &[u8]) -> Option<&'a Element> {
-    let has_intervals = elements.iter().any(|element| element.is_end);
-    if has_intervals {
-        let at_most = elements.partition_point(|element| *element.key <= *key);
-        let last = elements[..at_most].last()?;
-        (!last.is_end).then_some(last)
-    } else {
-        elements.iter().find(|element| element.key == key)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{
-        super::expressions::{GOTO, JUMP, NAME_LEN, NF_ACCEPT},
-        *,
-    };
-    use crate::link::LinkRef;
-
-    fn attribute(kind: u16, value: impl AsRef<[u8]>) -> Vec<u8> {
-        let value = value.as_ref();
-        let mut octets = (value.len() as u16 + 4).to_ne_bytes().to_vec();
-        octets.extend(kind.to_ne_bytes());
-        octets.extend(value);
-        octets.resize(octets.len().next_multiple_of(4), 0);
-        octets
-    }
-
-    fn be(number: u32) -> [u8; 4] {
-        number.to_be_bytes()
-    }
-
-    fn text(text: &str) -> Vec<u8> {
-        [text.as_bytes(), &[0]].concat()
-    }
-
-    /// The message about a chain of family inet, with a policy if it is in the hook forward.
-    fn chain(name: &str, policy: Option<u32>) -> Vec<u8> {
-        chain_of("firewalld", name, policy)
-    }
-
-    fn chain_of(table: &str, name: &str, policy: Option<u32>) -> Vec<u8> {
-        let mut octets = vec![INET, 0, 0, 0];
-        octets.extend(attribute(1, text(table)));
-        octets.extend(attribute(3, text(name)));
-        if let Some(policy) = policy {
-            octets.extend(attribute(4, attribute(1, be(HOOK_FORWARD))));
-            octets.extend(attribute(5, be(policy)));
-        }
-        octets
-    }
-
-    /// The message about a rule.
-    fn rule(expressions: &[Vec<u8>]) -> Vec<u8> {
-        [vec![INET, 0, 0, 0], attribute(4, expressions.concat())].concat()
-    }
-
-    fn expression(name: &str, data: &[(u16, &[u8])]) -> Vec<u8> {
-        let data: Vec<_> = data
-            .iter()
-            .flat_map(|(kind, value)| attribute(*kind, value))
-            .collect();
-        let octets = [attribute(1, text(name)), attribute(2, data)].concat();
-        attribute(1, octets)
-    }
-
-    fn load_input_name() -> Vec<u8> {
-        expression("meta", &[(2, &be(6)), (1, &be(1))])
-    }
-
-    fn load_state() -> Vec<u8> {
-        expression("ct", &[(2, &be(0)), (1, &be(1))])
-    }
-
-    fn is_equal(octets: &[u8]) -> Vec<u8> {
-        let constant = attribute(1, octets);
-        expression("cmp", &[(1, &be(1)), (2, &be(0)), (3, &constant)])
-    }
-
-    fn data_of_verdict(code: i32, chain: &str) -> Vec<u8> {
-        let mut verdict = attribute(1, code.to_be_bytes());
-        if !chain.is_empty() {
-            verdict.extend(attribute(2, text(chain)));
-        }
-        attribute(2, verdict)
-    }
-
-    fn verdict_is(code: i32, chain: &str) -> Vec<u8> {
-        let data = data_of_verdict(code, chain);
-        expression("immediate", &[(1, &be(0)), (2, &data)])
-    }
-
-    /// An element of a set, or with data of a map.
-    fn element(key: &[u8], data: &[u8]) -> Vec<u8> {
-        let mut octets = attribute(1, attribute(1, key));
-        if !data.is_empty() {
-            octets.extend(attribute(2, data));
-        }
-        attribute(1, octets)
-    }
-
-    fn elements(elements: &[Vec<u8>]) -> Vec<u8> {
-        [vec![INET, 0, 0, 0], attribute(3, elements.concat())].concat()
-    }
-
-    /// The answers of a kernel with the chains of firewalld in the zone public, and with the TUN
-    /// device in the zone trusted.
-    fn firewalld(request: &Request, has_device: bool) -> Vec<Vec<u8>> {
-        let mut name = text("clat");
-        name.resize(NAME_LEN, 0);
-        match request {
-            Request::Chains => vec![
-                chain("filter_FORWARD", Some(1)),
-                chain("filter_FORWARD_ZONES", None),
-                chain("filter_FWD_public", None),
-                chain("filter_FWD_trusted", None),
-            ],
-            Request::Elements(_, set) if set == "__set0" => vec![elements(&[
-                element(&2_u32.to_ne_bytes(), &[]),
-                element(&4_u32.to_ne_bytes(), &[]),
-            ])],
-            Request::Elements(..) if has_device => {
-                vec![elements(&[element(
-                    &name,
-                    &data_of_verdict(GOTO, "filter_FWD_trusted"),
-                )])]
-            }
-            Request::Elements(..) => Vec::new(),
-            Request::Rules(_, chain) => match chain.as_deref().unwrap_or_default() {
-                "filter_FORWARD" => vec![
-                    rule(&[
-                        load_state(),
-                        expression("lookup", &[(1, &text("__set0")), (2, &be(1))]),
-                        verdict_is(NF_ACCEPT, ""),
-                    ]),
-                    rule(&[
-                        load_input_name(),
-                        is_equal(b"lo\0"),
-                        verdict_is(NF_ACCEPT, ""),
-                    ]),
-                    rule(&[
-                        expression("payload", &[(1, &be(1))]),
-                        is_equal(&[0; 12]),
-                        expression("reject", &[]),
-                    ]),
-                    rule(&[verdict_is(JUMP, "filter_FORWARD_ZONES")]),
-                    rule(&[expression("reject", &[])]),
-                ],
-                "filter_FORWARD_ZONES" => vec![
-                    rule(&[
-                        load_input_name(),
-                        expression("lookup", &[(1, &text("__map0")), (2, &be(1)), (3, &be(0))]),
-                    ]),
-                    rule(&[verdict_is(GOTO, "filter_FWD_public")]),
-                ],
-                "filter_FWD_trusted" => vec![rule(&[verdict_is(NF_ACCEPT, "")])],
-                _ => Vec::new(),
-            },
-        }
-    }
-
-    fn packets() -> [Packet; 2] {
-        Packet::both_ways(&LinkRef::new(9, "clat"), &LinkRef::new(2, "eth0"))
-    }
-
-    /// A chain with the policy accept that rejects by its last rule what no chain before accepts.
-    #[test]
-    fn firewalld_is_found_until_it_has_the_device() {
-        let found = obstacles(&packets(), |request, _| firewalld(request, false));
-        let table = Table::new(Family::Inet, "firewalld");
-        let expected = Obstacle {
-            chain: Chain::Nftables(table, "filter_FORWARD".to_owned()),
-            manager: Manager::Firewalld,
-            version: IpVersion::V6,
-            leaves: true,
-            drops_first: true,
-            drops_answers: false,
-        };
-        assert_eq!(found, [expected]);
-        let chain = "the nftables chain inet firewalld filter_FORWARD drops forwarded packets";
-        assert_eq!(found[0].to_string(), chain);
-        let found = obstacles(&packets(), |request, _| firewalld(request, true));
-        assert_eq!(found, []);
-    }
-
-    /// It drops new connections by the policy of a chain of its own, for the time of a reload.
-    #[test]
-    fn firewalld_that_loads_its_rules_is_no_obstacle() {
-        let with = |table| {
-            let drops = chain_of(table, "filter_forward", Some(0));
-            obstacles(&packets(), |request, _| match request {
-                Request::Chains => vec![drops.clone()],
-                _ => Vec::new(),
-            })
-        };
-        assert_eq!(with("firewalld_policy_drop"), []);
-        assert_eq!(with("firewalld_policy").len(), 1);
-    }
-
-    /// Whatever the kernel answers, reading it ends.
-    #[test]
-    fn no_answer_breaks_the_reader() {
-        let all = |request: &Request| firewalld(request, true);
-        let longest = all(&Request::Chains).concat().len().max(600);
-        for at in 0..longest {
-            obstacles(&packets(), |request, _| {
-                let mut answers = all(request);
-                for answer in &mut answers {
-                    answer.truncate(at);
-                }
-                answers
-            });
-            obstacles(&packets(), |request, _| {
-                let mut answers = all(request);
-                for answer in &mut answers {
-                    if let Some(octet) = answer.get_mut(at) {
-                        *octet ^= 0xff;
-                    }
-                }
-                answers
-            });
-        }
-    }
-
-    /// No more is asked for than the limit, whatever there is; where the rules behind it are not
-    /// known, the policy decides.
-    #[test]
-    fn long_chains_are_read_in_part() {
-        let mut read = 0;
-        let found = obstacles(&packets(), |request, limit| {
-            let answers = match request {
-                Request::Chains => return vec![chain("a", Some(0)), chain("b", Some(1))],
-                _ => vec![rule(&[expression("limit", &[])]); limit],
-            };
-            read += answers.len();
-            answers
-        });
-        assert_eq!(read, MAX_RULES);
-        assert_eq!(found.len(), 1);
-        assert!(found[0].drops_first && found[0].drops_answers);
-    }
-
-    /// Intervals of names, as `veth*` and single ones beside it, in the order of nftables.
-    #[test]
-    fn intervals_have_an_end() {
-        let element = |name: &[u8], is_end| Element {
-            key: name.to_vec(),
-            is_end,
-            action: None,
-        };
-        let elements = [
-            element(b"\0\0\0\0", true),
-            element(b"clat", false),
-            element(b"clau", true),
-            element(b"veth", false),
-            element(b"veti", true),
-        ];
-        for (name, is_in) in [
-            (b"clat", true),
-            (b"clau", false),
-            (b"aaaa", false),
-            (b"veth", true),
-            (b"wwww", false),
-        ] {
-            assert_eq!(look_up(&elements, name).is_some(), is_in, "{name:?}");
-        }
     }
 }
