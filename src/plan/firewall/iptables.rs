@@ -70,21 +70,7 @@ impl<'a> Listing<'a> {
         read
     }
 
-    /// What follows `-j` or `-g`.
-    fn action(&self, option: &str, target: &str) -> Action {
-        match target {
-            "DROP" | "REJECT" => Action::Drop,
-            "MASQUERADE" | "SNAT" | "NETMAP" => Action::Masquerade,
-            // A program decides.
-            "ACCEPT" | "QUEUE" | "NFQUEUE" => Action::Accept,
-            "RETURN" => Action::Return,
-            chain if !self.chains.contains(&chain) => Action::Continue,
-            chain if option == "-g" => Action::Goto(chain.to_owned()),
-            chain => Action::Jump(chain.to_owned()),
-        }
-    }
-
-    fn seen_by(&self, packet: &Packet, words: &[&str]) -> Rule {
+    fn seen_by(packet: &Packet, words: &[&str]) -> Rule {
         let mut names_device = false;
         let mut is_known = true;
         let mut action = Action::Continue;
@@ -99,7 +85,7 @@ impl<'a> Listing<'a> {
                         _ => &packet.output.name,
                     };
                     let applies = is_named(device, left.next().unwrap_or_default());
-                    names_device |= !negated && applies && (option == "-i") == packet.leaves;
+                    names_device |= applies && (option == "-i") == packet.leaves;
                     applies
                 }
                 "-s" | "-d" => {
@@ -110,7 +96,7 @@ impl<'a> Listing<'a> {
                         is_known = false;
                         continue;
                     };
-                    names_device |= !negated && applies;
+                    names_device |= applies;
                     applies
                 }
                 "--ctstate" | "--state" => {
@@ -123,7 +109,7 @@ impl<'a> Listing<'a> {
                     states.split(',').any(|one| one == state)
                 }
                 "-j" | "-g" => {
-                    action = self.action(option, left.next().unwrap_or_default());
+                    action = target(option, left.next().unwrap_or_default());
                     break; // what follows is about the target
                 }
                 "--comment" => {
@@ -157,7 +143,20 @@ impl<'a> Listing<'a> {
 impl Chains for Listing<'_> {
     fn rule(&mut self, chain: &str, place: usize, packet: &Packet) -> Option<Rule> {
         let words = self.rules.get(chain)?.get(place)?;
-        Some(self.seen_by(packet, words))
+        Some(Self::seen_by(packet, words))
+    }
+}
+
+/// What follows `-j` or `-g`. Other targets than these, as LOG, are as chains without a rule.
+fn target(option: &str, name: &str) -> Action {
+    match name {
+        "DROP" | "REJECT" => Action::Drop,
+        "MASQUERADE" | "SNAT" | "NETMAP" => Action::Masquerade,
+        // A program decides.
+        "ACCEPT" | "QUEUE" | "NFQUEUE" => Action::Accept,
+        "RETURN" => Action::Return,
+        chain if option == "-g" => Action::Goto(chain.to_owned()),
+        chain => Action::Jump(chain.to_owned()),
     }
 }
 
@@ -297,6 +296,67 @@ mod tests {
         assert_eq!(found(&listing), None);
     }
 
+    /// A device is the TUN device's only on the side of the packet that has it.
+    #[test]
+    fn the_other_device_names_no_packets_of_the_clat() {
+        for (rules, of_first, of_answer) in [
+            ("-i clat -p tcp -j ACCEPT", true, false),
+            ("-o clat -p tcp -j ACCEPT", false, true),
+            ("-o eth0 -p tcp -j ACCEPT", false, false),
+            ("-i eth0 -p tcp -j ACCEPT", false, false),
+            ("-i clat -o eth0 -p tcp -j ACCEPT", true, false),
+            ("! -o lo -p tcp -j ACCEPT", false, false),
+            ("-i clatx+ -j ACCEPT", false, false),
+            ("-i + -p tcp -j ACCEPT", true, false),
+        ] {
+            let listing = format!("-P FORWARD DROP\n-A FORWARD {rules}\n");
+            let (_, first, answer) = found(&listing).unwrap_or((Manager::Unknown, false, false));
+            assert_eq!((!first, !answer), (of_first, of_answer), "{rules}");
+        }
+    }
+
+    /// Chains that are called come back, unless by `-g`: then the chain that calls ends as well.
+    /// Targets of modules, as LOG, decide nothing.
+    #[test]
+    fn chains_that_are_called_come_back() {
+        for (rule, drops) in [
+            ("-j X", false),
+            ("-g X", true),
+            ("-j LOG --log-prefix \"-j DROP\"", false),
+            ("-j RETURN", true),
+            ("-i lo -g X", false),
+        ] {
+            let listing = format!("-P FORWARD DROP\n-N X\n-A FORWARD {rule}\n");
+            let listing = format!("{listing}-A FORWARD -j ACCEPT\n-A X -i lo -j DROP\n");
+            let found = found(&listing).map(|(_, first, answer)| (first, answer));
+            assert_eq!(found, drops.then_some((true, true)), "{rule}");
+        }
+    }
+
+    /// iptables(8), "comment", and the quotes of `iptables -S`: around what has a space, with a
+    /// backslash before a quote and before a backslash.
+    #[test]
+    fn comments_decide_nothing() {
+        for comment in [
+            "clat",
+            "-i",
+            "!",
+            "\"-i lo\"",
+            "\"! -i lo\"",
+            r#""a \" -i lo""#,
+            r#""a \\""#,
+            r#""a \\\" -i lo""#,
+            r#""\"a\" -i lo""#,
+        ] {
+            let rule = format!("-i clat -m comment --comment {comment} -j ");
+            for (policy, target, drops) in [("ACCEPT", "DROP", true), ("DROP", "ACCEPT", false)] {
+                let listing = format!("-P FORWARD {policy}\n-A FORWARD {rule}{target}\n");
+                let drops_leaving = found(&listing).is_some_and(|(_, leaving, _)| leaving);
+                assert_eq!(drops_leaving, drops, "{listing}");
+            }
+        }
+    }
+
     /// A rule for the address behind the TUN device is one for the device, and one for another
     /// address is none.
     #[test]
@@ -306,6 +366,10 @@ mod tests {
         let packets = Packet::connection(IpVersion::V4, true, &device, &other, translated);
         for (rule, passes) in [
             ("-s 192.168.255.0/24 -j ACCEPT", true),
+            ("-s 192.168.255.128 -j ACCEPT", true),
+            // One that is not for the address is not for the device.
+            ("! -s 10.0.0.0/8 -p tcp -j ACCEPT", false),
+            ("-s 192.168.0.0/16 ! -s 192.168.255.0/24 -j ACCEPT", false),
             (
                 "-s 192.168.255.0/24 -p tcp -m tcp --dport 80 -j ACCEPT",
                 true,
@@ -317,6 +381,21 @@ mod tests {
             ("-d 192.168.255.0/24 -j ACCEPT", false),
             ("-s 192.0.255.0/255.0.255.0 -j ACCEPT", false),
         ] {
+            let listing = format!("-P FORWARD DROP\n-A FORWARD {rule}\n");
+            let obstacle = legacy_obstacle(&listing, &packets);
+            let drops = obstacle.is_some_and(|obstacle| obstacle.drops_first);
+            assert_eq!(drops, !passes, "{rule}");
+        }
+        let translated = "2001:db8::c1a7".parse().ok();
+        for (leaves, rule, passes) in [
+            (true, "-s 2001:db8::/64 -p tcp -j ACCEPT", true),
+            (true, "-s 2001:db8:1::/64 -j ACCEPT", false),
+            (true, "-d 2001:db8::/64 -j ACCEPT", false),
+            (true, "-s 192.0.2.0/24 -j ACCEPT", false),
+            (false, "-d 2001:db8::/64 -p tcp -j ACCEPT", true),
+            (false, "-s 2001:db8::/64 -j ACCEPT", false),
+        ] {
+            let packets = Packet::connection(IpVersion::V6, leaves, &device, &other, translated);
             let listing = format!("-P FORWARD DROP\n-A FORWARD {rule}\n");
             let obstacle = legacy_obstacle(&listing, &packets);
             let drops = obstacle.is_some_and(|obstacle| obstacle.drops_first);
@@ -349,6 +428,23 @@ mod tests {
             let listing = format!("-P FORWARD DROP\n-A FORWARD {rule}\n");
             let (_, drops_leaving, _) = found(&listing).unwrap_or((Manager::Unknown, false, true));
             assert_eq!(drops_leaving, !passes, "{rule}");
+        }
+        // Rules for some packets of any device, with a policy that accepts the others.
+        for (rule, drops) in [
+            ("-p tcp -j DROP", false),
+            ("-m rt --rt-type 0 -j DROP", false),
+            ("-m recent -j DROP", false),
+            ("-i clat -p tcp -j DROP", false),
+            ("-i clat -j DROP", true),
+            ("-i clat -j REJECT --reject-with icmp6-adm-prohibited", true),
+            ("! -i eth0 -j DROP", true),
+            ("-m conntrack --ctstate INVALID,NEW -j DROP", true),
+            ("-m state --state NEW -j DROP", true),
+            ("-m state --state INVALID -j DROP", false),
+        ] {
+            let listing = format!("-P FORWARD ACCEPT\n-A FORWARD {rule}\n");
+            let drops_leaving = found(&listing).is_some_and(|(_, leaving, _)| leaving);
+            assert_eq!(drops_leaving, drops, "{rule}");
         }
         // A chain that drops some of them, and lets the others pass.
         let listing = "-P FORWARD ACCEPT\n-N X\n-A FORWARD -i clat -p tcp -j X\n-A X -j DROP\n";
