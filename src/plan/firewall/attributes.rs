@@ -78,6 +78,39 @@ pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    /// The kernel marks attributes that have others in them (NLA_F_NESTED), which is no part of the
+    /// type; and numbers are of 32 bits at least.
+    #[test]
+    fn marks_are_no_part_of_a_type() {
+        let nested = attribute(0x8000 | 4, &number_attribute(1, 2));
+        let octets = [
+            nested,
+            attribute(0x4000 | 5, &[0, 0, 1]),
+            number_attribute(6, 7),
+        ]
+        .concat();
+        assert_eq!(find(&octets, 4).and_then(|hook| number(hook, 1)), Some(2));
+        assert_eq!(find(&octets, 5), Some(&[0, 0, 1][..]));
+        assert_eq!(number(&octets, 5), None);
+        assert_eq!(number(&octets, 6), Some(7));
+        assert_eq!(find(&octets, 0x8000 | 4), None);
+    }
+
+    /// A name ends with a zero octet, and is text that is not empty.
+    #[test]
+    fn a_name_is_text() {
+        for (value, expected) in [
+            (&b"clat\0"[..], Some("clat")),
+            (b"clat\0\0\0x", Some("clat")),
+            (b"clat", Some("clat")),
+            (b"\0clat", None),
+            (b"", None),
+            (b"\xffclat\0", None),
+        ] {
+            assert_eq!(name(&attribute(1, value), 1), expected, "{value:?}");
+        }
+    }
+
     /// What is written can be read, and no truncation of it makes something else of it.
     #[test]
     fn attributes_are_read_up_to_one_that_is_malformed() {

@@ -171,6 +171,7 @@ mod tests {
         super::{
             attributes::{find, name, number},
             expressions::{Found, Sets, carry_out},
+            nftables::{Request, masquerades},
             walk::{Action, Fit, IpVersion, Packet},
         },
         *,
@@ -208,6 +209,38 @@ mod tests {
             let table = &messages("192.0.2.0/24", is_owned)[3].octets[HEADER_LEN..];
             assert_eq!(name(table, 1), Some("xlatd_container"));
             assert_eq!(number(table, 2), Some(flags));
+        }
+    }
+
+    /// The chain is where the addresses of packets that leave are translated (nft(8), "CHAINS"), and
+    /// what it does not translate goes on.
+    #[test]
+    fn the_chain_is_of_nat_for_what_leaves() {
+        let chain = &messages("192.0.2.0/24", true)[4].octets;
+        let (header, chain) = chain.split_at(HEADER_LEN);
+        assert_eq!(header, [2, 0, 0, 0]); // NFPROTO_IPV4
+        assert_eq!(name(chain, 1), Some("xlatd_container"));
+        assert_eq!(name(chain, 3), Some("postrouting"));
+        let hook = find(chain, 4).unwrap();
+        assert_eq!((number(hook, 1), number(hook, 2)), (Some(4), Some(100)));
+        assert_eq!(number(chain, 5), Some(1)); // NF_ACCEPT
+        assert_eq!(name(chain, 7), Some("nat"));
+    }
+
+    /// A doctor that looks at the table finds that it masquerades.
+    #[test]
+    fn the_table_is_one_that_masquerades() {
+        let messages = messages("192.0.2.0/24", true);
+        let [device, other] = [LinkRef::new(9, "nat64"), LinkRef::new(2, "eth0")];
+        for (source, expected) in [("192.0.2.7", true), ("198.51.100.7", false)] {
+            let source = source.parse().ok();
+            let [packet, _] = Packet::connection(IpVersion::V4, true, &device, &other, source);
+            let found = masquerades(&packet, |request, _| match request {
+                Request::Chains => vec![messages[4].octets.clone()],
+                Request::Rules(..) => vec![messages[5].octets.clone()],
+                Request::Elements(..) => vec![],
+            });
+            assert_eq!(found, expected, "{source:?}");
         }
     }
 

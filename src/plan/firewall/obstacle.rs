@@ -240,6 +240,48 @@ mod tests {
         );
     }
 
+    /// Programs are known by the chains that they make.
+    #[test]
+    fn the_manager_is_known_by_its_chains() {
+        for (table, chains, manager) in [
+            ("firewalld", &["filter_FORWARD"][..], Manager::Firewalld),
+            ("filter", &["FORWARD", "FORWARD_ZONES"], Manager::Firewalld),
+            (
+                "filter",
+                &["FORWARD", "FORWARD_POLICIES"],
+                Manager::Firewalld,
+            ),
+            ("filter", &["FORWARD", "ufw6-user-forward"], Manager::Ufw),
+            ("filter", &["FORWARD", "ufw-user-forward"], Manager::Ufw),
+            ("filter", &["FORWARD", "DOCKER-USER"], Manager::Docker),
+            ("filter", &["FORWARD"], Manager::Iptables),
+            ("filter", &["forward"], Manager::Unknown),
+            ("filter", &[], Manager::Unknown),
+            ("mangle", &["FORWARD"], Manager::Unknown),
+        ] {
+            let found = Manager::of(table, chains.iter().copied());
+            assert_eq!(found, manager, "{table} {chains:?}");
+        }
+    }
+
+    /// The name of the program tells the two chains FORWARD of iptables apart.
+    #[test]
+    fn chains_of_iptables_have_its_name() {
+        for (version, name) in [
+            (IpVersion::V4, "iptables-legacy"),
+            (IpVersion::V6, "ip6tables-legacy"),
+        ] {
+            let obstacle = Obstacle {
+                version,
+                ..obstacle(Manager::Iptables, &Chain::Legacy, [true, false])
+            };
+            let text = format!("the {name} chain FORWARD drops forwarded packets");
+            assert_eq!(obstacle.to_string(), text);
+            let command = format!("{name} -I FORWARD -i clat -j ACCEPT");
+            assert_eq!(obstacle.commands("clat", "eth0"), [command]);
+        }
+    }
+
     /// Connections to the TUN device, as those of the clients of a gateway: the rules are about the
     /// other device of each packet, and of the program for the packets.
     #[test]

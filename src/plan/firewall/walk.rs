@@ -222,6 +222,35 @@ mod tests {
         }
     }
 
+    /// One chain with one rule.
+    struct Single(Rule);
+
+    impl Chains for Single {
+        fn rule(&mut self, _: &str, place: usize, _: &Packet) -> Option<Rule> {
+            (place == 0).then(|| self.0.clone())
+        }
+    }
+
+    /// A rule does to packets what it says only if it applies to them.
+    #[test]
+    fn a_rule_that_does_not_apply_does_nothing() {
+        let [packet, _] = Packet::both_ways(&LinkRef::new(1, "clat"), &LinkRef::new(2, "eth0"));
+        let some = Fit::Unknown {
+            names_device: false,
+        };
+        for (fit, drops, may_change) in [
+            (Fit::Yes, true, true),
+            (Fit::No, false, false),
+            (some, false, true),
+        ] {
+            let single = |action| Single(Rule { fit, action });
+            let dropped = verdict(&mut single(Action::Drop), "", &packet);
+            assert_eq!(dropped, drops.then_some(Verdict::Drop), "{fit:?}");
+            let masquerades = may_masquerade(&mut single(Action::Masquerade), "", &packet);
+            assert_eq!(masquerades, may_change, "{fit:?}");
+        }
+    }
+
     /// What chains cost is not what they can be made to cost: each is read once, and chains without
     /// end do not hang it.
     #[test]
