@@ -272,7 +272,7 @@ pub fn heir<'a>(undo: &Undo, others: &'a [Instance]) -> Option<&'a Instance> {
         _ => other.undos.iter().any(|one| one.shares(undo)),
     };
     let mut others = others.iter();
-    others.find(|other| undo.is_shared() && other.lives && needs(other))
+    others.find(|other| other.lives && needs(other))
 }
 
 #[cfg(test)]
@@ -331,6 +331,7 @@ mod tests {
         fn change(&mut self, plan: &[Resource]) -> Vec<String> {
             self.ledger.want(plan.to_vec());
             while let Some(step) = self.ledger.next_step() {
+                assert!(self.log.len() < 100, "no end: {:?}", self.log);
                 let fails = self.fails.as_ref() == Some(&step.to_string());
                 self.log.push(step.to_string());
                 match step {
@@ -371,6 +372,11 @@ mod tests {
         );
         assert_eq!(system.ledger.device(), Some(&LinkRef::new(7, "clat")));
         assert!(system.change(&plan).is_empty(), "it is there already");
+        let undos: Vec<_> = system.ledger.undos().map(ToString::to_string).collect();
+        assert_eq!(
+            undos,
+            ["set clat down", "remove address 192.0.0.1/32 from clat"]
+        );
         assert_eq!(
             system.change(&[]),
             ["remove address 192.0.0.1/32 from clat", "set clat down"]
@@ -538,6 +544,41 @@ mod tests {
         assert!(!ledger.found(&up(), true, start + 10 * second));
         assert_eq!(ledger.look_at(), None, "it is there");
         assert!(!ledger.found(&address(9), false, start), "it is not ours");
+    }
+
+    /// `xlatd status` and the metrics have the number of repairs that were successful.
+    #[test]
+    fn repairs_are_counted() {
+        let mut system = System::default();
+        system.change(&[up(), address(1)]);
+        let ledger = &mut system.ledger;
+        let now = Instant::now();
+        assert_eq!(ledger.repairs(), 0);
+        for (resource, failure, repairs) in [
+            (up(), None, 1),
+            (address(1), None, 2),
+            (up(), Some("no"), 2),
+            (up(), None, 3),
+            (address(9), None, 3),
+        ] {
+            ledger.repaired(&resource, failure.map(str::to_owned), now);
+            assert_eq!(ledger.repairs(), repairs, "{resource} {failure:?}");
+        }
+    }
+
+    /// What a repair has to do again is the resource that it is about.
+    #[test]
+    fn a_failure_is_that_of_its_resource() {
+        let mut system = System::default();
+        system.change(&[up(), address(1)]);
+        let ledger = &mut system.ledger;
+        let now = Instant::now();
+        ledger.repaired(&address(1), Some("no".to_owned()), now);
+        assert_eq!(ledger.look_at(), Some(now + REPAIR_INTERVAL));
+        assert!(!ledger.found(&up(), true, now));
+        assert_eq!(ledger.look_at(), Some(now + REPAIR_INTERVAL));
+        assert!(!ledger.found(&address(1), true, now));
+        assert_eq!(ledger.look_at(), None);
     }
 
     #[test]

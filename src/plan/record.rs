@@ -215,7 +215,7 @@ mod tests {
     use super::*;
     use crate::{
         clat::{AddressTest, Forwarding, HostSetup, NextHop, Settings, Way},
-        plan::{self, Before, Facts},
+        plan::{self, Before, Facts, Resource},
     };
 
     /// What every version writes, and reads. A line that changes here is one that is not undone
@@ -359,6 +359,56 @@ mod tests {
         }
     }
 
+    /// Of a killed CLAT, the kernel has removed what goes with the TUN device; and what was put on
+    /// a persistent one stays, as with tayga.
+    #[test]
+    fn what_goes_with_the_device_has_no_line() {
+        let tun = || LinkRef::tun("clat");
+        let address = IpPrefix::V6("2001:db8::1".parse().unwrap(), 128);
+        let next_hop = plan::NextHopObject { id: 5, link: tun() };
+        let route = |target| {
+            Resource::Route(Route {
+                destination: IpPrefix::V4([192, 0, 2, 0].into(), 24),
+                target,
+                table: 254,
+                metric: 0,
+                mtu: None,
+                advmss: None,
+                protocol: Protocol::Clat,
+            })
+        };
+        for resource in [
+            Resource::LinkUp(tun()),
+            Resource::QueueLength(tun(), 500),
+            Resource::Address(tun(), address),
+            Resource::Address(tun(), IpPrefix::V4([192, 0, 0, 1].into(), 32)),
+            route(Target::Device(tun())),
+            route(Target::NextHopObject(next_hop.clone())),
+            Resource::NextHopObject(next_hop),
+        ] {
+            let undo = resource.undo(Before::QueueLength(1)).unwrap();
+            assert_eq!(line(&undo), None, "{undo}");
+            assert_eq!(handed_over_line(&undo), None, "{undo}");
+        }
+        let uplink = LinkRef::new(2, "eth0");
+        let prefix = IpPrefix::V6("2001:db8::".parse().unwrap(), 64);
+        for (undo, expected) in [
+            (
+                Undo::RemoveAddress(uplink.clone(), address),
+                Some("address 2001:db8::1 eth0 2"),
+            ),
+            (Undo::RemoveAddress(uplink, prefix), None),
+        ] {
+            assert_eq!(line(&undo).as_deref(), expected);
+        }
+    }
+
+    /// The identifier of a boot, and the inode of the network namespace.
+    #[test]
+    fn the_first_line_is_the_place() {
+        assert_eq!(place().to_string(), "boot b namespace 7");
+    }
+
     #[test]
     fn a_journal_of_another_place_is_none() {
         let text = format!("{}\nruleset xlatd_clat\n", place());
@@ -395,6 +445,13 @@ mod tests {
             "sysctl net/../kernel/core_pattern x y 0",
             "sysctl net/ipv6/conf/../x x y 0",
             "sysctl net/ipv6/conf/eth0/../x x y 0",
+            "sysctl net/ipv6/conf/eth0/.. x y 0",
+            "sysctl net/ipv6/conf/./x x y 0",
+            "sysctl net/ipv4/conf/eth0/forwarding x y 0",
+            "sysctl net/ipv6/neigh/eth0/app_solicit x y 0",
+            "sysctl a/b/c/kernel/core_pattern x y 0",
+            "rule ::/0 ::/0 0 5 5 clat more",
+            "ruleset arp xlatd_clat",
             "sysctl net/ipv6/conf//x x y 0",
             "sysctl net/ipv6/conf/eth0/force_forwarding 0 1",
             "unreachable 0.0.0.0/0 x 5",

@@ -134,9 +134,7 @@ impl Resource {
         match (self, other) {
             (Self::Ruleset { name, .. }, Self::Ruleset { name: other, .. }) => name == other,
             // The device may have been renamed: its settings stay.
-            (Self::Sysctl(set), Self::Sysctl(other)) => {
-                set.name == other.name && set.link.is_same(&other.link)
-            }
+            (Self::Sysctl(set), Self::Sysctl(other)) => set.is_same(other),
             (Self::Route(route), Self::Route(other)) => route.replaces(other),
             _ => false,
         }
@@ -280,7 +278,88 @@ impl fmt::Display for Undo {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
     use super::*;
+    use crate::plan::{Family, Protocol, Target, route::MAIN_TABLE};
+
+    fn setting(link: LinkRef, name: &str) -> Resource {
+        Resource::Sysctl(Sysctl {
+            link,
+            name: name.to_owned(),
+            value: "1".to_owned(),
+        })
+    }
+
+    fn route(destination: IpPrefix) -> Resource {
+        Resource::Route(Route {
+            destination,
+            target: Target::Device(LinkRef::tun("nat64")),
+            table: MAIN_TABLE,
+            metric: 0,
+            mtu: None,
+            advmss: None,
+            protocol: Protocol::Static,
+        })
+    }
+
+    /// A device without IPv6 (`disable_ipv6`) refuses IPv6 addresses and routes, and nothing else.
+    #[test]
+    fn ipv6_addresses_and_routes_need_ipv6() {
+        let v4 = IpPrefix::V4([192, 0, 2, 0].into(), 24);
+        let v6 = IpPrefix::V6("2001:db8::".parse().unwrap(), 32);
+        let link = || LinkRef::tun("nat64");
+        for (resource, needs_ipv6) in [
+            (Resource::Address(link(), v6), true),
+            (Resource::Address(link(), v4), false),
+            (route(v6), true),
+            (route(v4), false),
+            (Resource::LinkUp(link()), false),
+            (Resource::Forwarding, false),
+        ] {
+            assert_eq!(resource.needs_ipv6(), needs_ipv6, "{resource}");
+        }
+    }
+
+    /// A setting or a ruleset replaces one of the same name, without an undo of that in between.
+    #[test]
+    fn a_resource_replaces_another_state_of_itself() {
+        let ruleset = |name: &str, text: &str| Resource::Ruleset {
+            name: Table::new(Family::Inet, name),
+            text: text.to_owned(),
+        };
+        let [eth0, lan0, eth1] = [(2, "eth0"), (2, "lan0"), (3, "eth1")]
+            .map(|(index, name)| setting(LinkRef::new(index, name), "force_forwarding"));
+        let other_setting = setting(LinkRef::new(2, "eth0"), "disable_ipv6");
+        for (one, other, replaces) in [
+            (ruleset("a", "x"), ruleset("a", "y"), true),
+            (ruleset("a", "x"), ruleset("b", "x"), false),
+            (eth0.clone(), lan0, true),
+            (eth0.clone(), eth1, false),
+            (eth0.clone(), other_setting, false),
+            (eth0, ruleset("a", "x"), false),
+            // Addresses may be beside each other.
+            (Resource::Forwarding, Resource::Forwarding, false),
+        ] {
+            assert_eq!(one.replaces(&other), replaces, "{one}, {other}");
+        }
+    }
+
+    /// What several CLATs may need is known to each of them; the rest is of one.
+    #[test]
+    fn settings_of_the_host_are_shared() {
+        let link = || LinkRef::new(2, "eth0");
+        let undo_of = |resource: Resource| resource.undo(Before::Value("0".to_owned())).unwrap();
+        for (undo, is_shared) in [
+            (undo_of(setting(link(), "force_forwarding")), true),
+            (Undo::StopForwarding { routers: vec![] }, true),
+            (undo_of(Resource::LinkUp(link())), false),
+            (Undo::DeleteRuleset(Table::new(Family::Inet, "a")), false),
+        ] {
+            assert_eq!(undo.is_shared(), is_shared, "{undo}");
+            assert_eq!(undo.shares(&undo), is_shared, "{undo}");
+        }
+    }
 
     #[test]
     fn what_was_not_read_is_not_restored() {

@@ -166,3 +166,135 @@ impl fmt::Display for Rule {
         write!(f, " lookup {} priority {}", self.table, self.priority)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+    use super::*;
+
+    fn route(target: Target) -> Route {
+        Route {
+            destination: IpPrefix::V6("64:ff9b::".parse().unwrap(), 96),
+            target,
+            table: MAIN_TABLE,
+            metric: 0,
+            mtu: None,
+            advmss: None,
+            protocol: Protocol::Clat,
+        }
+    }
+
+    /// For people, and as ip-route(8) takes it: without what is so by default.
+    #[test]
+    fn routes_are_named_as_the_administrator_does() {
+        let eth0 = || LinkRef::new(2, "eth0");
+        let tun = LinkRef::tun("clat");
+        let next_hop = NextHopObject { id: 5, link: tun };
+        let router = "fe80::1".parse().unwrap();
+        for (target, text, arguments) in [
+            (Target::Device(eth0()), "to eth0", "64:ff9b::/96 dev eth0"),
+            (
+                Target::Router(router, eth0()),
+                "to fe80::1 on eth0",
+                "64:ff9b::/96 via fe80::1 dev eth0",
+            ),
+            (
+                Target::NextHopObject(next_hop),
+                "to clat",
+                "64:ff9b::/96 nhid 5",
+            ),
+            (
+                Target::Local(eth0()),
+                "to this host",
+                "local 64:ff9b::/96 dev eth0",
+            ),
+            (
+                Target::Unreachable,
+                "to nowhere",
+                "unreachable 64:ff9b::/96",
+            ),
+            (Target::Blackhole, "to nowhere", "blackhole 64:ff9b::/96"),
+        ] {
+            let plain = route(target);
+            assert_eq!(plain.to_string(), format!("64:ff9b::/96 {text}"));
+            assert_eq!(plain.arguments(), arguments);
+            let with_options = Route {
+                table: 7,
+                metric: 1024,
+                mtu: Some(1280),
+                advmss: Some(1220),
+                ..plain
+            };
+            let options = " table 7 metric 1024 mtu 1280 advmss 1220";
+            assert_eq!(
+                with_options.to_string(),
+                format!("64:ff9b::/96 {text}{options}")
+            );
+            assert_eq!(with_options.arguments(), format!("{arguments}{options}"));
+        }
+    }
+
+    /// A rule has what it asks for, and no more (ip-rule(8)).
+    #[test]
+    fn rules_are_named_as_the_administrator_does() {
+        let any = IpPrefix::V4([0, 0, 0, 0].into(), 0);
+        let host = IpPrefix::V4([192, 0, 0, 1].into(), 32);
+        let all = Rule {
+            from: any,
+            to: any,
+            mark: 0,
+            by: None,
+            table: 7,
+            priority: 9,
+        };
+        let rule = |change: fn(&mut Rule, IpPrefix)| {
+            let mut rule = all.clone();
+            change(&mut rule, host);
+            rule.to_string()
+        };
+        let end = "lookup 7 priority 9";
+        assert_eq!(all.to_string(), format!("from all {end}"));
+        let from = rule(|rule, host| rule.from = host);
+        assert_eq!(from, format!("from 192.0.0.1/32 {end}"));
+        let to = rule(|rule, host| rule.to = host);
+        assert_eq!(to, format!("from all to 192.0.0.1/32 {end}"));
+        let mark = rule(|rule, _| rule.mark = 0xc1a7);
+        assert_eq!(mark, format!("from all fwmark 0xc1a7 {end}"));
+        let by = rule(|rule, _| rule.by = Some("clat".to_owned()));
+        assert_eq!(by, format!("from all iif clat {end}"));
+    }
+
+    /// The kernel replaces a route by one of a CLAT with other sizes of packets. Those of the
+    /// administrator stand beside each other, and one without an MTU is another program's.
+    #[test]
+    fn a_route_replaces_one_with_other_sizes() {
+        let sized = |mtu, protocol| Route {
+            mtu,
+            advmss: mtu.map(|mtu| mtu - 40),
+            protocol,
+            ..route(Target::Device(LinkRef::tun("clat")))
+        };
+        let first = sized(Some(1472), Protocol::Clat);
+        let smaller = sized(Some(1372), Protocol::Clat);
+        let elsewhere = Route {
+            metric: 7,
+            ..smaller.clone()
+        };
+        for (one, other, replaces) in [
+            (&smaller, &first, true),
+            (&first, &first, true),
+            (&smaller, &sized(None, Protocol::Clat), true),
+            (&sized(None, Protocol::Clat), &first, false),
+            (&elsewhere, &first, false),
+            (&sized(Some(1372), Protocol::Static), &first, false),
+            (
+                &sized(Some(1372), Protocol::Static),
+                &sized(Some(1472), Protocol::Static),
+                false,
+            ),
+        ] {
+            assert_eq!(one.replaces(other), replaces, "{one:?} {other:?}");
+        }
+    }
+}

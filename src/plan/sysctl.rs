@@ -105,6 +105,36 @@ mod tests {
         assert_eq!(set.apply("0"), Effect::Changed);
     }
 
+    /// The kernel sends no packets of its own by the TUN device, without a link-local address or
+    /// without IPv6. Other settings, and those of other devices, are needed for more than that.
+    #[test]
+    fn the_tun_device_is_silent_by_two_settings() {
+        for (link, name, is_silenced) in [
+            (LinkRef::tun("clat"), "addr_gen_mode", true),
+            (LinkRef::tun("clat"), "disable_ipv6", true),
+            (LinkRef::tun("clat"), FORCE_FORWARDING, false),
+            (LinkRef::tun("clat"), RP_FILTER, false),
+            (LinkRef::new(2, "eth0"), "disable_ipv6", false),
+            (LinkRef::new(2, "eth0"), FORCE_FORWARDING, false),
+        ] {
+            let setting = Sysctl {
+                name: name.to_owned(),
+                ..sysctl(link, "1")
+            };
+            assert_eq!(setting.silences_tun(), is_silenced, "{}", setting.path());
+        }
+    }
+
+    /// Documentation/networking/ip-sysctl.rst: reverse path filtering is of IPv4 only.
+    #[test]
+    fn a_setting_has_a_path() {
+        assert_eq!(conf_path("eth0", RP_FILTER), "net/ipv4/conf/eth0/rp_filter");
+        assert_eq!(
+            conf_path("all", "forwarding"),
+            "net/ipv6/conf/all/forwarding"
+        );
+    }
+
     /// A device may get another name, or its name another device.
     #[test]
     fn a_setting_is_known_by_the_index_of_its_device() {
@@ -112,6 +142,11 @@ mod tests {
         let eth0 = setting(LinkRef::new(2, "eth0"));
         assert!(eth0.is_same(&setting(LinkRef::new(2, "lan0"))));
         assert!(!eth0.is_same(&setting(LinkRef::new(3, "eth0"))));
+        let other_setting = Sysctl {
+            name: "disable_ipv6".to_owned(),
+            ..eth0.clone()
+        };
+        assert!(!eth0.is_same(&other_setting));
         let tun = setting(LinkRef::tun("clat"));
         assert!(tun.is_same(&setting(LinkRef::tun("clat"))));
         assert!(!tun.is_same(&setting(LinkRef::tun("clat2"))));
