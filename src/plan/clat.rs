@@ -370,6 +370,7 @@ mod tests {
         ] {
             assert!(host.contains(rule), "{rule}: {host}");
         }
+        assert_eq!(nft::rules(&host), 6, "{host}");
         let unasked = "oifname \"clat\" meta nfproto ipv6";
         assert!(host.contains(unasked), "{host}");
         let router = Facts {
@@ -498,8 +499,68 @@ mod tests {
             let settings = clat_translation(&config, setup().mtu);
             assert_eq!(settings.icmp_source, Some([192, 0, 0, 8].into()));
             assert_eq!(settings.icmp_node_id, icmp_node_id);
+            assert_eq!(settings.mtu, 1500);
+            // RFC 7915 section 4.5, since receivers drop UDP without one (RFC 8200 section 8.1).
+            assert_eq!(settings.udp_checksum, UdpChecksum::Calculate);
         }
+        // More than an IPv6 packet without jumbograms can have.
+        let settings = clat_translation(&ClatConfig::default(), 100_000);
+        assert_eq!(settings.mtu, 65535);
         assert!(ClatConfig::default().icmp_node_id);
+    }
+
+    /// `forwarding no`: the administrator sees to it, whatever the kernel can do.
+    #[test]
+    fn forwarding_is_switched_on_where_it_is_asked_for() {
+        for (forwarding, forces_forwarding, expected) in [
+            (true, true, "force_forwarding"),
+            (true, false, "all/forwarding"),
+            (false, true, ""),
+            (false, false, ""),
+        ] {
+            let settings = Settings {
+                forwarding,
+                ..Settings::default()
+            };
+            let facts = Facts {
+                forces_forwarding,
+                ..FACTS
+            };
+            let commands = commands(&settings, &setup(), facts);
+            for name in ["force_forwarding", "all/forwarding"] {
+                let is_there = commands.iter().any(|one| one.contains(name));
+                assert_eq!(is_there, name == expected, "{commands:?}");
+            }
+        }
+    }
+
+    /// A host may be asked from a network on its links by the address of programs: answers do not
+    /// go to the NAT64, where addresses of that network are others'.
+    #[test]
+    fn networks_of_the_host_are_not_behind_the_nat64() {
+        let links_v4 = vec![Prefix4::around([192, 168, 1, 0].into(), 24)];
+        let setup = HostSetup {
+            links_v4,
+            ..setup()
+        };
+        let commands = commands(&Settings::default(), &setup, FACTS);
+        let expected = "ip route add unreachable 192.168.1.0/24 table 49575";
+        assert!(commands.iter().any(|one| one == expected), "{commands:?}");
+    }
+
+    /// RFC 3704 section 2.4: answers to containers come in where strict filtering would drop them.
+    #[test]
+    fn strict_filtering_is_loosened_where_it_is_in_force() {
+        for filters_strictly in [true, false] {
+            let facts = Facts {
+                filters_strictly,
+                ..FACTS
+            };
+            let commands = commands(&Settings::default(), &setup(), facts);
+            let expected = "sysctl -w net/ipv4/conf/clat/rp_filter=2";
+            let is_there = commands.iter().any(|one| one == expected);
+            assert_eq!(is_there, filters_strictly, "{commands:?}");
+        }
     }
 
     /// Each instance has an address, a table and a metric of its own.
@@ -536,7 +597,8 @@ mod tests {
             ruleset_name(&settings, &setup().way).name
         };
         assert_eq!(table_of("clat"), "xlatd_clat");
-        assert_ne!(table_of("clat-1"), table_of("clat_1"));
+        assert_eq!(table_of("clat-1"), "xlatd_clat_2d1");
+        assert_eq!(table_of("clat_1"), "xlatd_clat_5f1");
         let chosen = Settings {
             table: 100,
             ..Settings::default()

@@ -183,6 +183,27 @@ Notices:
         );
     }
 
+    /// RFC 6052 section 3.1 is about the Well-Known Prefix only, and may be switched off.
+    #[test]
+    fn private_addresses_are_named_if_they_are_not_mapped() {
+        for (text, is_named) in [
+            ("prefix 64:ff9b::/96\n", true),
+            ("prefix 64:ff9b::/96\nwkpf-strict no\n", false),
+            ("prefix 2001:db8:64::/96\n", false),
+            ("prefix 2001:db8:64::/96\nwkpf-strict no\n", false),
+        ] {
+            let (config, notices) = config(&format!("ipv6-addr 2001:db8:46::1\n{text}"));
+            let described = describe(&config, &notices);
+            assert_eq!(described.contains("private ones"), is_named, "{described}");
+            let example = match text.contains("wkpf-strict no") || !is_named {
+                true => "198.51.100.1",
+                false => "198.41.0.4",
+            };
+            let of_example = format!("\n  {example} ");
+            assert!(described.contains(&of_example), "{described}");
+        }
+    }
+
     #[test]
     fn a_description_of_many_maps_is_short() {
         let maps: String = (0..1000)
