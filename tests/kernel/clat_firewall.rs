@@ -56,6 +56,13 @@ const DROPPING: &[(&str, &str)] = &[
         add rule inet a c iifname vmap { lo : accept, clat : jump other }",
     ),
     (
+        "inet a rest",
+        "add table inet a
+        add chain inet a rest { type filter hook forward priority 0 ; }
+        add rule inet a rest ct state established,related accept
+        add rule inet a rest iifname vmap { lo : accept, * : drop }",
+    ),
+    (
         "inet a answers",
         "add table inet a
         add chain inet a answers { type filter hook forward priority 0 ; policy drop ; }
@@ -88,6 +95,10 @@ const ACCEPTING: &[&str] = &[
     add chain inet a b { type filter hook forward priority 0 ; policy drop ; }
     add rule inet a b iif . oifname { clat . eth0 } accept
     add rule inet a b ct state . iifname { established . eth0 } accept",
+    "add table inet a
+    add chain inet a b { type filter hook forward priority 0 ; policy drop ; }
+    add rule inet a b ct state established,related accept
+    add rule inet a b iifname vmap { eth0 : drop, * : accept }",
     "add table inet a
     add limit inet a many { rate over 1000/second ; }
     add counter inet a seen
