@@ -293,10 +293,12 @@ impl Pool {
         self.leases.iter().filter_map(used)
     }
 
-    /// Notes that a lease was used elsewhere.
-    pub fn used(&self, address: Ipv4Addr, second: u64) {
+    /// Notes that a lease was used elsewhere. No use is later than `now`.
+    pub fn used(&self, address: Ipv4Addr, second: u64, now: u64) {
         if let Some(entry) = self.leases.get(&address.to_bits()) {
-            entry.last_use.set(entry.last_use.get().max(second));
+            entry
+                .last_use
+                .set(entry.last_use.get().max(second.min(now)));
         }
     }
 
@@ -700,10 +702,13 @@ mod tests {
         follower.to_v4(host(4), later + 7).unwrap();
         let used: Vec<_> = follower.used_since(later + 7).collect();
         assert_eq!(used, [(lent.address, later + 7)]);
-        owner.used(lent.address, later + 7);
-        owner.used(lent.address, later + 5);
+        owner.used(lent.address, later + 7, later + 8);
+        owner.used(lent.address, later + 5, later + 8);
         let (lease, state) = owner.lease_of(host(4).into()).unwrap();
         assert_eq!(lease.last_use, later + 7);
+        owner.used(lent.address, u64::MAX, later + 8);
+        let (now, _) = owner.lease_of(host(4).into()).unwrap();
+        assert_eq!(now.last_use, later + 8);
 
         follower.follow(Followed { lease, state: None });
         assert_eq!(follower.to_v4(host(4), later), None);

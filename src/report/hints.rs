@@ -38,8 +38,9 @@ impl Hints {
     }
 
     /// The hint about a packet that was refused for `reason`, if there is one and the first of its
-    /// kind. `packet` is the packet as it was received, if it was dropped without an answer.
-    pub fn about(&mut self, reason: DropReason, packet: &[u8]) -> Option<String> {
+    /// kind. `packet` is the packet as it was received, if it was dropped without an answer: its
+    /// beginning, and its length in octets.
+    pub fn about(&mut self, reason: DropReason, (packet, len): (&[u8], usize)) -> Option<String> {
         let given = match reason {
             DropReason::WkpfStrict => &mut self.wkpf_strict,
             DropReason::UdpChecksum => &mut self.udp_checksum,
@@ -52,7 +53,7 @@ impl Hints {
         if std::mem::replace(given, true) {
             return None;
         }
-        let packet = Summary::of(packet);
+        let packet = Summary::of_beginning(packet, len);
         Some(match (reason, &self.settings) {
             (DropReason::WkpfStrict, _) => {
                 "Dropped a packet: 64:ff9b::/96 is not for private IPv4 addresses (RFC 6052 \
@@ -106,6 +107,7 @@ mod tests {
         0x45, 0, 0, 29, 0, 0, 0x20, 0, 64, 17, 0, 0, 192, 0, 2, 1, 198, 51, 100, 7, //
         4, 0, 0, 53, 0, 9, 0, 0, b'x',
     ];
+    const WHOLE: (&[u8], usize) = (&PACKET, PACKET.len());
     const ENDPOINTS: &str = "[192.0.2.1]->[198.51.100.7] (29 bytes) (proto 17) (ports 1024->53)";
 
     fn clat() -> Settings {
@@ -118,11 +120,9 @@ mod tests {
     #[test]
     fn a_network_behind_a_clat_has_the_command() {
         let mut hints = Hints::new(clat());
-        let hint = hints
-            .about(DropReason::NoSource, &PACKET)
-            .unwrap_or_default();
+        let hint = hints.about(DropReason::NoSource, WHOLE).unwrap_or_default();
         assert!(hint.contains("oifname clat masquerade"), "{hint}");
-        assert_eq!(hints.about(DropReason::NoSource, &PACKET), None);
+        assert_eq!(hints.about(DropReason::NoSource, WHOLE), None);
     }
 
     /// RFC 7915 section 4.5: addresses and ports, with the remedy, once.
@@ -130,15 +130,15 @@ mod tests {
     fn udp_without_checksum_has_one_hint() {
         let mut hints = Hints::new(Settings::TaygaConf);
         let hint = hints
-            .about(DropReason::UdpChecksum, &PACKET)
+            .about(DropReason::UdpChecksum, WHOLE)
             .unwrap_or_default();
         assert!(hint.contains(ENDPOINTS), "{hint}");
         assert!(hint.contains("\"udp-cksum-mode calc\""), "{hint}");
         for _ in 0..100 {
-            assert_eq!(hints.about(DropReason::UdpChecksum, &PACKET), None);
+            assert_eq!(hints.about(DropReason::UdpChecksum, WHOLE), None);
         }
-        assert!(hints.about(DropReason::WkpfStrict, &PACKET).is_some());
-        assert_eq!(hints.about(DropReason::WkpfStrict, &PACKET), None);
+        assert!(hints.about(DropReason::WkpfStrict, WHOLE).is_some());
+        assert_eq!(hints.about(DropReason::WkpfStrict, WHOLE), None);
     }
 
     /// `udp-cksum-mode calc` does not help a fragment, and a CLAT has no such directive.
@@ -147,19 +147,19 @@ mod tests {
         for (settings, names_fwd) in [(Settings::TaygaConf, true), (clat(), false)] {
             let mut hints = Hints::new(settings);
             let reason = DropReason::UdpFragmentChecksum;
-            let hint = hints.about(reason, &PACKET).unwrap_or_default();
+            let hint = hints.about(reason, WHOLE).unwrap_or_default();
             assert!(hint.contains(ENDPOINTS), "{hint}");
             assert!(!hint.contains("calc\""), "{hint}");
             assert_eq!(hint.contains("\"udp-cksum-mode fwd\""), names_fwd, "{hint}");
             assert_eq!(hint.contains("configuration"), names_fwd, "{hint}");
-            assert_eq!(hints.about(reason, &PACKET), None);
+            assert_eq!(hints.about(reason, WHOLE), None);
         }
     }
 
     #[test]
     fn no_other_drop_has_a_hint() {
         let mut hints = Hints::new(Settings::TaygaConf);
-        let hinted = |reason: &&DropReason| hints.about(**reason, &PACKET).is_some();
+        let hinted = |reason: &&DropReason| hints.about(**reason, WHOLE).is_some();
         let hinted: Vec<_> = DropReason::ALL.iter().filter(hinted).collect();
         let expected = [
             &DropReason::WkpfStrict,

@@ -223,7 +223,8 @@ pub struct Refused {
 }
 
 impl Refused {
-    const MAX_LEN: usize = 128;
+    /// The maximum length of a beginning, in octets.
+    pub const MAX_LEN: usize = 128;
 
     fn new(packet: &[u8], len: usize, at: Instant) -> Self {
         let kept = packet.len().min(Self::MAX_LEN);

@@ -15,11 +15,11 @@ use serde_json::Value;
 use crate::{
     control::{ask, connect, line},
     harness::{
-        CONFIG, DEADLINE, Daemon, Directory, Listener, Net, SERVER6, daemon, send, uninterrupted,
-        wait_for, xlatd_case,
+        CLIENT4, CONFIG, DEADLINE, Daemon, Directory, Listener, Net, SERVER6, daemon, send,
+        uninterrupted, wait_for, xlatd_case,
     },
-    packet::{EXPERIMENT, Ipv6},
-    socket::flood6,
+    packet::{EXPERIMENT, Ipv4, Ipv6},
+    socket::{flood6, send4},
 };
 
 const WORKERS: &str = "workers 3\n";
@@ -414,6 +414,36 @@ fn limits_are_those_of_all_workers() {
             .unwrap();
         let most = 20.0 * (1.0 + seconds) + 3.0;
         assert!(sent > 3 && (sent as f64) <= most, "{sent} in {seconds} s");
+    });
+}
+
+/// A hint is given once, whatever worker refuses such packets, and however long they are.
+#[test]
+fn a_hint_is_given_once_for_all_workers() {
+    xlatd_case(|net| {
+        net.xlat.ip("tuntap add dev nat64 mode tun multi_queue
+            link set nat64 mtu 65535");
+        net.route_to_device();
+        let daemon = Daemon::start(&net.xlat, &format!("{CONFIG}{WORKERS}"));
+        daemon.prints("Running as");
+        // UDP without a checksum, which the default of udp-cksum-mode drops.
+        for port in 0..40 {
+            let mut datagram = vec![0; 60_000];
+            datagram[..6].copy_from_slice(&[4, port, 0, 53, 0xea, 0x60]);
+            send4(&net.xlat, &Ipv4::new("192.0.2.2", CLIENT4, 17, datagram));
+        }
+        let status = wait_for("the packets to be refused", || {
+            let status = status(&daemon);
+            let dropped = &status["packets"]["four_to_six"]["dropped"][0];
+            (dropped["count"] == 40).then_some(status)
+        });
+        for worker in status["workers"].as_array().unwrap() {
+            assert_ne!(worker["packets"]["four_to_six"]["dropped"][0]["count"], 0);
+        }
+        daemon.prints("Dropped UDP without a checksum");
+        let log = daemon.log();
+        assert_eq!(log.matches("Dropped UDP").count(), 1, "{log}");
+        assert!(log.contains("(60020 bytes)"), "{log}");
     });
 }
 

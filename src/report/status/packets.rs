@@ -25,10 +25,10 @@ impl Packets {
     pub fn add(&mut self, other: &Self) {
         self.four_to_six.add(&other.four_to_six);
         self.six_to_four.add(&other.six_to_four);
-        self.neither += other.neither;
-        self.suppressed_messages += other.suppressed_messages;
-        self.suppressed_lines += other.suppressed_lines;
-        self.rejected += other.rejected;
+        add(&mut self.neither, other.neither);
+        add(&mut self.suppressed_messages, other.suppressed_messages);
+        add(&mut self.suppressed_lines, other.suppressed_lines);
+        add(&mut self.rejected, other.rejected);
     }
 
     /// A line of totals for each direction, each followed by a line for each reason for which
@@ -85,19 +85,19 @@ impl Traffic {
 
     /// Adds the packets of another worker. Of two last packets, the later one is kept.
     fn add(&mut self, other: &Self) {
-        self.packets += other.packets;
-        self.octets += other.octets;
-        self.super_packets += other.super_packets;
-        self.joined += other.joined;
-        self.fragmented += other.fragmented;
-        self.fragments += other.fragments;
-        self.answered += other.answered;
-        self.icmp_errors += other.icmp_errors;
+        add(&mut self.packets, other.packets);
+        add(&mut self.octets, other.octets);
+        add(&mut self.super_packets, other.super_packets);
+        add(&mut self.joined, other.joined);
+        add(&mut self.fragmented, other.fragmented);
+        add(&mut self.fragments, other.fragments);
+        add(&mut self.answered, other.answered);
+        add(&mut self.icmp_errors, other.icmp_errors);
         for dropped in &other.dropped {
             let same = |one: &&mut Dropped| one.reason == dropped.reason;
             match self.dropped.iter_mut().find(same) {
                 Some(one) => {
-                    one.count += dropped.count;
+                    add(&mut one.count, dropped.count);
                     let last = [one.last.take(), dropped.last.clone()];
                     one.last = last.into_iter().flatten().min_by_key(|one| one.age_seconds);
                 }
@@ -110,6 +110,11 @@ impl Traffic {
         };
         self.dropped.sort_by_key(place);
     }
+}
+
+/// Adds to a figure; what other workers say need not be sane.
+fn add(figure: &mut u64, more: u64) {
+    *figure = figure.saturating_add(more);
 }
 
 impl fmt::Display for Traffic {
@@ -128,7 +133,7 @@ impl fmt::Display for Traffic {
             )?;
         }
         let dropped = self.dropped.iter().map(|dropped| dropped.count);
-        write!(f, ", {} dropped", dropped.sum::<u64>())?;
+        write!(f, ", {} dropped", dropped.fold(0, u64::saturating_add))?;
         if self.icmp_errors != 0 {
             write!(f, " ({} of them with an ICMP error)", self.icmp_errors)?;
         }

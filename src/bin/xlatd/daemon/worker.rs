@@ -19,14 +19,17 @@ use xlatd::{
     report::{
         hints::{self, Hints},
         trace::Filter,
-        workers::{self, Answer, Kind, Leases, Link, Order, Start, read_body, to_body, write_uses},
+        workers::{
+            self, Answer, Kind, Leases, Link, Order, Start, part_of_trace, read_body, to_body,
+            write_uses,
+        },
     },
     translate::Translator,
 };
 
 use crate::{
     daemon::options::{Options, drop_privileges, log_classes, translation_mtu},
-    datapath::{FDS, PacketPath, Traced, borrower::Borrower, device::Device},
+    datapath::{FDS, Hinted, PacketPath, Traced, borrower::Borrower, device::Device},
     error::{Error, system},
     sys::{
         fork::Parent,
@@ -52,7 +55,8 @@ struct Worker<'a> {
     path: PacketPath,
     /// A map that is not used yet.
     prepared: Option<AddressMap>,
-    trace: Option<Traced>,
+    /// A trace, and its number.
+    trace: Option<(u64, Traced)>,
     /// Whether the device has been removed, which the first one reports.
     is_removed: bool,
     buffer: Vec<u8>,
@@ -127,12 +131,9 @@ fn start(
     let missing = || system(attempt)(ErrorKind::UnexpectedEof.into());
     let queue = files.next().ok_or_else(missing)?;
     let leases = files.next().ok_or_else(missing)?;
-    let leases = read_file(leases).map_err(system(attempt))?;
-    let text = files
-        .next()
-        .map(read_file)
-        .transpose()
-        .map_err(system(attempt))?;
+    let leases = read_file(leases, usize::MAX).map_err(system(attempt))?;
+    let text = files.next().map(|file| read_file(file, usize::MAX));
+    let text = text.transpose().map_err(system(attempt))?;
     let header = if start.has_header {
         Header::Virtio
     } else {
@@ -255,9 +256,19 @@ impl Worker<'_> {
                 Err(Error::DeviceRemoved { .. }) => self.is_removed = true,
                 result => result?,
             }
-            for (reason, packet) in self.path.take_hinted() {
+            for Hinted {
+                reason,
+                packet,
+                len,
+            } in self.path.take_hinted()
+            {
                 let reason = reason.key().to_owned();
-                self.answer(&Answer::Refused { reason, packet }, None)?;
+                let refused = Answer::Refused {
+                    reason,
+                    packet,
+                    len,
+                };
+                self.answer(&refused, None)?;
             }
             self.pass_trace_on();
         }
@@ -271,7 +282,7 @@ impl Worker<'_> {
             let left = left + Duration::from_millis(1);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
         });
-        let trace_waits = self.trace.as_ref().is_some_and(Traced::waits);
+        let trace_waits = self.trace.as_ref().is_some_and(|(_, trace)| trace.waits());
         let mut events = PollFlags::POLLIN;
         events.set(
             PollFlags::POLLOUT,
@@ -334,11 +345,8 @@ impl Worker<'_> {
             Order::Start(_) => {}
             Order::Prepare => {
                 let attempt = "read the map-file of the first worker";
-                let text = files
-                    .pop()
-                    .map(read_file)
-                    .transpose()
-                    .map_err(system(attempt))?;
+                let text = files.pop().map(|file| read_file(file, usize::MAX));
+                let text = text.transpose().map_err(system(attempt))?;
                 let map = text.map(|text| read_map(self.config, &text)).transpose();
                 self.prepared = map.map_err(system(attempt))?;
                 let uses = self.uses()?;
@@ -352,7 +360,7 @@ impl Worker<'_> {
             Order::Report { number, uses } => self.report(number, uses, now)?,
             Order::Alive => self.answer(&Answer::Alive, None)?,
             Order::Link(link) => self.set_link(link),
-            Order::Trace(filter) => self.start_trace(filter, now),
+            Order::Trace { number, filter } => self.start_trace(number, filter, now),
             Order::EndTrace => self.trace = None,
             Order::End { number } => {
                 self.path.end_log();
@@ -376,15 +384,17 @@ impl Worker<'_> {
         });
     }
 
-    fn start_trace(&mut self, filter: Filter, now: Instant) {
+    fn start_trace(&mut self, number: u64, filter: Filter, now: Instant) {
         self.trace = None; // of a client that is gone
-        self.trace = self.path.trace(filter, 0, now).ok();
+        let trace = self.path.trace(filter, 0, now).ok();
+        self.trace = trace.map(|trace| (number, trace));
     }
 
     /// Passes on what was traced, as far as there is room.
     fn pass_trace_on(&mut self) {
-        if let Some(trace) = &mut self.trace {
-            while trace.waits() && trace.write_to(TraceParts(&self.messages)).is_ok() {}
+        if let Some((number, trace)) = &mut self.trace {
+            let parts = || TraceParts(*number, &self.messages);
+            while trace.waits() && trace.write_to(parts()).is_ok() {}
         }
     }
 
@@ -409,13 +419,14 @@ impl Worker<'_> {
     }
 }
 
-/// Parts of a trace, as messages to the first worker.
-struct TraceParts<'a>(&'a Messages);
+/// Parts of the trace of a number, as messages to the first worker.
+struct TraceParts<'a>(u64, &'a Messages);
 
 impl Write for TraceParts<'_> {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         let part = &octets[..octets.len().min(TRACE_PART)];
-        self.0.send(Kind::Trace.octet(), part)?;
+        let body = part_of_trace(self.0, part);
+        self.1.send(Kind::Trace.octet(), &body)?;
         Ok(part.len())
     }
 

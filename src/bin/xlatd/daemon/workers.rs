@@ -15,8 +15,11 @@ use xlatd::{
     },
     report::{
         status::{self, Packets},
-        trace::{Blocks, Filter},
-        workers::{Answer, Kind, Leases, Link, Order, Start, read_body, read_uses, to_body},
+        trace::Filter,
+        workers::{
+            AddedTrace, Answer, Kind, Leases, Link, Order, Start, USE, read_body, read_uses,
+            to_body,
+        },
     },
     translate::DropReason,
 };
@@ -50,8 +53,9 @@ pub(crate) struct Workers {
     asked: Option<(Instant, bool)>,
     /// When the last report was asked for that all have answered.
     reported: Option<Instant>,
-    /// Whether the others trace packets.
+    /// Whether the others trace packets, and the number of the last trace.
     are_tracing: bool,
+    trace: u64,
     /// Whether they may end.
     are_ending: bool,
     /// Whether uses of leases that were asked for have come.
@@ -73,8 +77,7 @@ struct Worker {
     has_ended: bool,
     /// The number of its last report, and the packets in it.
     report: (u64, Packets),
-    /// The blocks that it adds to a trace.
-    blocks: Blocks,
+    added_trace: AddedTrace,
 }
 
 /// What a new process is.
@@ -106,7 +109,7 @@ pub(crate) fn start(count: u8) -> Result<Role, Error> {
                 is_alive: true,
                 has_ended: false,
                 report: (0, Packets::default()),
-                blocks: Blocks::default(),
+                added_trace: AddedTrace::default(),
             }),
         }
     }
@@ -121,6 +124,7 @@ pub(crate) fn start(count: u8) -> Result<Role, Error> {
         asked: None,
         reported: None,
         are_tracing: false,
+        trace: 0,
         are_ending: false,
         has_uses: false,
     })))
@@ -225,7 +229,7 @@ impl Workers {
                             self.workers[at].taken += 1;
                             path.handed_over(received.len, now);
                         } else {
-                            self.take(at, received, path)?;
+                            self.take(at, received, path, now)?;
                         }
                     }
                     Ok(None) if self.are_ending => {
@@ -249,16 +253,19 @@ impl Workers {
     }
 
     /// Takes a message that is no packet, and whose body is in the buffer of the path.
-    fn take(&mut self, at: usize, received: Received, path: &mut PacketPath) -> Result<(), Error> {
+    fn take(
+        &mut self,
+        at: usize,
+        received: Received,
+        path: &mut PacketPath,
+        now: Instant,
+    ) -> Result<(), Error> {
         let body = path.read_buffer()[..received.len].to_vec();
         match Kind::of(received.kind) {
-            Some(Kind::Answer) => self.take_answer(at, &body, received.files, Some(path)),
+            Some(Kind::Answer) => self.take_answer(at, &body, received.files, Some((path, now))),
             Some(Kind::Trace) => {
-                let blocks = &mut self.workers[at].blocks;
-                blocks.push(&body);
-                while let Ok(Some(block)) = blocks.next_block() {
-                    path.add_to_trace(&block.octets);
-                }
+                let added = &mut self.workers[at].added_trace;
+                added.take(&body, |block| path.add_to_trace(block));
                 Ok(())
             }
             _ => Err(self.error(at, "sends messages that are none".to_owned())),
@@ -270,14 +277,16 @@ impl Workers {
         at: usize,
         body: &[u8],
         mut files: Vec<OwnedFd>,
-        path: Option<&mut PacketPath>,
+        path: Option<(&mut PacketPath, Instant)>,
     ) -> Result<(), Error> {
         let answer = read_body(body).map_err(|error| self.error(at, error))?;
         let worker = &mut self.workers[at];
         worker.is_alive = true;
-        if let (Some(uses), Some(path)) = (files.pop(), path.as_ref()) {
-            let uses = read_file(uses).map_err(system("read the uses of leases"))?;
-            path.leases_were_used(read_uses(&uses));
+        let mut path = path;
+        if let (Some(uses), Some((path, now))) = (files.pop(), &mut path) {
+            let uses = read_file(uses, USE * path.max_leases());
+            let uses = uses.map_err(system("read the uses of leases"))?;
+            path.leases_were_used(read_uses(&uses), *now);
         }
         match answer {
             Answer::Ready => worker.is_ready = true,
@@ -286,10 +295,14 @@ impl Workers {
                 worker.report = (number, *packets);
                 self.end_question();
             }
-            Answer::Refused { reason, packet } => {
+            Answer::Refused {
+                reason,
+                packet,
+                len,
+            } => {
                 let reason = DropReason::ALL.iter().find(|one| one.key() == reason);
-                if let (Some(&reason), Some(path)) = (reason, path) {
-                    path.hint(reason, &packet);
+                if let (Some(&reason), Some((path, _))) = (reason, path) {
+                    path.hint(reason, (&packet, len));
                 }
             }
             Answer::Failed(how) => return Err(self.error(at, how)),
@@ -420,16 +433,21 @@ impl Workers {
     /// Has all trace packets.
     pub(crate) fn trace(&mut self, filter: &Filter) -> Result<(), Error> {
         self.are_tracing = true;
+        self.trace += 1;
         for worker in &mut self.workers {
-            worker.blocks = Blocks::default();
+            worker.added_trace.begin(self.trace);
         }
-        self.order(&Order::Trace(filter.clone()), None)
+        let (number, filter) = (self.trace, filter.clone());
+        self.order(&Order::Trace { number, filter }, None)
     }
 
     /// Ends the traces of all, if the client is gone.
     pub(crate) fn end_trace_if_left(&mut self, path: &PacketPath) -> Result<(), Error> {
         if self.are_tracing && !path.is_traced() {
             self.are_tracing = false;
+            for worker in &mut self.workers {
+                worker.added_trace.end();
+            }
             self.order(&Order::EndTrace, None)?;
         }
         Ok(())

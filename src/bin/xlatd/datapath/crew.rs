@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, time::Instant};
 use log::warn;
 use xlatd::{addr::pool::Followed, report::workers::Leases as Told, translate::DropReason};
 
-use crate::datapath::{PacketPath, borrower::Borrower, leases::Leases, write_waiting};
+use crate::datapath::{Hinted, PacketPath, borrower::Borrower, leases::Leases, write_waiting};
 
 /// The first worker: it lends the addresses of the pool.
 impl PacketPath {
@@ -25,6 +25,7 @@ impl PacketPath {
     /// Begins to translate packets that another worker has handed over. They are written to its
     /// queue, so that it gets their answers.
     pub(crate) fn begin_handed_over(&mut self, worker: usize, now: Instant) {
+        self.look_after_leases(now);
         self.links.device.writes_by = Some(worker);
         self.links.trace.begin_turn(now);
     }
@@ -56,10 +57,25 @@ impl PacketPath {
         leases.map(Leases::take_changed).unwrap_or_default()
     }
 
+    /// The maximum number of leases.
+    pub(crate) fn max_leases(&self) -> usize {
+        let pool = self.translator.map().pool();
+        pool.map_or(0, |pool| usize::try_from(pool.size()).unwrap_or(usize::MAX))
+    }
+
     /// Notes that leases were used elsewhere.
-    pub(crate) fn leases_were_used(&self, uses: impl Iterator<Item = (Ipv4Addr, u64)>) {
-        if let Some(pool) = self.translator.map().pool() {
-            uses.for_each(|(address, second)| pool.used(address, second));
+    pub(crate) fn leases_were_used(
+        &mut self,
+        uses: impl Iterator<Item = (Ipv4Addr, u64)>,
+        now: Instant,
+    ) {
+        let map = self.translator.map_mut();
+        if let Some(leases) = &mut self.accounting.leases {
+            leases.upkeep.set_time(map, now);
+        }
+        if let Some(pool) = map.pool() {
+            let now = map.now();
+            uses.for_each(|(address, second)| pool.used(address, second, now));
         }
     }
 
@@ -73,8 +89,9 @@ impl PacketPath {
         self.links.trace.add(block);
     }
 
-    /// Gives a hint about a packet that another worker has refused, if none was given yet.
-    pub(crate) fn hint(&mut self, reason: DropReason, packet: &[u8]) {
+    /// Gives a hint about a packet that another worker has refused, if none was given yet: by its
+    /// beginning, and its length.
+    pub(crate) fn hint(&mut self, reason: DropReason, packet: (&[u8], usize)) {
         if let Some(hint) = self.accounting.hints.about(reason, packet) {
             warn!("{hint}");
         }
@@ -105,8 +122,8 @@ impl PacketPath {
         borrower.map_or_else(Vec::new, |borrower| borrower.uses(map).collect())
     }
 
-    /// Packets for which there is a hint, with the reasons.
-    pub(crate) fn take_hinted(&mut self) -> Vec<(DropReason, Vec<u8>)> {
+    /// Packets for which there is a hint.
+    pub(crate) fn take_hinted(&mut self) -> Vec<Hinted> {
         let hinted = self.accounting.hinted.as_mut();
         hinted.map(std::mem::take).unwrap_or_default()
     }

@@ -101,8 +101,17 @@ struct Accounting {
     packet_log: Option<PacketLog>,
     stats: Stats,
     hints: Hints,
-    /// Where another worker gives the hints: packets for which there is one, with the reasons.
-    hinted: Option<Vec<(DropReason, Vec<u8>)>>,
+    /// Where another worker gives the hints: packets for which there is one.
+    hinted: Option<Vec<Hinted>>,
+}
+
+/// A packet for which there is a hint.
+pub(crate) struct Hinted {
+    pub(crate) reason: DropReason,
+    /// The beginning of the packet.
+    pub(crate) packet: Vec<u8>,
+    /// The length of the packet, in octets.
+    pub(crate) len: usize,
 }
 
 impl PacketPath {
@@ -577,10 +586,15 @@ impl Accounting {
         };
         let octets = packet.bytes();
         self.stats.keep_refused(received, refused, octets, now);
-        if let Some(hint) = self.hints.about(refused.0, octets) {
+        let len = octets.len();
+        if let Some(hint) = self.hints.about(refused.0, (octets, len)) {
             match &mut self.hinted {
                 None => warn!("{hint}"),
-                Some(hinted) => hinted.push((refused.0, octets.to_vec())),
+                Some(hinted) => hinted.push(Hinted {
+                    reason: refused.0,
+                    packet: octets[..len.min(stats::Refused::MAX_LEN)].to_vec(),
+                    len,
+                }),
             }
         }
     }

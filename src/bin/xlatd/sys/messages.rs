@@ -15,6 +15,7 @@ use std::{
 use nix::{
     cmsg_space,
     errno::Errno,
+    fcntl::{FcntlArg, SealFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         memfd::{MFdFlags, memfd_create},
@@ -202,17 +203,23 @@ impl AsFd for Messages {
     }
 }
 
-/// A file in memory, to go along with messages.
+/// A file in memory, to go along with messages. No reader can change it for the others.
 pub(crate) fn file_of(octets: &[u8]) -> io::Result<OwnedFd> {
-    let mut file = File::from(memfd_create("xlatd", MFdFlags::MFD_CLOEXEC)?);
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = File::from(memfd_create("xlatd", flags)?);
     file.write_all(octets)?;
+    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(file.into())
 }
 
-/// The octets of a file in memory. Others may be reading it, too.
-pub(crate) fn read_file(file: OwnedFd) -> io::Result<Vec<u8>> {
+/// The octets of a file in memory, of which there are at most `max`. Others may be reading it, too.
+pub(crate) fn read_file(file: OwnedFd, max: usize) -> io::Result<Vec<u8>> {
     let file = File::from(file);
     let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    if len > max {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
     let mut octets = vec![0; len];
     file.read_exact_at(&mut octets, 0)?;
     Ok(octets)
@@ -244,8 +251,16 @@ mod tests {
                 (received.kind, &buffer[..received.len]),
                 (number, &b"body"[..])
             );
-            assert_eq!(read_file(received.files.pop().unwrap()).unwrap(), text);
+            let file = received.files.pop().unwrap();
+            let mut again = File::from(file.try_clone().unwrap());
+            assert!(again.write_all(b"y").is_err() && again.set_len(0).is_err());
+            assert_eq!(read_file(file, text.len()).unwrap(), text);
         }
+        // A length that is said, but not there.
+        let sparse = File::from(memfd_create("xlatd", MFdFlags::MFD_CLOEXEC).unwrap());
+        sparse.set_len(1 << 60).unwrap();
+        let error = read_file(sparse.into(), text.len()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FileTooLarge);
         let received = other.receive(&mut buffer).unwrap().unwrap();
         assert_eq!(
             (received.kind, received.len, received.files.len()),
