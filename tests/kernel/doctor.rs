@@ -103,7 +103,8 @@ impl<'a> Patient<'a> {
     /// `route` sets the device up, and routes to it.
     pub(crate) fn set_up(net: &'a Net, more: &str, route: impl FnOnce(&Net)) -> Self {
         let runtime = Directory::new();
-        net.xlat.ip("tuntap add dev nat64 mode tun");
+        // TAYGA opens one queue, and here is one worker.
+        net.xlat.ip("tuntap add dev nat64 mode tun one_queue");
         route(net);
         let config = format!("{CONFIG}dynamic-pool 192.168.255.0/24\n{more}");
         let path = runtime.file("tayga.conf");

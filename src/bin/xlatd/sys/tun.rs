@@ -273,8 +273,10 @@ fn open_multi_queue(name: &str, header: Header) -> io::Result<tun::Device> {
     // SAFETY: TUNSETIFF reads an ifreq and writes the device's name back into it; `request` is an
     // ifreq and outlives the call.
     unsafe { ioctl::tunsetiff(file.as_raw_fd(), (&raw mut request).cast_const().cast()) }?;
-
-    device_of(file.into(), name)
+    // The kernel has replaced a %d by a number.
+    let name = request.ifr_name.iter().take_while(|&&octet| octet != 0);
+    let name: Vec<_> = name.map(|&octet| octet as u8).collect();
+    device_of(file.into(), &String::from_utf8_lossy(&name))
 }
 
 /// The device of an attached descriptor.
