@@ -27,6 +27,9 @@ use nix::{
     },
 };
 
+/// The maximum number of messages that a reader takes in a turn, so that a flood starves nothing
+/// else.
+pub(crate) const MAX_IN_TURN: usize = 256;
 /// The maximum number of files with a message.
 pub(crate) const MAX_FILES: usize = 3;
 
