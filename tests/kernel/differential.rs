@@ -86,6 +86,7 @@ impl Node {
     /// `server` is an address in `prefix`, which has a length of 96.
     pub(crate) fn start(program: &Path, (prefix, server): (&str, &str), more: &str) -> Self {
         let ns = Netns::new().unwrap();
+        // A packet and its probe are two flows, which two workers would take in any order.
         ns.ip("link set lo up
             tuntap add dev nat64 mode tun one_queue");
         ns.sysctl("ipv6/conf/nat64/addr_gen_mode", "1");

@@ -753,12 +753,36 @@ impl Daemon {
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
     }
+
+    /// Its other workers: processes of the same program that it has started.
+    pub(crate) fn workers(&self) -> Vec<String> {
+        let pid = self.pid();
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        let children = fs::read_to_string(path).unwrap_or_default();
+        let program = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let own = program(&pid.to_string());
+        let children = children.split_whitespace();
+        let workers = children.filter(|child| own.is_some() && program(child) == own);
+        workers.map(str::to_owned).collect()
+    }
+}
+
+/// Whether a process has not ended. One that has may be left until its parent has heard of it.
+pub(crate) fn runs(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z"))
 }
 
 impl Drop for Daemon {
+    /// Kills it. Its workers end a moment later: then its device is gone, too.
     fn drop(&mut self) {
+        let workers = self.workers();
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let start = Instant::now();
+        while workers.iter().any(|pid| runs(pid)) && start.elapsed() < Duration::from_secs(2) {
+            thread::sleep(Duration::from_millis(1));
+        }
         if thread::panicking() {
             println!("the daemon printed:\n{}", self.log());
         }

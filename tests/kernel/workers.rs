@@ -18,11 +18,11 @@ use serde_json::Value;
 use crate::{
     control::{ask, connect, line},
     harness::{
-        CLIENT4, CONFIG, DEADLINE, Daemon, Directory, Listener, Net, SERVER6, daemon, send,
-        uninterrupted, wait_for, xlatd_case,
+        CLIENT4, CONFIG, DEADLINE, Daemon, Directory, Listener, Net, SERVER, SERVER6, daemon, runs,
+        send, uninterrupted, wait_for, xlatd_case,
     },
-    packet::{EXPERIMENT, Ipv4, Ipv6},
-    socket::{flood6, send4},
+    packet::{DF, EXPERIMENT, ICMP, Ipv4, Ipv6, UDP, pattern, udp},
+    socket::{Capture, flood6, send4},
 };
 
 const WORKERS: &str = "workers 3\n";
@@ -36,13 +36,6 @@ fn translate(net: &Net, config: &str) -> Daemon {
     let daemon = Daemon::start(&net.xlat, config);
     daemon.prints("Running as");
     daemon
-}
-
-/// The processes that a process has started.
-fn children(daemon: &Daemon) -> Vec<String> {
-    let pid = daemon.pid();
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    text.split_whitespace().map(str::to_owned).collect()
 }
 
 fn status(daemon: &Daemon) -> Value {
@@ -140,7 +133,7 @@ fn counters(net: &Net) -> String {
 fn each_worker_translates_and_the_status_has_the_sum() {
     xlatd_case(|net| {
         let mut daemon = translate(net, &format!("{CONFIG}{WORKERS}"));
-        assert_eq!(children(&daemon).len(), 2);
+        assert_eq!(daemon.workers().len(), 2);
         let flows = Flows::new(net, 100);
         flows.exchange(10);
         let status = status(&daemon);
@@ -161,7 +154,7 @@ fn each_worker_translates_and_the_status_has_the_sum() {
             let (out, back) = (of("six_to_four"), of("four_to_six"));
             assert!(out.abs_diff(back) <= 20, "{status}");
         }
-        let pids = children(&daemon);
+        let pids = daemon.workers();
         daemon.stop();
         let log = daemon.log();
         for direction in ["IPv4 to IPv6: 1", "IPv6 to IPv4: 1"] {
@@ -282,12 +275,113 @@ fn a_reload_reaches_all_workers() {
     });
 }
 
+/// None uses the new map-file before all have read it, so a packet and its answer have the same.
+#[test]
+fn a_reload_waits_for_the_slowest_worker() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let maps = directory.file("maps");
+        let write = |address: &str| {
+            fs::write(&maps, format!("map {address} 2001:db8:6::10\n")).unwrap();
+        };
+        write("203.0.113.20");
+        let config = CONFIG.replace("map 203.0.113.10 2001:db8:6::10", "#");
+        let config = format!("{config}map-file {}\n{WORKERS}", maps.display());
+        let daemon = translate(net, &config);
+        let flows = Flows::new(net, 60);
+        flows.exchange(1);
+        let pids = daemon.workers();
+        send(Signal::SIGSTOP, &pids[1]);
+        write("203.0.113.21");
+        daemon.signal(Signal::SIGHUP);
+        // The others have time to be wrong.
+        thread::sleep(Duration::from_millis(200));
+        for socket in &flows.client {
+            socket.send(&[0; 4]).unwrap();
+        }
+        for _ in 0..20 {
+            let (_, from) = uninterrupted(|| flows.server.recv_from(&mut [0; 4])).unwrap();
+            assert_eq!(from.ip().to_string(), "203.0.113.20");
+        }
+        assert!(!daemon.log().contains("SIGHUP: reloaded"));
+        send(Signal::SIGCONT, &pids[1]);
+        daemon.prints("SIGHUP: reloaded");
+        wait_for("the new address", || {
+            flows.client[0].send(&[0; 4]).unwrap();
+            let (_, from) = uninterrupted(|| flows.server.recv_from(&mut [0; 4])).unwrap();
+            (from.ip().to_string() == "203.0.113.21").then_some(())
+        });
+    });
+}
+
+/// A lease that is used by way of another worker is used: dynamic.map has when.
+#[test]
+fn leases_that_other_workers_use_are_used() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let config = format!("{POOL}data-dir {}\n{WORKERS}", directory.file("").display());
+        let daemon = translate(net, &config);
+        let flows = Flows::new(net, 40);
+        flows.exchange(1);
+        let last_use = || {
+            let text = fs::read_to_string(directory.file("dynamic.map")).ok()?;
+            let line = text.lines().find(|line| line.starts_with("203."))?;
+            line.rsplit_once('\t')?.1.trim().parse::<u64>().ok()
+        };
+        daemon.signal(Signal::SIGHUP);
+        let lent = wait_for("the lease", last_use);
+        thread::sleep(Duration::from_secs(2));
+        let of_the_first = || {
+            let status = status(&daemon);
+            let packets = &status["workers"][0]["packets"]["six_to_four"]["packets"];
+            packets.as_u64().unwrap()
+        };
+        // One flow that another worker translates: the use of the lease is known to that one alone.
+        let mut before = of_the_first();
+        let of_another = flows.client.iter().find(|socket| {
+            socket.send(&[0; 4]).unwrap();
+            uninterrupted(|| flows.server.recv_from(&mut [0; 4])).unwrap();
+            let after = of_the_first();
+            std::mem::replace(&mut before, after) == after
+        });
+        of_another.unwrap();
+        daemon.signal(Signal::SIGHUP);
+        wait_for("its last use", || (last_use()? >= lent + 2).then_some(()));
+    });
+}
+
+/// RFC 7915 section 4.1: the MTU is the device's in all workers, also after it has changed.
+#[test]
+fn all_workers_follow_the_mtu() {
+    xlatd_case(|net| {
+        let _daemon = translate(net, &format!("{CONFIG}{WORKERS}"));
+        let at_server = Capture::start(&net.server);
+        net.xlat.ip("link set nat64 mtu 1300");
+        for port in 1..=40 {
+            wait_for("an ICMP error that names the new MTU", || {
+                let ports = [port, 9];
+                // One octet more than IPv6 has room for.
+                let datagram = udp(SERVER, CLIENT4, ports, &pattern(1281 - 28));
+                let mut packet = Ipv4::new(SERVER, CLIENT4, UDP, datagram);
+                packet.fragment = DF;
+                send4(&net.server, &packet);
+                // Where the MTU is not known yet, the packet passes, and nobody hears at the port.
+                let error = at_server.ipv4("an ICMP error", |packet| {
+                    packet.protocol == ICMP && packet.payload[0] == 3
+                });
+                (error.payload[1] == 4 && error.payload[6..8] == 1280_u16.to_be_bytes())
+                    .then_some(())
+            });
+        }
+    });
+}
+
 /// A worker that ends has all end, with one line that says which and how, and status 1.
 #[test]
 fn a_worker_that_ends_ends_all() {
     xlatd_case(|net| {
         let mut daemon = translate(net, &format!("{CONFIG}{WORKERS}"));
-        let pids = children(&daemon);
+        let pids = daemon.workers();
         let before = daemon.log();
         send(Signal::SIGKILL, &pids[1]);
         assert_eq!(daemon.wait().code(), Some(1));
@@ -314,7 +408,7 @@ fn none_outlives_the_first() {
         let config = format!("{CONFIG}tun-up yes\n{WORKERS}");
         let mut daemon = Daemon::start(&net.xlat, &config);
         daemon.prints("Running as");
-        let pids = children(&daemon);
+        let pids = daemon.workers();
         send(Signal::SIGSTOP, &pids[0]);
         // These are for the first alone.
         for signal in [
@@ -330,11 +424,7 @@ fn none_outlives_the_first() {
         daemon.signal(Signal::SIGKILL);
         daemon.wait();
         for pid in pids {
-            // Whoever takes over children may leave a zombie for a moment.
-            wait_for("the worker to end", || {
-                let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
-                stat.map_or(true, |stat| stat.contains(") Z")).then_some(())
-            });
+            wait_for("the worker to end", || (!runs(&pid)).then_some(()));
         }
         wait_for("the device to go", || {
             (!net.xlat.has("nat64")).then_some(())
@@ -359,7 +449,7 @@ fn a_worker_that_hangs_is_found_by_the_watchdog() {
         for _ in 0..5 {
             assert_eq!(manager.next(), "WATCHDOG=1");
         }
-        let pids = children(&daemon);
+        let pids = daemon.workers();
         send(Signal::SIGSTOP, &pids[0]);
         let counts = || {
             let socket = connect(&daemon.control_socket("nat64"));
