@@ -67,6 +67,7 @@ mod tayga;
 mod trace;
 mod tshark;
 mod workers;
+mod workers_life;
 
 /// The cases in which TAYGA 0.9.2 does not do what is expected here, each with the document that
 /// asks for it.
