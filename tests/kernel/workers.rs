@@ -4,9 +4,10 @@ use std::{
     collections::HashMap,
     fs,
     net::UdpSocket,
+    ops::Range,
     path::Path,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use nix::sys::{
@@ -97,17 +98,21 @@ impl Flows {
         }
     }
 
-    /// Sends numbers by each flow as fast as it gets, from a start at once. Each must arrive, in
-    /// order within its flow: the queues of the kernel are long enough for all of them.
-    fn stream(&self, net: &Net, numbers: u32) {
-        let mut next: HashMap<_, u32> = HashMap::new();
-        let mut buffer = [0; 4];
+    /// Sends numbers by each flow as fast as it gets.
+    fn send(&self, numbers: Range<u32>) {
         setsockopt(&self.server, RcvBufForce, &(64 << 20)).unwrap();
-        for number in 0..numbers {
+        for number in numbers {
             for socket in &self.client {
                 socket.send(&number.to_be_bytes()).unwrap();
             }
         }
+    }
+
+    /// Takes what was sent. Each number must arrive, in order within its flow: the queues of the
+    /// kernel are long enough for all of them.
+    fn arrive(&self, net: &Net, numbers: u32) {
+        let mut next: HashMap<_, u32> = HashMap::new();
+        let mut buffer = [0; 4];
         for arrived in 0..self.client.len() * numbers as usize {
             let (_, from) = uninterrupted(|| self.server.recv_from(&mut buffer))
                 .unwrap_or_else(|error| panic!("after {arrived}: {error}\n{}", counters(net)));
@@ -116,6 +121,25 @@ impl Flows {
             assert_eq!(number, *expected, "{from}\n{}", counters(net));
             *expected += 1;
         }
+    }
+}
+
+/// Datagrams of 40 flows from the server to an address of the client's arrive.
+fn datagrams_arrive(net: &Net, address: &str) {
+    let client = net
+        .client
+        .inside(|| UdpSocket::bind("[2001:db8:6::10]:5000"))
+        .unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    for number in 0..40 {
+        let server = net
+            .server
+            .inside(|| UdpSocket::bind("192.0.2.2:0"))
+            .unwrap();
+        server.send_to(&[number], (address, 5000)).unwrap();
+        let mut buffer = [0];
+        uninterrupted(|| client.recv(&mut buffer)).unwrap();
+        assert_eq!(buffer[0], number);
     }
 }
 
@@ -182,7 +206,8 @@ fn leases_are_those_of_one_process_and_order_is_kept() {
             let mut daemon = translate(net, &config);
             net.xlat.ip("link set nat64 txqueuelen 10000");
             let flows = Flows::new(net, 100);
-            flows.stream(net, 50);
+            flows.send(0..50);
+            flows.arrive(net, 50);
             drop(flows);
             // One after the other, since between queues no packet is the first.
             for host in 1..=40 {
@@ -209,6 +234,41 @@ fn leases_are_those_of_one_process_and_order_is_kept() {
     });
 }
 
+/// The first worker has many packets that were handed over, more than it takes in a turn, when it
+/// tells of their lease: later ones wait until all of them are out.
+#[test]
+fn no_packet_overtakes_those_that_were_handed_over() {
+    xlatd_case(|net| {
+        let daemon = translate(net, &format!("{POOL}{WORKERS}"));
+        net.xlat.ip("link set nat64 txqueuelen 10000");
+        let flows = Flows::new(net, 100);
+        daemon.signal(Signal::SIGSTOP);
+        flows.send(0..20);
+        thread::sleep(Duration::from_millis(50));
+        daemon.signal(Signal::SIGCONT);
+        flows.send(20..60);
+        flows.arrive(net, 60);
+        assert_eq!(status(&daemon)["packets"]["rejected"], 0);
+    });
+}
+
+/// A worker knows the leases from its start on.
+#[test]
+fn leases_of_the_file_are_known_to_all_workers() {
+    xlatd_case(|net| {
+        let directory = Directory::new();
+        let last_use = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() - 60;
+        let lease = format!("203.0.113.77\t2001:db8:6::10\t{last_use}\n");
+        fs::write(directory.file("dynamic.map"), lease).unwrap();
+        let config = format!("{POOL}data-dir {}\n{WORKERS}", directory.file("").display());
+        let daemon = translate(net, &config);
+        datagrams_arrive(net, "203.0.113.77");
+        for worker in status(&daemon)["workers"].as_array().unwrap() {
+            assert_ne!(worker["packets"]["four_to_six"]["packets"], 0, "{worker}");
+        }
+    });
+}
+
 /// The first answer to the first packet of a host arrives, whatever queue it comes by; and so does
 /// what an IPv4 host sends to a lease.
 #[test]
@@ -226,21 +286,7 @@ fn a_lease_is_known_to_all_workers() {
             .as_str()
             .unwrap()
             .to_owned();
-        let client = net
-            .client
-            .inside(|| UdpSocket::bind("[2001:db8:6::10]:5000"))
-            .unwrap();
-        client.set_read_timeout(Some(DEADLINE)).unwrap();
-        for port in 0..40 {
-            let server = net
-                .server
-                .inside(|| UdpSocket::bind("192.0.2.2:0"))
-                .unwrap();
-            server.send_to(&[port], (&*address, 5000)).unwrap();
-            let mut buffer = [0];
-            uninterrupted(|| client.recv(&mut buffer)).unwrap();
-            assert_eq!(buffer[0], port);
-        }
+        datagrams_arrive(net, &address);
     });
 }
 

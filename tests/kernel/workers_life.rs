@@ -132,7 +132,7 @@ fn none_outlives_the_first() {
             send(signal, &pids[1]);
         }
         thread::sleep(Duration::from_millis(100));
-        assert!(net.xlat.has("nat64"));
+        assert!(net.xlat.has("nat64") && runs(&pids[1]));
         daemon.signal(Signal::SIGKILL);
         daemon.wait();
         for pid in pids {

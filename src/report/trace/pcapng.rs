@@ -109,6 +109,8 @@ impl Writer {
 /// The longest block that is waited for, in octets: no packet makes one of half of that. Whoever
 /// sends a stream may not mean it well.
 const MAX_BLOCK_LEN: usize = 1 << 18;
+/// The length of an empty block: kind, length, and length again.
+const MIN_BLOCK_LEN: u32 = 12;
 /// The maximum number of interfaces. A trace has two.
 const MAX_INTERFACES: usize = 16;
 
@@ -162,6 +164,11 @@ impl Blocks {
 
     /// The next block that is complete.
     pub fn next_block(&mut self) -> Result<Option<Block>, NotATrace> {
+        // The parser subtracts this from the length of some blocks before it looks.
+        let len = self.rest.get(4..8).and_then(|len| len.first_chunk());
+        if len.is_some_and(|len| u32::from_le_bytes(*len) < MIN_BLOCK_LEN) {
+            return Err(NotATrace);
+        }
         let (len, packet) = match parse_block_le(&self.rest) {
             Err(nom::Err::Incomplete(_)) if self.rest.len() <= MAX_BLOCK_LEN => return Ok(None),
             Err(_) => return Err(NotATrace),

@@ -108,5 +108,19 @@ mod tests {
             parts += 1;
         }
         assert!(parts < 30, "{parts}");
+        // Blocks that end before they begin.
+        for kind in [1_u32, 6, 0x8000_0001] {
+            for len in 0..12_u32 {
+                added.begin(3);
+                let block = [
+                    kind.to_le_bytes(),
+                    len.to_le_bytes(),
+                    [0; 4],
+                    len.to_le_bytes(),
+                ];
+                added.take(&part_of_trace(3, &block.concat()), |_| panic!());
+                assert!(added.blocks.is_none(), "{kind} {len}");
+            }
+        }
     }
 }
