@@ -352,11 +352,14 @@ fn all_workers_follow_the_mtu() {
     });
 }
 
-/// icmp-errors is the limit of all workers together.
+/// icmp-errors is the limit of all workers together, and so is that of lines in the packet log.
 #[test]
 fn limits_are_those_of_all_workers() {
     xlatd_case(|net| {
-        let daemon = translate(net, &format!("{CONFIG}icmp-errors 20\n{WORKERS}"));
+        let daemon = translate(
+            net,
+            &format!("{CONFIG}icmp-errors 20\nlog drop reject icmp\n{WORKERS}"),
+        );
         let start = Instant::now();
         // Hop limit 1, of many hosts to many destinations: each is to be answered.
         for host in 0..500 {
@@ -380,6 +383,12 @@ fn limits_are_those_of_all_workers() {
             .unwrap();
         let most = 20.0 * (1.0 + seconds) + 3.0;
         assert!(sent > 3 && (sent as f64) <= most, "{sent} in {seconds} s");
+        let lines = daemon.log().matches("DROP: [v6] [2001:db8:6::1").count();
+        let most = 50.0 * (1.0 + seconds / 5.0) + 3.0;
+        assert!(
+            lines > 3 && (lines as f64) <= most,
+            "{lines} in {seconds} s"
+        );
     });
 }
 
