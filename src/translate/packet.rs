@@ -311,7 +311,7 @@ mod tests {
         assert!(packet.bytes().is_empty());
     }
 
-    /// A link-layer header stands between the `virtio_net_hdr` and the packet, which both directions
+    /// A link-layer header is between the `virtio_net_hdr` and the packet, which both directions
     /// leave where they are.
     #[test]
     fn a_packet_is_read_and_written_behind_a_link_layer_header() {

@@ -6,9 +6,9 @@
 //! make the calls fewer. These were measured and did not pay:
 //!
 //! - io_uring saves a part of the calls, and none of the kernel's work. A loop that writes packets
-//!   back as they are passes 1.1 to 1.2 times as many with it (32 reads and writes a call, registered
-//!   buffers and descriptor): no translator gains more. It would take memory for a ring, and a code
-//!   path of its own.
+//!   back as they are passes 1.1 to 1.2 times as many with it (32 reads and writes a call, buffers
+//!   and descriptor registered): no translator gains more. It would take memory for a ring, and a
+//!   code path of its own.
 //! - IFF_NAPI: the same loop passes a sixth fewer.
 //! - A longer queue of the device loses no fewer TCP packets.
 //! - Reading the header into a buffer of its own (readv(2)).
@@ -59,8 +59,8 @@ use crate::{
     sys::netlink::LinkState,
 };
 
-/// The maximum number of packets in a turn, so that a flood starves neither signals nor timers. With
-/// more of them more are joined: of 100 flows that take turns, ten of each.
+/// The maximum number of packets in a turn, so that a flood starves neither signals nor timers. The
+/// more there are, the more are joined: of 100 flows that take turns, ten of each.
 const MAX_BATCH: usize = 1024;
 
 /// The packets that `--debug` logs: all.

@@ -198,7 +198,7 @@ fn the_state_of_the_connection_is_known() {
     }
 }
 
-/// `[ bitwise reg 1 = ( reg 1 & MASK ) ^ XOR ]` of a number of 32 bits, and what it makes of others.
+/// `[ bitwise reg 1 = ( reg 1 & MASK ) ^ XOR ]` of a number of 32 bits, and its effect on others.
 #[test]
 fn a_mask_and_an_exclusive_or_change_a_value() {
     let [there, _] = packets();
