@@ -212,8 +212,8 @@ mod tests {
         }
     }
 
-    /// The chain is where the addresses of packets that leave are translated (nft(8), "CHAINS"), and
-    /// what it does not translate goes on.
+    /// The chain is where the addresses of packets that leave are translated (nft(8), "CHAINS"),
+    /// and what it does not translate goes on.
     #[test]
     fn the_chain_is_of_nat_for_what_leaves() {
         let chain = &messages("192.0.2.0/24", true)[4].octets;

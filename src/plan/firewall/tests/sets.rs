@@ -195,8 +195,8 @@ fn verdict_maps_have_an_action_for_each_key() {
     }
 }
 
-/// `iifname vmap { "lo" : accept, * : drop }`: the element for all keys that no other one has (Linux
-/// 5.13), also where the others are intervals.
+/// `iifname vmap { "lo" : accept, * : drop }`: the element for all keys that no other one has
+/// (Linux 5.13), also where the others are intervals.
 #[test]
 fn one_element_may_be_for_all_other_keys() {
     let code = |code| data_of_verdict(code, "");
