@@ -344,7 +344,7 @@ fn silent_clients_make_room() {
 }
 
 /// Stops the floods of a scope when it ends, and also where it panics: it waits for its threads.
-struct Stops<'a>(&'a AtomicBool);
+pub(crate) struct Stops<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Stops<'_> {
     fn drop(&mut self) {

@@ -6,6 +6,7 @@ use std::{
     net::UdpSocket,
     ops::Range,
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -17,7 +18,7 @@ use nix::sys::{
 use serde_json::Value;
 
 use crate::{
-    control::{ask, connect, line},
+    control::{Stops, ask, connect, line},
     harness::{
         CLIENT4, CONFIG, DEADLINE, Daemon, Directory, Net, SERVER, SERVER6, daemon, uninterrupted,
         wait_for, xlatd_case,
@@ -266,6 +267,47 @@ fn leases_of_the_file_are_known_to_all_workers() {
         for worker in status(&daemon)["workers"].as_array().unwrap() {
             assert_ne!(worker["packets"]["four_to_six"]["packets"], 0, "{worker}");
         }
+    });
+}
+
+/// A worker that has started translates, and hands packets over, while others still start: the first
+/// one takes them as soon as it can.
+#[test]
+fn packets_are_handed_over_from_the_start_on() {
+    xlatd_case(|net| {
+        net.xlat.ip("tuntap add dev nat64 mode tun multi_queue");
+        net.route_to_device();
+        let directory = Directory::new();
+        let maps = (0..20_000).map(|number| {
+            format!(
+                "map 10.0.{}.{} 2001:db8:7::{number:x}\n",
+                number / 200,
+                number % 200
+            )
+        });
+        fs::write(directory.file("maps"), maps.collect::<String>()).unwrap();
+        let maps = format!("map-file {}\n", directory.file("maps").display());
+        let flows = Flows::new(net, 100);
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    flows.send(0..1);
+                }
+            });
+            let _stops = Stops(&stop);
+            for _ in 0..3 {
+                let mut daemon = Daemon::start(&net.xlat, &format!("{POOL}{maps}workers 8\n"));
+                daemon.prints("Running as");
+                wait_for("packets of each worker", || {
+                    let status = status(&daemon);
+                    let workers = status["workers"].as_array().unwrap();
+                    let has = |one: &Value| one["packets"]["six_to_four"]["packets"] != 0;
+                    workers.iter().all(has).then_some(())
+                });
+                daemon.stop();
+            }
+        });
     });
 }
 

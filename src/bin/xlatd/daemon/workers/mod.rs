@@ -74,7 +74,7 @@ impl Workers {
     }
 
     /// Reads what the others have said, and translates packets that they have handed over. Without
-    /// a path there are none yet.
+    /// a path, a worker that is ready is not read: what it says from then on is for the path.
     pub(crate) fn turn(
         &mut self,
         mut path: Option<&mut PacketPath>,
@@ -101,6 +101,10 @@ impl Workers {
         let mut own_buffer = vec![0; path.as_ref().map_or(MAX_LEN, |_| 0)];
         let mut has_packets = false;
         for _ in 0..MAX_IN_TURN {
+            if path.is_none() && self.others[at].is_ready {
+                self.others[at].leave(&self.ready);
+                break;
+            }
             let buffer = match &mut path {
                 Some(path) => path.read_buffer(),
                 None => &mut own_buffer,

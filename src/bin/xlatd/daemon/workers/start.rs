@@ -96,6 +96,9 @@ impl Workers {
             }
             self.turn(None, Instant::now())?;
         }
-        Ok(())
+        // Each has left the set when it was ready.
+        self.others
+            .iter()
+            .try_for_each(|other| other.join(&self.ready))
     }
 }
