@@ -2,8 +2,14 @@
 
 use nix::unistd::Pid;
 
-/// The time that a process has had of the processors so far, in seconds.
+/// The time that a process and its workers have had of the processors so far, in seconds.
 pub(crate) fn seconds(pid: Pid) -> f64 {
+    let workers = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let workers = workers.split_whitespace().map(seconds_of_one);
+    seconds_of_one(&pid.to_string()) + workers.sum::<f64>()
+}
+
+fn seconds_of_one(pid: &str) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     // After the name, which may hold anything: utime and stime are fields 14 and 15, in ticks of
     // 10 ms.

@@ -53,6 +53,7 @@ pub(crate) enum Carrier {
     Older(PathBuf),
     Xlatd {
         offload: bool,
+        workers: Workers,
     },
 }
 
@@ -60,6 +61,15 @@ pub(crate) enum Carrier {
 pub(crate) enum Workers {
     One,
     OneAProcessor,
+}
+
+impl Workers {
+    fn number(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::OneAProcessor => thread::available_parallelism().unwrap().get(),
+        }
+    }
 }
 
 impl Carrier {
@@ -73,8 +83,11 @@ impl Carrier {
                 Workers::OneAProcessor => "newer tayga, a worker a processor",
             },
             Self::Older(_) => "older xlatd",
-            Self::Xlatd { offload: true } => "xlatd",
-            Self::Xlatd { offload: false } => "xlatd, offload no",
+            Self::Xlatd { offload: false, .. } => "xlatd, offload no",
+            Self::Xlatd { workers, .. } => match workers {
+                Workers::One => "xlatd",
+                Workers::OneAProcessor => "xlatd, a worker a processor",
+            },
         }
     }
 
@@ -100,13 +113,9 @@ impl Carrier {
     /// What the carrier needs in its configuration, beside what all have.
     fn directives(&self) -> String {
         match self {
-            Self::Xlatd { offload: false } => "offload no\n".to_owned(),
-            Self::NewerTayga { workers, .. } => {
-                let number = match workers {
-                    Workers::One => 1,
-                    Workers::OneAProcessor => thread::available_parallelism().unwrap().get(),
-                };
-                format!("workers {number}\n")
+            Self::Xlatd { offload: false, .. } => "offload no\n".to_owned(),
+            Self::Xlatd { workers, .. } | Self::NewerTayga { workers, .. } => {
+                format!("workers {}\n", workers.number())
             }
             _ => String::new(),
         }
@@ -192,7 +201,12 @@ impl Lab {
             Carrier::Xlatd { .. } => env!("CARGO_BIN_EXE_xlatd").as_ref(),
         };
         if !makes_device {
-            self.router.ip(&format!("tuntap add dev {DEVICE} mode tun"));
+            let queues = match carrier {
+                Carrier::Xlatd { workers, .. } if workers.number() > 1 => "multi_queue",
+                _ => "",
+            };
+            self.router
+                .ip(&format!("tuntap add dev {DEVICE} mode tun {queues}"));
             self.route_to_device(carrier);
         }
         let start = Instant::now();

@@ -115,10 +115,10 @@ fn main() {
 fn carriers() -> Vec<Carrier> {
     let program = |name| env::var_os(name).map(PathBuf::from);
     let tayga = program("TAYGA").expect("TAYGA names Debian's tayga");
+    let processors = thread::available_parallelism().unwrap().get();
     let mut carriers = vec![Carrier::Kernel, Carrier::Tun, Carrier::Tayga(tayga)];
     if let Some(program) = program("NEWER_TAYGA") {
         let one = [Workers::One].into_iter();
-        let processors = thread::available_parallelism().unwrap().get();
         let all = one.chain((processors > 1).then_some(Workers::OneAProcessor));
         carriers.extend(all.map(|workers| Carrier::NewerTayga {
             program: program.clone(),
@@ -128,7 +128,14 @@ fn carriers() -> Vec<Carrier> {
         println!("No newer tayga is at hand (TAYGA_HEAD)");
     }
     carriers.extend(program("OLD_XLATD").map(Carrier::Older));
-    carriers.extend([true, false].map(|offload| Carrier::Xlatd { offload }));
+    let workers = Workers::One;
+    carriers.extend([true, false].map(|offload| Carrier::Xlatd { offload, workers }));
+    if processors > 1 {
+        carriers.push(Carrier::Xlatd {
+            offload: true,
+            workers: Workers::OneAProcessor,
+        });
+    }
     carriers
 }
 
