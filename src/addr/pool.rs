@@ -459,6 +459,16 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// A machine without a clock that runs on begins in 1970, and lends at once.
+    #[test]
+    fn leases_age_from_the_beginning_of_time() {
+        let mut pool = pool("203.0.113.0/24");
+        pool.lend(host(1), 0).unwrap();
+        assert_eq!(pool.age(0, 10), []);
+        assert_eq!(pool.age(ACTIVE_FOR - 1, 10), []);
+        assert_eq!(pool.age(ACTIVE_FOR, 10).len(), 1);
+    }
+
     /// By trial with tayga 0.9.2 on a little-endian machine; sums in other byte orders are others.
     #[cfg(target_endian = "little")]
     #[test]
