@@ -188,11 +188,10 @@ fn reads_that_fail_end_the_daemon() {
         xlatd_case(|net| {
             let inject = format!("inject=read:error={error}:when=20+");
             let mut daemon = start_by(net, &injecting(&inject), CONFIG);
-            for _ in 0..20 {
-                if !pings(net) {
-                    break;
-                }
-            }
+            wait_for("a read that fails", || {
+                pings(net);
+                daemon.log().contains("cannot read from").then_some(())
+            });
             assert_eq!(daemon.wait().code(), Some(1), "{}", daemon.log());
             let log = daemon.log();
             assert_eq!(log.matches("cannot read from").count(), 1, "{log}");

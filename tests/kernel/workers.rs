@@ -270,8 +270,8 @@ fn leases_of_the_file_are_known_to_all_workers() {
     });
 }
 
-/// A worker that has started translates, and hands packets over, while others still start: the first
-/// one takes them as soon as it can.
+/// A worker that has started translates, and hands packets over, while others still start: the
+/// first one takes them as soon as it can.
 #[test]
 fn packets_are_handed_over_from_the_start_on() {
     xlatd_case(|net| {
