@@ -116,6 +116,15 @@ impl Discovery {
         here.into_iter().map(|router| router.address).collect()
     }
 
+    /// The next time at which a router of the uplink is no default router any more (RFC 4861
+    /// section 6.3.4).
+    fn router_end(&self, now: Duration) -> Option<Duration> {
+        let link = self.uplink()?;
+        let here = self.routers.iter().filter(|(one, _)| *one == link);
+        let ends = here.map(|(_, router)| router.until);
+        ends.filter(|end| *end > now).min()
+    }
+
     /// Whether a prefix was found on a link.
     pub(super) fn has_prefix(&self, link: u32) -> bool {
         self.candidates.prefixes().any(|(one, _)| one == link)
@@ -398,6 +407,7 @@ impl Discovery {
             expiry,
             before_expiry,
             self.doubts.deadline(now),
+            self.router_end(now),
             search.and_then(Search::next_solicitation),
             query.filter(|_| self.wants_dns(settings, now)),
         ];

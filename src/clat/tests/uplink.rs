@@ -221,6 +221,44 @@ fn a_router_is_the_next_hop_for_its_lifetime() {
     assert_eq!(forwarded_by(&rig.network_is()), Some(router(2)));
 }
 
+/// RFC 4861 section 6.3.4: a default router whose lifetime is over is the next hop no more, at once
+/// and without an event. Those of other links wake up nobody.
+#[test]
+fn the_end_of_a_next_hop_is_awaited() {
+    let mut rig = Rig::new(Settings {
+        uplink: Some("eth0".to_owned()),
+        prefix: prefix::nat64(WKP.parse().unwrap(), 96),
+        ..Settings::default()
+    });
+    rig.link().routes_v6.clear();
+    rig.network_is();
+    rig.tell(Event::Advertisement {
+        link: 3,
+        router: router(3),
+        advertisement: RouterAdvertisement {
+            router_lifetime: seconds(50),
+            ..RouterAdvertisement::default()
+        },
+    });
+    assert_eq!(rig.clat.deadline(), None);
+    rig.advertised_by(1, 0, seconds(100), &[]);
+    rig.advertised_by(2, -1, seconds(300), &[]);
+    let end = rig.now + seconds(100);
+    assert_eq!(rig.clat.deadline(), Some(end));
+    rig.now = end - Duration::from_nanos(1);
+    assert_eq!(rig.tell(Event::Time), []);
+    assert_eq!(rig.clat.deadline(), Some(end));
+    rig.now = end;
+    assert_eq!(forwarded_by(&rig.tell(Event::Time)), Some(router(2)));
+
+    let last = end + seconds(200);
+    assert_eq!(rig.clat.deadline(), Some(last));
+    rig.now = last;
+    let said = says(&rig.tell(Event::Time));
+    assert!(said[0].starts_with("Waiting for a router"), "{said:?}");
+    assert_eq!(rig.clat.deadline(), None);
+}
+
 /// However many routers announce themselves, those that are there stay, and there is room again
 /// when their time is over.
 #[test]
