@@ -159,6 +159,13 @@ impl Discovery {
         }
     }
 
+    /// Drops what is over. It makes room in lists, so it comes before an event.
+    pub(super) fn drop_expired(&mut self, now: Duration) {
+        self.candidates.drop_expired(now);
+        self.routers.retain(|(_, router)| now < router.until);
+        self.dns_servers.retain(|server| now < server.until);
+    }
+
     /// Takes a Router Advertisement.
     pub(super) fn advertised(
         &mut self,
@@ -189,7 +196,7 @@ impl Discovery {
         };
         self.candidates.advertised(link, router, &prefixes, now);
         let is_it = |(one, its): &(u32, Router)| (*one, its.address) == (link, router.address);
-        self.routers.retain(|one| !is_it(one) && now < one.1.until);
+        self.routers.retain(|one| !is_it(one));
         // Those that are there stay: no router can push out another one.
         let stays = !advertisement.router_lifetime.is_zero();
         if stays && self.routers.len() < ndp::MAX_OPTIONS {
@@ -347,8 +354,6 @@ impl Discovery {
 
     /// Asks routers and name servers, where it is time to.
     pub(super) fn search(&mut self, settings: &Settings, now: Duration, actions: &mut Vec<Action>) {
-        self.candidates.drop_expired(now);
-        self.dns_servers.retain(|server| now < server.until);
         let wants_dns = self.wants_dns(settings, now);
         let new_links = std::mem::take(&mut self.new_links);
         let Some(search) = self.search.as_mut().filter(|_| wants_routers(settings)) else {

@@ -123,6 +123,7 @@ impl Clat {
         let mut actions = Vec::new();
         self.now = now;
         self.damping.begin_turn();
+        self.discovery.drop_expired(now);
         self.take(event, &mut actions);
         self.choose_uplink();
         self.watch.passed(traffic, now);

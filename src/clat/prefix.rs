@@ -160,9 +160,7 @@ impl Candidates {
             let until = now + lifetime;
             if let Some(one) = self.0.iter_mut().find(|one| is_it(one)) {
                 (one.until, one.missed) = (until, 0);
-            } else if self.0.iter().filter(|one| is_its(one)).count() < MAX_OF_ROUTER
-                && self.free(link, Origin::Advertisement) > 0
-            {
+            } else if self.make_room(link, router.address, now) {
                 self.0.push(Candidate {
                     link,
                     origin: Origin::Advertisement,
@@ -189,6 +187,23 @@ impl Candidates {
                 until: now + ttl,
                 missed: 0,
             }));
+    }
+
+    /// Whether there is room for one more prefix of a router. One whose lifetime is over is held
+    /// only as long as no other one needs its place.
+    fn make_room(&mut self, link: u32, router: Ipv6Addr, now: Duration) -> bool {
+        let is_its = |one: &Candidate| one.link == link && one.is_of(router);
+        let is_full = self.0.iter().filter(|one| is_its(one)).count() >= MAX_OF_ROUTER;
+        if !is_full && self.free(link, Origin::Advertisement) > 0 {
+            return true;
+        }
+        let is_over = |one: &Candidate| {
+            let counts = one.link == link && one.origin == Origin::Advertisement;
+            counts && one.until <= now && (is_its(one) || !is_full)
+        };
+        let expired = (0..self.0.len()).filter(|at| is_over(&self.0[*at]));
+        let longest = expired.min_by_key(|at| self.0[*at].until);
+        longest.map(|at| self.0.remove(at)).is_some()
     }
 
     /// Number of prefixes of an origin that may still be added: one does not crowd out another.
@@ -513,6 +528,54 @@ mod tests {
         assert!(candidates.0.iter().any(|one| one.origin == Origin::Dns));
         candidates.retain_links(|link| link != LINK);
         assert_eq!(best_of(&candidates, LINK, None, now), None);
+    }
+
+    /// RFC 8781 section 4: a prefix whose lifetime is over is held, but not in the place of one
+    /// that has just been announced: of the same router, or of another one.
+    #[test]
+    fn expired_prefixes_make_room() {
+        let announce = |candidates: &mut Candidates, number: u16, router_number, end, now| {
+            let prefix = prefix(&format!("2001:db8:{number:x}::/96"));
+            let lifetime = seconds(end) - now;
+            candidates.advertised(
+                LINK,
+                router(router_number, 0, true),
+                &[(prefix, lifetime)],
+                now,
+            );
+            candidates.0.iter().any(|one| one.prefix == prefix)
+        };
+        let per_router = MAX_OF_ROUTER as u16;
+        let routers = MAX_CANDIDATES as u16 / per_router;
+        let mut candidates = Candidates::default();
+        for number in 0..MAX_CANDIDATES as u16 {
+            let end = if number == 1 { 100 } else { 110 };
+            let by = 1 + number / per_router;
+            assert!(announce(&mut candidates, number, by, end, seconds(0)));
+        }
+        let nearly = seconds(100) - Duration::from_nanos(1);
+        assert!(!announce(&mut candidates, 0x100, 1, 600, nearly));
+        assert!(
+            !announce(&mut candidates, 0x100, 2, 600, seconds(100)),
+            "not its own"
+        );
+        assert!(announce(&mut candidates, 0x100, 1, 600, seconds(100)));
+        assert!(!announce(&mut candidates, 0x101, 1, 600, seconds(100)));
+        assert!(!announce(
+            &mut candidates,
+            0x101,
+            routers + 1,
+            600,
+            nearly + seconds(10)
+        ));
+        assert!(announce(
+            &mut candidates,
+            0x101,
+            routers + 1,
+            600,
+            seconds(110)
+        ));
+        assert_eq!(candidates.0.len(), MAX_CANDIDATES);
     }
 
     /// RFC 4861 section 5.1: one router ends, and is preferred, for itself alone.

@@ -74,6 +74,34 @@ fn no_announced_name_server_pushes_out_another() {
     assert_eq!(rig.asks(), ["2001:db8:1::53"]);
 }
 
+/// RFC 8106 section 5.1: a name server is one up to the end of its lifetime; then it makes room,
+/// also if nothing else happens before the next advertisement.
+#[test]
+fn expired_name_servers_make_room_at_once() {
+    let old: Vec<_> = (1..=ndp::MAX_OPTIONS)
+        .map(|last| format!("2001:db8::{last:x}"))
+        .collect();
+    let new = "2001:db8:1::53".to_owned();
+    let end = seconds(100);
+    for (wait, expected) in [
+        (end - Duration::from_nanos(1), old.clone()),
+        (end, vec![new]),
+    ] {
+        let mut rig = Rig::started();
+        for server in &old {
+            rig.announces_servers(UPLINK, &[(server, 100)]);
+        }
+        rig.now += wait;
+        let servers = expected.iter().map(|one| one.parse().unwrap()).collect();
+        let query = Action::Query {
+            link: UPLINK,
+            servers: Servers::Network(servers),
+        };
+        let actions = rig.announces_servers(UPLINK, &[("2001:db8:1::53", 600)]);
+        assert!(actions.contains(&query), "{actions:?}");
+    }
+}
+
 /// RFC 4862 section 5.5.3: addresses are formed where the A flag says so, and where the interface
 /// identifier of 64 bits fits.
 #[test]
