@@ -434,6 +434,39 @@ fn limits_are_those_of_all_workers() {
     });
 }
 
+/// A device has one user at a time, also where the kernel would attach another one: each would take
+/// some of the packets. It is refused, whatever its own number of workers, and disturbs nothing.
+#[test]
+fn device_of_several_queues_that_stays_busy_is_an_error() {
+    xlatd_case(|net| {
+        let _first = translate(net, &format!("{CONFIG}{WORKERS}"));
+        for workers in [WORKERS, "workers 1\n"] {
+            let mut second = Daemon::start(&net.xlat, &format!("{CONFIG}{workers}"));
+            assert_eq!(second.wait().code(), Some(1));
+            let log = second.log();
+            let expected = "nat64: cannot attach to the TUN device, which another process is using";
+            assert!(log.contains(expected), "{log}");
+        }
+        Flows::new(net, 30).exchange(3);
+    });
+}
+
+/// A daemon that is started while another ends takes over from it.
+#[test]
+fn busy_device_of_several_queues_is_waited_for() {
+    xlatd_case(|net| {
+        let mut first = translate(net, &format!("{CONFIG}{WORKERS}"));
+        let second = Daemon::start(&net.xlat, &format!("{CONFIG}{WORKERS}"));
+        // It sleeps between attempts, and sleeps for nothing else.
+        wait_for("the second daemon to have found the device busy", || {
+            second.sleeps().then_some(())
+        });
+        first.stop();
+        second.prints("Running as");
+        Flows::new(net, 30).exchange(3);
+    });
+}
+
 /// A hint is given once, whatever worker refuses such packets, and however long they are.
 #[test]
 fn a_hint_is_given_once_for_all_workers() {

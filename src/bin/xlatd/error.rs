@@ -186,7 +186,9 @@ impl fmt::Display for Error {
             Self::Attach { device, cause } => {
                 write!(f, "{device}: cannot attach to the TUN device")?;
                 f.write_str(match errno(cause) {
-                    Some(Errno::EBUSY) => ", which another process is using",
+                    Some(Errno::EBUSY) => {
+                        ", which another process is using: stop that one, or choose another device"
+                    }
                     Some(Errno::EPERM | Errno::EACCES) => {
                         ", which requires root or CAP_NET_ADMIN (in a container: --cap-add \
                          NET_ADMIN)"

@@ -3,6 +3,7 @@
 use std::{io, time::Instant};
 
 use log::{info, warn};
+use nix::errno::Errno;
 use xlatd::{
     config::{Config, is_name_format},
     translate::Packet,
@@ -95,7 +96,7 @@ impl Device {
         workers: u8,
     ) -> Result<Self, Error> {
         let queues = match find(netlink, name)?.map(|link| link.kind) {
-            Some(LinkKind::Tun { multi_queue: true }) => Queues::Multi,
+            Some(LinkKind::MultiQueueTun { .. }) => Queues::Multi,
             Some(_) if workers > 1 => {
                 let device = name.to_owned();
                 return Err(Error::SingleQueue { device, workers });
@@ -107,13 +108,20 @@ impl Device {
             device: name.to_owned(),
             cause,
         };
-        let tun = Tun::open(name, queues, header).map_err(refused)?;
+        let is_busy = || Ok(netlink.link(name)?.is_some_and(|link| attached(&link) > 0));
+        let tun = Tun::open(name, queues, header, is_busy).map_err(refused)?;
         let others = (1..workers).map(|_| tun.another_queue());
         let others = others.collect::<io::Result<_>>().map_err(refused)?;
         let name = tun
             .name()
             .map_err(system("read the name of the TUN device"))?;
         let link = find(netlink, &name)?.ok_or(Error::DeviceRemoved { device: name })?;
+        // Another one that has started in the same moment.
+        if attached(&link) > workers.into() {
+            let cause = io::Error::from_raw_os_error(Errno::EBUSY as i32);
+            let device = link.name;
+            return Err(Error::Attach { device, cause });
+        }
         Ok(Self {
             others,
             ..Self::of(tun, link, false)
@@ -211,13 +219,21 @@ pub(crate) fn attach(
     Ok(device)
 }
 
+/// Number of queues that are attached to a device which may have several.
+fn attached(link: &LinkState) -> u32 {
+    match link.kind {
+        LinkKind::MultiQueueTun { queues } => queues,
+        _ => 0,
+    }
+}
+
 /// Finds the TUN device of this name. A device of another kind is an error.
 fn find(netlink: &mut Netlink, name: &str) -> Result<Option<LinkState>, Error> {
     let link = netlink
         .link(name)
         .map_err(system("find the TUN device by netlink"))?;
     let kind = match link.as_ref().map(|link| &link.kind) {
-        None | Some(LinkKind::Tun { .. }) => return Ok(link),
+        None | Some(LinkKind::Tun | LinkKind::MultiQueueTun { .. }) => return Ok(link),
         Some(LinkKind::Tap) => "a TAP device".to_owned(),
         Some(LinkKind::Other(Some(kind))) => format!("a device of type {kind}"),
         Some(LinkKind::Other(None)) => "another device".to_owned(),

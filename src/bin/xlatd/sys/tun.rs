@@ -26,8 +26,8 @@ mod ioctl {
     nix::ioctl_write_int!(tunsetoffload, b'T', 208);
 }
 
-/// The time to retry attaching to a busy device. A single-queue device accepts one process at a
-/// time, and the kernel detaches one that has ended up to tens of milliseconds later.
+/// The time to retry attaching to a busy device. A device serves one process at a time, and the
+/// kernel detaches one that has ended up to tens of milliseconds later.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The interval of these retries.
 const BUSY_INTERVAL: Duration = Duration::from_millis(20);
@@ -117,12 +117,20 @@ impl Tun {
     /// Attaches to the device of this name. A device that does not exist is created, and removed
     /// when this value is dropped.
     ///
-    /// Waits up to [`BUSY_TIMEOUT`] while another process is attached.
-    pub(crate) fn open(name: &str, queues: Queues, header: Header) -> io::Result<Self> {
+    /// Waits up to [`BUSY_TIMEOUT`] while another process is attached. The kernel refuses a second
+    /// one at a single queue only; `is_busy` tells of several queues.
+    pub(crate) fn open(
+        name: &str,
+        queues: Queues,
+        header: Header,
+        mut is_busy: impl FnMut() -> io::Result<bool>,
+    ) -> io::Result<Self> {
         let deadline = Instant::now() + BUSY_TIMEOUT;
         let device = loop {
+            // Before it attaches: that would take packets, header and offloads from who is there.
             let attempt = match queues {
                 Queues::Single => open_single_queue(name, header),
+                Queues::Multi if is_busy()? => Err(io::Error::from_raw_os_error(libc::EBUSY)),
                 Queues::Multi => open_multi_queue(name, header),
             };
             match attempt {

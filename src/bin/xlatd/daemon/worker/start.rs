@@ -143,7 +143,7 @@ fn link_state(start: &Start) -> LinkState {
         up: start.link.up,
         carrier: true,
         queue_length: 0,
-        kind: LinkKind::Tun { multi_queue: true },
+        kind: LinkKind::MultiQueueTun { queues: 0 }, // nobody asks
     }
 }
 

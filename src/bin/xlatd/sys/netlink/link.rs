@@ -35,8 +35,10 @@ pub(crate) struct LinkState {
 /// The kind of a network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LinkKind {
-    /// A TUN device, made with IFF_MULTI_QUEUE or without.
-    Tun { multi_queue: bool },
+    /// A TUN device with a single queue.
+    Tun,
+    /// A TUN device that was made with IFF_MULTI_QUEUE, and has so many queues attached.
+    MultiQueueTun { queues: u32 },
     /// The Ethernet sibling of a TUN device.
     Tap,
     /// Another kind, by its name in the kernel; physical devices have none.
@@ -163,11 +165,13 @@ impl LinkKind {
         // linux/if_link.h and linux/if_tun.h
         const IFLA_TUN_TYPE: u16 = 3;
         const IFLA_TUN_MULTI_QUEUE: u16 = 7;
+        const IFLA_TUN_NUM_QUEUES: u16 = 8;
         const IFF_TAP: u8 = 2;
 
         let mut kind = None;
         let mut tap = false;
         let mut multi_queue = false;
+        let mut queues = 0;
         for info in info {
             match info {
                 LinkInfo::Kind(value) => kind = Some(value),
@@ -178,6 +182,9 @@ impl LinkKind {
                         match attribute.kind() {
                             IFLA_TUN_TYPE => tap = value == [IFF_TAP],
                             IFLA_TUN_MULTI_QUEUE => multi_queue = value == [1],
+                            IFLA_TUN_NUM_QUEUES => {
+                                queues = value.try_into().map_or(0, u32::from_ne_bytes);
+                            }
                             _ => {}
                         }
                     }
@@ -187,7 +194,8 @@ impl LinkKind {
         }
         match kind {
             Some(InfoKind::Tun) if tap => Self::Tap,
-            Some(InfoKind::Tun) => Self::Tun { multi_queue },
+            Some(InfoKind::Tun) if multi_queue => Self::MultiQueueTun { queues },
+            Some(InfoKind::Tun) => Self::Tun,
             kind => Self::Other(kind.map(ToString::to_string)),
         }
     }
@@ -223,24 +231,26 @@ mod tests {
         assert_eq!(LinkState::read(&LinkMessage::default()), None);
     }
 
-    /// linux/if_link.h: attribute 3 is IFF_TUN (1) or IFF_TAP (2), attribute 7 whether there are
-    /// several queues.
+    /// linux/if_link.h: attribute 3 is IFF_TUN (1) or IFF_TAP (2), attribute 7 whether there may
+    /// be several queues, and attribute 8 their number.
     #[test]
     fn the_kinds_of_tun_devices_are_told_apart() {
-        let kind = |kind, attributes: &[(u16, u8)]| {
+        let kind = |kind, attributes: &[(u16, &[u8])]| {
             let attributes = attributes
                 .iter()
-                .map(|&(kind, value)| InfoTun::Other(DefaultNla::new(kind, vec![value])));
+                .map(|&(kind, value)| InfoTun::Other(DefaultNla::new(kind, value.to_vec())));
             LinkKind::read(&[
                 LinkInfo::Kind(kind),
                 LinkInfo::Data(InfoData::Tun(attributes.collect())),
             ])
         };
-        let single = LinkKind::Tun { multi_queue: false };
-        assert_eq!(kind(InfoKind::Tun, &[(3, 1), (7, 0)]), single);
-        let multi = LinkKind::Tun { multi_queue: true };
-        assert_eq!(kind(InfoKind::Tun, &[(7, 1), (3, 1)]), multi);
-        assert_eq!(kind(InfoKind::Tun, &[(3, 2), (7, 1)]), LinkKind::Tap);
+        let three = 3_u32.to_ne_bytes();
+        let single = LinkKind::Tun;
+        assert_eq!(kind(InfoKind::Tun, &[(3, &[1]), (7, &[0])]), single);
+        let multi = LinkKind::MultiQueueTun { queues: 3 };
+        let attributes: [(u16, &[u8]); 3] = [(8, &three), (7, &[1]), (3, &[1])];
+        assert_eq!(kind(InfoKind::Tun, &attributes), multi);
+        assert_eq!(kind(InfoKind::Tun, &[(3, &[2]), (7, &[1])]), LinkKind::Tap);
         assert_eq!(kind(InfoKind::Tun, &[]), single);
         assert_eq!(
             kind(InfoKind::Veth, &[]),
