@@ -30,17 +30,26 @@ const NEW: u32 = 8;
 
 /// The sets of the table that a rule is in.
 pub(super) trait Sets {
-    /// Length of the keys of a set, in octets; `None`, if it is empty or cannot be read.
-    fn key_len(&mut self, set: &str) -> Option<usize>;
+    /// What the keys of a set are; `None`, if it is empty or cannot be read.
+    fn keys(&mut self, set: &str) -> Option<Keys>;
     /// Looks up a key.
     fn find(&mut self, set: &str, key: &[u8]) -> Found;
 }
 
-/// Whether a set has a key.
+/// The keys of a set.
+pub(super) enum Keys {
+    /// All have this length, in octets.
+    Len(usize),
+    /// There is but the element for all keys, `*`.
+    Any,
+}
+
+/// Whether a set has a key. With the action, if it is a verdict map.
 pub(super) enum Found {
     No,
-    /// With the action, if it is a verdict map.
     Yes(Option<Action>),
+    /// By the element for all keys that no other one has.
+    CatchAll(Option<Action>),
 }
 
 /// Carries out the expressions of a rule for a packet.
@@ -324,19 +333,26 @@ impl<S: Sets> Run<'_, S> {
             return self.unknown();
         };
         // Sets of what is not known, as of addresses, may be long: they are not read.
-        let len = match self.registers.contains_key(&place(register)) {
-            true => self.sets.key_len(set),
+        let keys = match self.registers.contains_key(&place(register)) {
+            true => self.sets.keys(set),
             false => None,
         };
-        let Some(value) = len.and_then(|len| self.concatenation(register, len)) else {
+        let value = match keys {
+            Some(Keys::Len(len)) => self.concatenation(register, len),
+            Some(Keys::Any) => self.value(data, 2).cloned(),
+            None => None,
+        };
+        let Some(value) = value else {
             return self.unknown();
         };
-        let (is_found, action) = match self.sets.find(set, &value.octets) {
-            Found::Yes(action) => (true, action),
-            Found::No => (false, None),
+        let (is_found, is_device, action) = match self.sets.find(set, &value.octets) {
+            Found::Yes(action) => (true, value.is_device, action),
+            // It says nothing of the device.
+            Found::CatchAll(action) => (true, false, action),
+            Found::No => (false, false, None),
         };
         let is_negated = number(data, 5).is_some_and(|flags| flags & 1 != 0); // NFT_LOOKUP_F_INV
-        let outcome = self.test(is_found, is_negated, value.is_device);
+        let outcome = self.test(is_found, is_negated, is_device);
         match (outcome, number(data, 3), action) {
             (Outcome::Next, Some(0), Some(action)) => Outcome::End(action), // a verdict map
             (Outcome::Next, Some(register), _) => {

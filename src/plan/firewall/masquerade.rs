@@ -170,7 +170,7 @@ mod tests {
     use super::{
         super::{
             attributes::{find, name, number},
-            expressions::{Found, Sets, carry_out},
+            expressions::{Found, Keys, Sets, carry_out},
             nftables::{Request, masquerades},
             walk::{Action, Fit, IpVersion, Packet},
         },
@@ -247,7 +247,7 @@ mod tests {
     struct NoSets;
 
     impl Sets for NoSets {
-        fn key_len(&mut self, _: &str) -> Option<usize> {
+        fn keys(&mut self, _: &str) -> Option<Keys> {
             None
         }
 

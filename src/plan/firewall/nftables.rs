@@ -8,7 +8,7 @@ use std::{collections::HashMap, rc::Rc};
 
 use super::{
     attributes::{attributes, find, name, number, push_name},
-    expressions::{Found, Sets, action, carry_out},
+    expressions::{Found, Keys, Sets, action, carry_out},
     obstacle::{Chain, Manager, Obstacle},
     walk::{Action, Chains, IpVersion, Packet, Rule, Verdict, may_masquerade, verdict},
 };
@@ -246,15 +246,21 @@ impl<F: FnMut(&Request, usize) -> Vec<Vec<u8>>> View<'_, F> {
 }
 
 impl<F: FnMut(&Request, usize) -> Vec<Vec<u8>>> Sets for View<'_, F> {
-    fn key_len(&mut self, set: &str) -> Option<usize> {
-        let elements = &self.set(set).elements;
-        elements.first().map(|element| element.key.len())
+    fn keys(&mut self, set: &str) -> Option<Keys> {
+        let set = self.set(set);
+        match (set.elements.first(), &set.catch_all) {
+            (Some(element), _) => Some(Keys::Len(element.key.len())),
+            (None, Some(_)) if set.is_whole => Some(Keys::Any),
+            _ => None,
+        }
     }
 
     fn find(&mut self, set: &str, key: &[u8]) -> Found {
-        match self.set(set).find(key) {
-            Some(element) => Found::Yes(element.action.clone()),
-            None => Found::No,
+        let set = self.set(set);
+        match (set.find(key), &set.catch_all) {
+            (Some(element), _) => Found::Yes(element.action.clone()),
+            (None, Some(element)) => Found::CatchAll(element.action.clone()),
+            (None, None) => Found::No,
         }
     }
 }
@@ -265,33 +271,38 @@ struct Set {
     elements: Vec<Element>,
     /// The one for all other keys, `*`.
     catch_all: Option<Element>,
+    /// Whether all elements could be read.
+    is_whole: bool,
 }
 
 impl Set {
     fn read<'a>(elements: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut is_whole = true;
         let (catch_all, mut elements): (Vec<_>, Vec<_>) = elements
-            .filter_map(Element::read)
+            .map(Element::read)
+            .inspect(|element| is_whole &= element.is_some())
+            .flatten()
             .partition(|element| element.is_catch_all);
         // Where an interval ends and another one begins, the latter counts.
         elements.sort_by(|one, other| (&one.key, !one.is_end).cmp(&(&other.key, !other.is_end)));
         Self {
             elements,
             catch_all: catch_all.into_iter().next(),
+            is_whole,
         }
     }
 
-    /// The element that a key fits.
+    /// The element that a key fits, but for the one for all others.
     fn find(&self, key: &[u8]) -> Option<&Element> {
         let elements = &self.elements;
         let has_intervals = elements.iter().any(|element| element.is_end);
-        let found = if has_intervals {
+        if has_intervals {
             let at_most = elements.partition_point(|element| *element.key <= *key);
             let last = elements[..at_most].last();
             last.filter(|last| !last.is_end)
         } else {
             elements.iter().find(|element| element.key == key)
-        };
-        found.or(self.catch_all.as_ref())
+        }
     }
 }
 

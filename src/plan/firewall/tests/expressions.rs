@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{
     super::{
-        expressions::{Found, Sets, carry_out},
+        expressions::{Found, Keys, Sets, carry_out},
         walk::{Action, Fit, IpVersion, Rule},
     },
     *,
@@ -23,7 +23,7 @@ const SOME_OF_DEVICE: Fit = Fit::Unknown { names_device: true };
 struct NoSets;
 
 impl Sets for NoSets {
-    fn key_len(&mut self, _: &str) -> Option<usize> {
+    fn keys(&mut self, _: &str) -> Option<Keys> {
         None
     }
 

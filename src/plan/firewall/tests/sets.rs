@@ -202,6 +202,13 @@ fn one_element_may_be_for_all_other_keys() {
     let code = |code| data_of_verdict(code, "");
     let of = |name, verdict| element(&device(name), &code(verdict));
     let all = |verdict| catch_all(&code(verdict));
+    // An interval of concatenations.
+    let unread = || {
+        attribute(
+            1,
+            &[attribute(1, &[1; 32]), attribute(10, &[2; 32])].concat(),
+        )
+    };
     for (policy, elements, drops) in [
         (NF_ACCEPT, vec![of("lo", NF_ACCEPT), all(NF_DROP)], true),
         (NF_ACCEPT, vec![all(NF_DROP), of("clat", NF_ACCEPT)], false),
@@ -217,6 +224,10 @@ fn one_element_may_be_for_all_other_keys() {
             vec![of("c", NF_ACCEPT), end(&device("d")), all(NF_DROP)],
             false,
         ),
+        // Alone it is for every key, but where others could not be read.
+        (NF_ACCEPT, vec![all(NF_DROP)], true),
+        (NF_DROP, vec![all(NF_ACCEPT)], false),
+        (NF_ACCEPT, vec![unread(), all(NF_DROP)], false),
     ] {
         let forward = vec![rule(&[meta(IIFNAME), vmap("map")])];
         let kernel = Kernel::new(policy, forward).set("map", elements);
@@ -226,6 +237,11 @@ fn one_element_may_be_for_all_other_keys() {
     let elements = vec![element(&device("lo"), &[]), catch_all(&[])];
     let kernel = Kernel::new(NF_DROP, forward).set("set", elements);
     assert_eq!(kernel.drops(&packets()), (false, false));
+    // It says nothing of the device: the rule is for some packets of whichever.
+    let forward = vec![rule(&[limit(), meta(IIFNAME), vmap("map")])];
+    let elements = vec![of("lo", NF_DROP), all(NF_ACCEPT)];
+    let kernel = Kernel::new(NF_DROP, forward).set("map", elements);
+    assert!(kernel.drops(&packets()).0);
 }
 
 /// Other flags make no end of an element.
