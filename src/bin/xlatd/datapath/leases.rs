@@ -111,13 +111,6 @@ impl Leases {
         followers.is_some_and(|one| !std::mem::replace(&mut one.are_asked, true))
     }
 
-    /// Has uses asked for again: something else is being asked for.
-    pub(crate) fn ask_again(&mut self) {
-        if let Some(followers) = &mut self.followers {
-            followers.are_asked = false;
-        }
-    }
-
     /// Has the next check made: all uses of leases elsewhere are known.
     pub(crate) fn uses_are_told(&mut self) {
         if let Some(followers) = &mut self.followers {

@@ -217,8 +217,8 @@ impl Daemon {
             if workers.take_uses() {
                 leases.uses_are_told();
             }
-            if leases.asks_for_uses(turn.now) && !workers.ask(true, turn.now)? {
-                leases.ask_again();
+            if leases.asks_for_uses(turn.now) {
+                workers.ask(true, turn.now)?;
             }
         }
         if workers.are_ready()

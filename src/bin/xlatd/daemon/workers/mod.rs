@@ -88,6 +88,9 @@ impl Workers {
                 self.others[at].await_room(&self.ready)?;
             }
         }
+        if self.reports.are_uses_due() {
+            self.ask(true, now)?;
+        }
         Ok(())
     }
 
@@ -113,7 +116,9 @@ impl Workers {
                 Next::Message(received) => received,
                 Next::Nothing => break,
                 Next::End if self.are_ending => {
+                    self.others[at].has_ended = true;
                     self.others[at].leave(&self.ready);
+                    self.end_question();
                     break;
                 }
                 Next::End => return Err(self.others[at].ended()),
@@ -218,19 +223,19 @@ impl Workers {
         self.others.iter().any(|other| !other.is_told)
     }
 
-    /// Asks for reports, unless that is done already. Returns whether `uses` are asked for.
-    pub(crate) fn ask(&mut self, uses: bool, now: Instant) -> Result<bool, Error> {
-        if let Some(asked_for_uses) = self.reports.asked() {
-            return Ok(asked_for_uses);
+    /// Asks for reports, unless that is done already. While they come without uses of leases, these
+    /// are asked for afterwards.
+    pub(crate) fn ask(&mut self, uses: bool, now: Instant) -> Result<(), Error> {
+        if self.reports.are_asked(uses) {
+            return Ok(());
         }
         let number = self.reports.begin(uses, now);
-        self.order(&Order::Report { number, uses }, None)?;
-        Ok(uses)
+        self.order(&Order::Report { number, uses }, None)
     }
 
     /// Ends the question for reports, if all have answered.
     fn end_question(&mut self) {
-        let others = self.others.iter();
+        let others = self.others.iter().filter(|other| !other.has_ended);
         self.reports
             .end_if_answered(others.map(|other| other.report.0));
     }
@@ -327,8 +332,7 @@ impl Workers {
     pub(crate) fn end(&mut self, path: &mut PacketPath) {
         self.are_ending = true;
         let number = self.reports.begin(true, Instant::now());
-        for other in self.others.iter_mut().filter(|one| one.has_ended) {
-            other.report.0 = number;
+        for other in self.others.iter().filter(|one| one.has_ended) {
             other.leave(&self.ready);
         }
         self.end_question();

@@ -11,6 +11,8 @@ pub(super) struct Reports {
     number: u64,
     /// When it was asked, and whether for uses of leases, too, until all have answered.
     asked: Option<(Instant, bool)>,
+    /// Whether uses of leases are to be asked for next.
+    uses_are_next: bool,
     /// When the last question was asked that all have answered.
     reported: Option<Instant>,
     /// Whether uses of leases that were asked for have come.
@@ -22,6 +24,7 @@ impl Reports {
     pub(super) fn begin(&mut self, uses: bool, now: Instant) -> u64 {
         self.number += 1;
         self.asked = Some((now, uses));
+        self.uses_are_next &= !uses;
         self.number
     }
 
@@ -37,6 +40,18 @@ impl Reports {
     /// The question that is not answered yet: whether it is for uses of leases.
     pub(super) fn asked(&self) -> Option<bool> {
         self.asked.map(|(_, uses)| uses)
+    }
+
+    /// Whether there is such a question. Uses that are wanted and that it is not for are due after
+    /// it.
+    pub(super) fn are_asked(&mut self, uses: bool) -> bool {
+        self.uses_are_next |= uses && self.asked() == Some(false);
+        self.asked.is_some()
+    }
+
+    /// Whether uses of leases are to be asked for now.
+    pub(super) fn are_uses_due(&self) -> bool {
+        self.asked.is_none() && self.uses_are_next
     }
 
     /// Whether this number is an answer to the last question, or none is asked.
@@ -80,11 +95,29 @@ mod tests {
         assert!(!reports.are_current(later(2), later(2)));
         assert!(reports.are_current(later(2), later(2) + MAX_WAIT));
 
+        assert!(!reports.are_asked(true) && !reports.are_uses_due());
         assert_eq!(reports.begin(true, later(3)), 2);
         // An answer to the question before.
         reports.end_if_answered([2, 1].into_iter());
         assert!(!reports.take_uses());
         reports.end_if_answered([2, 2].into_iter());
         assert!(reports.take_uses() && !reports.take_uses());
+    }
+
+    /// The check of leases waits for uses: they are asked for as soon as another question is
+    /// answered, and once.
+    #[test]
+    fn uses_are_asked_for_after_another_question() {
+        let mut reports = Reports::default();
+        let now = Instant::now();
+        reports.begin(false, now);
+        assert!(reports.are_asked(false) && reports.are_asked(true));
+        assert!(!reports.are_uses_due());
+        reports.end_if_answered([1].into_iter());
+        assert!(reports.are_uses_due());
+        reports.begin(true, now);
+        assert!(reports.are_asked(true) && !reports.are_uses_due());
+        reports.end_if_answered([2].into_iter());
+        assert!(!reports.are_uses_due());
     }
 }
