@@ -18,6 +18,8 @@ pub(super) struct Links {
     pub(super) device: Device,
     /// The link of IPv6 packets; `None`: they come and go by the device, too.
     pub(super) uplink: Option<Uplink>,
+    /// Packets that were written, in this turn.
+    pub(super) written: usize,
     /// Packets that the kernel rejected on uplinks before this one.
     pub(super) rejected_before: u64,
     /// The trace of what passes.
@@ -83,6 +85,7 @@ impl Links {
 
     /// Writes one packet to the side of its family.
     pub(super) fn write(&mut self, packet: &mut Packet, now: Instant) {
+        self.written += 1;
         match &mut self.uplink {
             Some(uplink) if packet.is_ipv6() => uplink.write(packet, now),
             _ => self.device.write(packet, now),

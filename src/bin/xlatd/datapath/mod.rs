@@ -59,8 +59,9 @@ use crate::{
     sys::netlink::LinkState,
 };
 
-/// The maximum number of packets in a turn, so that a flood starves neither signals nor timers. The
-/// more there are, the more are joined: of 100 flows that take turns, ten of each.
+/// The maximum number of packets that are read in a turn, and of those that are written (a
+/// super-packet may become 45), so that a flood starves neither signals nor timers. The more there
+/// are, the more are joined: of 100 flows that take turns, ten of each.
 const MAX_BATCH: usize = 1024;
 
 /// The packets that `--debug` logs: all.
@@ -128,6 +129,7 @@ impl PacketPath {
             links: Links {
                 device,
                 uplink: None,
+                written: 0,
                 rejected_before: 0,
                 trace: Trace::default(),
             },
@@ -155,7 +157,8 @@ impl PacketPath {
         let mut packets = 0;
         let mut left = ready; // of these there may be more packets
         self.spin.wake();
-        while packets < MAX_BATCH {
+        self.links.written = 0;
+        while packets.max(self.links.written) < MAX_BATCH {
             let Some(side) = left.first(self.first) else {
                 write_waiting(&mut self.coalescer, &mut self.links, now);
                 if !self.spin.again() {
