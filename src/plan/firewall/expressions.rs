@@ -52,6 +52,21 @@ pub(super) enum Found {
     CatchAll(Option<Action>),
 }
 
+/// A table that has no sets.
+#[cfg(test)]
+pub(super) struct NoSets;
+
+#[cfg(test)]
+impl Sets for NoSets {
+    fn keys(&mut self, _: &str) -> Option<Keys> {
+        None
+    }
+
+    fn find(&mut self, _: &str, _: &[u8]) -> Found {
+        Found::No
+    }
+}
+
 /// Carries out the expressions of a rule for a packet.
 pub(super) fn carry_out(expressions: &[u8], packet: &Packet, sets: &mut impl Sets) -> Rule {
     Run {

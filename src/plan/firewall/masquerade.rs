@@ -170,7 +170,7 @@ mod tests {
     use super::{
         super::{
             attributes::{find, name, number},
-            expressions::{Found, Keys, Sets, carry_out},
+            expressions::{NoSets, carry_out},
             nftables::{Request, masquerades},
             walk::{Action, Fit, IpVersion, Packet},
         },
@@ -241,18 +241,6 @@ mod tests {
                 Request::Elements(..) => vec![],
             });
             assert_eq!(found, expected, "{source:?}");
-        }
-    }
-
-    struct NoSets;
-
-    impl Sets for NoSets {
-        fn keys(&mut self, _: &str) -> Option<Keys> {
-            None
-        }
-
-        fn find(&mut self, _: &str, _: &[u8]) -> Found {
-            Found::No
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{
     super::{
-        expressions::{Found, Keys, Sets, carry_out},
+        expressions::{NoSets, carry_out},
         walk::{Action, Fit, IpVersion, Rule},
     },
     *,
@@ -18,19 +18,6 @@ const SOME: Fit = Fit::Unknown {
     names_device: false,
 };
 const SOME_OF_DEVICE: Fit = Fit::Unknown { names_device: true };
-
-/// A table that has no sets.
-struct NoSets;
-
-impl Sets for NoSets {
-    fn keys(&mut self, _: &str) -> Option<Keys> {
-        None
-    }
-
-    fn find(&mut self, _: &str, _: &[u8]) -> Found {
-        Found::No
-    }
-}
 
 fn seen(packet: &Packet, expressions: &[Vec<u8>]) -> Rule {
     carry_out(&expressions.concat(), packet, &mut NoSets)
