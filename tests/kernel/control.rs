@@ -147,7 +147,13 @@ fn a_reload_shows() {
         let maps = directory.file("maps");
         fs::write(&maps, "map 203.0.113.20 2001:db8:6::20\n").unwrap();
         let (socket, daemon) = start(net, &format!("map-file {}\n", maps.display()));
-        let shown = || String::from_utf8(status(net, &socket, "").stdout).unwrap();
+        // On a busy machine the daemon may take longer than who asks waits.
+        let shown = || {
+            wait_for("an answer", || {
+                let answer = status(net, &socket, "").stdout;
+                (!answer.is_empty()).then(|| String::from_utf8(answer).unwrap())
+            })
+        };
         assert!(
             shown().contains("Maps            4, map-file"),
             "{}",
