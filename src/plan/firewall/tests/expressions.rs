@@ -27,6 +27,12 @@ fn fit(packet: &Packet, expressions: &[Vec<u8>]) -> Fit {
     seen(packet, expressions).fit
 }
 
+/// A test of packets one by one, in a rule of its own.
+fn assert_fits(packets: [&Packet; 2], test: &[u8], expected: [Fit; 2]) {
+    let fits = packets.map(|packet| fit(packet, &[test.to_vec()]));
+    assert_eq!(fits, expected, "{test:?}");
+}
+
 /// Packets of IPv4: the first one of a connection that leaves the TUN device, and its answer.
 fn packets_v4() -> [Packet; 2] {
     let [device, other] = [LinkRef::new(9, "clat"), LinkRef::new(2, "eth0")];
@@ -168,16 +174,7 @@ fn the_state_of_the_connection_is_known() {
             YES,
         ),
     ] {
-        assert_eq!(
-            fit(&first, std::slice::from_ref(&test)),
-            of_first,
-            "{test:?}"
-        );
-        assert_eq!(
-            fit(&answer, std::slice::from_ref(&test)),
-            of_answer,
-            "{test:?}"
-        );
+        assert_fits([&first, &answer], &test, [of_first, of_answer]);
         let expressions = [limit(), test];
         if of_first == YES {
             assert_eq!(fit(&first, &expressions), SOME, "a state is no device");
@@ -405,16 +402,7 @@ fn matches_of_iptables_know_the_state() {
         (match_of("comment", 0, b"clat\0"), YES, YES),
         (match_of("mark", 1, &[0; 12]), SOME, SOME),
     ] {
-        assert_eq!(
-            fit(&first, std::slice::from_ref(&test)),
-            of_first,
-            "{test:?}"
-        );
-        assert_eq!(
-            fit(&answer, std::slice::from_ref(&test)),
-            of_answer,
-            "{test:?}"
-        );
+        assert_fits([&first, &answer], &test, [of_first, of_answer]);
     }
     let states = conntrack(3, STATE, 0, NEW);
     assert_eq!(
