@@ -28,6 +28,15 @@ fn interface(index: u32, kind: &str, routes: &[Ipv6Route]) -> Interface {
     }
 }
 
+/// The uplink and the prefix are given.
+fn by_eth0() -> Settings {
+    Settings {
+        uplink: Some("eth0".to_owned()),
+        prefix: prefix::nat64(WKP.parse().unwrap(), 96),
+        ..Settings::default()
+    }
+}
+
 /// Default routes of the main table come first, then other routes there, then default routes of
 /// other tables; of one metric, the router's preference counts (RFC 4191 section 2.1). Tunnels are
 /// last, and count by name, or by the main table.
@@ -85,11 +94,7 @@ fn forwarded_by(actions: &[Action]) -> Option<Ipv6Addr> {
 /// Without any route: the router of the prefix is the next hop, or else the best one.
 #[test]
 fn an_uplink_that_is_named_needs_no_route() {
-    let mut rig = Rig::new(Settings {
-        uplink: Some("eth0".to_owned()),
-        prefix: prefix::nat64(WKP.parse().unwrap(), 96),
-        ..Settings::default()
-    });
+    let mut rig = Rig::new(by_eth0());
     rig.link().routes_v6.clear();
     assert_eq!(
         says(&rig.network_is()),
@@ -121,10 +126,8 @@ fn an_uplink_that_is_named_needs_no_route() {
 #[test]
 fn a_link_without_neighbours_needs_no_router() {
     let mut rig = Rig::of(Settings {
-        uplink: Some("eth0".to_owned()),
-        prefix: prefix::nat64(WKP.parse().unwrap(), 96),
         source: Source::Explicit("2001:db8:6::9".parse().unwrap()),
-        ..Settings::default()
+        ..by_eth0()
     });
     rig.link().routes_v6.clear();
     rig.link().link_layer = LinkLayer::Bare;
@@ -195,11 +198,7 @@ fn the_router_that_is_forwarded_to_stays() {
 /// (RFC 4861 section 6.2.1), and other links have others.
 #[test]
 fn a_router_is_the_next_hop_for_its_lifetime() {
-    let mut rig = Rig::new(Settings {
-        uplink: Some("eth0".to_owned()),
-        prefix: prefix::nat64(WKP.parse().unwrap(), 96),
-        ..Settings::default()
-    });
+    let mut rig = Rig::new(by_eth0());
     rig.link().routes_v6.clear();
     rig.network.interfaces.push(interface(3, "", &[]));
     rig.network_is();
@@ -225,11 +224,7 @@ fn a_router_is_the_next_hop_for_its_lifetime() {
 /// and without an event. Those of other links wake up nobody.
 #[test]
 fn the_end_of_a_next_hop_is_awaited() {
-    let mut rig = Rig::new(Settings {
-        uplink: Some("eth0".to_owned()),
-        prefix: prefix::nat64(WKP.parse().unwrap(), 96),
-        ..Settings::default()
-    });
+    let mut rig = Rig::new(by_eth0());
     rig.link().routes_v6.clear();
     rig.network_is();
     rig.tell(Event::Advertisement {
@@ -263,11 +258,7 @@ fn the_end_of_a_next_hop_is_awaited() {
 /// when their time is over.
 #[test]
 fn no_router_pushes_out_another_next_hop() {
-    let mut rig = Rig::new(Settings {
-        uplink: Some("eth0".to_owned()),
-        prefix: prefix::nat64(WKP.parse().unwrap(), 96),
-        ..Settings::default()
-    });
+    let mut rig = Rig::new(by_eth0());
     rig.link().routes_v6.clear();
     rig.network_is();
     let actions = rig.advertised_by(1, 0, seconds(100), &[]);
