@@ -40,8 +40,14 @@ pub(crate) fn ask(socket: &Path) -> Value {
 
 const STATUS: &[u8] = b"{\"version\":1,\"request\":\"status\"}\n";
 
+/// Waits until it takes connections, and makes one. Its file is there before it listens: who asks
+/// too soon hears that nobody runs (unix(7)).
+pub(crate) fn wait_for_socket(socket: &Path) -> UnixStream {
+    wait_for("the control socket", || UnixStream::connect(socket).ok())
+}
+
 pub(crate) fn connect(socket: &Path) -> UnixStream {
-    let stream = wait_for("the control socket", || UnixStream::connect(socket).ok());
+    let stream = wait_for_socket(socket);
     stream
         .set_read_timeout(Some(Duration::from_secs(15)))
         .unwrap();
@@ -66,7 +72,7 @@ pub(crate) fn line(stream: &mut UnixStream) -> String {
 pub(crate) fn start(net: &Net, lines: &str) -> (PathBuf, Daemon) {
     let daemon = net.translate_with(&format!("{CONFIG}{lines}"));
     let socket = daemon.control_socket("nat64");
-    wait_for("the control socket", || socket.exists().then_some(()));
+    wait_for_socket(&socket);
     (socket, daemon)
 }
 

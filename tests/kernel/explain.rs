@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use crate::{
     clat::{self, clat_case},
+    control::wait_for_socket,
     harness::{
-        CLIENT, CLIENT4, CONFIG, Daemon, Directory, Net, Netns, SERVER, SERVER6, daemon, wait_for,
-        xlatd_case,
+        CLIENT, CLIENT4, CONFIG, Daemon, Directory, Net, Netns, SERVER, SERVER6, daemon, xlatd_case,
     },
 };
 
@@ -163,7 +163,7 @@ fn a_lease_is_explained_while_the_daemon_runs() {
         );
 
         let socket = daemon.control_socket("nat64");
-        wait_for("the control socket", || socket.exists().then_some(()));
+        wait_for_socket(&socket);
         let live = |words: &str| explain_one(&net.xlat, &live(&socket, words));
         let known = live(CLIENT);
         let leased = known["counterpart"]["address"].as_str().unwrap().to_owned();

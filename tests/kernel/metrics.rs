@@ -11,8 +11,12 @@ use std::{
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{
-    CONFIG, DEADLINE, Daemon, Directory, Net, Netns, SERVER6, daemon, skip, wait_for, xlatd_case,
+use crate::{
+    control::wait_for_socket,
+    harness::{
+        CONFIG, DEADLINE, Daemon, Directory, Net, Netns, SERVER6, daemon, skip, wait_for,
+        xlatd_case,
+    },
 };
 
 /// Where metrics are served, and where Prometheus answers.
@@ -38,6 +42,7 @@ fn translate(net: &Net, runtime: &Directory) -> Daemon {
     let environment = format!("RUNTIME_DIRECTORY={}", directory(runtime));
     let daemon = Daemon::start_by(&["env", &environment], &net.xlat, CONFIG);
     net.wait_for_daemon();
+    wait_for_socket(&runtime.file("nat64.sock"));
     daemon
 }
 
@@ -91,10 +96,7 @@ fn promtool_has_no_complaint() {
         let _translator = translate(net, &runtime);
         let host = Netns::new().unwrap();
         let clat = Daemon::start_clat(&host, &runtime, "");
-        wait_for("the control sockets", || {
-            let both = ["nat64.sock", "clat.sock"].map(|name| runtime.file(name).exists());
-            (both == [true; 2]).then_some(())
-        });
+        wait_for_socket(&runtime.file("clat.sock"));
         let text = net.xlat.run(&command(&runtime, ""));
         for (sample, expected) in [
             ("xlatd_daemons", 2),

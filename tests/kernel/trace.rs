@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     clat::{self, PREFIX, PREFIX_SERVER, clat_case},
-    control::{ask, connect, line, start},
+    control::{ask, connect, line, start, wait_for_socket},
     flood::good_flow,
     harness::{
         CLIENT, CLIENT4, CONFIG, Daemon, Directory, Netns, SERVER, SERVER6, daemon, wait_for,
@@ -54,8 +54,11 @@ impl Trace {
         command.arg("trace").arg(socket);
         command.args(more.split_whitespace()).arg("-w").arg(&file);
         command.stderr(File::create(directory.file("errors")).unwrap());
-        let child = ns.inside(|| command.spawn()).unwrap();
+        let mut child = ns.inside(|| command.spawn()).unwrap();
         wait_for("the head of the trace", || {
+            let ended = child.try_wait().unwrap();
+            let errors = || fs::read_to_string(directory.file("errors")).unwrap();
+            assert!(ended.is_none(), "{}", errors());
             fs::metadata(&file)
                 .is_ok_and(|file| file.len() > 0)
                 .then_some(())
@@ -290,7 +293,7 @@ fn only_root_may_trace() {
         let daemon = Daemon::start_with("--user 65534 --group 65533", &net.xlat, CONFIG);
         net.wait_for_daemon();
         let socket = daemon.control_socket("nat64");
-        wait_for("the control socket", || socket.exists().then_some(()));
+        wait_for_socket(&socket);
         let directory = Directory::new();
         let program = directory.program_for_all(&crate::harness::daemon());
         for (who, complaint) in [

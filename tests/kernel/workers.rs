@@ -18,7 +18,7 @@ use nix::sys::{
 use serde_json::Value;
 
 use crate::{
-    control::{Stops, ask, connect, line},
+    control::{Stops, ask, connect, line, wait_for_socket},
     harness::{
         CLIENT4, CONFIG, DEADLINE, Daemon, Directory, Net, SERVER, SERVER6, daemon, uninterrupted,
         wait_for, xlatd_case,
@@ -503,6 +503,7 @@ fn a_trace_has_packets_of_all_workers() {
     xlatd_case(|net| {
         let running = translate(net, &format!("{CONFIG}{WORKERS}"));
         let socket = running.control_socket("nat64");
+        wait_for_socket(&socket);
         let directory = Directory::new();
         let file = directory.file("trace");
         let command = format!(
