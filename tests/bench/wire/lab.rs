@@ -39,8 +39,10 @@ pub(crate) enum Carrier {
     /// The kernel forwards IPv6: no translator can be faster.
     Kernel,
     /// IPv6 goes through a TUN device as it is: no translator that reads and writes one packet at a
-    /// time can be faster.
-    Tun,
+    /// time can be faster; with headers, none that has offload.
+    Tun {
+        headers: bool,
+    },
     /// Debian's.
     Tayga(PathBuf),
     /// A newer one, with one worker or with one for each processor. It chooses the kind of its
@@ -76,7 +78,8 @@ impl Carrier {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Kernel => "kernel, no translation",
-            Self::Tun => "TUN itself",
+            Self::Tun { headers: false } => "TUN itself",
+            Self::Tun { headers: true } => "TUN itself, with headers",
             Self::Tayga(_) => "tayga",
             Self::NewerTayga { workers, .. } => match workers {
                 Workers::One => "newer tayga, 1 worker",
@@ -93,7 +96,7 @@ impl Carrier {
 
     /// Whether it makes IPv4 of IPv6.
     pub(crate) fn translates(&self) -> bool {
-        !matches!(self, Self::Kernel | Self::Tun)
+        !matches!(self, Self::Kernel | Self::Tun { .. })
     }
 
     /// How the client reaches the server.
@@ -194,7 +197,7 @@ impl Lab {
                     started_in: None,
                 };
             }
-            Carrier::Tun => Path::new(""),
+            Carrier::Tun { .. } => Path::new(""),
             Carrier::Tayga(program)
             | Carrier::NewerTayga { program, .. }
             | Carrier::Older(program) => program,
@@ -210,8 +213,8 @@ impl Lab {
             self.route_to_device(carrier);
         }
         let start = Instant::now();
-        let daemon = if *carrier == Carrier::Tun {
-            Daemon::start_command(&self.router, &ceiling::command(DEVICE))
+        let daemon = if let Carrier::Tun { headers } = *carrier {
+            Daemon::start_command(&self.router, &ceiling::command(DEVICE, headers))
         } else {
             let config = format!("{CONFIG}{more}{}", carrier.directives());
             Daemon::start_program(program, &self.router, &config)

@@ -44,6 +44,7 @@ const TAYGA_DIFFERS: &[(&str, &str)] = &[];
 const RATIOS: &[[&str; 2]] = &[
     ["xlatd", "tayga"],
     ["xlatd", "TUN itself"],
+    ["xlatd", "TUN itself, with headers"],
     ["xlatd", "older xlatd"],
     ["xlatd", "kernel, no translation"],
 ];
@@ -84,8 +85,8 @@ const MAPS: [ManyFlows; SIZES.len()] = [
 ];
 
 fn main() {
-    if let Some(device) = ceiling::wanted() {
-        ceiling::run(&device);
+    if let Some((device, headers)) = ceiling::wanted() {
+        ceiling::run(&device, headers);
     }
     let number = |name: &str, default: u64| {
         env::var(name).map_or(default, |value| value.parse().expect(name))
@@ -116,7 +117,9 @@ fn carriers() -> Vec<Carrier> {
     let program = |name| env::var_os(name).map(PathBuf::from);
     let tayga = program("TAYGA").expect("TAYGA names Debian's tayga");
     let processors = thread::available_parallelism().unwrap().get();
-    let mut carriers = vec![Carrier::Kernel, Carrier::Tun, Carrier::Tayga(tayga)];
+    let mut carriers = vec![Carrier::Kernel];
+    carriers.extend([false, true].map(|headers| Carrier::Tun { headers }));
+    carriers.push(Carrier::Tayga(tayga));
     if let Some(program) = program("NEWER_TAYGA") {
         let one = [Workers::One].into_iter();
         let all = one.chain((processors > 1).then_some(Workers::OneAProcessor));
@@ -259,7 +262,7 @@ impl Figures<'_> {
             // tayga looks through its maps one by one: with more of them it would take the round
             // for itself. Who translates nothing has none.
             let most = match self.carrier {
-                Carrier::Kernel | Carrier::Tun => 1,
+                Carrier::Kernel | Carrier::Tun { .. } => 1,
                 Carrier::Tayga(_) | Carrier::NewerTayga { .. } => 1_000,
                 Carrier::Older(_) | Carrier::Xlatd { .. } => u32::MAX,
             };
