@@ -50,9 +50,9 @@ pub enum Unmapped {
 
 /// The address mapping of a translator: everything that decides which address is whose.
 ///
-/// Precedence: the translator's own addresses, explicit mappings by longest match, leases of the
-/// pool, the prefix ([RFC 7757 section 3.3](https://www.rfc-editor.org/rfc/rfc7757#section-3.3)). A
-/// search takes the same time with any number of mappings.
+/// Precedence: the translator's own addresses, explicit mappings and the pool by longest match, the
+/// prefix ([RFC 7757 section 3.3](https://www.rfc-editor.org/rfc/rfc7757#section-3.3)). A search
+/// takes the same time with any number of mappings.
 #[derive(Clone, Debug)]
 pub struct AddressMap {
     own_v4: Ipv4Addr,
@@ -110,8 +110,8 @@ impl AddressMap {
         pool.reserve(Prefix4::host(self.own_v4));
         special::ranges_v4(Treatment::Illegal).for_each(|prefix| pool.reserve(prefix));
         for eam in self.explicit.iter() {
-            // A mapping that encloses the pool leaves the pool to it, by longest match.
-            if eam.v4().length() > pool.prefix().length() {
+            // A mapping that encloses the pool leaves the pool its addresses, by longest match.
+            if eam.v4().length() >= pool.prefix().length() {
                 pool.reserve(eam.v4());
             }
         }
@@ -210,7 +210,7 @@ impl AddressMap {
         if treatment == Treatment::Illegal {
             return Err(Unmapped::Illegal);
         }
-        if let Some(address) = self.explicit.to_v6(address) {
+        if let Some(address) = self.explicit_v6(address) {
             if special::is_illegal_v6(address) {
                 return Err(Unmapped::Illegal);
             }
@@ -342,7 +342,20 @@ impl AddressMap {
     /// The IPv6 host that `address` belongs to by an explicit mapping or a lease.
     pub fn host_v6(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
         let lease = || self.pool.as_ref()?.to_v6(address, self.now);
-        self.explicit.to_v6(address).or_else(lease)
+        self.explicit_v6(address).or_else(lease)
+    }
+
+    /// The IPv6 address of `address` by an explicit mapping.
+    fn explicit_v6(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
+        self.explicit.to_v6_from(self.shortest(address), address)
+    }
+
+    /// The least length of an IPv4 prefix by which `address` is mapped: a shorter one encloses the
+    /// pool, and the address is the pool's, by longest match.
+    fn shortest(&self, address: Ipv4Addr) -> u8 {
+        let pool = self.pool.as_ref().map(Pool::prefix);
+        let pool = pool.filter(|pool| pool.contains(address));
+        pool.map_or(0, |pool| pool.length())
     }
 
     /// Whether `address` is the translator's own, or has an explicit mapping or a lease.
@@ -362,7 +375,12 @@ impl AddressMap {
 
     /// The explicit mapping by which an address is translated.
     pub fn explicit_of(&self, address: IpAddr) -> Option<Eam> {
-        self.explicit.of(address)
+        let eam = self.explicit.of(address)?;
+        let shortest = match address {
+            IpAddr::V4(address) => self.shortest(address),
+            IpAddr::V6(_) => 0,
+        };
+        (eam.v4().length() >= shortest).then_some(eam)
     }
 
     /// The pool.
@@ -483,6 +501,40 @@ mod tests {
         assert_eq!(map.to_v6(far).unwrap().address, prefix.embed(far));
         assert_eq!(map.to_v6(other), Err(Unmapped::Illegal));
         assert_eq!(map.to_v6(own).unwrap().via, Via::Own);
+    }
+
+    /// Of a mapping and the pool the longer prefix has an address; the mapping, if it is the same
+    /// prefix.
+    #[test]
+    fn the_pool_is_found_by_longest_match() {
+        let eams = [
+            ("203.0.0.0/16", "2001:db8:a::/112"),
+            ("203.0.113.0/28", "2001:db8:b::/124"),
+            ("198.51.100.0/24", "2001:db8:c::/120"),
+        ];
+        let mut pooled = map(PREFIX, true, &eams);
+        pooled.set_pool("203.0.113.0/24".parse().unwrap());
+        let host = v6("2001:db8:d::1");
+        let lease = pooled.lend(host).unwrap().unwrap().address;
+        to_v6(&pooled, &lease.to_string(), "2001:db8:d::1", Via::Lease);
+        assert_eq!(pooled.host_v6(lease), Some(host));
+        assert_eq!(pooled.explicit_of(lease.into()), None);
+        let free = Ipv4Addr::from_bits(lease.to_bits() ^ 1);
+        assert_eq!(pooled.to_v6(free), Err(Unmapped::NoMapping));
+        to_v6(&pooled, "203.0.113.7", "2001:db8:b::7", Via::Explicit);
+        to_v6(&pooled, "203.0.112.7", "2001:db8:a::7007", Via::Explicit);
+        let [outer, inner, _] = eams.map(|(v4, _)| Some(v4.parse::<Prefix4>().unwrap()));
+        for (address, expected) in [("203.0.112.7", outer), ("203.0.113.7", inner)] {
+            let found = pooled.explicit_of(address.parse().unwrap());
+            assert_eq!(found.map(|eam| eam.v4()), expected);
+        }
+        // By the IPv6 prefix it is mapped all the same, as by tayga.
+        to_v4(&pooled, "2001:db8:a::7140", "203.0.113.64", Via::Explicit);
+
+        let mut same = map(PREFIX, true, &eams);
+        same.set_pool("198.51.100.0/24".parse().unwrap());
+        to_v6(&same, "198.51.100.7", "2001:db8:c::7", Via::Explicit);
+        assert!(same.lend(host).unwrap().is_err());
     }
 
     /// A map with the same pool may lend to the same hosts: those that nothing else maps.

@@ -108,8 +108,13 @@ impl EamTable {
 
     /// The IPv6 address of `address` by the longest IPv4 prefix (RFC 7757 section 3.3.1).
     pub(super) fn to_v6(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
+        self.to_v6_from(0, address)
+    }
+
+    /// The same, by prefixes of `shortest` bits or more.
+    pub(super) fn to_v6_from(&self, shortest: u8, address: Ipv4Addr) -> Option<Ipv6Addr> {
         let (length, v6) = self.by_v4.longest(|length| key4(address, length))?;
-        Some(v6_of(length, *v6, address))
+        (length >= shortest).then(|| v6_of(length, *v6, address))
     }
 
     /// The IPv4 address of `address` by the longest IPv6 prefix (RFC 7757 section 3.3.2).

@@ -234,13 +234,20 @@ impl<'a> Draft<'a> {
         self.config.ipv6_addr = prefix.embed(address);
     }
 
-    /// The own addresses are mapped to each other, and to nothing else.
+    /// The own addresses are mapped to each other, and to nothing else; those of the pool are lent.
     fn check_own_maps(&mut self) {
         let Config {
             ipv4_addr,
             ipv6_addr,
+            dynamic_pool,
             ..
         } = self.config;
+        if let Some(at) = dynamic_pool.and_then(|pool| self.maps4.get(&pool)) {
+            self.errors.push(at.refuse(format!(
+                "another prefix than dynamic-pool of line {}",
+                self.line_of("dynamic-pool")
+            )));
+        }
         if let Some(at) = self.maps4.get(&Prefix4::host(ipv4_addr)) {
             self.errors.push(at.refuse(format!(
                 "another address than ipv4-addr of line {}",

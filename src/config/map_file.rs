@@ -56,6 +56,8 @@ impl Config {
                 || eam.v6() == Prefix6::host(self.ipv6_addr);
             let stays = if own {
                 format!("{}, {}", self.ipv4_addr, self.ipv6_addr)
+            } else if self.dynamic_pool == Some(eam.v4()) {
+                format!("dynamic-pool {}", eam.v4())
             } else {
                 match map.insert(eam) {
                     Ok(()) => continue,
@@ -227,6 +229,25 @@ mod tests {
             notices[2],
             "3: map of 192.0.2.254/32 2001:db8::8/128 is ignored: tayga.conf has \
              192.0.2.254, 2001:db8:ffff::1"
+        );
+    }
+
+    /// A map of the very pool would leave nothing to lend; one around it does.
+    #[test]
+    fn the_pool_stays() {
+        let config = Config::read(
+            "tun-device nat64\nipv4-addr 192.0.2.254\nipv6-addr 2001:db8:ffff::1\n\
+             dynamic-pool 198.51.100.0/24\ndata-dir /x\n",
+        );
+        let (config, _) = config.unwrap();
+        let text = "map 198.51.100.0/24 2001:db8::/120\nmap 198.51.0.0/16 2001:db8:1::/112\n";
+        let (map, notices) = config.with_map_file(text).unwrap();
+        assert_eq!(map.explicit_count(), 1);
+        let expected = "1: map of 198.51.100.0/24 2001:db8::/120 is ignored: tayga.conf has \
+                        dynamic-pool 198.51.100.0/24";
+        assert_eq!(
+            notices.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [expected]
         );
     }
 

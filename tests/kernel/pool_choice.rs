@@ -11,6 +11,9 @@ use crate::{
     packet::{EXPERIMENT, Ipv4, Ipv6},
 };
 
+/// What a host gets with its first packet, and who is reached by what is sent there.
+type Lent = (Ipv4Addr, Option<Ipv6Addr>);
+
 /// Hosts of one pool, as far as it has addresses.
 const HOSTS: usize = 240;
 /// A server below the NAT64 prefix.
@@ -71,26 +74,34 @@ fn hosts(length: u8, chance: &mut Chance) -> Vec<Ipv6Addr> {
     hosts
 }
 
-/// The address that each host gets with its first packet; `None` where it gets none.
-fn addresses(node: &mut Node, hosts: &[Ipv6Addr]) -> Vec<Option<Ipv4Addr>> {
+/// The address that each host gets; `None` where it gets none.
+fn addresses(node: &mut Node, hosts: &[Ipv6Addr]) -> Vec<Option<Lent>> {
     let mut packet = Ipv6::new("::", SERVER, EXPERIMENT, vec![0; 8]);
+    let mut answer = Ipv4::new("198.51.100.7", "0.0.0.0", EXPERIMENT, vec![0; 8]);
     hosts
         .iter()
         .map(|&host| {
             packet.source = host;
             let packets = node.translate(&packet.octets());
             let translated = packets.iter().find_map(|octets| Ipv4::parse(octets))?;
-            Some(translated.source)
+            answer.destination = translated.source;
+            let packets = node.translate(&answer.octets());
+            let reached = packets.iter().find_map(|octets| Ipv6::parse(octets));
+            Some((translated.source, reached.map(|packet| packet.destination)))
         })
         .collect()
 }
 
-/// Runs both with the same pool: each host must get the same address from both, and get one.
+/// Runs both with the same pool: each host must get the same address from both, and be reached
+/// there.
 fn compare(tayga: &Path, config: &str, hosts: &[Ipv6Addr]) {
     let ours = addresses(&mut Node::xlatd(PREFIX, config), hosts);
     let theirs = addresses(&mut Node::start(tayga, PREFIX, config), hosts);
     let differ: Vec<_> = (hosts.iter().zip(ours.iter().zip(&theirs)))
-        .filter(|(_, (ours, theirs))| ours != theirs || ours.is_none())
+        .filter(|(host, (ours, theirs))| {
+            let reached = ours.and_then(|(_, reached)| reached);
+            ours != theirs || reached != Some(**host)
+        })
         .map(|(host, (ours, theirs))| format!("{host}: {ours:?}, from tayga {theirs:?}"))
         .collect();
     assert!(
