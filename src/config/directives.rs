@@ -446,6 +446,20 @@ mod tests {
         }
     }
 
+    /// `xlatd status` and the log have no room for each map.
+    #[test]
+    fn of_maps_the_number_is_shown() {
+        let shown = |maps: &str| {
+            let start = "tun-device n\nipv4-addr 192.0.2.1\nprefix 2001:db8:64::/96\n";
+            let (config, _) = Config::read(format!("{start}{maps}")).unwrap();
+            let shown = config.settings().find(|(name, _)| *name == "map");
+            shown.unwrap().1
+        };
+        let [one, other] = ["map 192.0.2.8 2001:db8::8\n", "map 192.0.2.9 2001:db8::9\n"];
+        assert_eq!(shown(one), "1 map");
+        assert_eq!(shown(&format!("{one}{other}")), "2 maps");
+    }
+
     #[test]
     fn blank_lines_and_comments_are_skipped() {
         for text in ["", " \t\r", "#", "  # map", "#map 192.0.2.1", "\r"] {

@@ -248,6 +248,14 @@ mod tests {
         assert_eq!(path(ControlSocket::No), None);
     }
 
+    /// A long word is shown as far as a line of the log has room for it.
+    #[test]
+    fn long_words_are_cut() {
+        let shown = |len| grammar::quoted("x".repeat(len).as_bytes());
+        assert_eq!(shown(60), format!("\"{}\"", "x".repeat(60)));
+        assert_eq!(shown(61), format!("\"{}...\"", "x".repeat(60)));
+    }
+
     #[test]
     fn nouns_have_their_plural() {
         let both = |count| [counted(count, "map"), counted(count, "address")];
@@ -328,6 +336,12 @@ mod tests {
             ),
         ] {
             assert_eq!(notices(line), [notice], "{line}");
+        }
+        for line in [
+            "tun-ip 192.168.255.2/24",
+            "tun-up yes\ntun-route 192.168.255.1/32",
+        ] {
+            assert_eq!(notices(line), [""; 0], "{line}");
         }
     }
 

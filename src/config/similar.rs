@@ -107,6 +107,22 @@ mod tests {
         assert_eq!(difference(letters("prefix"), letters("map")), 5);
     }
 
+    /// A name of four letters is too short for two slips. Of names that are as near, the one that
+    /// begins alike for longest is meant.
+    #[test]
+    fn short_names_are_near_and_beginnings_count() {
+        for (word, names, name) in [
+            ("abcx", &["abcd"][..], Some("abcd")),
+            ("abxy", &["abcd"], None),
+            ("abcxy", &["abcde"], Some("abcde")),
+            ("abxyz", &["abcde"], None),
+            ("mapr", &["napr", "mapq"], Some("mapq")),
+            ("mapr", &["mopr", "mapq", "mapt"], Some("mapq")),
+        ] {
+            assert_eq!(similar(word, names.iter().copied()), name, "{word}");
+        }
+    }
+
     #[test]
     fn the_nearest_name_is_found() {
         let keys = || clatd::keys().chain(clatd::ignored_keys());

@@ -410,6 +410,32 @@ mod tests {
         wire::{FragmentPlace, ipv4::Ipv4Header, ipv6::Ipv6Header},
     };
 
+    /// What is cut short has no ports, wherever the cut is.
+    #[test]
+    fn ports_are_there_or_not() {
+        let mut octets = [0; ipv6::HEADER_LEN + transport::PORTS_LEN];
+        octets[0] = 0x60;
+        octets[ipv6::NEXT_HEADER_AT] = protocol::UDP;
+        for len in 0..octets.len() {
+            assert_eq!(transport_at(&octets[..len]), None, "{len} octets");
+        }
+        assert_eq!(transport_at(&octets), Some(ipv6::HEADER_LEN));
+    }
+
+    /// The list begins anywhere in its memory.
+    #[test]
+    fn a_key_is_found_wherever_it_is() {
+        let mut keys: VecDeque<u32> = (0..100).collect();
+        for next in 100..400 {
+            for (at, &key) in keys.iter().enumerate() {
+                assert_eq!(position(&keys, key), Some(at), "{key} of {keys:?}");
+            }
+            assert_eq!(position(&keys, next), None);
+            keys.pop_front();
+            keys.push_back(next);
+        }
+    }
+
     /// A packet as it comes out of the translator.
     #[derive(Clone, Copy, Debug)]
     struct Spec {

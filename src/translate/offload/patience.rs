@@ -49,6 +49,19 @@ impl Patience {
 mod tests {
     use super::*;
 
+    /// A flow whose packets follow each other has the next packet held, too, whosever it is: one
+    /// of its own may be none that can be joined.
+    #[test]
+    fn a_flow_that_is_recognized_gets_one_more_trial() {
+        let mut patience = Patience::default();
+        (0..PATIENCE).for_each(|_| patience.held());
+        assert!(patience.passes(7));
+        assert!(!patience.passes(7));
+        assert!(!patience.passes(8));
+        patience.held();
+        assert!(patience.passes(8));
+    }
+
     /// Of so many packets, of flows that take turns, how many are held. A flow is known for the
     /// packets that are held among the last `window`.
     fn held(patience: &mut Patience, packets: u32, flows: u32) -> u32 {
