@@ -93,14 +93,15 @@ impl Doubts {
         }
     }
 
-    /// Takes notice that a prefix is in use in place of another one, which pauses if it is silent.
-    pub(super) fn replaced(
+    /// Takes notice that a prefix is in use, maybe in place of another one, which pauses if it is
+    /// silent.
+    pub(super) fn begins(
         &mut self,
-        old: (u32, Nat64Prefix),
         new: (u32, Nat64Prefix),
+        old: Option<(u32, Nat64Prefix)>,
         now: Duration,
     ) {
-        if let Some(one) = self.of_mut(old.0, old.1) {
+        if let Some(one) = old.and_then(|old| self.of_mut(old.0, old.1)) {
             one.pause(now);
         }
         if let Some(one) = self.of_mut(new.0, new.1) {
@@ -192,12 +193,12 @@ mod tests {
             doubts.silent(LINK, one, now);
             assert_eq!(standing(&doubts, one, now), Standing::SilentInUse);
             now += seconds(1);
-            doubts.replaced((LINK, one), (LINK, other), now);
+            doubts.begins((LINK, other), Some((LINK, one)), now);
             assert_eq!(standing(&doubts, other, now), Standing::Silent);
             assert_eq!(doubts.deadline(now), Some(now + seconds(pause)));
             now += seconds(pause);
             assert_eq!(standing(&doubts, other, now), Standing::Good);
-            doubts.replaced((LINK, other), (LINK, one), now);
+            doubts.begins((LINK, one), Some((LINK, other)), now);
             assert_eq!(standing(&doubts, one, now), Standing::Good);
             assert_eq!(doubts.patience(LINK, one, now), PATIENCE);
             now += PATIENCE;

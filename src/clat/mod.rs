@@ -270,10 +270,8 @@ impl Clat {
         let way = self.way();
         let doubts = &mut self.discovery.doubts;
         let [old, new] = [before, way].map(|way| way.map(|way| (way.link, way.prefix)));
-        if let (Some(old), Some(new)) = (old, new)
-            && old != new
-        {
-            doubts.replaced(old, new, self.now);
+        if let Some(new) = new.filter(|_| old != new) {
+            doubts.begins(new, old, self.now);
         }
         let patience = new.map(|(link, prefix)| doubts.patience(link, prefix, self.now));
         self.watch.follow(way, patience.unwrap_or_default());

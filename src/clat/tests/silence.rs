@@ -84,6 +84,68 @@ fn a_prefix_that_does_not_answer_gives_way() {
     assert_eq!(setup_prefixes(&rig.until(rig.now + seconds(10_000))), []);
 }
 
+/// A prefix whose pause is over is tried also where nothing was in force: it has its 10 seconds.
+#[test]
+fn a_prefix_is_tried_after_a_gap() {
+    let mut rig = Rig::started();
+    let long = seconds(60_000);
+    rig.advertised_by(1, 1, long, &[(WKP, 60_000)]);
+    rig.advertised_by(2, 0, long, &[(OTHER, 60_000)]);
+    let done = rig.is_unanswered(seconds(10));
+    assert_eq!(setup_prefixes(&done), [(10, OTHER.to_owned())]);
+    rig.passes(1);
+    rig.until(rig.now + PAUSE - seconds(5));
+    let routes = std::mem::take(&mut rig.link().routes_v6);
+    rig.network_is();
+    rig.until(rig.now + PAUSE);
+    rig.link().routes_v6 = routes;
+    let done = rig.network_is();
+    let setup = done.iter().find_map(|action| match action {
+        Action::SetUp(setup) => Some((setup.on_link, setup.prefix.prefix().address().to_string())),
+        _ => None,
+    });
+    assert_eq!(setup, Some((true, WKP.to_owned())), "{done:?}");
+    assert_eq!(setup_prefixes(&rig.is_unanswered(seconds(9))), []);
+    let done = rig.is_unanswered(seconds(1));
+    assert_eq!(setup_prefixes(&done), [(1, OTHER.to_owned())]);
+}
+
+/// Where prefixes of a router and of name servers take turns, since neither answers, name servers
+/// are asked in the very turn in which it is time to: no deadline is over after a turn.
+#[test]
+fn name_servers_are_asked_as_soon_as_a_prefix_gives_way() {
+    for ttl in [20, 70, 150, 400, 1000, 3000] {
+        let mut rig = Rig::started();
+        rig.advertised(&[(WKP, 60_000)]);
+        let mut queries = 0;
+        for _ in 0..4 * 3600 {
+            let mut done = rig.passes(0);
+            done.extend(
+                rig.until(rig.now + seconds(1))
+                    .into_iter()
+                    .map(|(_, one)| one),
+            );
+            let is_query = |one: &Action| matches!(one, Action::Query { .. });
+            // To every third there is no answer.
+            for _ in done.iter().filter(|one| is_query(one)) {
+                queries += 1;
+                if queries % 3 == 0 {
+                    rig.tell(Event::Unresolved { link: UPLINK });
+                } else {
+                    rig.resolved(&["2001:db8:64::c000:aa"], ttl);
+                }
+            }
+            let deadline = rig.clat.deadline();
+            assert!(
+                deadline.is_none_or(|at| at > rig.now),
+                "{deadline:?} at {:?}",
+                rig.now
+            );
+        }
+        assert!(queries > 5, "{queries}");
+    }
+}
+
 /// Among equals the one that answers stays.
 #[test]
 fn a_prefix_that_has_given_way_to_its_equal_stays_behind() {
