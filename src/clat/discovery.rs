@@ -352,9 +352,16 @@ impl Discovery {
         }
     }
 
-    /// Asks routers and name servers, where it is time to.
-    pub(super) fn search(&mut self, settings: &Settings, now: Duration, actions: &mut Vec<Action>) {
-        let wants_dns = self.wants_dns(settings, now);
+    /// Asks routers and name servers, where it is time to. `current` is the prefix that packets on
+    /// the uplink take.
+    pub(super) fn search(
+        &mut self,
+        settings: &Settings,
+        current: Option<Nat64Prefix>,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        let wants_dns = self.wants_dns(settings, current, now);
         let new_links = std::mem::take(&mut self.new_links);
         let Some(search) = self.search.as_mut().filter(|_| wants_routers(settings)) else {
             return;
@@ -386,19 +393,20 @@ impl Discovery {
     }
 
     /// Whether DNS is asked: only without a prefix in Router Advertisements (RFC 9872 section 3.1)
-    /// that answers.
-    fn wants_dns(&self, settings: &Settings, now: Duration) -> bool {
+    /// that answers. One in use that does not is no such prefix, however long it lasts.
+    fn wants_dns(&self, settings: &Settings, current: Option<Nat64Prefix>, now: Duration) -> bool {
         settings.prefix.is_none()
             && self.uplink().is_some_and(|link| {
-                let best = self.candidates.best(link, None, &self.doubts, now);
+                let best = self.candidates.best(link, current, &self.doubts, now);
                 !matches!(best, Some((_, Origin::Advertisement, Standing::Good)))
             })
     }
 
-    /// When there is something to do without an event.
+    /// When there is something to do without an event; `current` as in [`search`](Self::search).
     pub(super) fn deadlines(
         &self,
         settings: &Settings,
+        current: Option<Nat64Prefix>,
         now: Duration,
     ) -> impl Iterator<Item = Duration> {
         let expiry = self.candidates.deadline(now);
@@ -414,7 +422,7 @@ impl Discovery {
             self.doubts.deadline(now),
             self.router_end(now),
             search.and_then(Search::next_solicitation),
-            query.filter(|_| self.wants_dns(settings, now)),
+            query.filter(|_| self.wants_dns(settings, current, now)),
         ];
         all.into_iter().flatten()
     }

@@ -128,7 +128,9 @@ impl Clat {
         self.choose_uplink();
         self.watch.passed(traffic, now);
         self.judge(&mut actions);
-        self.discovery.search(&self.settings, now, &mut actions);
+        let current = self.current();
+        self.discovery
+            .search(&self.settings, current, now, &mut actions);
         self.choose_source(&mut actions);
         let translated = traffic.out + traffic.back;
         let translated = self.host.asked().map(|_| translated);
@@ -152,7 +154,7 @@ impl Clat {
             self.choice.patience(&self.settings, discovery, *now),
             self.damping.deadline(),
         ];
-        let discovery = discovery.deadlines(&self.settings, *now);
+        let discovery = discovery.deadlines(&self.settings, self.current(), *now);
         all.into_iter().flatten().chain(discovery).min()
     }
 
@@ -263,6 +265,13 @@ impl Clat {
             prefix: setup.prefix,
             source: setup.source,
         })
+    }
+
+    /// The prefix that packets on the uplink take. With a new way a trial begins; what is only in
+    /// force has none, and would leave a query behind that was due before.
+    fn current(&self) -> Option<Nat64Prefix> {
+        let way = self.way()?;
+        (Some(way.link) == self.discovery.uplink()).then_some(way.prefix)
     }
 
     /// Watches the way in force, in place of the one before.
