@@ -171,7 +171,7 @@ impl Situation<'_> {
             (!is_announced, Some(router) != first)
         })
         .or_else(|| {
-            let routers = self.discovery.routers(link, prefix, self.now);
+            let routers = self.discovery.routers(link, prefix);
             (!routers.is_empty() || !uplink.needs_router()).then_some(routers)
         })
     }

@@ -32,7 +32,7 @@ pub(super) struct Discovery {
     pub(super) candidates: Candidates,
     /// The prefixes that do not answer.
     pub(super) doubts: Doubts,
-    /// Default routers, by link.
+    /// Default routers, by link. One whose lifetime is over is dropped before the next event.
     routers: Vec<(u32, Router)>,
     dns_servers: Vec<DnsServer>,
     /// Links with prefixes by DNS, and whether name servers of the link itself gave them.
@@ -105,9 +105,8 @@ impl Discovery {
     }
 
     /// The default routers that have announced themselves on a link, the best for a prefix first.
-    pub(super) fn routers(&self, link: u32, prefix: Nat64Prefix, now: Duration) -> Vec<Ipv6Addr> {
-        let all = self.routers.iter();
-        let here = all.filter(|(one, router)| *one == link && now < router.until);
+    pub(super) fn routers(&self, link: u32, prefix: Nat64Prefix) -> Vec<Ipv6Addr> {
+        let here = self.routers.iter().filter(|(one, _)| *one == link);
         let mut here: Vec<_> = here.map(|(_, router)| router).collect();
         here.sort_by_key(|router| {
             let is_announced = self.is_announced_by(link, prefix, router.address);
@@ -118,11 +117,10 @@ impl Discovery {
 
     /// The next time at which a router of the uplink is no default router any more (RFC 4861
     /// section 6.3.4).
-    fn router_end(&self, now: Duration) -> Option<Duration> {
+    fn router_end(&self) -> Option<Duration> {
         let link = self.uplink()?;
         let here = self.routers.iter().filter(|(one, _)| *one == link);
-        let ends = here.map(|(_, router)| router.until);
-        ends.filter(|end| *end > now).min()
+        here.map(|(_, router)| router.until).min()
     }
 
     /// Whether a prefix was found on a link.
@@ -420,7 +418,7 @@ impl Discovery {
             expiry,
             before_expiry,
             self.doubts.deadline(now),
-            self.router_end(now),
+            self.router_end(),
             search.and_then(Search::next_solicitation),
             query.filter(|_| self.wants_dns(settings, current, now)),
         ];

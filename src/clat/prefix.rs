@@ -578,6 +578,25 @@ mod tests {
         assert_eq!(candidates.0.len(), MAX_CANDIDATES);
     }
 
+    /// Nor in the place of what is not counted with it: prefixes of other links, and of DNS.
+    #[test]
+    fn other_prefixes_do_not_make_room() {
+        let mut candidates = Candidates::default();
+        let (early, now) = (seconds(10), seconds(100));
+        let [own, other] = [prefix("64:ff9b::/96"), prefix("2001:db8:64::/96")];
+        candidates.resolved(LINK, &[own], seconds(60), early);
+        let announced = [(other, seconds(60))];
+        candidates.advertised(LINK + 1, router(1, 0, true), &announced, early);
+        for number in 0..=MAX_CANDIDATES as u16 {
+            let prefix = prefix(&format!("2001:db8:{number:x}::/96"));
+            let announced = [(prefix, seconds(600))];
+            candidates.advertised(LINK, router(number, 0, true), &announced, now);
+        }
+        assert_eq!(candidates.free(LINK, Origin::Advertisement), 0);
+        let left: Vec<_> = candidates.0[..2].iter().map(|one| one.prefix).collect();
+        assert_eq!(left, [own, other]);
+    }
+
     /// RFC 4861 section 5.1: one router ends, and is preferred, for itself alone.
     #[test]
     fn a_prefix_is_that_of_its_router() {

@@ -177,13 +177,32 @@ mod tests {
     /// last address.
     #[test]
     fn a_map_says_what_the_prefix_says_if_both_ends_are_the_same() {
-        let prefix = Nat64Prefix::new("2001:db8:64::/96".parse().unwrap()).unwrap();
-        for (v4, v6, is_same) in [
-            ("198.51.100.0/24", "2001:db8:64::c633:6400/120", true),
-            ("198.51.100.0/32", "2001:db8:64::c633:6400/120", false),
-            ("198.51.100.255/32", "2001:db8:64::c633:6400/120", false),
-            ("198.51.100.7/32", "2001:db8:64::c633:6407/128", true),
-            ("198.51.100.7/32", "2001:db8:64::c633:6408/128", false),
+        let nat64 = |text: &str| Nat64Prefix::new(text.parse().unwrap()).unwrap();
+        let [at_96, at_56] = [nat64("2001:db8:64::/96"), nat64("2001:db8::/56")];
+        for (prefix, v4, v6, is_same) in [
+            (at_96, "198.51.100.0/24", "2001:db8:64::c633:6400/120", true),
+            (
+                at_96,
+                "198.51.100.0/32",
+                "2001:db8:64::c633:6400/120",
+                false,
+            ),
+            (
+                at_96,
+                "198.51.100.255/32",
+                "2001:db8:64::c633:6400/120",
+                false,
+            ),
+            (at_96, "198.51.100.7/32", "2001:db8:64::c633:6407/128", true),
+            (
+                at_96,
+                "198.51.100.7/32",
+                "2001:db8:64::c633:6408/128",
+                false,
+            ),
+            (at_56, "198.51.0.0/16", "2001:db8:0:c6:33::/80", true),
+            // The second octet is where the prefix has a zero (RFC 6052 section 2.2).
+            (at_56, "198.0.0.0/8", "2001:db8:0:c6::/64", false),
         ] {
             let eam = Eam::new(v4.parse().unwrap(), v6.parse().unwrap()).unwrap();
             let text = about_prefix(&prefix, false, &eam, Some(1));
