@@ -409,11 +409,6 @@ impl AddressMap {
         self.prefix
     }
 
-    /// Whether private addresses are kept out of 64:ff9b::/96.
-    pub const fn wkpf_strict(&self) -> bool {
-        self.wkpf_strict
-    }
-
     /// Whether the prefix embeds global addresses only (RFC 6052 section 3.1).
     fn is_strict(&self) -> bool {
         self.wkpf_strict && self.prefix.is_some_and(|prefix| prefix.is_well_known())
@@ -806,7 +801,7 @@ mod tests {
     fn settings_can_be_read_back() {
         let map = map(WELL_KNOWN, true, &[("192.0.2.1", "2001:db8:2::1")]);
         assert_eq!((map.own_v4(), map.own_v6()), (v4(OWN_V4), v6(OWN_V6)));
-        assert!(map.wkpf_strict() && map.prefix().unwrap().is_well_known());
+        assert!(map.wkpf_strict && map.prefix().unwrap().is_well_known());
         let explicit: Vec<String> = map.explicit().map(|eam| eam.to_string()).collect();
         assert_eq!(explicit, ["192.0.2.1/32 2001:db8:2::1/128"]);
     }
