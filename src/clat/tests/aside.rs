@@ -32,8 +32,7 @@ fn packets_of_both_directions_keep_a_flow() {
 #[test]
 fn the_nat64_is_not_judged_while_the_clat_steps_aside() {
     let mut rig = Rig::started();
-    rig.advertised_by(1, 1, seconds(60_000), &[(WKP, 60_000)]);
-    rig.advertised_by(2, 0, seconds(60_000), &[(OTHER, 60_000)]);
+    rig.advertised_by_two();
     rig.steps_aside();
     for _ in 0..100 {
         rig.traffic.out += 1;

@@ -91,6 +91,12 @@ impl Rig {
         self.advertised_by(1, 0, seconds(60_000), pref64)
     }
 
+    /// By two routers: the first one is preferred.
+    fn advertised_by_two(&mut self) {
+        self.advertised_by(1, 1, seconds(60_000), &[(WKP, 60_000)]);
+        self.advertised_by(2, 0, seconds(60_000), &[(OTHER, 60_000)]);
+    }
+
     /// By the router of this number, with its preference and lifetime.
     fn advertised_by(
         &mut self,

@@ -54,9 +54,7 @@ fn words(done: &[(Duration, Action)]) -> Vec<String> {
 #[test]
 fn a_prefix_that_does_not_answer_gives_way() {
     let mut rig = Rig::started();
-    let long = seconds(60_000);
-    rig.advertised_by(1, 1, long, &[(WKP, 60_000)]);
-    rig.advertised_by(2, 0, long, &[(OTHER, 60_000)]);
+    rig.advertised_by_two();
     assert_eq!(setup_prefixes(&rig.is_unanswered(seconds(9))), []);
     let done = rig.is_unanswered(seconds(1));
     assert_eq!(setup_prefixes(&done), [(1, OTHER.to_owned())]);
@@ -88,9 +86,7 @@ fn a_prefix_that_does_not_answer_gives_way() {
 #[test]
 fn a_prefix_is_tried_after_a_gap() {
     let mut rig = Rig::started();
-    let long = seconds(60_000);
-    rig.advertised_by(1, 1, long, &[(WKP, 60_000)]);
-    rig.advertised_by(2, 0, long, &[(OTHER, 60_000)]);
+    rig.advertised_by_two();
     let done = rig.is_unanswered(seconds(10));
     assert_eq!(setup_prefixes(&done), [(10, OTHER.to_owned())]);
     rig.passes(1);
@@ -127,8 +123,8 @@ fn name_servers_are_asked_while_a_prefix_in_use_is_silent() {
         let deadline = rig.clat.deadline();
         assert!(deadline.is_none_or(|at| at > rig.now), "{deadline:?}");
     }
-    let minutes = asked.iter().filter(|second| **second >= 600).count();
-    assert_eq!(minutes, 10, "{asked:?}");
+    let in_the_last_ten_minutes = asked.iter().filter(|second| **second >= 600);
+    assert_eq!(in_the_last_ten_minutes.count(), 10, "{asked:?}");
     let done = rig.resolved(&["2001:db8:64::c000:aa"], 3600);
     let done: Vec<_> = done.into_iter().map(|one| (rig.now, one)).collect();
     assert_eq!(setup_prefixes(&done)[0].1, OTHER);
@@ -175,8 +171,7 @@ fn a_nat64_that_does_not_answer_is_said_once() {
 #[test]
 fn nothing_flaps_where_no_prefix_answers() {
     let mut rig = Rig::started();
-    rig.advertised_by(1, 1, seconds(60_000), &[(WKP, 60_000)]);
-    rig.advertised_by(2, 0, seconds(60_000), &[(OTHER, 60_000)]);
+    rig.advertised_by_two();
     let done = rig.is_unanswered(seconds(3600));
     let changes = setup_prefixes(&done);
     let times: Vec<_> = changes.iter().map(|(at, _)| *at).collect();
@@ -215,8 +210,7 @@ fn a_fallback_or_dns64_takes_over() {
 #[test]
 fn a_new_search_forgets_doubts() {
     let mut rig = Rig::started();
-    rig.advertised_by(1, 1, seconds(60_000), &[(WKP, 60_000)]);
-    rig.advertised_by(2, 0, seconds(60_000), &[(OTHER, 60_000)]);
+    rig.advertised_by_two();
     rig.is_unanswered(seconds(10));
     let actions = rig.tell(Event::Resumed);
     assert!(says(&actions)[0].contains(WKP), "{actions:?}");
